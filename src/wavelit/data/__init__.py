@@ -1,0 +1,1 @@
+"""Data in The Well's format: reading, normalising, checking, writing and generating it."""

@@ -1,0 +1,323 @@
+"""What is wrong with a dataset folder, and what is in it.
+
+`check_dataset` goes through every file once and lists what would stop training (errors) or spoil what is learned
+(warnings): layout, values, statistics, leaks between splits. A trajectory leaks if its first and its last frame, all fields
+together, occur in another split: trajectories from one initial state under different parameters share the first only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import h5py
+import numpy as np
+import torch
+import yaml
+from torch.utils.data import DataLoader
+
+from wavelit.data.layout import (
+    SPLITS,
+    BoundaryConditions,
+    FileLayout,
+    find_files,
+    layout_problems,
+    open_file,
+    read_layout,
+    require_agreement,
+    require_steps,
+    split_folder,
+)
+from wavelit.data.normalize import compute_statistics, load_statistics, pieces
+from wavelit.data.well import Batch, WellDataset, boundary_conditions
+from wavelit.errors import WavelitError
+from wavelit.metrics import vrmse
+
+__all__ = ["DatasetSummary", "Finding", "check_dataset", "describe_dataset"]
+
+STATISTICS_TOLERANCE = 1e-3
+SPREAD_OF = {"mean": "std", "mean_delta": "std_delta"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong with a dataset: severity "error" or "warning", the file or folder, one line."""
+
+    severity: str
+    file: str
+    message: str
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What a dataset folder holds.
+
+    `fields` and `constant_fields` name channels; `scalars` gives the (lowest, highest) value over all splits;
+    `trajectories` and `steps` (fewest, most) are by split; `nbytes` is the size of the HDF5 files; `persistence` is the
+    one-step VRMSE, by channel, of predicting no change on the validation split, the mean over its windows.
+    """
+
+    name: str
+    resolution: tuple[int, ...]
+    boundary_conditions: BoundaryConditions
+    fields: tuple[str, ...]
+    constant_fields: tuple[str, ...]
+    scalars: dict[str, tuple[float, float]]
+    trajectories: dict[str, int]
+    steps: dict[str, tuple[int, int]]
+    dt: float
+    nbytes: int
+    persistence: dict[str, float]
+
+
+def check_dataset(
+    path: str,
+    n_steps_input: int = 4,
+    n_steps_output: int = 1,
+    mask_field: str | None = None,
+    mask_excludes: float = 1.0,
+    storage_options: dict[str, Any] | None = None,
+) -> list[Finding]:
+    """Go through a dataset folder and list all that is wrong with it, errors first; an empty list is a clean bill.
+
+    Args:
+        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec address.
+        n_steps_input: history that training will ask for.
+        n_steps_output: target that training will ask for.
+        mask_field: constant scalar field that tells which cells count.
+        mask_excludes: its value on the cells that do not.
+        storage_options: what fsspec needs to open the address.
+    """
+    findings: list[Finding] = []
+    layouts: dict[str, list[FileLayout]] = {}
+    # (first frame, last frame) of every trajectory -> where it was first met
+    seen: dict[tuple[str, str], tuple[str, str, int]] = {}
+    for split in SPLITS:
+        folder = split_folder(path, split)
+        try:
+            fs, files = find_files(folder, storage_options)
+        except WavelitError as error:
+            findings.append(_finding(folder, error))
+            continue
+        for name in files:
+            try:
+                with open_file(fs, name) as file:
+                    problems = list(layout_problems(file))
+                    if problems:
+                        findings += [Finding("error", name, problem) for problem in problems]
+                        continue
+                    layout = read_layout(file, name)
+                    layouts.setdefault(split, []).append(layout)
+                    findings += _customs(file, layout)
+                    more, keys = _check_values(file, layout, mask_field, mask_excludes)
+            except WavelitError as error:
+                findings.append(_finding(name, error))
+                continue
+            findings += more
+            for trajectory, key in enumerate(keys):
+                other_split, other_file, other = seen.setdefault(key, (split, name, trajectory))
+                if other_split != split:
+                    message = f"trajectory {trajectory} is trajectory {other} of {other_file}, in split {other_split}; remove one"
+                    findings.append(Finding("error", name, message))
+        try:
+            if split in layouts:
+                require_steps(layouts[split], n_steps_input, n_steps_output)
+        except WavelitError as error:
+            findings.append(_finding(folder, error))
+    every = [layout for split in layouts.values() for layout in split]
+    try:
+        if every:
+            require_agreement(every)
+            _require_one_boundary(every)
+    except WavelitError as error:
+        findings.append(_finding(path, error))
+    if not any(finding.severity == "error" for finding in findings):
+        findings += _check_statistics(path, layouts["train"], mask_field, mask_excludes, storage_options)
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def _finding(file: str, error: WavelitError) -> Finding:
+    return Finding("error", file, str(error).removeprefix(f"{file}: "))
+
+
+def _require_one_boundary(layouts: Sequence[FileLayout]) -> None:
+    for layout in layouts:
+        if layout.boundary_conditions != layouts[0].boundary_conditions:
+            raise WavelitError(
+                f"{layout.path}: boundary conditions {layout.boundary_conditions} are not those of {layouts[0].path}, "
+                f"{layouts[0].boundary_conditions}; keep different boundaries in different folders"
+            )
+
+
+def _customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
+    """What the format asks for and reading does without."""
+    findings = []
+    if "simulation_parameters" not in file.attrs:
+        message = "root attribute 'simulation_parameters' is missing; list the scalars that are the same in the whole file"
+        findings.append(Finding("warning", layout.path, message))
+    for name in ("time", *layout.axes):
+        steps = np.diff(np.asarray(file["dimensions"][name][()], np.float64), axis=-1)
+        if steps.size and not np.allclose(steps, np.median(steps), rtol=1e-2, atol=0.0):
+            message = f"'{name}' is not evenly spaced: steps from {steps.min():.4g} to {steps.max():.4g}; models assume it is"
+            findings.append(Finding("warning", layout.path, message))
+    if layout.time_varying_scalars:
+        message = f"scalar '{layout.time_varying_scalars[0]}' varies in time, which no emulator here takes; leave it out"
+        findings.append(Finding("error", layout.path, message))
+    for name, values in layout.scalars.items():
+        if not np.isfinite(values).all():
+            message = f"scalar '{name}' of trajectory {int(np.argmin(np.isfinite(values)))} is not finite; write it again"
+            findings.append(Finding("error", layout.path, message))
+    return findings
+
+
+def _check_values(
+    file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
+) -> tuple[list[Finding], list[tuple[str, str]]]:
+    """Findings about the values of a file, and a key (first frame, last frame) for every trajectory."""
+    findings = []
+    still = np.ones((layout.n_trajectories, layout.n_steps), dtype=bool)
+    # A single frame repeats nothing.
+    still[:, 0] = False
+    first = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
+    last = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
+    for field in layout.fields:
+        filled = 0
+        bad = low = ""
+        for piece in pieces(file, layout, field, mask_field, mask_excludes):
+            counted = piece.counted
+            where = f"field '{field.name}' of trajectory {piece.trajectory}"
+            finite = np.isfinite(counted)
+            if not finite.all() and not bad:
+                frame = int(np.argmin(finite.all(1))) // (len(counted) // len(piece.frames))
+                bad = f"{where} is not finite from step {piece.start + frame} on; write it again or declare a mask_field"
+            filled += int((~np.isfinite(piece.frames)).sum() - (~finite).sum())
+            if field.name == "density" and (counted <= 0).any() and not low:
+                low = f"{where} falls to {counted.min():.4g}, but a density is positive; mend the data"
+            if field.time_varying:
+                rows = (
+                    slice(None) if not field.sample_varying else slice(piece.trajectory, piece.trajectory + 1)
+                )
+                stop = piece.start + len(piece.frames)
+                joined = (
+                    piece.frames if piece.before is None else np.concatenate([piece.before, piece.frames])
+                )
+                same = (joined[1:] == joined[:-1]).reshape(len(joined) - 1, -1).all(1)
+                still[rows, stop - len(same) : stop] &= same
+                for digest in first[rows] if piece.start == 0 else ():
+                    digest.update(np.ascontiguousarray(piece.frames[0]).tobytes())
+                for digest in last[rows] if stop == layout.n_steps else ():
+                    digest.update(np.ascontiguousarray(piece.frames[-1]).tobytes())
+        findings += [Finding("error", layout.path, message) for message in (bad, low) if message]
+        if filled:
+            message = (
+                f"field '{field.name}' has {filled} non-finite values on excluded cells, which are read as 0"
+            )
+            findings.append(Finding("warning", layout.path, message))
+    if still.any():
+        trajectory, step = (int(i) for i in np.argwhere(still)[0])
+        message = (
+            f"{int(still.sum())} frames repeat the one before, the first at step {step} of trajectory {trajectory}; "
+            "leave repeated frames out"
+        )
+        findings.append(Finding("warning", layout.path, message))
+    return findings, [(a.hexdigest(), b.hexdigest()) for a, b in zip(first, last, strict=True)]
+
+
+def _check_statistics(
+    path: str,
+    layouts: Sequence[FileLayout],
+    mask_field: str | None,
+    mask_excludes: float,
+    storage_options: dict[str, Any] | None,
+) -> list[Finding]:
+    file = f"{path.rstrip('/')}/stats.yaml"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            load_statistics(path, layouts, storage_options)
+        except WavelitError as error:
+            return [_finding(file, error)]
+    findings = [Finding("warning", file, str(w.message).removeprefix(f"{file}: ")) for w in caught]
+    with fsspec.open(file, "r", **(storage_options or {})) as stream:
+        table = yaml.safe_load(stream)
+    due = compute_statistics(path, mask_field, mask_excludes, storage_options)
+    for key, fields in due.items():
+        for name, values in fields.items():
+            expected = np.asarray(values)
+            # A mean may vanish: what counts is its error beside the spread.
+            scale = np.maximum(np.abs(expected), np.asarray(due[SPREAD_OF.get(key, key)][name]))
+            try:
+                found = np.asarray(table[key][name], dtype=np.float64)
+            except (KeyError, TypeError, ValueError):
+                message = f"no number or list '{key}' of field '{name}'"
+            else:
+                if (
+                    found.shape == expected.shape
+                    and (np.abs(found - expected) <= STATISTICS_TOLERANCE * scale).all()
+                ):
+                    continue
+                message = f"'{key}' of field '{name}' is {found.tolist()} but {expected.tolist()} in the training files"
+            fix = f"write it by `wavelit data check {path} --write-statistics`"
+            findings.append(Finding("error", file, f"{message}; {fix}"))
+    return findings
+
+
+def describe_dataset(path: str, storage_options: dict[str, Any] | None = None) -> DatasetSummary:
+    """Say what a dataset folder holds; splits that are not there are left out, except train.
+
+    Args:
+        path: dataset folder, local or any fsspec address.
+        storage_options: what fsspec needs to open the address.
+
+    Raises:
+        WavelitError: the training split is missing, or a file cannot be read.
+    """
+    datasets = {}
+    nbytes = 0
+    for split in SPLITS:
+        try:
+            fs, files = find_files(split_folder(path, split), storage_options)
+        except WavelitError:
+            if split == "train":
+                raise
+            continue
+        nbytes += sum(fs.size(file) for file in files)
+        datasets[split] = WellDataset(
+            path, well_split_name=split, storage_options=storage_options, return_grid=False
+        )
+    train = datasets["train"]
+    layouts = {split: dataset.layouts for split, dataset in datasets.items()}
+    values = {
+        name: np.concatenate([layout.scalars[name] for split in layouts.values() for layout in split])
+        for name in train.layouts[0].scalars
+    }
+    return DatasetSummary(
+        name=train.metadata.dataset_name,
+        resolution=train.metadata.spatial_resolution,
+        boundary_conditions=boundary_conditions(train),
+        fields=tuple(train.field_channels),
+        constant_fields=tuple(train.constant_channels),
+        scalars={name: (float(x.min()), float(x.max())) for name, x in values.items()},
+        trajectories={split: sum(f.n_trajectories for f in files) for split, files in layouts.items()},
+        steps={
+            split: (min(f.n_steps for f in files), max(f.n_steps for f in files))
+            for split, files in layouts.items()
+        },
+        dt=train.layouts[0].dt,
+        nbytes=nbytes,
+        persistence=_persistence(datasets["valid"]) if "valid" in datasets else {},
+    )
+
+
+def _persistence(dataset: WellDataset) -> dict[str, float]:
+    total = torch.zeros(len(dataset.field_channels), dtype=torch.float64)
+    loader: DataLoader[Batch] = DataLoader(
+        dataset, batch_size=8, collate_fn=dataset.collate, generator=torch.Generator()
+    )
+    for batch in loader:
+        total += vrmse(batch.fields[:, -1], batch.target[:, 0], dataset.metadata.n_spatial_dims).sum(0)
+    return dict(zip(dataset.field_channels, (total / len(dataset)).tolist(), strict=True))

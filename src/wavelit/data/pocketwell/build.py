@@ -1,0 +1,265 @@
+"""From a system to a dataset on disk: in parallel, resumable, the same bytes for the same seed.
+
+The trajectories of a split that share their parameters form one file; a file is cut into batches of fixed size. A worker process
+solves one batch with one thread and leaves it as a `.npz` part, written under a temporary name and renamed, in a folder whose name
+holds seed and version: an interrupted run takes up the parts that it finds. The parts are then joined into HDF5 files, `stats.yaml`
+is computed, and `pocketwell.json` is written last: a folder that has it is complete. A trajectory's random generator is seeded by
+(seed, system, split, number in the split), so neither the number of processes nor the order of the batches matters.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+import wavelit
+from wavelit.data.pocketwell.registry import SYSTEMS
+from wavelit.data.pocketwell.system import SIZES, DivergedError, Size, System, Trajectories
+from wavelit.data.write import SPLITS, atomic_path, write_statistics, write_well
+from wavelit.errors import WavelitError
+from wavelit.metrics import vrmse
+
+__all__ = ["generate", "persistence_vrmse"]
+
+RECORD = "pocketwell.json"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Trajectories of one file that are solved together: numbers in the split, and the part that will hold them."""
+
+    split: str
+    parameters: Mapping[str, float]
+    numbers: tuple[int, ...]
+    part: Path
+
+
+def generate(
+    system: str,
+    size: str = "small",
+    root: str | Path = "datasets/pocketwell",
+    seed: int = 0,
+    processes: int | None = None,
+    progress: bool = True,
+    force: bool = False,
+) -> Path:
+    """Compute a dataset, or return the one that is there.
+
+    Workers are started by `spawn`: a script calls this under `if __name__ == "__main__":`.
+
+    Args:
+        system: a name of `SYSTEMS`.
+        size: a name of `SIZES`: tiny, small or large.
+        root: the dataset is made in <root>/<size>/<system>.
+        seed: seed of all random draws.
+        processes: worker processes of one thread each; the number of cores if absent.
+        progress: show a bar with the time left.
+        force: compute anew, removing what is there.
+
+    Returns:
+        The folder of the dataset.
+
+    Raises:
+        WavelitError: unknown system or size; a complete dataset of another seed or version is there; a solver diverged.
+    """
+    if system not in SYSTEMS:
+        raise WavelitError(f"unknown system '{system}': expected one of {', '.join(SYSTEMS)}")
+    if size not in SIZES:
+        raise WavelitError(f"unknown size '{size}': expected one of {', '.join(SIZES)}")
+    if processes is not None and processes < 1:
+        raise WavelitError(f"processes: expected at least 1, got {processes}")
+    if seed < 0:
+        raise WavelitError(f"seed: expected a whole number >= 0, got {seed}")
+    spec = SYSTEMS[system]
+    folder = Path(root) / size / system
+    console = Console(stderr=True, quiet=not progress)
+    if force:
+        shutil.rmtree(folder, ignore_errors=True)
+    if (folder / RECORD).exists():
+        _check_same(folder, spec, seed)
+        console.print(f"{folder} is complete (seed {seed}, version {spec.version}): nothing to compute")
+        return folder
+
+    start = time.perf_counter()
+    parts = folder / f"parts-seed{seed}-version{spec.version}"
+    batches = plan(spec, SIZES[size], parts)
+    missing = [batch for batch in batches if not batch.part.exists()]
+    if len(missing) < len(batches):
+        console.print(f"{folder}: {len(batches) - len(missing)} of {len(batches)} batches are there already")
+    _solve(spec, size, seed, missing, processes or os.cpu_count() or 1, console)
+    _assemble(spec, size, folder, batches)
+    write_statistics(folder)
+    record = {
+        "system": system,
+        "size": size,
+        "seed": seed,
+        "version": spec.version,
+        "wavelit": wavelit.__version__,
+        "grid": list(spec.shapes[size]),
+        "trajectories": dict(SIZES[size].trajectories),
+        "n_snapshots": SIZES[size].n_snapshots,
+        "seconds": round(time.perf_counter() - start, 2),
+        "persistence_vrmse": persistence_vrmse(folder / "data" / "valid"),
+    }
+    with atomic_path(folder / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+    shutil.rmtree(parts)
+    console.print(f"{folder} computed in {record['seconds']:.0f} s")
+    return folder
+
+
+def plan(system: System, size: Size, parts: Path) -> list[Batch]:
+    """The batches of a dataset, in the order of its files."""
+    batches = []
+    for split in SPLITS:
+        for index, parameters in enumerate(system.parameters):
+            numbers = range(index, size.trajectories[split], len(system.parameters))
+            for first in range(0, len(numbers), system.batch):
+                some = tuple(numbers[first : first + system.batch])
+                batches.append(Batch(split, parameters, some, parts / f"{split}-{index}-{first}.npz"))
+    return batches
+
+
+def persistence_vrmse(split: Path) -> dict[str, float]:
+    """One-step VRMSE of predicting no change, per field and `mean`: over components, times and samples alike."""
+    scores: dict[str, list[torch.Tensor]] = {}
+    for file in sorted(split.glob("*.hdf5")):
+        with h5py.File(file, "r") as f:
+            spatial = int(f.attrs["n_spatial_dims"])
+            for order in range(3):
+                group = f[f"t{order}_fields"]
+                for name in group.attrs["field_names"]:
+                    if group[name].attrs["time_varying"]:
+                        data = (
+                            torch.from_numpy(group[name][:])
+                            .reshape(*group[name].shape[: 2 + spatial], -1)
+                            .movedim(-1, 2)
+                        )
+                        scores.setdefault(name, []).append(vrmse(data[:, :-1], data[:, 1:], spatial))
+    joined = {name: torch.cat(items) for name, items in scores.items()}
+    means = {name: float(score.mean()) for name, score in joined.items()}
+    return {"mean": float(torch.cat(list(joined.values()), -1).mean()), **means}
+
+
+def _solve(
+    system: System, size: str, seed: int, batches: Sequence[Batch], processes: int, console: Console
+) -> None:
+    """Compute the parts of the given batches in worker processes."""
+    if not batches:
+        return
+    pool = ProcessPoolExecutor(
+        min(processes, len(batches)), multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("trajectories"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    try:
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(f"{system.name} ({size})", total=sum(len(batch.numbers) for batch in batches))
+            futures = {pool.submit(_solve_batch, system, size, seed, batch): batch for batch in batches}
+            for future in as_completed(futures):
+                future.result()
+                bar.advance(task, len(futures[future].numbers))
+    except BrokenProcessPool as error:
+        raise WavelitError(
+            f"{system.name}: a worker process ended: call generate under `if __name__ == '__main__':`, or free memory"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    # One thread a process: more are slower on these small grids, and the order of sums must not depend on the machine.
+    torch.set_num_threads(1)
+    # An interrupt is the parent's to handle; it lets the running batches end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _solve_batch(system: System, size: str, seed: int, batch: Batch) -> None:
+    shape = system.shapes[size]
+    times = system.times(shape, SIZES[size].n_snapshots)
+    key = (seed, zlib.crc32(system.name.encode()), SPLITS.index(batch.split))
+    rngs = [np.random.default_rng(np.random.SeedSequence((*key, number))) for number in batch.numbers]
+    try:
+        solved = system.simulate(shape, times, batch.parameters, rngs)
+    except DivergedError as error:
+        raise WavelitError(
+            f"{system.name}: the solver diverged at step {error.step} (seed {seed}, batch {batch.part.stem}): try another seed"
+        ) from error
+    arrays = {f"field/{name}": array for name, array in solved.fields.items()}
+    arrays |= {f"constant/{name}": array for name, array in solved.constant_fields.items()}
+    with atomic_path(batch.part) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def _assemble(system: System, size: str, folder: Path, batches: Sequence[Batch]) -> None:
+    """Join the parts into one HDF5 file per split and parameter set."""
+    files: dict[Path, list[Batch]] = {}
+    for batch in batches:
+        label = "".join(f"_{name}_{value:g}" for name, value in batch.parameters.items())
+        files.setdefault(folder / "data" / batch.split / f"{system.name}{label}.hdf5", []).append(batch)
+    if strange := set((folder / "data").rglob("*.hdf5")) - set(files):
+        raise WavelitError(f"{min(strange)} is no file of this dataset: remove it, or pass force=True")
+    shape = system.shapes[size]
+    for path, members in files.items():
+        pieces = [_load(batch.part) for batch in members]
+        write_well(
+            path,
+            {name: np.concatenate([piece.fields[name] for piece in pieces]) for name in pieces[0].fields},
+            name=system.name,
+            boundary_conditions=system.boundary_conditions,
+            constant_fields={
+                name: np.concatenate([piece.constant_fields[name] for piece in pieces])
+                for name in pieces[0].constant_fields
+            },
+            scalars=members[0].parameters,
+            coordinates=system.coordinates(shape),
+            time=system.times(shape, SIZES[size].n_snapshots),
+        )
+
+
+def _load(part: Path) -> Trajectories:
+    with np.load(part) as stored:
+        groups: dict[str, dict[str, np.ndarray]] = {"field": {}, "constant": {}}
+        for key in stored.files:
+            group, name = key.split("/", 1)
+            groups[group][name] = stored[key]
+    return Trajectories(groups["field"], groups["constant"])
+
+
+def _check_same(folder: Path, system: System, seed: int) -> None:
+    record = json.loads((folder / RECORD).read_text(encoding="utf8"))
+    if (record["seed"], record["version"]) != (seed, system.version):
+        raise WavelitError(
+            f"{folder} holds seed {record['seed']} of version {record['version']}, asked for seed {seed} of version "
+            f"{system.version}: pass force=True to replace it, or another root"
+        )

@@ -1,0 +1,496 @@
+"""From The Well's HDF5 files to batches: windows of history and target, constants, scalars, channels first.
+
+A sample of window i of a trajectory is the history u(i), ..., u(i + n_steps_input - 1) and the target, the
+n_steps_output frames after it. `WellDataset` gives the very samples of The Well's own reader, from files that stay
+open instead of being opened once a sample. Its `collate` is the only place where channels-last becomes channels-first,
+where values are checked to be finite, and where a declared mask decides which cells count.
+
+References:
+    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
+    arXiv 2412.00568; package the_well, `the_well.data.WellDataset`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import h5py
+import pytorch_lightning as pl
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from the_well.data import WellDataset as _TheWellDataset
+from the_well.data.datasets import WellMetadata
+from the_well.data.utils import IO_PARAMS
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from wavelit.data.layout import (
+    BoundaryConditions,
+    FileLayout,
+    find_files,
+    open_file,
+    read_layout,
+    require_agreement,
+    require_steps,
+    split_folder,
+)
+from wavelit.data.normalize import Statistics, load_statistics
+from wavelit.data.sampling import StepBatchSampler
+from wavelit.errors import WavelitError
+
+__all__ = ["Batch", "WellDataModule", "WellDataset", "boundary_conditions"]
+
+# A remote file keeps up to 256 MB of blocks in memory (fsspec's block cache of 32 x 8 MB), a local one some kilobytes.
+MAX_OPEN_REMOTE = 4
+MAX_OPEN_LOCAL = 256
+
+
+class Batch(NamedTuple):
+    """Samples, channels first, in physical units.
+
+    `fields` (B, T, C, *S) is the history, oldest first; `target` (B, To, C, *S) the frames after it; `constants`
+    (B, K, *S) the fields without time; `scalars` (B, P) the PDE's parameters; `valid` (B, 1, *S) is False on cells that
+    the declared mask excludes; `indices` (B,) number the samples in their dataset; `n_filled` (B,) counts the
+    non-finite values on excluded cells that were set to 0. What a dataset does not have is None.
+    """
+
+    fields: Tensor
+    target: Tensor
+    constants: Tensor | None
+    scalars: Tensor | None
+    valid: Tensor | None
+    indices: Tensor
+    n_filled: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        return Batch(*(None if x is None else x.to(device, non_blocking=non_blocking) for x in self))  # type: ignore[arg-type]
+
+
+class _Node:
+    """A group or dataset of an HDF5 file whose attributes and members are looked up once; indexes like the original."""
+
+    def __init__(self, item: Any, in_memory: bool) -> None:
+        self.attrs = dict(item.attrs)
+        self._in_memory = in_memory
+        self._members: dict[str, _Node] = {}
+        is_group = isinstance(item, h5py.Group)
+        self._names = list(item.keys()) if is_group else []
+        self.item = item[()] if in_memory and not is_group else item
+        if in_memory:
+            for name in self._names:
+                self[name]
+            if is_group:
+                self.item = None
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return self.item[key]
+        if key not in self._members:
+            self._members[key] = _Node(self.item[key], self._in_memory)
+        return self._members[key]
+
+    def keys(self) -> list[str]:
+        return self._names
+
+
+class WellDataset(_TheWellDataset):  # type: ignore[misc]
+    """The Well's dataset, sample for sample, from files that stay open.
+
+    Takes the arguments of `the_well.data.WellDataset` by keyword, and those below. Handles are opened on first use, one
+    set per process, and left out of pickles, so that forked and spawned workers open their own.
+
+    Args:
+        path: dataset folder, local or any fsspec address; with `well_split_name` its data/<split> is read.
+        well_split_name: train, valid or test.
+        mask_field: name of the constant scalar field that tells which cells count; None: all do.
+        mask_excludes: value of that field on the cells that do not count.
+        cache_bytes: the fields of the split are kept in memory if they take no more than this many bytes.
+        **options: everything else that The Well's class takes.
+
+    Raises:
+        WavelitError: the folder or one of its files cannot serve; names the file, what is wrong and the fix.
+    """
+
+    layouts: tuple[FileLayout, ...]
+
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        well_split_name: str | None = None,
+        mask_field: str | None = None,
+        mask_excludes: float = 1.0,
+        cache_bytes: int = 0,
+        **options: Any,
+    ) -> None:
+        self._handles: OrderedDict[int, tuple[h5py.File, _Node]] = OrderedDict()
+        self._memory: dict[int, _Node] = {}
+        self._pid = os.getpid()
+        path = None if path is None else os.fspath(path)
+        if path is not None:
+            find_files(split_folder(path, well_split_name), options.get("storage_options"))
+        try:
+            super().__init__(path=path, well_split_name=well_split_name, **options)
+        except AssertionError as error:
+            raise WavelitError(f"{path or options.get('well_dataset_name')}: {error}") from error
+        self.mask_excludes = mask_excludes
+        self.mask_channel = None if mask_field is None else self._find_mask(mask_field)
+        self.in_memory = sum(layout.nbytes for layout in self.layouts) <= cache_bytes
+
+    def _build_metadata(self) -> WellMetadata:
+        layouts: list[FileLayout] = []
+        for path in self.files_paths:
+            with open_file(self.fs, path, **IO_PARAMS["fsspec_params"]) as file:
+                layouts.append(read_layout(file, path))
+        require_agreement(layouts)
+        require_steps(layouts, self.n_steps_input, self.n_steps_output, self.min_dt_stride)
+        self.layouts = tuple(layouts)
+        return super()._build_metadata()
+
+    def _find_mask(self, mask_field: str) -> int:
+        names = self.constant_channels
+        if mask_field not in self.metadata.constant_field_names[0]:
+            raise WavelitError(
+                f"{self.data_path}: mask_field '{mask_field}' is not a constant scalar field; those are "
+                f"{self.metadata.constant_field_names[0]}"
+            )
+        return names.index(mask_field)
+
+    @property
+    def field_channels(self) -> list[str]:
+        """Name of each of the C channels of the fields: components spelled out, by tensor order."""
+        return [name for names in self.metadata.field_names.values() for name in names]
+
+    @property
+    def constant_channels(self) -> list[str]:
+        """Name of each of the K channels of the constant fields."""
+        return [name for names in self.metadata.constant_field_names.values() for name in names]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": OrderedDict(), "_memory": {}, "_pid": -1}
+
+    def close(self) -> None:
+        """Close the files that this process has open; they open again when needed."""
+        if self._pid == os.getpid():
+            for file, _ in self._handles.values():
+                file.close()
+        self._handles = OrderedDict()
+
+    def load(self) -> None:
+        """Read the whole split into memory now, if it is small enough: before workers are forked, they share it."""
+        if self.in_memory:
+            for file_index in range(len(self.files_paths)):
+                self._node(file_index)
+
+    def _node(self, file_index: int) -> _Node:
+        if file_index in self._memory:
+            return self._memory[file_index]
+        path = self.files_paths[file_index]
+        if self.in_memory:
+            with open_file(self.fs, path, **IO_PARAMS["fsspec_params"]) as file:
+                self._memory[file_index] = _Node(file, in_memory=True)
+            return self._memory[file_index]
+        if self._pid != os.getpid():
+            # Handles inherited by a fork belong to the parent: kept aside, neither read nor closed here.
+            self._inherited = self._handles
+            self._handles, self._pid = OrderedDict(), os.getpid()
+        if file_index not in self._handles:
+            limit = MAX_OPEN_LOCAL if isinstance(self.fs, LocalFileSystem) else MAX_OPEN_REMOTE
+            while len(self._handles) >= limit:
+                self._handles.popitem(last=False)[1][0].close()
+            file = open_file(self.fs, path, **IO_PARAMS["fsspec_params"])
+            self._handles[file_index] = (file, _Node(file, in_memory=False))
+        self._handles.move_to_end(file_index)
+        return self._handles[file_index][1]
+
+    def locate(self, index: int) -> tuple[int, int, int]:
+        """File, trajectory within the file and first time step of a sample."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of a dataset of {len(self)}")
+        if self.restriction_set is not None:
+            index = int(self.restriction_set[index])
+        file_index = 0
+        while index >= self.file_index_offsets[file_index + 1]:
+            file_index += 1
+        # The first offset is stored as -1.
+        trajectory, start = divmod(
+            index - max(int(self.file_index_offsets[file_index]), 0),
+            self.n_windows_per_trajectory[file_index],
+        )
+        if self.full_trajectory_mode and self.start_output_steps_at_t >= 0:
+            start = self.start_output_steps_at_t - self.n_steps_input * self.min_dt_stride
+        return file_index, trajectory, start
+
+    def _load_one_sample(self, index: int) -> tuple[dict[str, Any], int, int, int, int]:
+        """The Well's step from an index to raw tensors, its file replaced by one that is open already."""
+        file_index, trajectory, start = self.locate(index)
+        stride = self._draw_stride(file_index, start)
+        n_steps = self.n_steps_input + min(self.n_steps_output, self.max_rollout_steps)
+        where = (self._node(file_index), self.caches[file_index], trajectory, start, n_steps, stride)
+        data: dict[str, Any] = {}
+        data["variable_fields"], data["constant_fields"] = self._reconstruct_fields(*where)
+        data["variable_scalars"], data["constant_scalars"] = self._reconstruct_scalars(*where)
+        if self.boundary_return_type is not None:
+            data["boundary_conditions"] = self._reconstruct_bcs(*where)
+        if self.return_grid:
+            data["space_grid"], data["time_grid"] = self._reconstruct_grids(*where)
+        return data, file_index, trajectory, start, stride
+
+    def _pad_axes(
+        self, field_data: Tensor, use_dims: Sequence[bool], time_varying: bool = False, tensor_order: int = 0
+    ) -> Tensor:
+        """Repeat a field along the axes that are not stored.
+
+        The Well's own tiling is right only where the missing axes come first or are stored with length 1; this is the same
+        there, and right elsewhere.
+        """
+        lead = tuple(field_data.shape[: int(time_varying)])
+        components = tuple(field_data.shape[field_data.ndim - tensor_order :])
+        stored = tuple(n if varies else 1 for n, varies in zip(self.size_tuple, use_dims, strict=True))
+        full = field_data.reshape(*lead, *stored, *components).expand(*lead, *self.size_tuple, *components)
+        # A transform may write in place, and what is expanded may be the cache.
+        return full if self.transform is None else full.clone()
+
+    def _draw_stride(self, file_index: int, start: int) -> int:
+        low, high = int(self.min_dt_stride), int(self.max_dt_stride)
+        if high <= low:
+            return low
+        intervals = self.n_steps_input + self.n_steps_output - 1
+        high = min(high, (self.n_steps_per_trajectory[file_index] - 1 - start) // intervals)
+        return int(torch.randint(low, high + 1, ())) if high > low else low
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """What a DataLoader fetches for a batch: the samples, each with its `index`, which `collate` needs."""
+        return [{**self[index], "index": index} for index in indices]
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        """Stack samples into a batch: channels first, float32, finite wherever a cell counts.
+
+        Raises:
+            WavelitError: a value on a cell that counts is not finite, or a scalar varies in time.
+        """
+        if "input_scalars" in samples[0]:
+            raise WavelitError(
+                f"{self.data_path}: scalar '{self.metadata.scalar_names[0]}' varies in time, which no emulator here takes; "
+                "write it as a constant field or leave it out"
+            )
+        indices = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
+        constants = valid = None
+        if "constant_fields" in samples[0]:
+            constants = _channels_first([sample["constant_fields"] for sample in samples], axis=0)
+        if self.mask_channel is not None:
+            assert constants is not None
+            valid = constants[:, self.mask_channel, None] != self.mask_excludes  # (B, 1, *S)
+        n_filled = None if valid is None else torch.zeros(len(samples), dtype=torch.int64)
+        fields = _channels_first([sample["input_fields"] for sample in samples], axis=1)
+        target = _channels_first([sample["output_fields"] for sample in samples], axis=1)
+        for x, names, lag in (
+            (fields, self.field_channels, 0),
+            (target, self.field_channels, self.n_steps_input),
+            (constants, self.constant_channels, None),
+        ):
+            if x is not None:
+                self._require_finite(x, names, indices, lag, valid, n_filled)
+        scalars = None
+        if "constant_scalars" in samples[0]:
+            scalars = torch.stack([sample["constant_scalars"] for sample in samples]).float()
+            if not torch.isfinite(scalars).all():
+                b, p = torch.nonzero(~torch.isfinite(scalars))[0].tolist()
+                file_index, trajectory, _ = self.locate(int(indices[b]))
+                raise WavelitError(
+                    f"{self.files_paths[file_index]}: scalar '{self.metadata.constant_scalar_names[p]}' of trajectory "
+                    f"{trajectory} is not finite; write it again"
+                )
+        return Batch(fields, target, constants, scalars, valid, indices, n_filled)
+
+    def _require_finite(
+        self,
+        x: Tensor,
+        names: list[str],
+        indices: Tensor,
+        lag: int | None,
+        valid: Tensor | None,
+        n_filled: Tensor | None,
+    ) -> None:
+        """Refuse non-finite values on cells that count; set those on excluded cells to 0, in place, and count them."""
+        # The extremes take NaN along, and cost a twentieth of testing every value.
+        if torch.isfinite(torch.stack(torch.aminmax(x))).all():
+            return
+        counted = bad = ~torch.isfinite(x)
+        if valid is not None:
+            counted = bad & (valid if lag is None else valid[:, None])
+        if counted.any():
+            first = torch.nonzero(counted)[0].tolist()
+            file_index, trajectory, start = self.locate(int(indices[first[0]]))
+            step = None if lag is None else start + self.min_dt_stride * (lag + first[1])
+            raise WavelitError(
+                f"{self.files_paths[file_index]}: field '{names[first[1 if lag is None else 2]]}' is not finite in "
+                f"trajectory {trajectory}{'' if step is None else f' at step {step}'}; write it again, or declare the "
+                "excluded cells by mask_field"
+            )
+        assert n_filled is not None
+        n_filled += bad.flatten(1).sum(1)
+        x[bad] = 0.0
+
+
+def _channels_first(tensors: list[Tensor], axis: int) -> Tensor:
+    """Stack samples (..., *S, C) with C moved to `axis` of the sample, in one copy, as float32."""
+    views = [x.movedim(-1, axis) for x in tensors]
+    out = torch.empty((len(views), *views[0].shape), dtype=torch.float32)
+    for row, view in zip(out, views, strict=True):
+        row.copy_(view)
+    return out
+
+
+def boundary_conditions(dataset: WellDataset) -> BoundaryConditions:
+    """The (low, high) boundary of every axis, each "periodic", "wall" or "open".
+
+    Raises:
+        WavelitError: the files of the dataset do not agree.
+    """
+    first, *others = dataset.layouts
+    for other in others:
+        if other.boundary_conditions != first.boundary_conditions:
+            raise WavelitError(
+                f"{other.path}: boundary conditions {other.boundary_conditions} are not those of {first.path}, "
+                f"{first.boundary_conditions}; keep different boundaries in different folders"
+            )
+    return first.boundary_conditions
+
+
+class WellDataModule(pl.LightningDataModule):
+    """Batches of a dataset folder in The Well's format for training, validation and rollouts.
+
+    Training draws the stream of `StepBatchSampler`: batch k is a function of the seed and k alone. To resume, set
+    `train_sampler.first_step`. On several processes every one takes its share of a step by its rank, so the Trainer
+    must not wrap the sampler (`use_distributed_sampler=False`).
+
+    Args:
+        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec address.
+        n_steps_input: frames of history.
+        n_steps_output: frames of target in training; evaluation windows have one.
+        batch_size: samples a batch and process.
+        seed: seed of the stream of training batches.
+        n_workers: processes that read; 0 reads in the training process.
+        mask_field: name of the constant field that tells which cells count; None: all do.
+        mask_excludes: its value on the cells that do not.
+        storage_options: what fsspec needs to open the address.
+        cache_bytes: a split whose fields take no more than this many bytes is kept in memory; 0 never keeps one.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        n_steps_input: int = 4,
+        n_steps_output: int = 1,
+        batch_size: int = 8,
+        seed: int = 0,
+        n_workers: int = 0,
+        mask_field: str | None = None,
+        mask_excludes: float = 1.0,
+        storage_options: dict[str, Any] | None = None,
+        cache_bytes: int = 2 * 1024**3,
+    ) -> None:
+        super().__init__()
+        self.path = os.fspath(path)
+        self.n_steps_input = n_steps_input
+        self.n_steps_output = n_steps_output
+        self.batch_size = batch_size
+        self.seed = seed
+        self.n_workers = n_workers
+        self.mask_field = mask_field
+        self.mask_excludes = mask_excludes
+        self.storage_options = storage_options
+        self.cache_bytes = cache_bytes
+
+    def dataset(self, split: str, n_steps_output: int = 1, **options: Any) -> WellDataset:
+        """The windows of a split; `options` go to `WellDataset`."""
+        return WellDataset(
+            self.path,
+            well_split_name=split,
+            mask_field=self.mask_field,
+            mask_excludes=self.mask_excludes,
+            cache_bytes=self.cache_bytes,
+            n_steps_input=self.n_steps_input,
+            n_steps_output=n_steps_output,
+            storage_options=self.storage_options,
+            boundary_return_type=None,
+            return_grid=False,
+            **options,
+        )
+
+    def rollout_dataset(self, split: str) -> WellDataset:
+        """Whole trajectories of a split: the history, then every frame after it as target."""
+        # The Well's reader cuts a trajectory at 100 frames unless told otherwise.
+        return self.dataset(split, full_trajectory_mode=True, max_rollout_steps=2**62)
+
+    @cached_property
+    def train_dataset(self) -> WellDataset:
+        return self.dataset("train", self.n_steps_output)
+
+    @cached_property
+    def train_sampler(self) -> StepBatchSampler:
+        trainer = self.trainer
+        rank, n_ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        return StepBatchSampler(
+            len(self.train_dataset), self.batch_size, self.seed, rank=rank, n_ranks=n_ranks
+        )
+
+    @property
+    def metadata(self) -> WellMetadata:
+        return self.train_dataset.metadata
+
+    @property
+    def boundary_conditions(self) -> BoundaryConditions:
+        return boundary_conditions(self.train_dataset)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        return load_statistics(self.path, self.train_dataset.layouts, self.storage_options)
+
+    @property
+    def field_names(self) -> list[str]:
+        return self.train_dataset.field_channels
+
+    @property
+    def constant_field_names(self) -> list[str]:
+        return self.train_dataset.constant_channels
+
+    @property
+    def scalar_names(self) -> list[str]:
+        return list(self.metadata.constant_scalar_names)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of training windows, without end."""
+        return self._loader(self.train_dataset, batch_sampler=self.train_sampler)
+
+    def windows(self, split: str) -> DataLoader[Batch]:
+        """All windows of a split in order, with one frame of target."""
+        return self._loader(self.dataset(split), batch_size=self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.windows("valid")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self.windows("test")
+
+    def trajectories(self, split: str, batch_size: int = 1) -> DataLoader[Batch]:
+        """All trajectories of a split in order, whole."""
+        return self._loader(self.rollout_dataset(split), batch_size=batch_size)
+
+    def _loader(self, dataset: WellDataset, **sampling: Any) -> DataLoader[Batch]:
+        dataset.load()
+        return DataLoader(
+            dataset,
+            collate_fn=dataset.collate,
+            num_workers=self.n_workers,
+            persistent_workers=self.n_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # A loader draws a seed for its workers; its own generator keeps the global one, and so a resumed run, intact.
+            generator=torch.Generator().manual_seed(self.seed),
+            **sampling,
+        )

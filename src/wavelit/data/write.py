@@ -1,0 +1,380 @@
+"""Arrays to datasets in The Well's format: one HDF5 file per set of simulation parameters, one folder per split.
+
+A file holds fields grouped by tensor order (``t0_fields`` scalars, ``t1_fields`` vectors, ``t2_fields`` matrices), each
+(N, T, *S, ...) in float32, components last; constant fields lack T. Boundary conditions are masks over the points of one axis,
+true where the condition holds. `stats.yaml` beside the splits holds the moments of every field over the training split.
+A file is written under a temporary name and renamed, and holds no time stamp: it is whole or absent, and the same arrays
+give the same bytes.
+
+References: Ohana, McCabe, Meyer et al., The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning,
+2024, arXiv:2412.00568.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from wavelit.errors import WavelitError
+
+__all__ = ["write_dataset", "write_statistics", "write_well"]
+
+Array = npt.NDArray[Any]
+Boundaries = Sequence["str | tuple[str, str]"]
+
+KINDS = ("periodic", "wall", "open")
+AXES = ("x", "y", "z")
+SPLITS = ("train", "valid", "test")
+
+
+def write_well(
+    path: str | Path,
+    fields: Mapping[str, Any],
+    *,
+    name: str,
+    boundary_conditions: Boundaries,
+    constant_fields: Mapping[str, Any] | None = None,
+    scalars: Mapping[str, Any] | None = None,
+    coordinates: Mapping[str, Any] | None = None,
+    time: Any = None,
+    grid_type: str = "cartesian",
+) -> Path:
+    """Write N trajectories to one HDF5 file in The Well's format.
+
+    The number of spatial axes d is the length of `boundary_conditions`; what a field has beyond (N, T, *S) is its tensor order.
+
+    Args:
+        path: the file; its folder is made. An existing file is replaced.
+        fields: name -> numpy array or xarray DataArray, (N, T, *S), (N, T, *S, d) or (N, T, *S, d, d).
+        name: the dataset's name, the same in all its files.
+        boundary_conditions: per axis, one kind for both sides or (low, high); kinds are periodic, wall and open.
+        constant_fields: name -> (N, *S), (N, *S, d) or (N, *S, d, d).
+        scalars: name -> one number (a simulation parameter of the whole file) or (N,), one number a trajectory.
+        coordinates: axis name -> (n,) positions, in the order of the axes; x, y, z with 0, 1, 2 ... if absent.
+        time: (T,) times of the snapshots, the same for all trajectories; 0, 1, 2 ... if absent.
+        grid_type: The Well's name of the grid.
+
+    Returns:
+        The path written.
+
+    Raises:
+        WavelitError: a shape, boundary, coordinate or name does not fit, or a value is not finite in float32.
+    """
+    path = Path(path)
+    sides = _sides(boundary_conditions)
+    d = len(sides)
+    if not fields:
+        raise WavelitError(
+            "expected at least one field, got none: pass fields={name: array of shape (N, T, *S)}"
+        )
+    varying = {key: _array(key, value) for key, value in fields.items()}
+    first_name, first = next(iter(varying.items()))
+    if first.ndim < 2 + d:
+        raise WavelitError(
+            f"field '{first_name}': expected (N, T, *S) with {d} spatial axes, one per boundary condition, got shape {first.shape}"
+        )
+    n, steps, shape = first.shape[0], first.shape[1], first.shape[2 : 2 + d]
+    if min(n, steps) < 1 or min(shape) < 2:
+        raise WavelitError(
+            f"field '{first_name}': expected N, T >= 1 and at least 2 points an axis, got shape {first.shape}"
+        )
+    constants = {key: _array(key, value) for key, value in (constant_fields or {}).items()}
+    if twice := sorted(set(varying) & set(constants)):
+        raise WavelitError(f"field '{twice[0]}' is given both as field and as constant field: rename one")
+    orders = {key: _order(key, value, (n, steps, *shape), d) for key, value in varying.items()}
+    orders |= {key: _order(key, value, (n, *shape), d) for key, value in constants.items()}
+    grid = _grid(coordinates, shape)
+    times = _line("time", np.arange(steps) if time is None else time, steps)
+    numbers = {key: _scalar(key, value, n) for key, value in (scalars or {}).items()}
+
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="earliest") as f:
+        f.attrs["dataset_name"] = name
+        f.attrs["grid_type"] = grid_type
+        f.attrs["n_spatial_dims"] = d
+        f.attrs["n_trajectories"] = n
+        parameters = [key for key, value in numbers.items() if value.ndim == 0]
+        _strings(f, "simulation_parameters", parameters)
+        for key in parameters:
+            f.attrs[key] = float(numbers[key])
+        group = f.create_group("dimensions")
+        _strings(group, "spatial_dims", grid)
+        _dataset(group, "time", times, sample_varying=False, time_varying=True)
+        for axis, positions in grid.items():
+            _dataset(group, axis, positions, sample_varying=False, time_varying=False)
+        _boundaries(f.create_group("boundary_conditions"), sides, grid)
+        group = f.create_group("scalars")
+        _strings(group, "field_names", numbers)
+        for key, value in numbers.items():
+            _dataset(group, key, value, sample_varying=value.ndim == 1, time_varying=False)
+        for order in range(3):
+            group = f.create_group(f"t{order}_fields")
+            _strings(group, "field_names", [key for key, value in orders.items() if value == order])
+            for key, value in (varying | constants).items():
+                if orders[key] != order:
+                    continue
+                item = _dataset(group, key, value, sample_varying=True, time_varying=key in varying)
+                item.attrs["dim_varying"] = np.ones(d, bool)
+                if order == 2:
+                    transposed = np.swapaxes(value, -1, -2)
+                    item.attrs["symmetric"] = bool(np.array_equal(value, transposed))
+                    item.attrs["antisymmetric"] = bool(np.array_equal(value, -transposed))
+    return path
+
+
+def write_dataset(
+    path: str | Path,
+    fields: Mapping[str, Any],
+    *,
+    splits: Mapping[str, int],
+    name: str,
+    boundary_conditions: Boundaries,
+    constant_fields: Mapping[str, Any] | None = None,
+    scalars: Mapping[str, Any] | None = None,
+    coordinates: Mapping[str, Any] | None = None,
+    time: Any = None,
+) -> Path:
+    """Write arrays as a folder ready for training: data/{train,valid,test}/<name>.hdf5 and stats.yaml.
+
+    Args:
+        path: the folder of the dataset; its `data` must not exist yet.
+        fields: as in `write_well`, all trajectories together.
+        splits: number of trajectories of train, valid and test, taken in this order from the first axis; they add up to N.
+        name: the dataset's name.
+        boundary_conditions: as in `write_well`, as are the arguments that follow.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        WavelitError: as `write_well`; or the splits do not fit, or the folder holds data already.
+    """
+    path = Path(path)
+    if set(splits) != set(SPLITS) or min(splits.values()) < 1:
+        raise WavelitError(
+            f"splits: expected a positive number for each of {', '.join(SPLITS)}, got {dict(splits)}"
+        )
+    if (path / "data").exists():
+        raise WavelitError(f"{path / 'data'} exists already: remove it or choose another folder")
+    total = sum(splits.values())
+    per_trajectory = {**fields, **(constant_fields or {})}
+    per_trajectory |= {key: value for key, value in (scalars or {}).items() if np.ndim(value) > 0}
+    for key, value in per_trajectory.items():
+        if len(value) != total:
+            raise WavelitError(
+                f"splits add up to {total} trajectories, but '{key}' has {len(value)}: mend the splits"
+            )
+    start = 0
+    for split in SPLITS:
+        part = slice(start, start + splits[split])
+        start = part.stop
+        write_well(
+            path / "data" / split / f"{name}.hdf5",
+            {key: value[part] for key, value in fields.items()},
+            name=name,
+            boundary_conditions=boundary_conditions,
+            constant_fields={key: value[part] for key, value in (constant_fields or {}).items()},
+            scalars={key: value[part] if np.ndim(value) else value for key, value in (scalars or {}).items()},
+            coordinates=coordinates,
+            time=time,
+        )
+    write_statistics(path)
+    return path
+
+
+def write_statistics(path: str | Path) -> Path:
+    """Write <path>/stats.yaml: moments of every field over the training split, in float64, in one pass.
+
+    `mean`, `std` (N, not N - 1) and `rms` of each component over trajectories, time and space; `mean_delta`, `std_delta` and
+    `rms_delta` the same of u(t+1) - u(t), for fields that vary in time. Vectors give lists, matrices lists of lists.
+
+    Args:
+        path: the folder of the dataset.
+
+    Returns:
+        The path of stats.yaml.
+
+    Raises:
+        WavelitError: the training split has no HDF5 file.
+    """
+    path = Path(path)
+    files = sorted((path / "data" / "train").glob("*.hdf5"))
+    if not files:
+        raise WavelitError(
+            f"expected HDF5 files in {path / 'data' / 'train'}, found none: write the training split first"
+        )
+    values: dict[str, _Moments] = {}
+    deltas: dict[str, _Moments] = {}
+    for file in files:
+        with h5py.File(file, "r") as f:
+            for order in range(3):
+                group = f[f"t{order}_fields"]
+                for key in group.attrs["field_names"]:
+                    item = group[key]
+                    pieces = range(item.shape[0]) if item.attrs["sample_varying"] else (...,)
+                    for piece in pieces:
+                        data = np.asarray(item[piece], np.float64)
+                        values.setdefault(key, _Moments()).add(data, order)
+                        if item.attrs["time_varying"] and len(data) > 1:
+                            deltas.setdefault(key, _Moments()).add(np.diff(data, axis=0), order)
+    table: dict[str, dict[str, Any]] = {}
+    for suffix, moments in (("", values), ("_delta", deltas)):
+        for kind in ("mean", "std", "rms"):
+            table[kind + suffix] = {key: getattr(item, kind).tolist() for key, item in moments.items()}
+    target = path / "stats.yaml"
+    with atomic_path(target) as temporary:
+        temporary.write_text(yaml.safe_dump(table), encoding="utf8")
+    return target
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder that becomes `path` when the block ends well and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is none that a reader looks for.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Moments:
+    """Count, mean and sum of squared deviations, merged piece by piece (Chan, Golub, LeVeque, 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Array = np.zeros(())
+        self.deviations: Array = np.zeros(())
+
+    def add(self, data: Array, order: int) -> None:
+        axes = tuple(range(data.ndim - order))
+        count = int(np.prod(data.shape[: data.ndim - order]))
+        mean = data.mean(axes)
+        shift = mean - self.mean
+        total = self.count + count
+        self.deviations = (
+            self.deviations + ((data - mean) ** 2).sum(axes) + shift**2 * (self.count * count / total)
+        )
+        self.mean = self.mean + shift * (count / total)
+        self.count = total
+
+    @property
+    def std(self) -> Array:
+        return np.asarray(np.sqrt(self.deviations / self.count))
+
+    @property
+    def rms(self) -> Array:
+        return np.asarray(np.sqrt(self.deviations / self.count + self.mean**2))
+
+
+def _array(name: str, value: Any) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise WavelitError(
+            f"field '{name}': expected real numbers, got dtype {array.dtype}: split complex values in two fields"
+        )
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(array).all():
+        bad = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise WavelitError(
+            f"field '{name}' has a NaN, infinity or float32 overflow at index {bad}: mend or mask the data"
+        )
+    return array
+
+
+def _order(name: str, array: Array, leading: tuple[int, ...], d: int) -> int:
+    order = array.ndim - len(leading)
+    if not 0 <= order <= 2 or array.shape != leading + (d,) * order:
+        raise WavelitError(
+            f"field '{name}': expected shape {leading}, {(*leading, d)} or {(*leading, d, d)}, got {array.shape}"
+        )
+    return order
+
+
+def _line(name: str, value: Any, length: int) -> Array:
+    array = np.asarray(value, np.float64)
+    if array.shape != (length,) or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
+        raise WavelitError(
+            f"'{name}': expected {length} increasing finite numbers, got shape {array.shape}: mend '{name}'"
+        )
+    return array
+
+
+def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict[str, Array]:
+    if coordinates is None:
+        coordinates = {axis: np.arange(length) for axis, length in zip(AXES, shape, strict=False)}
+    if len(coordinates) != len(shape):
+        raise WavelitError(
+            f"coordinates: expected {len(shape)} axes for the grid {shape}, got {list(coordinates)}"
+        )
+    return {
+        axis: _line(axis, value, length)
+        for (axis, value), length in zip(coordinates.items(), shape, strict=True)
+    }
+
+
+def _scalar(name: str, value: Any, n: int) -> Array:
+    array = np.asarray(value, np.float64)
+    if array.shape not in ((), (n,)) or not np.isfinite(array).all():
+        raise WavelitError(
+            f"scalar '{name}': expected one finite number or {n}, one a trajectory, got {value}"
+        )
+    return array
+
+
+def _sides(boundary_conditions: Boundaries) -> list[tuple[str, str]]:
+    """One (low, high) pair per axis, checked."""
+    if isinstance(boundary_conditions, str) or not 1 <= len(boundary_conditions) <= len(AXES):
+        raise WavelitError(
+            f"boundary_conditions: expected one entry per axis, 1 to 3 axes, got {boundary_conditions!r}; example: ['periodic', ('wall', 'open')]"
+        )
+    sides = []
+    for entry in boundary_conditions:
+        pair = (entry, entry) if isinstance(entry, str) else tuple(entry)
+        if len(pair) != 2 or any(kind not in KINDS for kind in pair):
+            raise WavelitError(
+                f"boundary_conditions: expected {', '.join(KINDS)} for (low, high), got {entry!r}"
+            )
+        if "periodic" in pair and pair[0] != pair[1]:
+            raise WavelitError(
+                f"boundary_conditions: an axis is periodic on both sides or on none, got {entry!r}"
+            )
+        sides.append((pair[0], pair[1]))
+    return sides
+
+
+def _boundaries(group: h5py.Group, sides: list[tuple[str, str]], grid: Mapping[str, Array]) -> None:
+    for (axis, positions), pair in zip(grid.items(), sides, strict=True):
+        for kind in dict.fromkeys(pair):
+            mask = np.zeros(len(positions), bool)
+            mask[0], mask[-1] = pair[0] == kind, pair[1] == kind
+            item = group.create_group(f"{axis}_{kind}")
+            _strings(item, "associated_dims", [axis])
+            _strings(item, "associated_fields", [])
+            item.attrs["bc_type"] = kind.upper()
+            item.attrs["sample_varying"] = False
+            item.attrs["time_varying"] = False
+            item.create_dataset("mask", data=mask, track_times=False)
+
+
+def _dataset(group: h5py.Group, name: str, value: Array, *, sample_varying: bool, time_varying: bool) -> Any:
+    item = group.create_dataset(name, data=np.asarray(value, np.float32), track_times=False)
+    item.attrs["sample_varying"] = sample_varying
+    item.attrs["time_varying"] = time_varying
+    return item
+
+
+def _strings(item: Any, name: str, values: Any) -> None:
+    # Variable length strings: they are what h5py reads back as str, as The Well's reader needs.
+    values = list(values)
+    item.attrs.create(name, np.array(values, object), shape=(len(values),), dtype=h5py.string_dtype())

@@ -1,0 +1,7 @@
+"""The one error that a user's mistake raises: a single line that says what was expected, what came and the fix."""
+
+__all__ = ["WavelitError"]
+
+
+class WavelitError(ValueError):
+    """A mistake that the user can mend; the command line prints it as one line and exits with status 2."""

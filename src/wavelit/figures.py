@@ -1,0 +1,465 @@
+"""Pictures of a rollout: truth, prediction and error at chosen steps, spectra, VRMSE over time, an animation.
+
+Truth and prediction share their colour limits, taken from the truth; a field of both signs gets a diverging map that is
+symmetric about zero; the error, prediction minus truth, has a scale of its own. Cells that are excluded or not finite
+are grey. The first axis of a field runs to the right and the second up; a field in 3-D shows the middle of its third
+axis, a field in 1-D is drawn over space and time. All colours can be told apart by colour-blind readers.
+
+The pictures are 5 inches wide, so that their type stays readable where a phone scales them to its screen.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from csv import DictReader
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from wavelit.errors import WavelitError
+from wavelit.evaluate import Evaluation
+from wavelit.metrics import isotropic_spectrum
+
+__all__ = ["Animation", "animation", "rollout_figure", "save", "training_figure"]
+
+Array = NDArray[Any]
+
+WIDTH = 5.0  # inches
+MAX_FRAMES = 60
+MAX_GIF_BYTES = 2_000_000
+# Okabe and Ito's palette.
+BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#767676"
+LINES = {0: BLUE, 1: ORANGE, 2: GREEN}
+LOOK: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Animation:
+    """Files written: a GIF always, an MP4 where ffmpeg was found; `note` says why there is none."""
+
+    gif: Path
+    mp4: Path | None
+    note: str
+
+
+@contextmanager
+def _look() -> Iterator[None]:
+    with matplotlib.rc_context(LOOK):
+        yield
+
+
+def _figure(height: float) -> Figure:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 200) -> Path:
+    """Write a figure as PNG."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _look():
+        figure.savefig(path, dpi=dpi, format="png", metadata={"Software": None})
+    return path
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Truth, prediction and error of one field as images (steps, H, W), row 0 at the bottom, with their colours."""
+
+    truth: Array
+    prediction: Array
+    colours: ScalarMappable
+    error_colours: ScalarMappable
+
+    @property
+    def error(self) -> Array:
+        return self.prediction - self.truth
+
+    def rows(self) -> list[tuple[str, Array, ScalarMappable]]:
+        return [
+            ("truth", self.truth, self.colours),
+            ("prediction", self.prediction, self.colours),
+            ("error", self.error, self.error_colours),
+        ]
+
+
+def _plane(states: Array) -> Array:
+    """(steps, *S) to images (steps, H, W): the middle slice in 3-D, one row in 1-D."""
+    if states.ndim == 2:
+        return states[:, None, :]
+    if states.ndim == 4:
+        states = states[..., states.shape[-1] // 2]
+    return np.swapaxes(states, -1, -2)
+
+
+def _pictures(truth: Array, prediction: Array, channel: int, valid: Array | None) -> _Pictures:
+    outside = np.zeros(truth.shape[2:], bool) if valid is None else ~valid
+    planes = [
+        _plane(np.where(outside, np.nan, x[:, channel].astype(np.float64))) for x in (truth, prediction)
+    ]
+    shown = [np.where(np.isfinite(plane), plane, np.nan) for plane in planes]
+    low, high = np.nanquantile(shown[0], [0.002, 0.998])
+    signed = min(-low, high) > 0.05 * max(-low, high)
+    if signed:
+        low, high = -max(-low, high), max(-low, high)
+    size = float(np.nanquantile(np.abs(shown[1] - shown[0]), 0.998)) if np.isfinite(shown[1]).any() else 1.0
+    return _Pictures(
+        shown[0],
+        shown[1],
+        _colours("RdBu_r" if signed else "viridis", float(low), float(high)),
+        _colours("PuOr_r", -size, size),
+    )
+
+
+def _colours(name: str, low: float, high: float) -> ScalarMappable:
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    return ScalarMappable(Normalize(low, high), matplotlib.colormaps[name].with_extremes(bad="#bbbbbb"))
+
+
+def rollout_figure(
+    truth: Any,
+    prediction: Any,
+    field_names: Sequence[str],
+    *,
+    field: str | None = None,
+    steps: Sequence[int] | None = None,
+    evaluation: Evaluation | None = None,
+    valid: Any = None,
+) -> Figure:
+    """One rollout: images of a field at several steps, its spectrum at the first and last of them, VRMSE over time.
+
+    Args:
+        truth: (steps, C, *S), from the first predicted step on.
+        prediction: of the same shape.
+        field_names: the C fields.
+        field: the one to show; the first if absent.
+        steps: rollout steps to show, counted from 1; a few from first to last if absent.
+        evaluation: adds the mean VRMSE of its emulators over the steps, with the windows of the protocols.
+        valid: cells inside the domain, bool (*S).
+
+    Raises:
+        WavelitError: shapes, field or steps do not fit.
+    """
+    u, v, mask = _arrays(truth, prediction, field_names, valid)
+    channel = _channel(field_names, field)
+    n_steps, spatial = len(v), v.ndim - 2
+    height, width = _plane(v[:, channel]).shape[1:]
+    if steps is None:
+        n_columns = 4 if width <= 1.5 * height else 3 if width <= 2.5 * height else 2
+        steps = sorted({round(s) for s in np.geomspace(1, n_steps, n_columns)})
+    if not steps or min(steps) < 1 or max(steps) > n_steps:
+        raise WavelitError(
+            f"expected steps from 1 to {n_steps}, got {list(steps)}: choose among the rollout's steps"
+        )
+    index = [step - 1 for step in steps]
+
+    columns = 1 if spatial == 1 else len(steps)
+    panel = 1.0 if spatial == 1 else min((WIDTH - 1.0) / columns * height / width, 2.6)
+    parts = [3 * panel + 0.5, 2.5] + [2.7] * (evaluation is not None)
+    with _look():
+        figure = _figure(sum(parts))
+        boxes = np.atleast_1d(np.asarray(figure.subfigures(len(parts), 1, height_ratios=parts)))
+        pictures = _pictures(v if spatial == 1 else v[index], u if spatial == 1 else u[index], channel, mask)
+        _draw_images(boxes[0], pictures, field_names[channel], steps, spatial)
+        _draw_spectra(boxes[1].subplots(), u[:, channel], v[:, channel], sorted({steps[0], steps[-1]}), mask)
+        if evaluation is not None:
+            _draw_vrmse(boxes[2].subplots(), evaluation)
+    return figure
+
+
+def _draw_images(box: Any, pictures: _Pictures, name: str, steps: Sequence[int], spatial: int) -> None:
+    axes = box.subplots(3, 1 if spatial == 1 else len(steps), squeeze=False)
+    for row, (label, images, colours) in zip(axes, pictures.rows(), strict=True):
+        for column, ax in enumerate(row):
+            if spatial == 1:
+                n_steps, _, n = images.shape
+                extent = (0.5, n_steps + 0.5, -0.5, n - 0.5)
+                _show(ax, images[:, 0].T, colours, aspect="auto", extent=extent)
+                ax.set_ylabel("cell")
+                ax.set_title(f"{name}: {label}" if row is axes[0] else label)
+                ax.set_xlabel("rollout step" if row is axes[-1] else "")
+                continue
+            _show(ax, images[column], colours)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if row is axes[0]:
+                ax.set_title(f"step {steps[column]}")
+        if spatial > 1:
+            row[0].set_ylabel(label)
+    for rows, colours, label in (
+        (axes[:2], pictures.colours, name),
+        (axes[2:], pictures.error_colours, "error"),
+    ):
+        bar = box.colorbar(colours, ax=rows, fraction=0.05, pad=0.01, aspect=24 if len(rows) == 2 else 12)
+        bar.set_label("" if spatial == 1 else label)
+        bar.outline.set_visible(False)
+        bar.formatter.set_powerlimits((-2, 3))
+
+
+def _show(ax: Any, image: Array, colours: ScalarMappable, **options: Any) -> Any:
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    options = {"interpolation": "nearest", "origin": "lower", **options}
+    return ax.imshow(image, cmap=colours.cmap, norm=colours.norm, **options)
+
+
+def _draw_spectra(
+    ax: Axes, prediction: Array, truth: Array, steps: Sequence[int], valid: Array | None
+) -> None:
+    top, bottom = 0.0, math.inf
+    for n, step in enumerate(steps):
+        for states, colour, dash, label in (
+            (truth, BLACK if n == 0 else GREY, "-", "truth"),
+            (prediction, LINES[n], "--", "prediction"),
+        ):
+            state = states[step - 1].astype(np.float64)
+            state = state if valid is None else np.where(valid, state, 0.0)
+            if not np.isfinite(state).all():
+                continue
+            k, energy = (x.numpy() for x in isotropic_spectrum(torch.from_numpy(state)[None], state.ndim))
+            ax.loglog(k[1:], energy[0, 1:], color=colour, linestyle=dash, label=f"{label}, step {step}")
+            if states is truth:
+                top, bottom = max(top, energy[0, 1:].max()), min(bottom, energy[0, 1:].min())
+    if top > 0:
+        # Rounding noise far below the field would otherwise take up most of the picture.
+        ax.set_ylim(max(bottom, top * 1e-12) / 3, top * 5)
+    ax.set_xlabel("wavenumber (cycles per domain)")
+    ax.set_ylabel("energy per shell")
+    ax.set_title("Isotropic spectrum", loc="left")
+    ax.legend(loc="lower left", ncols=1)
+
+
+def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
+    curves = {name: scores.rollout.mean((0, 2)) for name, scores in evaluation.scores.items()}
+    steps = np.arange(1, evaluation.n_steps + 1)
+    finite = np.concatenate([curve[np.isfinite(curve) & (curve > 0)] for curve in curves.values()])
+    low, high = (finite.min(), finite.max()) if finite.size else (0.1, 1.0)
+    # Room above the curves for two lanes of windows.
+    span = max(math.log10(high / low), 0.3)
+    ax.set_yscale("log")
+    ax.set_ylim(low / 10 ** (0.06 * span), high * 10 ** (0.3 * span))
+    for window, protocol in evaluation.windows():
+        lane, colour = (0.92, BLUE) if protocol == "The Well" else (0.84, GREEN)
+        left, right = window.first - 0.5, window.last + 0.5
+        ax.axvspan(left, right, color=colour, alpha=0.07, linewidth=0)
+        ax.axvspan(left + 0.1, right - 0.1, lane, lane + 0.07, color=colour, alpha=0.35, linewidth=0)
+        ax.text((left + right) / 2, lane + 0.032, window.label, transform=ax.get_xaxis_transform(), ha="center",
+                va="center", fontsize=7)  # fmt: skip
+    for n, (name, curve) in enumerate(curves.items()):
+        colour, dash = (BLUE, "-") if n == 0 else (GREY, "--") if name == "persistence" else (ORANGE, ":")
+        ax.plot(steps, np.where(np.isfinite(curve), curve, np.nan), color=colour, linestyle=dash, label=name)
+    if low < 1 < high:
+        ax.axhline(1.0, color=BLACK, linewidth=0.6)
+    ax.set_xlim(0.5, evaluation.n_steps + 0.5)
+    ax.set_xlabel("rollout step")
+    ax.set_ylabel("VRMSE")
+    ax.set_title("VRMSE, mean over trajectories and fields", loc="left")
+    ax.legend(loc="lower right")
+
+
+def training_figure(path: str | Path) -> Figure:
+    """Learning curves of a `metrics.csv` as the CSV logger writes it: losses above, VRMSE below.
+
+    Columns whose name holds "loss" or "vrmse" are drawn over the column "samples" where there is one, else "step".
+
+    Raises:
+        WavelitError: the file has no such column.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = list(DictReader(file))
+    names = [
+        name for name in (lines[0] if lines else {}) if "loss" in name.lower() or "vrmse" in name.lower()
+    ]
+    groups = [[n for n in names if "vrmse" not in n.lower()], [n for n in names if "vrmse" in n.lower()]]
+    groups = [group for group in groups if group]
+    clock = next((name for name in ("samples", "step") if lines and name in lines[0]), None)
+    if clock is None or not groups:
+        raise WavelitError(
+            f"{path}: expected columns step or samples and a loss or vrmse, got {list(lines[0]) if lines else []}"
+        )
+    with _look():
+        figure = _figure(2.3 * len(groups))
+        for ax, group in zip(np.atleast_1d(np.asarray(figure.subplots(len(groups), 1))), groups, strict=True):
+            for n, name in enumerate(group):
+                points = [
+                    (float(line[clock]), float(line[name])) for line in lines if line[clock] and line[name]
+                ]
+                marker = "." if len(points) < 40 else None
+                ax.plot(*zip(*points, strict=True), color=list(LINES.values())[n % 3], marker=marker, label=name,
+                        linestyle=("-", "--", ":")[n // 3 % 3])  # fmt: skip
+            ax.set_yscale("log")
+            ax.set_ylabel("VRMSE" if group is groups[-1] and "vrmse" in group[0].lower() else "loss")
+            ax.legend()
+        ax.set_xlabel("training samples" if clock == "samples" else "optimiser step")
+    return figure
+
+
+def animation(
+    path: str | Path,
+    truth: Any,
+    prediction: Any,
+    field_names: Sequence[str],
+    *,
+    fields: Sequence[str] | None = None,
+    first_step: int = 1,
+    frames_per_second: int = 8,
+    valid: Any = None,
+) -> Animation:
+    """Truth, prediction and error side by side, one line for each of up to three fields, as GIF and MP4.
+
+    Every step is a frame up to 60 steps, every second up to 120, and so on. The GIF is drawn smaller until it takes less
+    than 2 MB.
+
+    Args:
+        path: of the GIF; the MP4 has its name with the other ending.
+        truth: (steps, C, *S).
+        prediction: of the same shape.
+        field_names: the C fields.
+        fields: those to show, three at most; the first if absent.
+        first_step: number of the first state given, for the title.
+        frames_per_second: of both files.
+        valid: cells inside the domain, bool (*S).
+
+    Raises:
+        WavelitError: shapes or fields do not fit.
+    """
+    u, v, mask = _arrays(truth, prediction, field_names, valid)
+    chosen = list(fields or field_names[:1])
+    if len(chosen) > 3:
+        raise WavelitError(
+            f"expected one to three fields, got {len(chosen)}: an animation shows three at most"
+        )
+    gif = Path(path).with_suffix(".gif")
+    gif.parent.mkdir(parents=True, exist_ok=True)
+    stride = math.ceil(len(v) / MAX_FRAMES)
+    shown = range(0, len(v), stride)
+    films = {name: _pictures(v, u, _channel(field_names, name), mask) for name in chosen}
+    for dpi in (150, 110, 80, 56, 40):
+        frames = _frames(films, shown, first_step, v.ndim - 2, dpi)
+        imageio.imwrite(gif, frames, plugin="pillow", duration=1000 / frames_per_second, loop=0)
+        if gif.stat().st_size < MAX_GIF_BYTES:
+            break
+    encoder = _ffmpeg()
+    if encoder is None:
+        return Animation(gif, None, "no MP4: ffmpeg was not found; pip install imageio-ffmpeg")
+    frames = _frames(films, shown, first_step, v.ndim - 2, 150)
+    return Animation(gif, _write_mp4(encoder, gif.with_suffix(".mp4"), frames, frames_per_second), "")
+
+
+def _frames(
+    films: dict[str, _Pictures], shown: Sequence[int], first_step: int, spatial: int, dpi: int
+) -> Array:
+    """RGB frames (frames, H, W, 3) with even H and W, which video needs."""
+    height, width = next(iter(films.values())).truth.shape[1:]
+    line = 1.5 if spatial == 1 else min((WIDTH - 0.2) / 3 * height / width, 3.2)
+    with _look():
+        figure = _figure((line + 0.1) * len(films) + 0.5)
+        figure.set_dpi(dpi)
+        axes = figure.subplots(len(films), 3, squeeze=False)
+        moving = []
+        for row, (name, film) in zip(axes, films.items(), strict=True):
+            for ax, (label, images, colours) in zip(row, film.rows(), strict=True):
+                if spatial == 1:
+                    (artist,) = ax.plot(images[0, 0], color=BLUE if label != "error" else ORANGE)
+                    low, high = colours.get_clim()
+                    ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+                    ax.tick_params(labelsize=6)
+                    moving.append((artist.set_ydata, images[:, 0]))
+                else:
+                    moving.append((_show(ax, images[0], colours).set_data, images))
+                    ax.set_xticks([])
+                    ax.set_yticks([])
+                scale = "" if label != "error" else f" (±{colours.get_clim()[1]:.2g})"
+                ax.set_title(label + scale if row is axes[0] or scale else "", fontsize=8)
+            row[0].set_ylabel(name)
+        title = figure.suptitle("step 1", fontsize=9)
+        frames: list[Array] = []
+        for step in shown:
+            title.set_text(f"rollout step {first_step + step}")
+            for update, images in moving:
+                update(images[step])
+            figure.canvas.draw()
+            if not frames:
+                # One arrangement for all frames: the axes must not move with the width of a number.
+                figure.set_layout_engine("none")
+            pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+            frames.append(pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2].copy())
+    return np.stack(frames)
+
+
+def _ffmpeg() -> str | None:
+    try:
+        return str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return shutil.which("ffmpeg")
+
+
+def _write_mp4(encoder: str, path: Path, frames: Array, frames_per_second: int) -> Path:
+    size = f"{frames.shape[2]}x{frames.shape[1]}"
+    command = [encoder, "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size]
+    command += [
+        "-r",
+        str(frames_per_second),
+        "-i",
+        "-",
+        "-pix_fmt",
+        "yuv420p",
+        "-movflags",
+        "+faststart",
+        str(path),
+    ]
+    done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
+    if done.returncode:
+        raise WavelitError(
+            f"{encoder} could not write {path}: {done.stderr.decode(errors='replace').strip()}"
+        )
+    return path
+
+
+def _channel(field_names: Sequence[str], field: str | None) -> int:
+    if field is not None and field not in field_names:
+        raise WavelitError(f"expected a field among {', '.join(field_names)}, got {field}")
+    return 0 if field is None else list(field_names).index(field)
+
+
+def _arrays(
+    truth: Any, prediction: Any, field_names: Sequence[str], valid: Any
+) -> tuple[Array, Array, Array | None]:
+    v, u = np.asarray(truth), np.asarray(prediction)
+    if u.shape != v.shape or not 3 <= v.ndim <= 5 or v.shape[1] != len(field_names):
+        raise WavelitError(
+            f"expected truth and prediction (steps, {len(field_names)}, *S) of one shape, got {v.shape} and {u.shape}"
+        )
+    return u, v, None if valid is None else np.asarray(valid, dtype=bool).reshape(v.shape[2:])

@@ -1,0 +1,55 @@
+"""The training loss: mean squared error of the scaled increment plus a wavelet-domain term.
+
+    L = mean |e|^2 + lambda * mean over sub-bands b of  mean |W_b e| / sigma_b,     e = predicted - true scaled increment
+
+By Parseval an unweighted squared loss in an orthonormal basis is the field loss again; what the second term adds are the
+weights 1 / sigma_b, which make quiet sub-bands count, and the absolute value, which does not let the loud ones dominate.
+
+References:
+    Sankaran, Wang, Perdikaris, 2026, arXiv 2605.25949 names a wavelet-domain auxiliary loss; weights and norm are ours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wavelit.model import WaveLiT, pad_grid
+
+__all__ = ["field_loss", "increment_loss", "wavelet_loss"]
+
+
+def field_loss(error: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean of error^2 over everything that counts.
+
+    Args:
+        error: (B, C, *S).
+        valid: (B, 1, *S) boolean; cells that are False are left out of the mean.
+    """
+    if valid is None:
+        return error.square().mean()
+    return (error.square() * valid).sum() / (valid.sum() * error.shape[1])
+
+
+def wavelet_loss(error: Tensor, model: WaveLiT, valid: Tensor | None = None) -> Tensor:
+    """Mean over sub-bands of mean |W_b error| / sigma_b, with the model's own transform and band RMS.
+
+    Every sub-band weighs the same, whatever its number of coefficients. Cells that do not count are set to zero before the
+    transform. Arguments as in `field_loss`.
+    """
+    if valid is not None:
+        error = error * valid
+    tokens = model.tokenizer.encode_tokens(pad_grid(error, model.config))  # (B, *S / 2^J, C Q)
+    size = tokens.abs().flatten(0, -2).mean(0).view_as(model.output_scale) / model.output_scale  # (C, Q)
+    bands = torch.tensor(model.tokenizer.bands, device=error.device)
+    weight = 1 / torch.bincount(bands)[bands]
+    return (size.mean(0) * weight).sum() / model.tokenizer.n_bands
+
+
+def increment_loss(
+    model: WaveLiT, predicted: Tensor, target: Tensor, wavelet_weight: float, valid: Tensor | None = None
+) -> Tensor:
+    """The whole loss of a predicted scaled increment against the true one, both (B, C, *S)."""
+    error = predicted - target
+    loss = field_loss(error, valid)
+    return loss + wavelet_weight * wavelet_loss(error, model, valid) if wavelet_weight else loss

@@ -1,0 +1,359 @@
+"""Errors between a predicted and a true field, one number per field.
+
+Every function takes channels-first tensors (..., C, *S) and returns (..., C): the mean over the grid stands for the
+integral over the domain, so that sqrt(mean |u - v|^2) approximates the L2 norm of the error divided by the square root
+of the domain's volume. Squares, means and variances are summed in float64 whatever the fields come in. The score of
+this package is the variance-scaled root mean square error,
+
+    VRMSE = sqrt( mean |u - v|^2 / (var(v) + eps) ),    eps = 1e-7, var with N - 1,
+
+taken per sample, time and field first; averages come after. 1 is what the true spatial mean would score.
+
+References: Ohana et al., The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning (2024),
+arXiv 2412.00568, appendix E.3, and the code of its `the_well.benchmark.metrics`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from wavelit.errors import WavelitError
+
+__all__ = [
+    "EPS",
+    "NRMSE",
+    "VRMSE",
+    "FieldMetric",
+    "LInfinity",
+    "Pearson",
+    "binned_spectral_mse",
+    "isotropic_spectrum",
+    "linf",
+    "nrmse",
+    "pearson",
+    "vrmse",
+]
+
+EPS = 1e-7
+
+
+def vrmse(
+    prediction: Tensor, target: Tensor, spatial: int, eps: float = EPS, valid: Tensor | None = None
+) -> Tensor:
+    """Variance-scaled root mean square error, sqrt(mean |u - v|^2 / (var(v) + eps)).
+
+    The mean divides by the N cells, the variance of the target v by N - 1, both over space alone: nothing is averaged
+    over samples, times or fields. It approximates |u - v| / |v - <v>| in L2 of the domain. A constant target leaves
+    sqrt(mean |u - v|^2 / eps): an error of 1 then reads 3162.
+
+    Args:
+        prediction: u, (..., C, *S).
+        target: v, (..., C, *S).
+        spatial: number of grid axes, 1 to 3.
+        eps: added to the variance, in the field's units squared.
+        valid: cells that count, (B, 1, *S), true where they do; any axes between B and C are inserted.
+
+    Returns:
+        (..., C), float64.
+
+    Raises:
+        WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
+    """
+    u, v, mask, count = _fields(prediction, target, spatial, valid)
+    error = (u - v).square().sum(-1) / count
+    return (error / (_variance(v, mask, count) + eps)).sqrt()
+
+
+def nrmse(
+    prediction: Tensor, target: Tensor, spatial: int, eps: float = EPS, valid: Tensor | None = None
+) -> Tensor:
+    """Root mean square error over the target's root mean square, sqrt(mean |u - v|^2 / (mean |v|^2 + eps)).
+
+    Both means divide by N. It approximates |u - v| / |v| in L2 of the domain: 1 is what zero would score.
+
+    Args:
+        prediction: u, (..., C, *S).
+        target: v, (..., C, *S).
+        spatial: number of grid axes, 1 to 3.
+        eps: added to the mean square, in the field's units squared.
+        valid: cells that count, (B, 1, *S).
+
+    Returns:
+        (..., C), float64.
+
+    Raises:
+        WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
+    """
+    u, v, _, count = _fields(prediction, target, spatial, valid)
+    return ((u - v).square().sum(-1) / count / (v.square().sum(-1) / count + eps)).sqrt()
+
+
+def pearson(
+    prediction: Tensor, target: Tensor, spatial: int, eps: float = EPS, valid: Tensor | None = None
+) -> Tensor:
+    """Pearson's correlation over space, cov(u, v) / (std(u) std(v) + eps).
+
+    As in The Well's code the covariance divides by N and the deviations by N - 1, so that a field's correlation with
+    itself is (N - 1) / N and not 1.
+
+    Args:
+        prediction: u, (..., C, *S).
+        target: v, (..., C, *S).
+        spatial: number of grid axes, 1 to 3.
+        eps: added to the product of the deviations, in the field's units squared.
+        valid: cells that count, (B, 1, *S).
+
+    Returns:
+        (..., C), float64, between -1 and 1.
+
+    Raises:
+        WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
+    """
+    u, v, mask, count = _fields(prediction, target, spatial, valid)
+    du, dv = _centred(u, mask, count), _centred(v, mask, count)
+    covariance = (du * dv).sum(-1) / count
+    return covariance / ((_variance(u, mask, count) * _variance(v, mask, count)).sqrt() + eps)
+
+
+def linf(prediction: Tensor, target: Tensor, spatial: int, valid: Tensor | None = None) -> Tensor:
+    """Largest error over the grid, max |u - v|, in the field's units: the L-infinity norm seen at the cells.
+
+    Args:
+        prediction: u, (..., C, *S).
+        target: v, (..., C, *S).
+        spatial: number of grid axes, 1 to 3.
+        valid: cells that count, (B, 1, *S).
+
+    Returns:
+        (..., C), float64.
+
+    Raises:
+        WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
+    """
+    u, v, _, _ = _fields(prediction, target, spatial, valid)
+    return (u - v).abs().amax(-1)
+
+
+def binned_spectral_mse(
+    prediction: Tensor,
+    target: Tensor,
+    spatial: int,
+    bins: Tensor | None = None,
+    valid: Tensor | None = None,
+    normalized: bool = False,
+    eps: float = EPS,
+) -> Tensor:
+    """Mean square error carried by bands of isotropic wavenumber |k|; over all bands it sums to mean |u - v|^2.
+
+    By Plancherel, with F the unnormalised transform of the N cells, a band holds sum |F(u - v)|^2 / N^2. The default
+    edges are The Well's: 0, then two between 2 pi / max(S) and pi sqrt(spatial) in equal ratios, three bands in all.
+
+    Excluded cells enter the transform as zero error (and, when normalised, as zero field), and N^2 becomes N times the
+    cells that count: the bands still sum to the mean over these cells. The edge of a mask is a jump, which spreads
+    into the high bands; masked and unmasked figures are not to be compared.
+
+    Args:
+        prediction: u, (..., C, *S).
+        target: v, (..., C, *S).
+        spatial: number of grid axes, 1 to 3.
+        bins: (n_bins + 1,) rising edges in radians per cell; wavenumbers outside are left out.
+        valid: cells that count, (B, 1, *S).
+        normalized: divide each band by the target's energy in it plus `eps`.
+        eps: see `normalized`; in the field's units squared.
+
+    Returns:
+        (..., n_bins, C), float64.
+
+    Raises:
+        WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
+    """
+    u, v, _, count = _fields(prediction, target, spatial, valid)
+    grid = target.shape[-spatial:]
+    if bins is None:
+        low, high = math.log10(2 * math.pi / max(grid)), math.log10(math.pi * math.sqrt(spatial) + 1e-6)
+        bins = torch.logspace(low, high, 4)
+        bins[0] = 0.0
+    # float32 on purpose: an edge may fall on a wavenumber to the last digit, and The Well rounds it so.
+    squares = torch.zeros(grid, dtype=torch.float32)
+    for axis, n in enumerate(grid):
+        k = 2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float32)
+        squares += k.reshape(-1, *(1,) * (spatial - 1 - axis)) ** 2
+    band = torch.bucketize(squares.sqrt().flatten(), bins.to("cpu", torch.float32), right=True) - 1
+    n_bins = len(bins) - 1
+
+    scale = u.shape[-1] * count.unsqueeze(-1)
+    error = _energy(u - v, grid, band, n_bins) / scale  # (..., C, n_bins)
+    if normalized:
+        error = error / (_energy(v, grid, band, n_bins) / scale + eps)
+    return error.movedim(-1, -2)
+
+
+def isotropic_spectrum(field: Tensor, spatial: int) -> tuple[Tensor, Tensor]:
+    """Energy per shell of wavenumber, sum over round(|k|) = n of |F|^2 / N^2, n in cycles per domain.
+
+    |k| counts cycles along each axis of the array, whatever the axes' lengths. The shells, n = 0 to half the longest
+    axis, hold the mean square of the field except for the corners beyond.
+
+    Args:
+        field: (..., C, *S).
+        spatial: number of grid axes, 1 to 3.
+
+    Returns:
+        n, (K,), and the energy, (..., C, K), both float64.
+    """
+    grid = field.shape[-spatial:]
+    squares = torch.zeros(grid, dtype=torch.float64)
+    for axis, n in enumerate(grid):
+        k = n * torch.fft.fftfreq(n, dtype=torch.float64)
+        squares += k.reshape(-1, *(1,) * (spatial - 1 - axis)) ** 2
+    shell = squares.sqrt().round().long().flatten()
+    n_shells = max(grid) // 2 + 1
+    cells = field.double().flatten(-spatial)
+    energy = _energy(cells, grid, shell, n_shells) / shell.numel() ** 2
+    return torch.arange(n_shells, dtype=torch.float64), energy
+
+
+def _energy(cells: Tensor, grid: Sequence[int], band: Tensor, n_bands: int) -> Tensor:
+    """Sum |F|^2 of the cells (..., N) into the bands that `band`, (N,), names; an index outside is left out."""
+    axes = tuple(range(-len(grid), 0))
+    power = (
+        torch.fft.fftn(cells.reshape(*cells.shape[:-1], *grid), dim=axes).abs().square().flatten(-len(grid))
+    )
+    inside = (band >= 0) & (band < n_bands)
+    where = band[inside].to(cells.device)
+    energy: Tensor = power.new_zeros(*power.shape[:-1], n_bands)
+    energy.index_add_(-1, where, power[..., inside.to(cells.device)])
+    return energy
+
+
+def _fields(
+    prediction: Tensor, target: Tensor, spatial: int, valid: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Both fields in float64 with the grid flattened and excluded cells at zero, the mask, and the cells that count."""
+    if prediction.shape != target.shape or target.ndim < spatial + 1:
+        raise WavelitError(
+            f"expected prediction and target of one shape (..., C, *S) with {spatial} grid axes, got "
+            f"{tuple(prediction.shape)} and {tuple(target.shape)}: compare the same fields and times"
+        )
+    u, v = prediction.double().flatten(-spatial), target.double().flatten(-spatial)  # (..., C, N)
+    if valid is None:
+        return u, v, None, u.new_full((1,) * (u.ndim - 1), u.shape[-1])
+    if (
+        valid.ndim != spatial + 2
+        or valid.shape[-spatial:] != target.shape[-spatial:]
+        or target.ndim < spatial + 2
+    ):
+        raise WavelitError(
+            f"expected a mask (B, 1, *S) for fields {tuple(target.shape)}, got {tuple(valid.shape)}: "
+            "give one mask per sample on the fields' grid"
+        )
+    flat = valid.bool().flatten(-spatial)  # (B, 1, N)
+    mask = flat.reshape(flat.shape[0], *(1,) * (u.ndim - 2), flat.shape[-1])
+    count = mask.sum(-1).double()
+    if bool((count < 2).any()):
+        raise WavelitError(
+            "expected at least two cells that count in every sample, got a mask that excludes all others"
+        )
+    # where() and not a product: an excluded cell may hold NaN.
+    return u.where(mask, 0.0), v.where(mask, 0.0), mask, count
+
+
+def _centred(x: Tensor, mask: Tensor | None, count: Tensor) -> Tensor:
+    centred = x - (x.sum(-1) / count).unsqueeze(-1)
+    return centred if mask is None else centred.where(mask, 0.0)
+
+
+def _variance(x: Tensor, mask: Tensor | None, count: Tensor) -> Tensor:
+    return _centred(x, mask, count).square().sum(-1) / (count - 1)
+
+
+class FieldMetric(Metric):
+    """Mean of a per-field error over samples, times and fields, each weighing the same.
+
+    Sums and counts are kept per field in float64 and added over processes, so that a distributed run prints what one
+    process would. `compute()` is the mean over the fields, `per_field()` the values behind it. A NaN stays a NaN.
+
+    Args:
+        field_names: the C fields, in channel order.
+        spatial: number of grid axes, 1 to 3.
+        kwargs: torchmetrics' own options.
+    """
+
+    higher_is_better: bool | None = False
+    is_differentiable: bool | None = False
+    full_state_update: bool | None = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, field_names: Sequence[str], spatial: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.field_names = tuple(field_names)
+        self.spatial = spatial
+        zeros = torch.zeros(len(self.field_names), dtype=torch.float64)
+        self.add_state("total", default=zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("count", default=zeros.clone(), dist_reduce_fx="sum")
+
+    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+        """The error of each sample, time and field, (..., C, *S) -> (..., C)."""
+        raise NotImplementedError
+
+    def update(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+        """Add predictions (..., C, *S) beside their targets; `valid` as in the functions.
+
+        Raises:
+            WavelitError: the number of channels is not that of the field names.
+        """
+        channels = target.shape[-self.spatial - 1]
+        if channels != len(self.field_names):
+            raise WavelitError(
+                f"expected {len(self.field_names)} fields ({', '.join(self.field_names)}), got {channels} channels"
+            )
+        values = self.error(prediction.detach(), target.detach(), valid).reshape(-1, channels)
+        self.total += values.sum(0)
+        self.count += len(values)
+
+    def compute(self) -> Tensor:
+        """Mean over samples, times and fields."""
+        return (self.total / self.count).mean()
+
+    def per_field(self) -> dict[str, Tensor]:
+        """Mean over samples and times of each field; every process of a distributed run has to call it."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            means = self.total / self.count
+        return dict(zip(self.field_names, means, strict=True))
+
+
+class VRMSE(FieldMetric):
+    """Mean of `vrmse` with eps 1e-7 over samples, times and fields."""
+
+    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+        return vrmse(prediction, target, self.spatial, valid=valid)
+
+
+class NRMSE(FieldMetric):
+    """Mean of `nrmse` with eps 1e-7 over samples, times and fields."""
+
+    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+        return nrmse(prediction, target, self.spatial, valid=valid)
+
+
+class Pearson(FieldMetric):
+    """Mean of `pearson` with eps 1e-7 over samples, times and fields."""
+
+    higher_is_better = True
+
+    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+        return pearson(prediction, target, self.spatial, valid=valid)
+
+
+class LInfinity(FieldMetric):
+    """Mean of `linf` over samples, times and fields: in mixed units where the fields have different ones."""
+
+    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+        return linf(prediction, target, self.spatial, valid=valid)

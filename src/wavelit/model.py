@@ -1,0 +1,440 @@
+"""WaveLiT: a 1-10M-parameter PDE emulator with wavelet tokens, augmented linear attention and a shared pyramid.
+
+    u(t+1) = u(t) + sigma_D . IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
+
+What is unusual: tokens are wavelet coefficients divided by the RMS of their sub-band, so that a detail a thousand times
+smaller than the mean flow is seen and predicted on equal terms; the network predicts the increment, scaled by its own
+standard deviation; all normalisation lives in buffers, so that a checkpoint takes and returns physical units.
+
+References:
+    Sankaran, Wang, Perdikaris, Small Models, Strong Priors: Architectural Inductive Bias for Parameter-Efficient Neural
+    PDE Solvers, 2026, arXiv 2605.25949. Family, levels, feature map, exchange and head are ours (docs/design.md).
+"""
+
+# No postponed annotations here: the hub mixin reads the type of `config` from the constructor's signature.
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from the_well.data.datasets import WellMetadata
+from torch import Tensor, nn
+
+from wavelit.attention import FEATURE_MAPS, AugmentedLinearAttention, DepthwiseConv
+from wavelit.data.normalize import Normalizer
+from wavelit.data.well import Batch
+from wavelit.errors import WavelitError
+from wavelit.pyramid import Block, Exchange, Pyramid, ScaledRMSNorm
+from wavelit.tokenizer import WaveletTokenizer
+from wavelit.wavelets import WAVELETS
+
+__all__ = ["PRESETS", "BoundaryConditions", "WaveLiT", "WaveLiTConfig", "boundary_features", "pad_grid"]
+
+BoundaryConditions = tuple[tuple[str, str], ...]
+"""Per axis the (low, high) sides, each "periodic", "wall" or "open"."""
+
+BOUNDARY_TYPES = ("periodic", "wall", "open")
+
+# A sub-band quieter than this share of its field's RMS is scaled by the share: empty bands amplify nothing.
+BAND_FLOOR = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class WaveLiTConfig:
+    """All that determines a WaveLiT's architecture; the defaults are the preset `nano` for periodic 2-D fields.
+
+    The data decide the first six entries (`from_metadata` fills them in); the rest are the architecture and every one of
+    them can be changed alone.
+
+    Args:
+        n_fields: Field channels C, tensor components counted.
+        n_constant_fields: Constant-field channels K.
+        n_scalars: PDE scalars P.
+        n_steps_input: History T.
+        spatial: Axes, 1 to 3.
+        boundary_conditions: Per axis the (low, high) types; () means periodic everywhere.
+        wavelet: One of `wavelit.wavelets.WAVELETS`, or None for plain patches, the control.
+        levels: DWT levels J; a token covers 2^J cells along each axis.
+        band_scales: Divide every sub-band by its RMS in the training data.
+        embed_dim: Channels E.
+        num_heads: Attention heads.
+        depth: Blocks, the same at every scale.
+        mlp_ratio: Hidden channels of the feed-forward network over E.
+        num_scales: Pyramid scales; 1 is no pyramid.
+        num_exchanges: Groups of blocks, each followed by an exchange between scales.
+        shared: One set of blocks for all scales, or one each.
+        feature_map: A key of `wavelit.attention.FEATURE_MAPS`.
+        centre: Centre the values of the attention and rescale its heads.
+        gate: Gate the attention.
+        local: Depthwise convolutions in the blocks.
+        layer_scale: Initial gain of the residual branches.
+        condition: Modulate the blocks by the PDE scalars, if there are any.
+    """
+
+    n_fields: int
+    n_constant_fields: int = 0
+    n_scalars: int = 0
+    n_steps_input: int = 4
+    spatial: int = 2
+    boundary_conditions: BoundaryConditions = ()
+    wavelet: str | None = "haar"
+    levels: int = 2
+    band_scales: bool = True
+    embed_dim: int = 96
+    num_heads: int = 4
+    depth: int = 4
+    mlp_ratio: float = 2.0
+    num_scales: int = 3
+    num_exchanges: int = 2
+    shared: bool = True
+    feature_map: str = "elu"
+    centre: bool = True
+    gate: bool = True
+    local: bool = True
+    layer_scale: float = 0.1
+    condition: bool = True
+
+    def __post_init__(self) -> None:
+        boundary = tuple((str(low), str(high)) for low, high in self.boundary_conditions)
+        boundary = boundary or (("periodic", "periodic"),) * self.spatial
+        object.__setattr__(self, "boundary_conditions", boundary)
+        if self.spatial not in (1, 2, 3):
+            raise WavelitError(f"spatial must be 1, 2 or 3, not {self.spatial}")
+        if len(boundary) != self.spatial:
+            raise WavelitError(
+                f"boundary_conditions must name {self.spatial} axes as (low, high) pairs, not {len(boundary)}"
+            )
+        for axis, pair in enumerate(boundary):
+            for kind in pair:
+                if kind not in BOUNDARY_TYPES:
+                    raise WavelitError(f"unknown boundary {kind!r} on axis {axis}; known: {', '.join(BOUNDARY_TYPES)}")
+            if pair.count("periodic") == 1:
+                raise WavelitError(f"axis {axis} is periodic on one side only: {pair}; name both sides periodic")
+        if self.wavelet is not None and self.wavelet not in WAVELETS:
+            raise WavelitError(f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}, or none for patches")
+        if self.feature_map not in FEATURE_MAPS:
+            raise WavelitError(f"unknown feature_map {self.feature_map!r}; known: {', '.join(FEATURE_MAPS)}")
+        for name in ("n_fields", "n_steps_input", "levels", "embed_dim", "num_heads", "depth", "num_scales"):
+            if getattr(self, name) < 1:
+                raise WavelitError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.embed_dim % self.num_heads:
+            raise WavelitError(f"embed_dim {self.embed_dim} must be a multiple of num_heads {self.num_heads}")
+        if self.num_exchanges < 1 or self.depth % self.num_exchanges:
+            raise WavelitError(f"depth {self.depth} must be a multiple of num_exchanges {self.num_exchanges}")
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        """Whether each axis wraps."""
+        return tuple(low == "periodic" for low, _ in self.boundary_conditions)
+
+    @property
+    def grid_multiple(self) -> int:
+        """What every axis is padded to, or must divide by if it is periodic: one token of the coarsest scale."""
+        return int(2 ** (self.levels + self.num_scales - 1))
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> "WaveLiTConfig":
+        """The preset `name` with the entries in `changes`, which must include `n_fields`.
+
+        Raises:
+            WavelitError: Unknown preset or entry; the message lists the known ones.
+        """
+        if name not in PRESETS:
+            raise WavelitError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in changes:
+            if key not in known:
+                raise WavelitError(f"unknown model entry {key!r}; known: {', '.join(known)}")
+        return cls(**{**PRESETS[name], **changes})
+
+
+PRESETS: dict[str, dict[str, int]] = {
+    "nano": {},
+    "1M": {"embed_dim": 128},
+    "3M": {"embed_dim": 192, "num_heads": 6, "depth": 6},
+    "10M": {"embed_dim": 256, "num_heads": 8, "depth": 12, "num_exchanges": 3},
+}
+"""Each preset's difference from the defaults of `WaveLiTConfig`."""
+
+Model = TypeVar("Model", bound="WaveLiT")
+
+
+class WaveLiT(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="wavelit",
+    license="mit",
+    tags=["PDE", "emulator", "wavelets"],
+):
+    """The emulator: the next state of a PDE from its last T states, in physical units.
+
+    Args:
+        config: The architecture and the layout of the data.
+    """
+
+    def __init__(self, config: WaveLiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.normalizer = Normalizer(config.n_fields, config.n_constant_fields, config.n_scalars)
+        self.tokenizer = WaveletTokenizer(config.spatial, config.levels, config.periodic, config.wavelet)
+        q, c, e = self.tokenizer.n_coefficients, config.n_fields, config.embed_dim
+        n_in = config.n_steps_input * c + config.n_constant_fields
+        # RMS of every sub-band: of the fields and constant fields (C + K, Q), of the scaled increment (C, Q).
+        self.register_buffer("input_scale", torch.ones(c + config.n_constant_fields, q))
+        self.register_buffer("output_scale", torch.ones(c, q))
+        self.input_scale: Tensor
+        self.output_scale: Tensor
+        self.embed = nn.Linear(n_in * q, e)
+        n_sides = sum(kind != "periodic" for pair in config.boundary_conditions for kind in pair)
+        self.boundary = nn.Linear(2 * n_sides, e, bias=False) if n_sides else None
+        condition_dim = e // 2 if config.condition and config.n_scalars else 0
+        self.condition = nn.Linear(config.n_scalars, condition_dim) if condition_dim else None
+        self.pyramid = Pyramid(
+            e,
+            config.num_heads,
+            config.depth,
+            config.mlp_ratio,
+            config.spatial,
+            config.num_scales,
+            config.num_exchanges,
+            config.shared,
+            condition_dim,
+            {name: getattr(config, name) for name in ("feature_map", "centre", "gate", "local")},
+        )
+        self.norm = ScaledRMSNorm(e, 1)
+        self.head = nn.Linear(e, c * q)
+        self.skip = nn.Linear(n_in * q, c * q, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """All initialisation: uniform of variance 1 / (3 fan_in), unit gains, small residual branches, a zero head."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                _init_uniform(module.weight, module.in_features)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, DepthwiseConv):
+                _init_uniform(module.weight, module.weight[0].numel())
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, ScaledRMSNorm):
+                nn.init.ones_(module.gain)
+            elif isinstance(module, AugmentedLinearAttention):
+                for gain in (module.query_gain, module.key_gain, module.head_gain):
+                    nn.init.ones_(gain)
+                if module.mean_gain is not None:
+                    nn.init.zeros_(module.mean_gain)
+            elif isinstance(module, Exchange):
+                nn.init.constant_(module.down_gate, 0.1)
+                nn.init.constant_(module.up_gate, 0.1)
+        for module in self.modules():
+            if isinstance(module, Block):
+                nn.init.constant_(module.attention_scale, self.config.layer_scale)
+                nn.init.constant_(module.mlp_scale, self.config.layer_scale)
+                if module.modulation is not None:
+                    nn.init.zeros_(module.modulation.weight)
+        nn.init.normal_(self.pyramid.level_embedding, std=0.02)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.skip.weight)
+
+    @property
+    def n_parameters(self) -> int:
+        """Trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @classmethod
+    def from_metadata(
+        cls: type[Model],
+        metadata: WellMetadata,
+        boundary_conditions: Sequence[Sequence[str]] | None = None,
+        preset: str = "3M",
+        **changes: Any,
+    ) -> Model:
+        """A model for a dataset of The Well.
+
+        Args:
+            metadata: `WellDataset.metadata`.
+            boundary_conditions: Per axis the (low, high) types. The metadata list types without naming axes, so this is
+                needed unless one type occurs.
+            preset: A key of `PRESETS`.
+            changes: Entries of `WaveLiTConfig` to change.
+
+        Raises:
+            WavelitError: Several boundary types and no `boundary_conditions`; a periodic axis that does not divide.
+        """
+        if boundary_conditions is None:
+            kinds = sorted({kind.lower() for kind in metadata.boundary_condition_types})
+            if len(kinds) != 1:
+                raise WavelitError(
+                    f"{metadata.dataset_name} has boundaries {', '.join(kinds) or 'of no stated type'}: say which axis "
+                    "has which, boundary_conditions=((low, high), ...)"
+                )
+            boundary_conditions = ((kinds[0], kinds[0]),) * metadata.n_spatial_dims
+        facts: dict[str, Any] = {
+            "n_fields": metadata.n_fields,
+            "n_constant_fields": metadata.n_constant_fields,
+            "n_scalars": metadata.n_constant_scalars,
+            "spatial": metadata.n_spatial_dims,
+            "boundary_conditions": tuple(tuple(pair) for pair in boundary_conditions),
+        }
+        config = WaveLiTConfig.preset(preset, **{**facts, **changes})
+        padded_shape(metadata.spatial_resolution, config)
+        return cls(config)
+
+    def forward(self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None) -> Tensor:
+        """The next state.
+
+        Args:
+            fields: History in physical units, oldest first, (B, T, C, *S).
+            constants: Constant fields, (B, K, *S), if the model has any.
+            scalars: PDE scalars, (B, P), if the model has any.
+
+        Returns:
+            (B, C, *S), float32, physical units.
+
+        Raises:
+            WavelitError: A shape the model was not built for.
+        """
+        return self.normalizer.add_increment(fields[:, -1], self.increment(fields, constants, scalars))
+
+    def increment(self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None) -> Tensor:
+        """The predicted increment over its standard deviation, (B, C, *S) in float32: what the loss compares."""
+        self._check(fields, constants, scalars)
+        x = self.normalizer.fields(fields).flatten(1, 2)
+        if constants is not None:
+            x = torch.cat([x, self.normalizer.constants(constants)], 1)
+        shape = x.shape[2:]
+        x = pad_grid(x, self.config)
+        tokens = self.tokenizer.encode_tokens(x)  # (B, *S / 2^J, (T C + K) Q)
+        grid = tokens.shape[1:-1]
+        tokens = tokens.flatten(1, -2)  # (B, L, (T C + K) Q)
+        # Dividing the tokens by their band RMS is dividing the columns of what reads them: no pass over the data.
+        in_scale, out_scale = self._token_scales()
+        h = F.linear(tokens, self.embed.weight / in_scale, self.embed.bias)
+        if self.boundary is not None:
+            side = 2**self.config.levels
+            cells = [n / side for n in shape]
+            h = h + self.boundary(boundary_features(grid, cells, self.config.boundary_conditions, h.device))
+        condition = None
+        if self.condition is not None and scalars is not None:
+            condition = F.silu(self.condition(self.normalizer.scalars(scalars)))
+        h = self.pyramid(h, grid, self.config.periodic, condition)
+        h = self.norm(h, torch.zeros(1, dtype=torch.long, device=h.device))
+        out = F.linear(h, self.head.weight * out_scale[:, None], self.head.bias * out_scale)
+        out = out + F.linear(tokens, self.skip.weight * out_scale[:, None] / in_scale)
+        y = self.tokenizer.decode_tokens(out.unflatten(1, grid))  # (B, C, *S_padded)
+        return y[(..., *(slice(n) for n in shape))]
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Measure the RMS of every sub-band of inputs and increments on training batches; the normaliser's statistics
+        must be set before. Without it, or with `band_scales` off, all scales are one.
+
+        Raises:
+            WavelitError: No batches.
+        """
+        config = self.config
+        squares_in, squares_out = torch.zeros_like(self.input_scale), torch.zeros_like(self.output_scale)
+        n_batches = 0
+        for batch in batches:
+            last = batch.fields[:, -1]
+            x = self.normalizer.fields(last[:, None])[:, 0]
+            if batch.constants is not None:
+                x = torch.cat([x, self.normalizer.constants(batch.constants)], 1)
+            increment = self.normalizer.increment(batch.target[:, 0] - last)
+            for squares, value in ((squares_in, x), (squares_out, increment)):
+                squares += self.tokenizer.band_rms(self.tokenizer.encode(pad_grid(value, config))) ** 2
+            n_batches += 1
+        if not n_batches:
+            raise WavelitError("calibration needs at least one training batch, none came")
+        if not config.band_scales:
+            return
+        for buffer, squares in ((self.input_scale, squares_in), (self.output_scale, squares_out)):
+            rms = (squares / n_batches).sqrt()
+            whole = rms.square().mean(1, keepdim=True).sqrt()
+            # A channel that is zero throughout the batches (a mask that never occurs) keeps scale one.
+            rms = torch.where(whole > 0, rms.clamp(min=BAND_FLOOR * whole), torch.ones_like(rms))
+            buffer.copy_(rms)
+
+    def _token_scales(self) -> tuple[Tensor, Tensor]:
+        """Scale of every input channel ((T C + K) Q,) and output channel (C Q,) of the tokens."""
+        c, t = self.config.n_fields, self.config.n_steps_input
+        history = self.input_scale[:c].repeat(t, 1)
+        return torch.cat([history, self.input_scale[c:]]).flatten(), self.output_scale.flatten()
+
+    def _check(self, fields: Tensor, constants: Tensor | None, scalars: Tensor | None) -> None:
+        config = self.config
+        expected = (config.n_steps_input, config.n_fields)
+        if fields.ndim != 3 + config.spatial or fields.shape[1:3] != expected:
+            raise WavelitError(
+                f"fields must be (B, T={expected[0]}, C={expected[1]}, {config.spatial} axes), "
+                f"came {tuple(fields.shape)}"
+            )
+        for name, value, channels in (
+            ("constants", constants, config.n_constant_fields),
+            ("scalars", scalars, config.n_scalars),
+        ):
+            came = 0 if value is None else value.shape[1]
+            if came != channels:
+                raise WavelitError(f"{name} must have {channels} channels, came {came}")
+
+
+def _init_uniform(weight: Tensor, fan_in: int) -> None:
+    bound = 1 / math.sqrt(fan_in)
+    nn.init.uniform_(weight, -bound, bound)
+
+
+def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]:
+    """The grid after padding: axes with walls or open sides are rounded up to the grid multiple.
+
+    Raises:
+        WavelitError: A periodic axis that is not a multiple; it cannot be padded without breaking the period.
+    """
+    multiple = config.grid_multiple
+    for axis, (n, wraps) in enumerate(zip(shape, config.periodic, strict=True)):
+        if wraps and n % multiple:
+            raise WavelitError(
+                f"axis {axis} is periodic with {n} points; levels={config.levels} with num_scales={config.num_scales} need "
+                f"a multiple of {multiple}: lower levels or num_scales"
+            )
+    return tuple(-(-n // multiple) * multiple for n in shape)
+
+
+def pad_grid(x: Tensor, config: WaveLiTConfig) -> Tensor:
+    """Repeat the high edge of x (B, C, *S) up to `padded_shape`."""
+    shape = x.shape[2:]
+    padded = padded_shape(shape, config)
+    for axis, (n, m) in enumerate(zip(shape, padded, strict=True)):
+        if m > n:
+            x = x.index_select(2 + axis, torch.arange(m, device=x.device).clamp(max=n - 1))
+    return x
+
+
+def boundary_features(
+    grid: Sequence[int], cells: Sequence[float], boundary: BoundaryConditions, device: torch.device
+) -> Tensor:
+    """Two channels for every wall or open side: the distance from it over the domain's width, and exp(-distance / 2 tokens).
+
+    Args:
+        grid: Tokens along each axis, padding included.
+        cells: Tokens that the domain itself covers along each axis.
+        boundary: Per axis the (low, high) types.
+        device: Where the result lives.
+
+    Returns:
+        (L, 2 x sides), tokens in row-major order.
+    """
+    channels = []
+    for axis, (n, width, sides) in enumerate(zip(grid, cells, boundary, strict=True)):
+        centre = torch.arange(n, dtype=torch.float32, device=device) + 0.5
+        for side, kind in enumerate(sides):
+            if kind == "periodic":
+                continue
+            distance = (centre if side == 0 else width - centre).clamp(min=0)
+            view = [1] * len(grid)
+            view[axis] = n
+            channels += [f.view(view).expand(*grid) for f in (distance / width, torch.exp(-distance / 2))]
+    return torch.stack(channels, -1).flatten(0, -2)

@@ -1,0 +1,249 @@
+"""A feature pyramid over the token grid whose blocks are shared by all scales.
+
+Scale s holds the tokens averaged over cubes of 2^s. The same blocks run at every scale, told apart by private gains and
+a level embedding; after each group of blocks neighbouring scales exchange features,
+
+    x_{s+1} += g_down W_down avg(x_s),   then   x_s += g_up W_up nearest(x_{s+1}),
+
+the synthesis and analysis of a Haar step without details. Tokens of all scales stand in one sequence, so every linear
+map is a single matrix product; only convolutions and attention look at one grid at a time.
+
+The paper names a "shared-weight multiscale feature pyramid"; depth, exchange and gains are ours.
+
+References:
+    Aich et al., Multi-Scale Weight Sharing Network for Image Recognition, 2020, arXiv 2001.02816.
+    Ke et al., Multigrid Neural Architectures, 2017, arXiv 1611.07661.
+    Shazeer, GLU Variants Improve Transformer, 2020, arXiv 2002.05202.
+    Perez et al., FiLM, 2018, arXiv 1709.07871.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavelit.attention import AugmentedLinearAttention, DepthwiseConv, TokenGrid
+
+__all__ = ["Block", "ConvGLU", "Pyramid", "ScaledRMSNorm", "coarsen", "refine"]
+
+
+class ScaledRMSNorm(nn.Module):
+    """x / RMS(x) over channels, times a gain of its own for every scale.
+
+    Args:
+        dim: Channels E.
+        num_scales: Scales with private gains.
+    """
+
+    def __init__(self, dim: int, num_scales: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.empty(num_scales, dim))
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        """x: (B, L, E); scale: (L,), the scale of each token. Returns the shape of x."""
+        return F.rms_norm(x, x.shape[-1:]) * self.gain[scale]
+
+
+class ConvGLU(nn.Module):
+    """Gated feed-forward network with a residual depthwise convolution on its hidden channels.
+
+        y = W_2 [u * SiLU(w)],   (u, w) = h + DWConv(h),   h = W_1 x
+
+    Args:
+        dim: Channels E.
+        hidden: Channels of u and of w.
+        spatial: Grid axes.
+        local: Include the convolution.
+    """
+
+    def __init__(self, dim: int, hidden: int, spatial: int, local: bool = True) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, 2 * hidden)
+        self.local = DepthwiseConv(2 * hidden, spatial, residual=True) if local else None
+        self.contract = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor, grids: Sequence[TokenGrid]) -> Tensor:
+        """x: (B, L, E), the tokens of all grids in turn. Returns the same shape."""
+        h = self.expand(x)
+        if self.local is not None:
+            h = self.local(h, grids)
+        u, w = h.chunk(2, -1)
+        return self.contract(u * F.silu(w))
+
+
+class Block(nn.Module):
+    """Depthwise convolution, augmented linear attention and gated feed-forward, each a residual branch.
+
+        x += DWConv(x);   x += ls_1 Attention(norm(x));   x += ls_2 ConvGLU(norm(x))
+
+    with LayerScale gains ls and norm gains private to each scale. A condition modulates both normalised inputs,
+    n (1 + a) + b, with (a, b) linear in the condition and zero at the start.
+
+    Args:
+        dim: Channels E.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden channels of the feed-forward network over E.
+        spatial: Grid axes.
+        num_scales: Scales with private gains.
+        condition_dim: Channels of the condition; 0 for none.
+        feature_map, centre, gate, local: See `AugmentedLinearAttention`; `local` covers all three convolutions.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        spatial: int,
+        num_scales: int,
+        condition_dim: int = 0,
+        *,
+        feature_map: str = "elu",
+        centre: bool = True,
+        gate: bool = True,
+        local: bool = True,
+    ) -> None:
+        super().__init__()
+        self.local = DepthwiseConv(dim, spatial, residual=True) if local else None
+        self.attention_norm = ScaledRMSNorm(dim, num_scales)
+        self.attention = AugmentedLinearAttention(dim, num_heads, spatial, feature_map, centre, gate, local)
+        self.attention_scale = nn.Parameter(torch.empty(num_scales, dim))
+        self.mlp_norm = ScaledRMSNorm(dim, num_scales)
+        self.mlp = ConvGLU(dim, round(mlp_ratio * dim), spatial, local)
+        self.mlp_scale = nn.Parameter(torch.empty(num_scales, dim))
+        self.modulation = nn.Linear(condition_dim, 2 * dim) if condition_dim else None
+
+    def forward(
+        self, x: Tensor, grids: Sequence[TokenGrid], scale: Tensor, condition: Tensor | None = None
+    ) -> Tensor:
+        """x: (B, L, E) of all grids in turn; scale: (L,); condition: (B, E_c). Returns the shape of x."""
+        if self.local is not None:
+            x = self.local(x, grids)
+        gain = shift = None
+        if self.modulation is not None and condition is not None:
+            gain, shift = self.modulation(condition)[:, None].chunk(2, -1)
+        n = self.attention_norm(x, scale)
+        n = n if gain is None else n * (1 + gain) + shift
+        x = x + self.attention_scale[scale] * self.attention(n, grids)
+        n = self.mlp_norm(x, scale)
+        n = n if gain is None else n * (1 + gain) + shift
+        return x + self.mlp_scale[scale] * self.mlp(n, grids)
+
+
+def coarsen(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Mean over cubes of 2: tokens (B, L, E) of a grid of even sides to (B, L / 2^d, E)."""
+    split = x.unflatten(1, [m for n in shape for m in (n // 2, 2)])
+    return split.mean(tuple(range(2, 2 * len(shape) + 1, 2))).flatten(1, -2)
+
+
+def refine(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Nearest neighbour: tokens (B, L, E) of a grid to (B, L 2^d, E) on the grid of twice the sides."""
+    cells = x.unflatten(1, [m for n in shape for m in (n, 1)])
+    doubled = [m for n in shape for m in (n, 2)]
+    return cells.expand(-1, *doubled, -1).flatten(1, -2)
+
+
+class Exchange(nn.Module):
+    """One sweep down and one up between neighbouring scales, each behind a learned gate that starts at 0.1.
+
+    Args:
+        dim: Channels E.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, dim)
+        self.up = nn.Linear(dim, dim)
+        self.down_gate = nn.Parameter(torch.empty(()))
+        self.up_gate = nn.Parameter(torch.empty(()))
+
+    def forward(self, x: Tensor, grids: Sequence[TokenGrid]) -> Tensor:
+        """x: (B, L, E) of all grids in turn, finest first. Returns the same shape."""
+        levels = [grid.tokens(x) for grid in grids]
+        for s in range(len(grids) - 1):
+            mean = coarsen(levels[s], grids[s].shape)
+            levels[s + 1] = levels[s + 1] + self.down_gate * self.down(mean)
+        for s in reversed(range(len(grids) - 1)):
+            # The linear map commutes with the copies: apply it on the coarse grid.
+            levels[s] = levels[s] + refine(self.up_gate * self.up(levels[s + 1]), grids[s + 1].shape)
+        return torch.cat(levels, 1)
+
+
+class Pyramid(nn.Module):
+    """Groups of blocks over all scales of a token grid, with an exchange after each group.
+
+    Args:
+        dim: Channels E.
+        num_heads: Attention heads.
+        depth: Blocks in all, spread evenly over the exchanges.
+        mlp_ratio: See `Block`.
+        spatial: Grid axes.
+        num_scales: Scales, 1 (no pyramid) or more; the grid must divide by 2^(num_scales - 1).
+        num_exchanges: Groups of blocks; `depth` must be a multiple of it.
+        shared: One set of blocks for every scale, or one each.
+        condition_dim: See `Block`.
+        block_options: `feature_map`, `centre`, `gate`, `local` of `Block`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        depth: int,
+        mlp_ratio: float,
+        spatial: int,
+        num_scales: int = 3,
+        num_exchanges: int = 2,
+        shared: bool = True,
+        condition_dim: int = 0,
+        block_options: dict[str, str | bool] | None = None,
+    ) -> None:
+        super().__init__()
+        self.head_dim = dim // num_heads
+        self.num_scales = num_scales
+        self.level_embedding = nn.Parameter(torch.empty(num_scales, dim))
+        options = block_options or {}
+        self.towers = nn.ModuleList(
+            nn.ModuleList(
+                Block(dim, num_heads, mlp_ratio, spatial, num_scales, condition_dim, **options)  # type: ignore[arg-type]
+                for _ in range(depth)
+            )
+            for _ in range(1 if shared else num_scales)
+        )
+        self.exchanges = nn.ModuleList(Exchange(dim) for _ in range(num_exchanges if num_scales > 1 else 0))
+
+    def forward(
+        self, x: Tensor, shape: Sequence[int], periodic: Sequence[bool], condition: Tensor | None = None
+    ) -> Tensor:
+        """x: tokens (B, L, E) of the finest grid `shape`, row-major; condition: (B, E_c). Returns the shape of x."""
+        levels, packed = [x], [TokenGrid(shape, periodic, self.head_dim, device=x.device)]
+        for _ in range(1, self.num_scales):
+            levels.append(coarsen(levels[-1], packed[-1].shape))
+            side = [n // 2 for n in packed[-1].shape]
+            start = packed[-1].start + packed[-1].n_tokens
+            packed.append(TokenGrid(side, periodic, self.head_dim, start, x.device))
+        scale = torch.cat([torch.full((g.n_tokens,), s, device=x.device) for s, g in enumerate(packed)])
+        x = torch.cat(levels, 1) + self.level_embedding[scale]
+        if len(self.towers) == 1:
+            segments = [packed]
+        else:
+            segments = [[TokenGrid(g.shape, periodic, self.head_dim, device=x.device)] for g in packed]
+        sizes = [sum(g.n_tokens for g in grids) for grids in segments]
+        n_groups = max(1, len(self.exchanges))
+        for group in range(n_groups):
+            parts = []
+            for tower, grids, part, ids in zip(
+                self.towers, segments, x.split(sizes, 1), scale.split(sizes), strict=True
+            ):
+                blocks = list(tower)  # type: ignore[call-overload]
+                step = len(blocks) // n_groups
+                for block in blocks[group * step : (group + 1) * step]:
+                    part = block(part, grids, ids, condition)
+                parts.append(part)
+            x = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+            if len(self.exchanges):
+                x = self.exchanges[group](x, packed)
+        return x[:, : packed[0].n_tokens]

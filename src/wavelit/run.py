@@ -1,0 +1,307 @@
+"""A run folder: what was trained, on what, how, and what came of it. Everything later needs the folder alone.
+
+    config.yaml        data, model, train and trainer settings as the command line takes them
+    model.json         the model's full configuration
+    environment.json   versions, machine, threads, commit; steps, samples and seconds once training has ended
+    checkpoints/       last.ckpt to resume from, best.ckpt by validation VRMSE
+    logs/              metrics.csv and TensorBoard events
+    weights/           the trained model (averaged weights), for `WaveLiT.from_pretrained`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from wavelit.data.sampling import StepBatchSampler
+from wavelit.data.well import WellDataModule
+from wavelit.errors import WavelitError
+from wavelit.model import WaveLiT, WaveLiTConfig
+from wavelit.train import EMA, EmulatorModule, TrainConfig
+
+__all__ = ["TrainerConfig", "build_model", "fit", "load_data", "load_model", "read_json", "resume"]
+
+# Training windows on which the RMS of the sub-bands is measured.
+CALIBRATION_SAMPLES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerConfig:
+    """Where to train.
+
+    Args:
+        accelerator: Lightning's choice: auto, cpu, gpu, mps.
+        devices: How many.
+        precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the attention sums in float32.
+        threads: Threads of the CPU; None leaves PyTorch's choice. Small operators on two busy threads can be many times
+            slower than on one: give every process its own core.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    threads: int | None = None
+
+
+def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
+    """A model for the dataset, with its statistics and band scales, initialised from the seed.
+
+    Args:
+        data: The dataset.
+        preset: A key of `wavelit.model.PRESETS`.
+        seed: Seed of the initial weights.
+        changes: Entries of `WaveLiTConfig` to change.
+    """
+    statistics = data.statistics
+    torch.manual_seed(seed)
+    model = WaveLiT.from_metadata(
+        data.metadata, data.boundary_conditions, preset, **{"n_steps_input": data.n_steps_input, **changes}
+    )
+    model.normalizer.set_statistics(statistics)
+    dataset = data.train_dataset
+    size = min(data.batch_size, len(dataset))
+    sampler = StepBatchSampler(len(dataset), size, seed)
+    n_batches = min(-(-CALIBRATION_SAMPLES // size), sampler.steps_per_epoch)
+    model.calibrate(dataset.collate(dataset.__getitems__(sampler.indices(step))) for step in range(n_batches))
+    return model
+
+
+def fit(
+    folder: str | os.PathLike[str],
+    data: WellDataModule,
+    model: WaveLiT,
+    train: TrainConfig,
+    trainer: TrainerConfig | None = None,
+    seed: int = 0,
+) -> WaveLiT:
+    """Train a model into a new run folder.
+
+    Args:
+        folder: Created; must not hold a run.
+        data: The dataset, with at least as many target frames as the pushforward is long.
+        model: From `build_model`.
+        train: Budget and recipe.
+        trainer: Device, precision, threads.
+        seed: Seed of the data order, the noise and the unroll lengths.
+
+    Returns:
+        The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
+
+    Raises:
+        WavelitError: The folder holds a run; a split is too short; too few target frames; the loss is not finite.
+    """
+    folder, trainer = Path(folder), trainer or TrainerConfig()
+    if (folder / "config.yaml").exists():
+        raise WavelitError(f"{folder} already holds a run: continue it with --resume {folder}, or choose another folder")
+    if data.n_steps_output < train.pushforward:
+        raise WavelitError(
+            f"pushforward over {train.pushforward} steps needs as many target frames: give the data "
+            f"n_steps_output={train.pushforward}, not {data.n_steps_output}"
+        )
+    data.seed = seed
+    settings = {
+        "data": {name: getattr(data, name) for name in inspect.signature(WellDataModule).parameters},
+        "train": dataclasses.asdict(train),
+        "trainer": dataclasses.asdict(trainer),
+        "seed": seed,
+    }
+    # Errors in the data come before anything is written.
+    StepBatchSampler(len(data.train_dataset), data.batch_size, seed)
+    data.windows("valid")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
+    _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
+    _write(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    return _run(folder, data, model, train, trainer, seed, None)
+
+
+def resume(folder: str | os.PathLike[str]) -> WaveLiT:
+    """Continue an interrupted run from its last checkpoint; the rest is as if it had never stopped.
+
+    Raises:
+        WavelitError: No run or checkpoint there, or one of another model.
+    """
+    folder = Path(folder)
+    settings = _settings(folder)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if not checkpoint.exists():
+        raise WavelitError(f"{folder} has no checkpoint yet: remove the folder and train anew")
+    train, trainer = TrainConfig(**settings["train"]), TrainerConfig(**settings["trainer"])
+    model = WaveLiT(WaveLiTConfig(**read_json(folder / "model.json")))
+    return _run(folder, load_data(folder), model, train, trainer, settings["seed"], checkpoint)
+
+
+def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
+    """The dataset that a run was trained on."""
+    return WellDataModule(**_settings(Path(folder))["data"])
+
+
+def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"] = "final") -> WaveLiT:
+    """The model of a run in evaluation mode: its final averaged weights, or those of the best validation.
+
+    Raises:
+        WavelitError: Training has not ended, or no validation took place.
+    """
+    folder = Path(folder)
+    _settings(folder)
+    if weights == "final":
+        if not (folder / "weights" / "model.safetensors").exists():
+            raise WavelitError(f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`")
+        return WaveLiT.from_pretrained(folder / "weights")
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    if not checkpoint.exists():
+        raise WavelitError(f"{folder} has no best checkpoint: no validation took place")
+    model = WaveLiT(WaveLiTConfig(**read_json(folder / "model.json")))
+    state = _load_checkpoint(checkpoint)["state_dict"]
+    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+    return model.eval()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+    return value
+
+
+def _run(
+    folder: Path,
+    data: WellDataModule,
+    model: WaveLiT,
+    train: TrainConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    checkpoint: Path | None,
+) -> WaveLiT:
+    if trainer.threads is not None:
+        torch.set_num_threads(trainer.threads)
+    for pattern in (".*does not have many workers.*", ".*exists and is not empty.*", ".*tensorboardX.*", ".*litlogger.*"):
+        warnings.filterwarnings("ignore", pattern)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)
+    first_step = 0
+    if checkpoint is not None:
+        state = _load_checkpoint(checkpoint)
+        first_step = state["global_step"]
+        _require_same_model(checkpoint, state["state_dict"], module)
+    lightning = pl.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        precision=trainer.precision,
+        max_steps=-1 if module.total_steps is None else module.total_steps,
+        max_epochs=-1,
+        val_check_interval=train.validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(50, train.validate_every),
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        callbacks=_callbacks(folder, train),
+        logger=[CSVLogger(folder, name="logs", version=""), TensorBoardLogger(folder, name="logs", version="")],
+    )
+    data.trainer = lightning
+    data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
+    lightning.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
+    if lightning.interrupted:
+        raise WavelitError(f"interrupted at step {module.global_step}: continue with `wavelit train --resume {folder}`")
+    if lightning.is_global_zero:
+        model.save_pretrained(folder / "weights")
+        steps = lightning.global_step
+        outcome = {
+            "steps": steps,
+            "samples": steps * data.batch_size * trainer.devices,
+            "train_seconds": round(module.train_seconds, 2),
+            "threads": torch.get_num_threads(),
+            "device": str(lightning.strategy.root_device),
+        }
+        _write(folder / "environment.json", json.dumps(read_json(folder / "environment.json") | outcome, indent=2))
+    return model.eval()
+
+
+class _PrintProgress(Callback):
+    """A line per validation, for terminals and files that cannot draw a progress bar."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        assert isinstance(pl_module, EmulatorModule)
+        print(
+            f"step {trainer.global_step:6d}  {pl_module.progress:4.0%}  {pl_module.train_seconds:6.0f} s  "
+            f"train loss {metrics['train_loss']:.4f}  validation VRMSE {metrics['val_vrmse']:.4f}",
+            flush=True,
+        )
+
+
+def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
+    shared: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
+    callbacks: list[Callback] = [RichProgressBar()] if sys.stdout.isatty() else [_PrintProgress()]
+    if train.ema:
+        callbacks.append(EMA(train.ema))
+    return [
+        *callbacks,
+        ModelCheckpoint(filename="last", every_n_train_steps=train.checkpoint_every, **shared),
+        ModelCheckpoint(filename="best", monitor="val_vrmse", **shared),
+    ]
+
+
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise WavelitError(f"{path} cannot be read as a checkpoint: {error}") from error
+    return state
+
+
+def _require_same_model(path: Path, state: dict[str, Any], module: EmulatorModule) -> None:
+    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    for name in ours.keys() | theirs.keys():
+        if ours.get(name) != theirs.get(name):
+            raise WavelitError(
+                f"{path} is of another model: {name} has shape {theirs.get(name)} there and {ours.get(name)} here"
+            )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise WavelitError(f"{folder} is not a run folder: it has no config.yaml; train one with `wavelit train`")
+    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf8"))
+    return settings
+
+
+def _environment(model: WaveLiT) -> dict[str, Any]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    packages = ("wavelit", "torch", "pytorch-lightning", "the_well", "numpy")
+    return {
+        "parameters": model.n_parameters,
+        "commit": commit.stdout.strip() or None,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text + "\n", encoding="utf8")
+    os.replace(scratch, path)

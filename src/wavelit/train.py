@@ -1,0 +1,268 @@
+"""Training an emulator on the scaled increment, with Lightning's Trainer for the loop, precision, devices and logs.
+
+Everything random follows from (seed, step): the batch (`wavelit.data.sampling`), the input noise, the length of a
+pushforward. A run that was killed therefore continues bit for bit from its last checkpoint. Progress p in [0, 1] is the
+share of the budget spent, in steps, samples or minutes of training; learning rate and pushforward follow p.
+
+    noise         inputs u + eta sigma_D xi, xi ~ N(0, 1); the target stays the clean next state
+    pushforward   late in training, predict from the model's own unrolled states, without gradients through them
+
+References:
+    Brandstetter, Worrall, Welling, Message Passing Neural PDE Solvers, 2022, arXiv 2202.03376 (pushforward).
+    Sanchez-Gonzalez et al., Learning to Simulate Complex Physics with Graph Networks, 2020, arXiv 2002.09405 (noise).
+    Hu et al., MiniCPM, 2024, arXiv 2404.06395 (warm-up, stable, decay).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from wavelit.data.well import Batch
+from wavelit.errors import WavelitError
+from wavelit.losses import increment_loss
+from wavelit.metrics import VRMSE
+from wavelit.model import WaveLiT
+
+__all__ = ["EMA", "EmulatorModule", "TrainConfig", "learning_rate_factor", "parameter_groups"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Args:
+        steps: Budget in optimiser steps.
+        samples: Budget in training windows.
+        minutes: Budget in minutes of training, validation not counted; such a run is not repeatable bit for bit.
+        lr: Peak learning rate of AdamW.
+        weight_decay: On matrices and convolution kernels only.
+        schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
+        warmup: Share of the budget in which the learning rate rises from zero.
+        clip: Largest gradient norm.
+        ema: Decay of the averaged weights that are validated and kept; 0 keeps the last weights.
+        noise: Standard deviation of the input noise, in units of the increment's.
+        pushforward: Longest unroll in steps; 1 trains one step only.
+        pushforward_from: Share of the budget after which unrolls begin.
+        wavelet_weight: Weight lambda of the wavelet-domain loss.
+        compile: Run the model through `torch.compile`.
+        validate_every: Steps between validations.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    steps: int | None = None
+    samples: int | None = None
+    minutes: float | None = None
+    lr: float = 4e-3
+    weight_decay: float = 0.01
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    warmup: float = 0.05
+    clip: float = 1.0
+    ema: float = 0.999
+    noise: float = 0.0
+    pushforward: int = 1
+    pushforward_from: float = 0.8
+    wavelet_weight: float = 0.3
+    compile: bool = False
+    validate_every: int = 500
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        budgets = [n for n in ("steps", "samples", "minutes") if getattr(self, n) is not None]
+        if len(budgets) != 1:
+            raise WavelitError(
+                f"name one budget, steps, samples or minutes; came {' and '.join(budgets) or 'none of them'}"
+            )
+        if getattr(self, budgets[0]) <= 0:
+            raise WavelitError(f"the budget {budgets[0]} must be positive, not {getattr(self, budgets[0])}")
+        if self.pushforward < 1:
+            raise WavelitError(f"pushforward must be at least 1 step, not {self.pushforward}")
+
+    def total_steps(self, batch_size: int) -> int | None:
+        """Optimiser steps of the whole run, or None for a budget in minutes."""
+        return math.ceil(self.samples / batch_size) if self.samples is not None else self.steps
+
+
+def learning_rate_factor(progress: float, config: TrainConfig) -> float:
+    """Learning rate over its peak at progress p in [0, 1]."""
+    if progress < config.warmup:
+        return progress / config.warmup
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
+    return 1.0 if progress < 0.8 else 1 - math.sqrt((progress - 0.8) / 0.2)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW groups: matrices and kernels decay, gains, biases and embeddings do not."""
+    decay, keep = [], []
+    for name, parameter in model.named_parameters():
+        is_weight = parameter.ndim >= 2 and not name.endswith(("gain", "scale", "embedding"))
+        (decay if is_weight else keep).append(parameter)
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
+
+
+class EmulatorModule(pl.LightningModule):
+    """A WaveLiT in training.
+
+    Args:
+        model: The emulator; its statistics must be set.
+        config: How to train.
+        seed: Seed of noise and unroll lengths.
+        batch_size: Samples of a step, over all devices.
+        field_names: Names of the C channels, for the logs.
+    """
+
+    def __init__(
+        self, model: WaveLiT, config: TrainConfig, seed: int, batch_size: int, field_names: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.seed = seed
+        self.total_steps = config.total_steps(batch_size)
+        self.vrmse = VRMSE(field_names, model.config.spatial)
+        # A plain attribute: the compiled module shares the model's parameters and must not stand in the checkpoint twice.
+        self._increment = [torch.compile(model.increment, dynamic=None)] if config.compile else [model.increment]
+        # Seconds spent training so far, validation not counted.
+        self.train_seconds = 0.0
+        self._started: float | None = None
+        self._random_state: dict[str, Any] | None = None
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget spent."""
+        if self.total_steps is not None:
+            return self.global_step / self.total_steps
+        assert self.config.minutes is not None
+        return min(1.0, self.train_seconds / (60 * self.config.minutes))
+
+    def configure_optimizers(self) -> Optimizer:
+        groups = parameter_groups(self.model, self.config.weight_decay)
+        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        fields, target = self._inputs(batch)
+        predicted = self._increment[0](fields, batch.constants, batch.scalars)
+        true = self.model.normalizer.increment(target - fields[:, -1])
+        loss = increment_loss(self.model, predicted, true, self.config.wavelet_weight, batch.valid)
+        if not torch.isfinite(loss):
+            raise WavelitError(
+                f"the training loss became {loss.item()} at step {self.global_step} on samples "
+                f"{batch.indices.tolist()} of the training split; the last checkpoint is kept: lower train.lr and resume"
+            )
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The history the model sees (B, T, C, *S) and the state it should predict (B, C, *S)."""
+        fields, config = batch.fields, self.config
+        draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
+        if config.noise:
+            generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
+            xi = torch.randn(fields.shape, generator=generator).to(fields)
+            std = self.model.normalizer.delta_std.view(-1, *(1,) * self.model.config.spatial)
+            fields = fields + config.noise * std * xi
+        unroll = 0
+        if config.pushforward > 1 and self.progress >= config.pushforward_from:
+            unroll = int(draw.integers(config.pushforward))
+        with torch.no_grad():
+            for _ in range(unroll):
+                following = self.model(fields, batch.constants, batch.scalars)
+                fields = torch.cat([fields[:, 1:], following[:, None]], 1)
+        return fields, batch.target[:, unroll]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.vrmse.update(self.model(batch.fields, batch.constants, batch.scalars), batch.target[:, 0], batch.valid)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_vrmse", self.vrmse.compute().float(), prog_bar=True)
+        self.vrmse.reset()
+
+    def on_train_start(self) -> None:
+        if self._random_state is not None:
+            random.setstate(self._random_state["python"])
+            np.random.set_state(self._random_state["numpy"])  # noqa: NPY002
+            torch.set_rng_state(self._random_state["torch"])
+            self._random_state = None
+        self._started = time.perf_counter()
+
+    def on_validation_start(self) -> None:
+        self._stop_clock()
+
+    def on_validation_end(self) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        factor = learning_rate_factor(self.progress, self.config)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.config.lr * factor
+
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int) -> None:
+        self._stop_clock()
+        self._started = time.perf_counter()
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log("train_seconds", self.train_seconds)
+        if self.progress >= 1:
+            self.trainer.should_stop = True
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        if not torch.isfinite(norm):
+            raise WavelitError(
+                f"the gradient became {norm.item()} at step {self.global_step}; the last checkpoint is kept: lower train.lr "
+                "and resume"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_seconds"] = self.train_seconds
+        checkpoint["random_state"] = {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(),  # noqa: NPY002
+            "torch": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.train_seconds = checkpoint["train_seconds"]
+        self._random_state = checkpoint["random_state"]
+
+    def _stop_clock(self) -> None:
+        if self._started is not None:
+            self.train_seconds += time.perf_counter() - self._started
+            self._started = None
+
+
+class EMA(WeightAveraging):
+    """Exponential moving average of the weights, validated, checkpointed and kept at the end.
+
+    The decay warms up as min(decay, (1 + n) / (10 + n)) over the n updates so far: in a short run a fixed 0.999 would
+    still carry the initial weights.
+
+    Args:
+        decay: Largest decay.
+    """
+
+    def __init__(self, decay: float) -> None:
+        @torch.no_grad()
+        def update(averaged: Any, current: Any, n_averaged: Any) -> None:
+            n = int(n_averaged)
+            weight = 1 - min(decay, (1 + n) / (10 + n))
+            torch._foreach_lerp_(list(averaged), list(current), weight)
+
+        super().__init__(use_buffers=False, multi_avg_fn=update)
