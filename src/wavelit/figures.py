@@ -43,6 +43,7 @@ Array = NDArray[Any]
 WIDTH = 5.0  # inches
 MAX_FRAMES = 60
 MAX_GIF_BYTES = 2_000_000
+MIN_DPI = 100.0  # 500 pixels across
 # Okabe and Ito's palette.
 BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#767676"
 LINES = {0: BLUE, 1: ORANGE, 2: GREEN}
@@ -123,7 +124,9 @@ def _plane(states: Array) -> Array:
     return np.swapaxes(states, -1, -2)
 
 
-def _pictures(truth: Array, prediction: Array, channel: int, valid: Array | None) -> _Pictures:
+def _pictures(
+    truth: Array, prediction: Array, channel: int, valid: Array | None, levels: int = 256
+) -> _Pictures:
     outside = np.zeros(truth.shape[2:], bool) if valid is None else ~valid
     planes = [
         _plane(np.where(outside, np.nan, x[:, channel].astype(np.float64))) for x in (truth, prediction)
@@ -137,15 +140,17 @@ def _pictures(truth: Array, prediction: Array, channel: int, valid: Array | None
     return _Pictures(
         shown[0],
         shown[1],
-        _colours("RdBu_r" if signed else "viridis", float(low), float(high)),
-        _colours("PuOr_r", -size, size),
+        _colours("RdBu_r" if signed else "viridis", float(low), float(high), levels),
+        _colours("PuOr_r", -size, size, levels),
     )
 
 
-def _colours(name: str, low: float, high: float) -> ScalarMappable:
+def _colours(name: str, low: float, high: float, levels: int) -> ScalarMappable:
     if not high > low:
         low, high = low - 0.5, high + 0.5
-    return ScalarMappable(Normalize(low, high), matplotlib.colormaps[name].with_extremes(bad="#bbbbbb"))
+    return ScalarMappable(
+        Normalize(low, high), matplotlib.colormaps[name].resampled(levels).with_extremes(bad="#bbbbbb")
+    )
 
 
 def rollout_figure(
@@ -201,23 +206,23 @@ def rollout_figure(
 
 def _draw_images(box: Any, pictures: _Pictures, name: str, steps: Sequence[int], spatial: int) -> None:
     axes = box.subplots(3, 1 if spatial == 1 else len(steps), squeeze=False)
-    for row, (label, images, colours) in zip(axes, pictures.rows(), strict=True):
-        for column, ax in enumerate(row):
+    for line, (label, images, colours) in enumerate(pictures.rows()):
+        for column, ax in enumerate(axes[line]):
             if spatial == 1:
                 n_steps, _, n = images.shape
                 extent = (0.5, n_steps + 0.5, -0.5, n - 0.5)
                 _show(ax, images[:, 0].T, colours, aspect="auto", extent=extent)
                 ax.set_ylabel("cell")
-                ax.set_title(f"{name}: {label}" if row is axes[0] else label)
-                ax.set_xlabel("rollout step" if row is axes[-1] else "")
+                ax.set_title(f"{name}: {label}" if line == 0 else label)
+                ax.set_xlabel("rollout step" if line == 2 else "")
                 continue
             _show(ax, images[column], colours)
             ax.set_xticks([])
             ax.set_yticks([])
-            if row is axes[0]:
+            if line == 0:
                 ax.set_title(f"step {steps[column]}")
         if spatial > 1:
-            row[0].set_ylabel(label)
+            axes[line][0].set_ylabel(label)
     for rows, colours, label in (
         (axes[:2], pictures.colours, name),
         (axes[2:], pictures.error_colours, "error"),
@@ -250,15 +255,16 @@ def _draw_spectra(
                 continue
             k, energy = (x.numpy() for x in isotropic_spectrum(torch.from_numpy(state)[None], state.ndim))
             ax.loglog(k[1:], energy[0, 1:], color=colour, linestyle=dash, label=f"{label}, step {step}")
-            if states is truth:
-                top, bottom = max(top, energy[0, 1:].max()), min(bottom, energy[0, 1:].min())
+            high = energy[0, 1:].max()
+            # A prediction that blows up and rounding noise would otherwise take up most of the picture.
+            top = max(top, high if states is truth else min(high, 1e3 * top))
+            bottom = min(bottom, energy[0, 1:].min())
     if top > 0:
-        # Rounding noise far below the field would otherwise take up most of the picture.
         ax.set_ylim(max(bottom, top * 1e-12) / 3, top * 5)
     ax.set_xlabel("wavenumber (cycles per domain)")
     ax.set_ylabel("energy per shell")
     ax.set_title("Isotropic spectrum", loc="left")
-    ax.legend(loc="lower left", ncols=1)
+    ax.legend(loc="best")
 
 
 def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
@@ -286,7 +292,7 @@ def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
     ax.set_xlabel("rollout step")
     ax.set_ylabel("VRMSE")
     ax.set_title("VRMSE, mean over trajectories and fields", loc="left")
-    ax.legend(loc="lower right")
+    ax.legend(loc="best")
 
 
 def training_figure(path: str | Path) -> Figure:
@@ -339,8 +345,8 @@ def animation(
 ) -> Animation:
     """Truth, prediction and error side by side, one line for each of up to three fields, as GIF and MP4.
 
-    Every step is a frame up to 60 steps, every second up to 120, and so on. The GIF is drawn smaller until it takes less
-    than 2 MB.
+    Every step is a frame up to 60 steps, every second up to 120, and so on. A GIF of more than 2 MB is drawn again,
+    smaller down to 500 pixels across, then with every second of its frames.
 
     Args:
         path: of the GIF; the MP4 has its name with the other ending.
@@ -365,21 +371,28 @@ def animation(
     gif.parent.mkdir(parents=True, exist_ok=True)
     stride = math.ceil(len(v) / MAX_FRAMES)
     shown = range(0, len(v), stride)
-    films = {name: _pictures(v, u, _channel(field_names, name), mask) for name in chosen}
-    for dpi in (150, 110, 80, 56, 40):
+    # A GIF has 256 colours and compresses runs of one: 32 levels show as much and take half the bytes.
+    films = {name: _pictures(v, u, _channel(field_names, name), mask, levels=32) for name in chosen}
+    dpi = 140.0
+    while True:
         frames = _frames(films, shown, first_step, v.ndim - 2, dpi)
         imageio.imwrite(gif, frames, plugin="pillow", duration=1000 / frames_per_second, loop=0)
-        if gif.stat().st_size < MAX_GIF_BYTES:
+        excess = gif.stat().st_size / MAX_GIF_BYTES
+        if excess < 1 or len(shown) == 1:
             break
+        if dpi > MIN_DPI:
+            dpi = max(MIN_DPI, dpi * 0.9 / math.sqrt(excess))
+        else:
+            shown = shown[::2]
     encoder = _ffmpeg()
     if encoder is None:
         return Animation(gif, None, "no MP4: ffmpeg was not found; pip install imageio-ffmpeg")
-    frames = _frames(films, shown, first_step, v.ndim - 2, 150)
+    frames = _frames(films, shown, first_step, v.ndim - 2, 200.0)
     return Animation(gif, _write_mp4(encoder, gif.with_suffix(".mp4"), frames, frames_per_second), "")
 
 
 def _frames(
-    films: dict[str, _Pictures], shown: Sequence[int], first_step: int, spatial: int, dpi: int
+    films: dict[str, _Pictures], shown: Sequence[int], first_step: int, spatial: int, dpi: float
 ) -> Array:
     """RGB frames (frames, H, W, 3) with even H and W, which video needs."""
     height, width = next(iter(films.values())).truth.shape[1:]
@@ -388,33 +401,36 @@ def _frames(
         figure = _figure((line + 0.1) * len(films) + 0.5)
         figure.set_dpi(dpi)
         axes = figure.subplots(len(films), 3, squeeze=False)
-        moving = []
+        moving: list[tuple[Any, Any, Array]] = []
         for row, (name, film) in zip(axes, films.items(), strict=True):
             for ax, (label, images, colours) in zip(row, film.rows(), strict=True):
+                low, high = colours.get_clim()
                 if spatial == 1:
-                    (artist,) = ax.plot(images[0, 0], color=BLUE if label != "error" else ORANGE)
-                    low, high = colours.get_clim()
+                    (line,) = ax.plot(images[0, 0], color=ORANGE if label == "error" else BLUE, animated=True)
                     ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
                     ax.tick_params(labelsize=6)
-                    moving.append((artist.set_ydata, images[:, 0]))
+                    moving.append((line, line.set_ydata, images[:, 0]))
                 else:
-                    moving.append((_show(ax, images[0], colours).set_data, images))
+                    image = _show(ax, images[0], colours, animated=True)
+                    moving.append((image, image.set_data, images))
                     ax.set_xticks([])
                     ax.set_yticks([])
-                scale = "" if label != "error" else f" (±{colours.get_clim()[1]:.2g})"
-                ax.set_title(label + scale if row is axes[0] or scale else "", fontsize=8)
+                ax.set_title(f"error (±{high:.2g})" if label == "error" else label, fontsize=8)
             row[0].set_ylabel(name)
-        title = figure.suptitle("step 1", fontsize=9)
+        title = figure.suptitle("rollout step 1", fontsize=9, animated=True)
+        # Axes and text are drawn once; a frame adds the images and its number.
+        canvas: Any = figure.canvas
+        canvas.draw()
+        background = canvas.copy_from_bbox(figure.bbox)
         frames: list[Array] = []
         for step in shown:
+            canvas.restore_region(background)
             title.set_text(f"rollout step {first_step + step}")
-            for update, images in moving:
+            figure.draw_artist(title)
+            for artist, update, images in moving:
                 update(images[step])
-            figure.canvas.draw()
-            if not frames:
-                # One arrangement for all frames: the axes must not move with the width of a number.
-                figure.set_layout_engine("none")
-            pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+                artist.axes.draw_artist(artist)
+            pixels = np.asarray(canvas.buffer_rgba())[..., :3]
             frames.append(pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2].copy())
     return np.stack(frames)
 

@@ -39,6 +39,14 @@ __all__ = ["TrainerConfig", "build_model", "fit", "load_data", "load_model", "re
 
 # Training windows on which the RMS of the sub-bands is measured.
 CALIBRATION_SAMPLES = 256
+# Lightning's warnings of what is meant: windows are read in the training process, logs are appended on resume, and the data
+# stream needs no state of its own.
+QUIET = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*dataloader is not resumable.*",
+    ".*isinstance.treespec, LeafSpec.*",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +198,7 @@ def _run(
 ) -> WaveLiT:
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
-    for pattern in (".*does not have many workers.*", ".*exists and is not empty.*", ".*tensorboardX.*", ".*litlogger.*"):
+    for pattern in QUIET:
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)

@@ -22,6 +22,7 @@ __all__ = ["WAVELETS", "band_names", "dwt", "idwt"]
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,7 +37,7 @@ WAVELETS: tuple[str, ...] = ("haar", "db2", "db3", "db4", "sym4", "bior2.2", "bi
 _WALL_WAVELETS = ("haar", "bior2.2", "bior4.4")
 
 # Outputs computed by one matrix product. Larger tiles waste products with zeros, smaller ones starve the BLAS.
-_TILE = 64
+_TILE = 32
 
 Coefficients: TypeAlias = list[Any]
 _Run: TypeAlias = tuple[int, int]
@@ -187,7 +188,7 @@ def _haar_merge(bands: list[Tensor], spatial: int) -> Tensor:
     ndim = bands[0].ndim
     for dim in range(ndim - 1, ndim - spatial - 1, -1):
         pairs = zip(bands[::2], bands[1::2], strict=True)
-        bands = [torch.stack((low + high, low - high), dim + 1).flatten(dim, dim + 1) for low, high in pairs]
+        bands = [_interleave(low + high, low - high, dim) for low, high in pairs]
     return bands[0].mul_(0.5 ** (spatial / 2))
 
 
@@ -195,9 +196,17 @@ def _every_second(x: Tensor, dim: int, first: int) -> Tensor:
     return x.reshape(*x.shape[:dim], -1, 2, *x.shape[dim + 1 :]).select(dim + 1, first)
 
 
+def _interleave(even: Tensor, odd: Tensor, dim: int) -> Tensor:
+    if dim == even.ndim - 1 and not torch.compiler.is_compiling():
+        # Complex numbers are stored as (real, imaginary) pairs; this copy is six times faster than `stack`.
+        return torch.view_as_real(torch.complex(even, odd)).flatten(dim)
+    return torch.stack((even, odd), dim + 1).flatten(dim, dim + 1)
+
+
 def _multiply(x: Tensor, dim: int, wavelet: str, periodic: bool, matrix: str) -> Tensor:
     """Multiply one dimension of a tensor by the banded matrix "W", "V" or a transpose, tile by tile."""
-    shape, n, last = x.shape, int(x.shape[dim]), dim == x.ndim - 1
+    # `index` fixes a length that a compiler holds as symbolic: the matrix depends on it.
+    shape, n, last = x.shape, index(x.shape[dim]), dim == x.ndim - 1
     # (rows, n) when the dimension is the last, (batch, n, columns) otherwise: both reach the BLAS without a copy.
     x = x.reshape(-1, n) if last else x.reshape(shape[:dim].numel(), n, -1)
     pieces: dict[int, Tensor] = {}
@@ -214,14 +223,8 @@ def _multiply(x: Tensor, dim: int, wavelet: str, periodic: bool, matrix: str) ->
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _tiles(
-    wavelet: str, length: int, periodic: bool, matrix: str, dtype: torch.dtype, device: torch.device
-) -> list[_Tile]:
-    return _cached_tiles(wavelet, length, periodic, matrix, dtype, device)
-
-
 @lru_cache(maxsize=1024)
-def _cached_tiles(
+def _tiles(
     wavelet: str, length: int, periodic: bool, matrix: str, dtype: torch.dtype, device: torch.device
 ) -> list[_Tile]:
     """Cut a matrix into dense blocks: (runs of output rows, runs of the input columns they touch, block)."""
@@ -232,7 +235,7 @@ def _cached_tiles(
     )
     full = full.T if "T" in matrix else full
     low, half = (length + 1) // 2, _TILE // 2
-    if length <= _TILE * 3 // 2:
+    if length <= 2 * _TILE:
         row_runs: list[tuple[_Run, ...]] = [((0, length),)]
     elif matrix in ("W", "VT"):  # a tile holds the approximations and the details of the same place
         row_runs = [
@@ -282,7 +285,7 @@ def _synthesis_matrix(wavelet: str, n: int, periodic: bool) -> NDArray[np.float6
     for is_detail, taps in ((0, bank.rec_lo), (1, bank.rec_hi))[: min(n, 2)]:  # one sample has no detail
         i, k = np.meshgrid(np.arange(n), np.arange(-reach, n // 2 + reach), indexing="ij")
         m = i - 2 * k + reach // 2 - 1
-        i, k, m = (index[(m >= 0) & (m < reach)] for index in (i, k, m))
+        i, k, m = (entry[(m >= 0) & (m < reach)] for entry in (i, k, m))
         # Coefficients interleaved on the grid, approximations at 2k, details at 2k + 1, mirror as the signal does:
         # a reflection about sample 0 or n - 1 shifts by an even number and keeps the two apart.
         place = _mirror(2 * k + is_detail, n)
@@ -301,11 +304,11 @@ def _haar_odd(n: int) -> NDArray[np.float64]:
     return matrix
 
 
-def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+def _mirror(place: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Fold any integer index into 0..n-1 by reflections about the first and the last sample."""
     if n == 1:
-        return np.zeros_like(index)
-    return n - 1 - np.abs(index % (2 * n - 2) - (n - 1))
+        return np.zeros_like(place)
+    return n - 1 - np.abs(place % (2 * n - 2) - (n - 1))
 
 
 def _keys(spatial: int) -> tuple[str, ...]:

@@ -266,11 +266,18 @@ def _check_statistics(
     return findings
 
 
-def describe_dataset(path: str, storage_options: dict[str, Any] | None = None) -> DatasetSummary:
+def describe_dataset(
+    path: str,
+    mask_field: str | None = None,
+    mask_excludes: float = 1.0,
+    storage_options: dict[str, Any] | None = None,
+) -> DatasetSummary:
     """Say what a dataset folder holds; splits that are not there are left out, except train.
 
     Args:
         path: dataset folder, local or any fsspec address.
+        mask_field: constant scalar field that tells which cells count for the persistence error.
+        mask_excludes: its value on the cells that do not.
         storage_options: what fsspec needs to open the address.
 
     Raises:
@@ -287,7 +294,13 @@ def describe_dataset(path: str, storage_options: dict[str, Any] | None = None) -
             continue
         nbytes += sum(fs.size(file) for file in files)
         datasets[split] = WellDataset(
-            path, well_split_name=split, storage_options=storage_options, return_grid=False
+            path,
+            well_split_name=split,
+            mask_field=mask_field,
+            mask_excludes=mask_excludes,
+            storage_options=storage_options,
+            boundary_return_type=None,
+            return_grid=False,
         )
     train = datasets["train"]
     layouts = {split: dataset.layouts for split, dataset in datasets.items()}
@@ -319,5 +332,7 @@ def _persistence(dataset: WellDataset) -> dict[str, float]:
         dataset, batch_size=8, collate_fn=dataset.collate, generator=torch.Generator()
     )
     for batch in loader:
-        total += vrmse(batch.fields[:, -1], batch.target[:, 0], dataset.metadata.n_spatial_dims).sum(0)
+        total += vrmse(
+            batch.fields[:, -1], batch.target[:, 0], dataset.metadata.n_spatial_dims, valid=batch.valid
+        ).sum(0)
     return dict(zip(dataset.field_channels, (total / len(dataset)).tolist(), strict=True))

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import h5py
@@ -40,7 +41,6 @@ from wavelit.data.pocketwell.registry import SYSTEMS
 from wavelit.data.pocketwell.system import SIZES, DivergedError, Size, System, Trajectories
 from wavelit.data.write import SPLITS, atomic_path, write_statistics, write_well
 from wavelit.errors import WavelitError
-from wavelit.metrics import vrmse
 
 __all__ = ["generate", "persistence_vrmse"]
 
@@ -68,7 +68,7 @@ def generate(
 ) -> Path:
     """Compute a dataset, or return the one that is there.
 
-    Workers are started by `spawn`: a script calls this under `if __name__ == "__main__":`.
+    Worker processes import the calling script: it calls this under `if __name__ == "__main__":`.
 
     Args:
         system: a name of `SYSTEMS`.
@@ -145,6 +145,9 @@ def plan(system: System, size: Size, parts: Path) -> list[Batch]:
 
 def persistence_vrmse(split: Path) -> dict[str, float]:
     """One-step VRMSE of predicting no change, per field and `mean`: over components, times and samples alike."""
+    # Here, as torchmetrics doubles the time in which a worker process starts.
+    from wavelit.metrics import vrmse
+
     scores: dict[str, list[torch.Tensor]] = {}
     for file in sorted(split.glob("*.hdf5")):
         with h5py.File(file, "r") as f:
@@ -170,9 +173,7 @@ def _solve(
     """Compute the parts of the given batches in worker processes."""
     if not batches:
         return
-    pool = ProcessPoolExecutor(
-        min(processes, len(batches)), multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    pool = ProcessPoolExecutor(min(processes, len(batches)), _context(), initializer=_start_worker)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -195,6 +196,16 @@ def _solve(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _context() -> BaseContext:
+    """Processes that begin without this one's threads and locks."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # One import of torch serves all workers.
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _start_worker() -> None:

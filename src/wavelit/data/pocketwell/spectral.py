@@ -44,10 +44,12 @@ class FourierGrid:
         self.kept = ((index_x.abs() < self.shape[0] / 3) & (index_y < self.shape[1] / 3)).double()
 
     def forward(self, field: Tensor) -> Tensor:
-        return torch.fft.rfft2(field)
+        modes: Tensor = torch.fft.rfft2(field)
+        return modes
 
     def backward(self, modes: Tensor) -> Tensor:
-        return torch.fft.irfft2(modes, s=self.shape)
+        field: Tensor = torch.fft.irfft2(modes, s=self.shape)
+        return field
 
 
 class ETDRK4:

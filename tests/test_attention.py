@@ -1,0 +1,169 @@
+"""The fast attention against its definition, its symmetries, and the convolution's padding."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from wavelit.attention import (
+    FEATURE_MAPS,
+    NORMALISER_EPS,
+    AugmentedLinearAttention,
+    DepthwiseConv,
+    TokenGrid,
+    linear_attention,
+    naive_linear_attention,
+    rotary_angles,
+    rotate,
+)
+
+
+def relative(x: torch.Tensor, y: torch.Tensor) -> float:
+    return float(((x - y).square().mean().sqrt() / y.square().mean().sqrt()).detach())
+
+
+@pytest.mark.parametrize("feature_map", FEATURE_MAPS)
+@pytest.mark.parametrize("shape", [(63,), (20, 25), (4, 5, 3)])
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("rotary", [True, False])
+def test_fast_equals_naive_in_value_and_gradient(feature_map, shape, centre, rotary):
+    torch.manual_seed(0)
+    n = math.prod(shape)
+    angles = rotary_angles(shape, (True,) * len(shape), 24).double() if rotary else None
+    inputs = [torch.randn(2, 3, n, 24, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    weight = torch.randn(2, 3, n, 24, dtype=torch.float64)
+    results = []
+    for attention in (linear_attention, naive_linear_attention):
+        q, k, v = inputs
+        feature = FEATURE_MAPS[feature_map]
+        out = attention(feature(q), feature(k), v, angles, centre)
+        results.append((out, *torch.autograd.grad((out * weight).sum(), inputs)))
+    for fast, naive in zip(*results, strict=True):
+        assert relative(fast, naive) < 1e-10
+
+
+def test_uncentred_attention_without_phases_is_a_weighted_mean():
+    q, k = (torch.rand(1, 1, 50, 8, dtype=torch.float64) for _ in range(2))
+    ones = torch.ones(1, 1, 50, 8, dtype=torch.float64)
+    out = linear_attention(q, k, ones, centre=False)
+    normaliser = q @ k.mean(-2)[..., None]
+    torch.testing.assert_close(out, (normaliser / (normaliser + NORMALISER_EPS)).expand_as(out))
+
+
+def test_centring_removes_the_mean_exactly_without_phases():
+    torch.manual_seed(0)
+    q, k = (F.elu(torch.randn(1, 2, 40, 8, dtype=torch.float64)) + 1 for _ in range(2))
+    v = torch.randn(1, 2, 40, 8, dtype=torch.float64) + 3
+    centred = linear_attention(q, k, v)
+    plain = linear_attention(q, k, v, centre=False) - v.mean(-2, keepdim=True)
+    # Equal up to the epsilon of the normaliser, which acts on the mean 3 in one of the two.
+    torch.testing.assert_close(centred, plain, rtol=0, atol=3e-4)
+
+
+def test_permuting_tokens_permutes_the_output():
+    torch.manual_seed(0)
+    q, k, v = (torch.rand(1, 2, 33, 8, dtype=torch.float64) for _ in range(3))
+    order = torch.randperm(33)
+    out = linear_attention(q[:, :, order], k[:, :, order], v[:, :, order])
+    torch.testing.assert_close(out, linear_attention(q, k, v)[:, :, order])
+
+
+def test_phases_wrap_on_a_periodic_axis_and_tell_walls_apart():
+    n = 16
+    periodic = rotary_angles((n,), (True,), 8)
+    wrapped = periodic[0] + (periodic[1] - periodic[0]) * n - periodic[0]
+    turns = wrapped / (2 * math.pi)
+    torch.testing.assert_close(turns, turns.round(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(turns, torch.tensor([1.0, 2.0, 3.0, 4.0]), atol=1e-5, rtol=0)
+    walls = rotary_angles((n,), (False,), 8)
+    assert float(walls[-1, 0] - walls[0, 0]) == pytest.approx(math.pi * (n - 1) / n)
+
+
+def test_attention_with_phases_is_equivariant_to_shifts_along_a_periodic_axis():
+    torch.manual_seed(0)
+    angles = rotary_angles((12, 5), (True, False), 24).double()
+    q, k, v = (torch.rand(1, 1, 60, 24, dtype=torch.float64) for _ in range(3))
+
+    def shift(x):
+        return x.view(1, 1, 12, 5, 24).roll(3, 2).view(1, 1, 60, 24)
+
+    out = linear_attention(shift(q), shift(k), shift(v), angles)
+    torch.testing.assert_close(out, shift(linear_attention(q, k, v, angles)), atol=1e-6, rtol=1e-5)
+
+
+def test_harmonics_above_the_grid_are_left_out_and_spare_channels_stay():
+    angles = rotary_angles((4, 4), (True, True), 30)
+    assert angles.shape == (16, 14)
+    assert torch.all(angles[:, 2:7] == 0), "harmonics 3, 4, 6, 8, 12 do not fit 4 tokens"
+    x = torch.randn(1, 1, 16, 30)
+    torch.testing.assert_close(rotate(x, angles)[..., 28:], x[..., 28:])
+    torch.testing.assert_close(rotate(x, angles).norm(dim=-1), x.norm(dim=-1))
+
+
+def test_cost_is_linear_in_the_number_of_tokens():
+    def flops(attention, n):
+        with FlopCounterMode(display=False) as counter:
+            attention(*torch.rand(3, 1, 4, n, 24))
+        return counter.get_total_flops()
+
+    assert flops(linear_attention, 4096) == 8 * flops(linear_attention, 512)
+    assert flops(naive_linear_attention, 4096) > 60 * flops(naive_linear_attention, 512)
+
+
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+@pytest.mark.parametrize("periodic", [True, False])
+def test_depthwise_convolution_pads_as_torch_does(spatial, periodic):
+    torch.manual_seed(0)
+    shape = (6, 5, 4)[:spatial]
+    conv = DepthwiseConv(7, spatial).double()
+    torch.nn.init.normal_(conv.weight)
+    torch.nn.init.normal_(conv.bias)
+    grid = TokenGrid(shape, (periodic,) * spatial)
+    x = torch.randn(2, 7, *shape, dtype=torch.float64)
+    padded = F.pad(x, (1, 1) * spatial, mode="circular" if periodic else "replicate")
+    expected = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1](padded, conv.weight, conv.bias, groups=7)
+    out = conv(x.flatten(2).mT, [grid])
+    torch.testing.assert_close(out.mT.view_as(expected), expected)
+
+
+def test_residual_convolution_adds_its_input():
+    torch.manual_seed(0)
+    plain, residual = DepthwiseConv(3, 2), DepthwiseConv(3, 2, residual=True)
+    for conv in (plain, residual):
+        torch.nn.init.constant_(conv.weight, 0.1)
+        torch.nn.init.zeros_(conv.bias)
+    x, grid = torch.randn(1, 20, 3), TokenGrid((4, 5), (True, False))
+    torch.testing.assert_close(residual(x, [grid]), x + plain(x, [grid]))
+
+
+def test_grids_in_one_sequence_do_not_see_one_another():
+    torch.manual_seed(0)
+    block = AugmentedLinearAttention(16, 2, 2)
+    for p in block.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    fine, coarse = (6, 4), (3, 2)
+    x = torch.randn(2, 30, 16)
+    together = block(x, [TokenGrid(fine, (True, False), 8), TokenGrid(coarse, (True, False), 8, start=24)])
+    apart = [
+        block(part, [TokenGrid(shape, (True, False), 8)])
+        for part, shape in ((x[:, :24], fine), (x[:, 24:], coarse))
+    ]
+    torch.testing.assert_close(together, torch.cat(apart, 1))
+
+
+def test_bfloat16_autocast_keeps_the_sums_in_float32():
+    torch.manual_seed(0)
+    block = AugmentedLinearAttention(32, 2, 2, gate=False, local=False)
+    for p in block.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    grid = TokenGrid((32, 32), (True, True), 16)
+    x = torch.randn(1, 1024, 32)
+    # Exact in bfloat16, so that only what happens inside differs.
+    x = x.bfloat16().float()
+    with torch.no_grad():
+        exact = block(x, [grid])
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = block(x, [grid])
+    assert relative(rounded.float(), exact) < 0.02

@@ -1,0 +1,197 @@
+"""Every kind of damage is found, a sound dataset is not accused, and a summary says what is there."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from conftest import numpy_statistics, write_file
+from wavelit.data.check import check_dataset, describe_dataset
+from wavelit.data.well import WellDataset
+from wavelit.errors import WavelitError
+
+
+def findings(folder, **options):
+    return [(f.severity, f.file.rsplit("/", 1)[-1], f.message) for f in check_dataset(str(folder), **options)]
+
+
+def only(folder, severity, file, part, **options):
+    found = findings(folder, **options)
+    assert len(found) == 1, found
+    assert found[0][:2] == (severity, file)
+    assert part in found[0][2]
+
+
+def change(folder, field, index, value, split="valid", name="one"):
+    with h5py.File(folder / "data" / split / f"{name}.hdf5", "r+") as file:
+        file[field][index] = value
+
+
+def test_a_sound_dataset_is_clean(shared_well_folder):
+    assert findings(shared_well_folder) == []
+
+
+def test_every_problem_of_the_layout_is_listed(well_folder):
+    with h5py.File(well_folder / "data" / "valid" / "one.hdf5", "r+") as file:
+        del file["t1_fields/velocity"].attrs["dim_varying"]
+        del file["scalars/nu"].attrs["time_varying"]
+        del file["boundary_conditions/y_wall/mask"]
+    found = findings(well_folder)
+    assert [(severity, file) for severity, file, _ in found] == [("error", "one.hdf5")] * 3
+    for part in (
+        "'dim_varying' of '/t1_fields/velocity'",
+        "'/scalars/nu'",
+        "'mask' of boundary condition 'y_wall'",
+    ):
+        assert any(part in message for _, _, message in found)
+
+
+def test_a_missing_split_and_a_bad_file(well_folder):
+    shutil.rmtree(well_folder / "data" / "valid")
+    (well_folder / "data" / "test" / "one.hdf5").write_text("no")
+    found = findings(well_folder)
+    assert [file for _, file, _ in found] == ["valid", "one.hdf5"]
+    assert "no such folder" in found[0][2]
+    assert "not an HDF5 file" in found[1][2]
+
+
+@pytest.mark.parametrize("field", ["t1_fields/velocity", "t2_fields/stress"])
+def test_not_finite(well_folder, field):
+    change(well_folder, field, (1, slice(3, None), 0, 2), np.nan)
+    name = field.rsplit("/", 1)[-1]
+    only(well_folder, "error", "one.hdf5", f"field '{name}' of trajectory 1 is not finite from step 3 on")
+
+
+def test_not_finite_on_excluded_cells(well_folder):
+    change(well_folder, "t1_fields/velocity", (1, slice(3, None), 0, 2), np.nan)
+    (well_folder / "stats.yaml").unlink()
+    from wavelit.data.normalize import write_statistics
+
+    write_statistics(str(well_folder), mask_field="mask")
+    only(
+        well_folder,
+        "warning",
+        "one.hdf5",
+        "'velocity' has 8 non-finite values on excluded",
+        mask_field="mask",
+    )
+
+
+def test_density_must_be_positive(well_folder):
+    change(well_folder, "t0_fields/density", (1, 2, 3, 3), -0.5)
+    only(well_folder, "error", "one.hdf5", "field 'density' of trajectory 1 falls to -0.5")
+
+
+def test_repeated_frames(well_folder):
+    with h5py.File(well_folder / "data" / "valid" / "one.hdf5", "r+") as file:
+        for field in ("t0_fields/density", "t0_fields/pressure", "t1_fields/velocity"):
+            file[field][1, 5] = file[field][1, 4]
+    assert findings(well_folder) == []
+    change(well_folder, "t2_fields/stress", (1, slice(4, 6)), 1.0)
+    only(
+        well_folder,
+        "warning",
+        "one.hdf5",
+        "1 frames repeat the one before, the first at step 5 of trajectory 1",
+    )
+
+
+def test_leak_between_splits(well_folder):
+    data = well_folder / "data"
+    with (
+        h5py.File(data / "train" / "two.hdf5") as source,
+        h5py.File(data / "test" / "one.hdf5", "r+") as target,
+    ):
+        for field in ("t0_fields/density", "t0_fields/pressure", "t1_fields/velocity", "t2_fields/stress"):
+            target[field][0] = source[field][1]
+        last = target["t0_fields/pressure"][0, -1]
+    only(well_folder, "error", "one.hdf5", "trajectory 0 is trajectory 1 of ")
+    # The same initial state with another outcome is no leak.
+    change(well_folder, "t0_fields/pressure", (0, -1), last + 1.0, split="test")
+    assert findings(well_folder) == []
+
+
+def test_statistics_that_do_not_fit(well_folder):
+    file = well_folder / "stats.yaml"
+    table = yaml.safe_load(file.read_text())
+    table["std_delta"]["velocity"][1] *= 1.0005
+    table["mean_delta"]["pressure"] += 1e-4 * table["std_delta"]["pressure"]
+    file.write_text(yaml.safe_dump(table))
+    assert findings(well_folder) == []
+    table["std_delta"]["velocity"][1] *= 1.002
+    file.write_text(yaml.safe_dump(table))
+    only(well_folder, "error", "stats.yaml", "'std_delta' of field 'velocity' is [")
+    file.unlink()
+    only(well_folder, "error", "stats.yaml", "no such file; write it by `wavelit data check")
+
+
+def test_constant_without_information(well_folder):
+    for split, name in (("train", "one"), ("train", "two"), ("valid", "one"), ("test", "one")):
+        change(well_folder, "t0_fields/mask", slice(None), 0.0, split, name)
+    (well_folder / "stats.yaml").write_text(yaml.safe_dump(numpy_statistics(well_folder)))
+    only(well_folder, "warning", "stats.yaml", "constant field 'mask' is the same everywhere")
+
+
+def test_too_few_steps(well_folder):
+    write_file(well_folder / "data" / "test" / "one.hdf5", seed=9, n_steps=4)
+    found = findings(well_folder)
+    assert [severity for severity, _, _ in found] == ["error"]
+    assert "4 steps a trajectory" in found[0][2]
+
+
+def test_splits_must_agree(well_folder):
+    write_file(well_folder / "data" / "test" / "one.hdf5", seed=9, resolution=(8, 8))
+    assert any("resolution is (8, 8) but (8, 6)" in message for _, _, message in findings(well_folder))
+    write_file(well_folder / "data" / "test" / "one.hdf5", seed=9)
+    change(well_folder, "boundary_conditions/y_wall/mask", -1, True, split="test")
+    assert any("boundary conditions" in message for _, _, message in findings(well_folder))
+
+
+def test_uneven_time_and_missing_parameters(well_folder):
+    change(well_folder, "dimensions/time", -1, 9.0)
+    only(well_folder, "warning", "one.hdf5", "'time' is not evenly spaced")
+    with h5py.File(well_folder / "data" / "valid" / "one.hdf5", "r+") as file:
+        del file.attrs["simulation_parameters"]
+    assert [severity for severity, _, _ in findings(well_folder)] == ["warning"] * 2
+
+
+def test_scalars(well_folder):
+    change(well_folder, "scalars/a", 1, np.nan)
+    only(well_folder, "error", "one.hdf5", "scalar 'a' of trajectory 1 is not finite")
+    write_file(well_folder / "data" / "valid" / "one.hdf5", seed=9, vary_scalar_in_time=True)
+    assert any("scalar 'b' varies in time" in message for _, _, message in findings(well_folder))
+
+
+def test_summary(shared_well_folder):
+    summary = describe_dataset(str(shared_well_folder))
+    assert summary.name == "synthetic"
+    assert summary.resolution == (8, 6)
+    assert summary.boundary_conditions == (("periodic", "periodic"), ("wall", "open"))
+    assert len(summary.fields) == 8
+    assert summary.trajectories == {"train": 4, "valid": 2, "test": 2}
+    assert summary.steps["train"] == (7, 7)
+    assert summary.dt == pytest.approx(1 / 6)
+    assert summary.scalars["nu"] == pytest.approx((1e-3, 1e-1))
+    files = (shared_well_folder / "data").rglob("*.hdf5")
+    assert summary.nbytes == sum(file.stat().st_size for file in files)
+
+
+def test_persistence_by_hand(shared_well_folder):
+    summary = describe_dataset(str(shared_well_folder))
+    dataset = WellDataset(str(shared_well_folder), well_split_name="valid")
+    scores = []
+    for sample in (dataset[i] for i in range(len(dataset))):
+        now, then = sample["input_fields"][0, ..., 1].double(), sample["output_fields"][0, ..., 1].double()
+        scores.append(torch.sqrt((now - then).square().mean() / (then.var() + 1e-7)))
+    assert summary.persistence["pressure"] == pytest.approx(float(torch.stack(scores).mean()), rel=1e-6)
+
+
+def test_summary_without_a_training_split(well_folder):
+    shutil.rmtree(well_folder / "data" / "test")
+    assert set(describe_dataset(str(well_folder)).trajectories) == {"train", "valid"}
+    shutil.rmtree(well_folder / "data" / "train")
+    with pytest.raises(WavelitError, match="no such folder"):
+        describe_dataset(str(well_folder))

@@ -1,0 +1,293 @@
+"""Every preset keeps one contract; padding, boundaries, conditioning and persistence of the model."""
+
+import dataclasses
+
+import pytest
+import torch
+from the_well.data.datasets import WellMetadata
+
+from wavelit.data.normalize import Statistics
+from wavelit.data.well import Batch
+from wavelit.errors import WavelitError
+from wavelit.model import PRESETS, WaveLiT, WaveLiTConfig, boundary_features, pad_grid
+
+PARAMETERS = {"nano": (0.45e6, 0.6e6), "1M": (0.85e6, 1.15e6), "3M": (2.7e6, 3.2e6), "10M": (9e6, 10.5e6)}
+WALLS = (("wall", "wall"), ("open", "wall"))
+
+
+def small(**changes) -> WaveLiTConfig:
+    return WaveLiTConfig(**{"n_fields": 2, "embed_dim": 16, "num_heads": 2, "depth": 2, **changes})
+
+
+def randomised(config: WaveLiTConfig) -> WaveLiT:
+    """A model whose head is not zero."""
+    torch.manual_seed(0)
+    model = WaveLiT(config)
+    for p in (model.head.weight, model.skip.weight):
+        torch.nn.init.normal_(p, std=0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_preset_keeps_the_contract(preset, tmp_path):
+    torch.manual_seed(0)
+    model = WaveLiT(WaveLiTConfig.preset(preset, n_fields=4))
+    low, high = PARAMETERS[preset]
+    assert low <= model.n_parameters <= high
+    x = torch.randn(1, 4, 4, 32, 32)
+    out = model(x)
+    assert out.shape == (1, 4, 32, 32)
+    torch.testing.assert_close(out, x[:, -1], msg="the untrained model predicts no change")
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    torch.nn.init.normal_(model.pyramid.towers[0][0].attention.mean_gain)
+    model(x).square().mean().backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        assert torch.isfinite(p.grad).all(), name
+        assert p.grad.abs().sum() > 0, name
+    model.save_pretrained(tmp_path)
+    loaded = WaveLiT.from_pretrained(tmp_path)
+    assert loaded.config == model.config
+    torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=0)
+
+
+ABLATIONS = [
+    {"wavelet": None},
+    {"wavelet": "bior2.2"},
+    {"wavelet": "db2"},
+    {"feature_map": "relu"},
+    {"feature_map": "focused"},
+    {"centre": False},
+    {"gate": False},
+    {"local": False},
+    {"num_scales": 1},
+    {"shared": False},
+    {"levels": 1},
+    {"levels": 3, "num_scales": 2},
+]
+
+
+@pytest.mark.parametrize("change", ABLATIONS, ids=str)
+def test_every_component_can_be_switched(change):
+    model = randomised(small(**change))
+    x = torch.randn(2, 4, 2, 32, 48)
+    out = model(x)
+    assert out.shape == (2, 2, 32, 48)
+    assert torch.isfinite(out).all()
+    assert not torch.allclose(out, randomised(small())(x)), "the switch changes something"
+
+
+@pytest.mark.parametrize(
+    ("spatial", "shape", "boundary"),
+    [
+        (1, (48,), ()),
+        (1, (37,), (("wall", "open"),)),
+        (2, (32, 24), WALLS),
+        (2, (32, 21), (("periodic", "periodic"), ("wall", "wall"))),
+        (3, (16, 16, 16), ()),
+        (3, (9, 16, 7), (("wall", "wall"), ("periodic", "periodic"), ("open", "open"))),
+    ],
+)
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_any_dimension_grid_history_and_boundary(spatial, shape, boundary, n_steps):
+    config = small(
+        spatial=spatial,
+        boundary_conditions=boundary,
+        n_steps_input=n_steps,
+        n_constant_fields=1,
+        n_scalars=2,
+        levels=1 if spatial == 3 else 2,
+    )
+    model = randomised(config)
+    x, c, s = torch.randn(2, n_steps, 2, *shape), torch.randn(2, 1, *shape), torch.rand(2, 2)
+    assert model(x, c, s).shape == (2, 2, *shape)
+    assert model.n_parameters == WaveLiT(config).n_parameters
+
+
+def test_shift_equivariance_on_periodic_axes():
+    model = randomised(small()).double()
+    x = torch.randn(1, 4, 2, 32, 32, dtype=torch.float64)
+    shift = model.config.grid_multiple
+    moved = x.roll((shift, 2 * shift), (-2, -1))
+    torch.testing.assert_close(model(moved), model(x).roll((shift, 2 * shift), (-2, -1)), atol=1e-6, rtol=1e-6)
+
+
+def test_a_periodic_axis_that_does_not_divide_is_named():
+    with pytest.raises(WavelitError, match=r"axis 1 is periodic with 36 points.*multiple of 16"):
+        WaveLiT(small())(torch.randn(1, 4, 2, 32, 36))
+
+
+def test_padding_repeats_the_high_edge():
+    config = small(boundary_conditions=WALLS)
+    x = torch.arange(20.0).view(1, 1, 1, 20).expand(1, 1, 16, 20)
+    padded = pad_grid(x, config)
+    assert padded.shape == (1, 1, 16, 32)
+    assert torch.all(padded[..., 20:] == 19)
+
+
+def test_boundary_features_measure_the_distance_from_each_side():
+    features = boundary_features((4, 2), (4.0, 2.0), (("wall", "open"), ("periodic", "periodic")), torch.device("cpu"))
+    assert features.shape == (8, 4)
+    low, high = features.view(4, 2, 4)[:, 0, 0], features.view(4, 2, 4)[:, 0, 2]
+    torch.testing.assert_close(low, torch.tensor([0.125, 0.375, 0.625, 0.875]))
+    torch.testing.assert_close(high, low.flip(0))
+
+
+def test_scalars_change_the_prediction_only_once_trained():
+    model = randomised(small(n_scalars=1))
+    x = torch.randn(1, 4, 2, 16, 16)
+    one, two = torch.tensor([[0.1]]), torch.tensor([[2.0]])
+    torch.testing.assert_close(model(x, None, one), model(x, None, two))
+    for block in model.pyramid.towers[0]:
+        torch.nn.init.normal_(block.modulation.weight)
+    assert not torch.allclose(model(x, None, one), model(x, None, two))
+
+
+def test_bfloat16_autocast_is_close_to_float32():
+    model = randomised(small(embed_dim=32))
+    x = torch.randn(2, 4, 2, 32, 32)
+    with torch.no_grad():
+        exact = model.increment(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model.increment(x)
+    assert rounded.dtype == torch.float32
+    error = (rounded - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    assert float(error) < 0.03
+
+
+def test_units_cancel():
+    """Rescaled and shifted fields with the statistics to match give the rescaled and shifted prediction."""
+    model = randomised(small())
+    x = torch.randn(1, 4, 2, 16, 16)
+    plain = model(x)
+    factor, shift = torch.tensor([1e3, 1e-2]), torch.tensor([5.0, -1.0])
+    model.normalizer.set_statistics(
+        Statistics(
+            mean=tuple(shift.tolist()),
+            std=tuple(factor.tolist()),
+            delta_std=tuple(factor.tolist()),
+            constant_mean=(),
+            constant_std=(),
+            scalar_mean=(),
+            scalar_std=(),
+            scalar_log=(),
+        )
+    )
+    factor, shift = factor.view(2, 1, 1), shift.view(2, 1, 1)
+    torch.testing.assert_close(model(x * factor + shift), plain * factor + shift, rtol=1e-3, atol=1e-3)
+
+
+def test_calibration_measures_the_bands():
+    torch.manual_seed(0)
+    model = WaveLiT(small())
+    smooth = torch.nn.functional.avg_pool2d(torch.randn(16, 2, 68, 68), 5, 1)
+    fields = smooth[:, None].expand(-1, 4, -1, -1, -1)
+    batch = Batch(fields, fields[:, :1] + 0.5 * smooth[:, None], None, None, None, torch.arange(16))
+    model.calibrate([batch])
+    expected = model.tokenizer.band_rms(model.tokenizer.encode(smooth))
+    torch.testing.assert_close(model.input_scale, expected)
+    torch.testing.assert_close(model.output_scale, 0.5 * expected)
+    assert float(model.input_scale[0, 0]) > 4 * float(model.input_scale[0, -1]), "a smooth field has quiet details"
+    plain = WaveLiT(small(band_scales=False))
+    plain.calibrate([batch])
+    assert torch.all(plain.input_scale == 1)
+    assert torch.all(plain.output_scale == 1)
+    with pytest.raises(WavelitError, match="at least one"):
+        model.calibrate([])
+
+
+def test_band_scales_have_a_floor():
+    model = WaveLiT(small())
+    flat = torch.ones(2, 4, 2, 16, 16)
+    model.calibrate([Batch(flat, flat[:, :1] * 2, None, None, None, torch.arange(2))])
+    whole = model.input_scale[0, 0] / 4
+    assert float(model.input_scale[0, 1]) == pytest.approx(0.02 * float(whole))
+
+
+def metadata(**changes) -> WellMetadata:
+    facts = {
+        "dataset_name": "toy",
+        "n_spatial_dims": 2,
+        "spatial_resolution": (32, 48),
+        "scalar_names": [],
+        "constant_scalar_names": ["Re"],
+        "field_names": {0: ["p"], 1: ["v_x", "v_y"], 2: []},
+        "constant_field_names": {0: ["mask"], 1: [], 2: []},
+        "boundary_condition_types": ["PERIODIC"],
+        "n_files": 1,
+        "n_trajectories_per_file": [1],
+        "n_steps_per_trajectory": [10],
+    }
+    return WellMetadata(**{**facts, **changes})
+
+
+def test_from_metadata_reads_the_layout():
+    config = WaveLiT.from_metadata(metadata(), preset="nano", n_steps_input=2).config
+    assert (config.n_fields, config.n_constant_fields, config.n_scalars, config.n_steps_input) == (3, 1, 1, 2)
+    assert config.periodic == (True, True)
+
+
+def test_from_metadata_asks_for_boundaries_that_the_metadata_leave_open():
+    mixed = metadata(boundary_condition_types=["WALL", "PERIODIC"])
+    with pytest.raises(WavelitError, match="say which axis has which"):
+        WaveLiT.from_metadata(mixed)
+    config = WaveLiT.from_metadata(mixed, (("periodic", "periodic"), ("wall", "wall"))).config
+    assert config.periodic == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"wavelet": "db9"}, "unknown wavelet"),
+        ({"feature_map": "tanh"}, "unknown feature_map"),
+        ({"spatial": 4}, "spatial must be"),
+        ({"boundary_conditions": (("periodic", "wall"), ("wall", "wall"))}, "one side only"),
+        ({"boundary_conditions": (("wall", "wall"),)}, "must name 2 axes"),
+        ({"boundary_conditions": (("lid", "wall"), ("wall", "wall"))}, "unknown boundary 'lid'"),
+        ({"num_heads": 5}, "multiple of num_heads"),
+        ({"depth": 3}, "multiple of num_exchanges"),
+        ({"n_fields": 0}, "n_fields must be at least 1"),
+    ],
+)
+def test_bad_settings_are_named(changes, message):
+    with pytest.raises(WavelitError, match=message):
+        small(**changes)
+
+
+def test_unknown_presets_and_entries_list_the_known_ones():
+    with pytest.raises(WavelitError, match="unknown preset '2M'; known: nano, 1M, 3M, 10M"):
+        WaveLiTConfig.preset("2M", n_fields=1)
+    with pytest.raises(WavelitError, match="unknown model entry 'width'; known: n_fields"):
+        WaveLiTConfig.preset("nano", n_fields=1, width=3)
+
+
+def test_wrong_shapes_are_named():
+    model = WaveLiT(small(n_constant_fields=1))
+    with pytest.raises(WavelitError, match=r"fields must be \(B, T=4, C=2, 2 axes\)"):
+        model(torch.randn(1, 3, 2, 16, 16))
+    with pytest.raises(WavelitError, match="constants must have 1 channels, came 0"):
+        model(torch.randn(1, 4, 2, 16, 16))
+
+
+def test_config_is_frozen_and_hashable():
+    config = small(boundary_conditions=[["wall", "wall"], ["open", "open"]])
+    assert hash(config) == hash(dataclasses.replace(config))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.depth = 4
+
+
+@pytest.mark.parametrize("change", [{}, {"boundary_conditions": WALLS}, {"wavelet": "bior4.4"}], ids=str)
+def test_compiles_without_graph_breaks(change):
+    model = randomised(small(**change))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 4, 2, 32, 32)
+    torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_cpu():
+    model = randomised(small(boundary_conditions=WALLS))
+    x = torch.randn(2, 4, 2, 32, 32)
+    expected = model(x)
+    torch.testing.assert_close(model.cuda()(x.cuda()).cpu(), expected, atol=1e-4, rtol=1e-4)

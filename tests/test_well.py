@@ -1,0 +1,540 @@
+"""The reader against The Well's own, its batches, and the named error of every bad file."""
+
+import multiprocessing
+import os
+import pickle
+import shutil
+
+import fsspec
+import h5py
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning.utilities import move_data_to_device
+from the_well.data import WellDataset as TheWells
+from torch.utils.data import DataLoader
+
+from conftest import write_dataset, write_file
+from wavelit.data import well
+from wavelit.data.well import Batch, WellDataModule, WellDataset, boundary_conditions
+from wavelit.errors import WavelitError
+
+
+def assert_same_samples(ours, theirs):
+    assert len(ours) == len(theirs)
+    for index in range(len(theirs)):
+        a, b = ours[index], theirs[index]
+        assert a.keys() == b.keys()
+        for key in b:
+            assert a[key].dtype == b[key].dtype
+            assert torch.equal(a[key], b[key]), (index, key)
+
+
+@pytest.fixture
+def in_memory_filesystem(shared_well_folder):
+    """The address of a copy of the dataset on fsspec's memory filesystem."""
+    fs = fsspec.filesystem("memory")
+    fs.put(str(shared_well_folder), "/copy", recursive=True)
+    yield "memory://copy"
+    fs.rm("/copy", recursive=True)
+
+
+# --- samples
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**30])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_steps_input": 4, "n_steps_output": 1},
+        {"n_steps_input": 2, "n_steps_output": 3, "min_dt_stride": 1},
+        {"n_steps_input": 2, "n_steps_output": 1, "min_dt_stride": 2, "max_dt_stride": 2},
+        {"n_steps_input": 2, "full_trajectory_mode": True},
+        {"n_steps_input": 2, "full_trajectory_mode": True, "start_output_steps_at_t": 4},
+        {"n_steps_input": 1, "boundary_return_type": None, "return_grid": False},
+        {"restrict_num_samples": 5, "restriction_seed": 1},
+        {"include_filters": ["two"]},
+    ],
+    ids=str,
+)
+def test_samples_are_the_wells(shared_well_folder, options, cache_bytes):
+    where = {"path": str(shared_well_folder), "well_split_name": "train", **options}
+    assert_same_samples(WellDataset(**where, cache_bytes=cache_bytes), TheWells(**where))
+
+
+@pytest.mark.parametrize("resolution", [(9,), (4, 5, 6)])
+def test_samples_are_the_wells_in_1d_and_3d(tmp_path, resolution):
+    folder = str(write_dataset(tmp_path, resolution=resolution, vary_scalar_in_time=True))
+    where = {"path": folder, "well_split_name": "train", "n_steps_input": 2}
+    assert_same_samples(WellDataset(**where), TheWells(**where))
+
+
+def test_trajectories_of_different_length(tmp_path):
+    write_file(tmp_path / "a.hdf5", seed=0, n_steps=6, n_trajectories=3)
+    write_file(tmp_path / "b.h5", seed=1, n_steps=9, n_trajectories=1)
+    assert_same_samples(
+        WellDataset(str(tmp_path), n_steps_input=3), TheWells(path=str(tmp_path), n_steps_input=3)
+    )
+
+
+def test_metadata_is_the_wells(shared_well_folder):
+    where = {"path": str(shared_well_folder), "well_split_name": "valid"}
+    ours, theirs = WellDataset(**where).metadata, TheWells(**where).metadata
+    ours.boundary_condition_types.sort()
+    theirs.boundary_condition_types.sort()
+    assert ours == theirs
+
+
+def test_a_field_stored_along_the_first_axis_only(well_folder):
+    # The Well's own reader fails on this layout, which its format allows.
+    path = well_folder / "data" / "valid" / "one.hdf5"
+    profile = np.arange(8, dtype=np.float32)
+    with h5py.File(path, "r+") as file:
+        del file["t0_fields/depth"]
+        file["t0_fields/depth"] = profile
+        for name, value in (
+            ("sample_varying", False),
+            ("time_varying", False),
+            ("dim_varying", [True, False]),
+        ):
+            file["t0_fields/depth"].attrs[name] = value
+    constant = WellDataset(str(well_folder), well_split_name="valid")[0]["constant_fields"]
+    assert torch.equal(constant[..., 1], torch.tensor(profile)[:, None].expand(8, 6))
+
+
+def test_samples_do_not_share_memory_with_the_cache(shared_well_folder):
+    dataset = WellDataset(str(shared_well_folder), well_split_name="train", cache_bytes=2**30)
+    before = {key: x.clone() for key, x in dataset[0].items()}
+    for key in ("input_fields", "constant_fields"):
+        dataset[0][key].zero_()
+    assert all(torch.equal(dataset[0][key], before[key]) for key in before)
+
+
+def test_index_outside_the_dataset(shared_well_folder):
+    dataset = WellDataset(str(shared_well_folder), well_split_name="train")
+    for index in (-1, len(dataset)):
+        with pytest.raises(IndexError):
+            dataset[index]
+
+
+def test_memory_filesystem(in_memory_filesystem, shared_well_folder):
+    theirs = TheWells(path=str(shared_well_folder), well_split_name="train")
+    assert_same_samples(WellDataset(in_memory_filesystem, well_split_name="train"), theirs)
+    data, local = (
+        WellDataModule(str(path), batch_size=3) for path in (in_memory_filesystem, shared_well_folder)
+    )
+    assert data.statistics == local.statistics
+    assert torch.equal(
+        next(iter(data.train_dataloader())).fields, next(iter(local.train_dataloader())).fields
+    )
+
+
+def test_few_remote_files_stay_open(in_memory_filesystem, shared_well_folder, monkeypatch):
+    monkeypatch.setattr(well, "MAX_OPEN_REMOTE", 1)
+    dataset = WellDataset(in_memory_filesystem, well_split_name="train")
+    theirs = TheWells(path=str(shared_well_folder), well_split_name="train")
+    assert_same_samples(dataset, theirs)
+    assert len(dataset._handles) == 1
+
+
+# --- handles
+
+
+def test_files_are_opened_once(shared_well_folder, monkeypatch):
+    dataset = WellDataset(str(shared_well_folder), well_split_name="train")
+    opened = []
+    monkeypatch.setattr(well, "open_file", lambda fs, path, **_: opened.append(path) or h5py.File(path, "r"))
+    for index in [*range(len(dataset)), *range(len(dataset))]:
+        dataset[index]
+    assert sorted(opened) == sorted(dataset.files_paths)
+
+
+def test_close_and_reopen(shared_well_folder):
+    dataset = WellDataset(str(shared_well_folder), well_split_name="train")
+    before = dataset[0]["input_fields"]
+    file = dataset._handles[0][0]
+    dataset.close()
+    assert not file
+    assert torch.equal(dataset[0]["input_fields"], before)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**30])
+def test_pickles_without_handles_or_data(shared_well_folder, cache_bytes):
+    dataset = WellDataset(str(shared_well_folder), well_split_name="train", cache_bytes=cache_bytes)
+    dataset[0]
+    state = pickle.dumps(dataset)
+    assert len(state) < 20_000
+    assert_same_samples(pickle.loads(state), dataset)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("cache_bytes", [0, 2**30])
+def test_workers_read_the_same(shared_well_folder, method, cache_bytes):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this platform")
+    dataset = WellDataset(str(shared_well_folder), well_split_name="train", cache_bytes=cache_bytes)
+    # The parent's handles are open when the workers start.
+    expected = [dataset.collate(dataset.__getitems__([i, i + 1])) for i in range(0, len(dataset), 2)]
+    loader = DataLoader(
+        dataset, batch_size=2, collate_fn=dataset.collate, num_workers=2, multiprocessing_context=method
+    )
+    for _ in range(2 if method == "fork" else 1):
+        for batch, due in zip(loader, expected, strict=True):
+            assert torch.equal(batch.fields, due.fields)
+            assert torch.equal(batch.indices, due.indices)
+    assert torch.equal(dataset[0]["input_fields"], expected[0].fields[0].movedim(1, -1))
+
+
+# --- batches
+
+
+def test_batch_is_channels_first(shared_well_folder):
+    dataset = WellDataset(str(shared_well_folder), well_split_name="train", n_steps_input=3, n_steps_output=2)
+    indices = [4, 0, 7]
+    batch = dataset.collate(dataset.__getitems__(indices))
+    assert batch.fields.shape == (3, 3, 8, 8, 6)
+    assert batch.target.shape == (3, 2, 8, 8, 6)
+    assert batch.constants.shape == (3, 4, 8, 6)
+    assert batch.scalars.shape == (3, 3)
+    assert batch.indices.tolist() == indices
+    assert batch.valid is None
+    assert all(x.is_contiguous() for x in batch if x is not None)
+    for row, index in enumerate(indices):
+        sample = dataset[index]
+        assert torch.equal(batch.fields[row], sample["input_fields"].permute(0, 3, 1, 2))
+        assert torch.equal(batch.target[row], sample["output_fields"].permute(0, 3, 1, 2))
+        assert torch.equal(batch.constants[row], sample["constant_fields"].permute(2, 0, 1))
+        assert torch.equal(batch.scalars[row], sample["constant_scalars"])
+
+
+def test_channels_carry_their_names(shared_well_folder):
+    dataset = WellDataset(str(shared_well_folder), well_split_name="valid")
+    batch = dataset.collate(dataset.__getitems__([0]))
+    names = [
+        "density",
+        "pressure",
+        "velocity_x",
+        "velocity_y",
+        "stress_xx",
+        "stress_xy",
+        "stress_yx",
+        "stress_yy",
+    ]
+    assert dataset.field_channels == names
+    assert dataset.constant_channels == ["mask", "depth", "forcing_x", "forcing_y"]
+    with h5py.File(dataset.files_paths[0]) as file:
+        stress, velocity = file["t2_fields/stress"], file["t1_fields/velocity"]
+        for channel, index in ((4, (0, 0)), (5, (0, 1)), (6, (1, 0)), (7, (1, 1))):
+            assert np.array_equal(batch.fields[0, 0, channel], stress[(0, 0, ..., *index)])
+        assert np.array_equal(batch.target[0, 0, 3], velocity[0, 1, ..., 1])
+
+
+def test_batch_moves(shared_well_folder):
+    dataset = WellDataset(str(shared_well_folder), well_split_name="train")
+    batch = dataset.collate(dataset.__getitems__([0, 1]))
+    for moved in (batch.to("meta"), move_data_to_device(batch, torch.device("meta"))):
+        assert isinstance(moved, Batch)
+        assert moved.fields.device.type == moved.indices.device.type == "meta"
+        assert moved.valid is None
+
+
+def spoil(folder, field, index, value=np.nan, split="train", name="two"):
+    with h5py.File(folder / "data" / split / f"{name}.hdf5", "r+") as file:
+        file[field][index] = value
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("field", "index", "message"),
+    [
+        (
+            "t1_fields/velocity",
+            (1, 2, 3, 3, 1),
+            "two.hdf5: field 'velocity_y' is not finite in trajectory 1 at step 2",
+        ),
+        ("t0_fields/pressure", (1, 4, 3, 3), "field 'pressure' is not finite in trajectory 1 at step 4"),
+        ("t1_fields/forcing", (1, 3, 3, 0), "field 'forcing_x' is not finite in trajectory 1;"),
+        ("scalars/a", (1,), "scalar 'a' of trajectory 1 is not finite"),
+    ],
+)
+def test_a_value_that_is_not_finite_is_named(well_folder, field, index, message, value):
+    spoil(well_folder, field, index, value)
+    dataset = WellDataset(str(well_folder), well_split_name="train", n_steps_input=4)
+    # The second file's second trajectory starts at sample 9 of 12; its first window ends at step 4.
+    with pytest.raises(WavelitError, match=message):
+        dataset.collate(dataset.__getitems__([0, 9]))
+    dataset.collate(dataset.__getitems__([0, 6]))
+
+
+def test_mask_excludes_cells(well_folder):
+    spoil(well_folder, "t1_fields/velocity", (1, slice(1, 3), 0, 3, 1))
+    spoil(well_folder, "t1_fields/forcing", (1, 0, 2, 0))
+    dataset = WellDataset(str(well_folder), well_split_name="train", n_steps_input=4, mask_field="mask")
+    batch = dataset.collate(dataset.__getitems__([0, 9]))
+    assert batch.valid.shape == (2, 1, 8, 6)
+    assert batch.valid.dtype == torch.bool
+    assert not batch.valid[:, :, 0].any()
+    assert batch.valid[:, :, 1:].all()
+    assert batch.n_filled.tolist() == [0, 3]
+    assert batch.fields[1, 1, 3, 0, 3] == batch.constants[1, 2, 0, 2] == 0.0
+    assert batch.fields[1, 1, 3, 0, 2] != 0.0
+    inverted = WellDataset(
+        str(well_folder), well_split_name="train", n_steps_input=4, mask_field="mask", mask_excludes=0.0
+    )
+    with pytest.raises(WavelitError, match="field 'velocity_y' is not finite in trajectory 1 at step 1"):
+        inverted.collate(inverted.__getitems__([9]))
+
+
+@pytest.mark.parametrize("mask_field", ["density", "forcing", "walls"])
+def test_mask_must_be_a_constant_scalar_field(shared_well_folder, mask_field):
+    with pytest.raises(WavelitError, match=rf"mask_field '{mask_field}' .* those are \['mask', 'depth'\]"):
+        WellDataset(str(shared_well_folder), well_split_name="train", mask_field=mask_field)
+
+
+def test_time_varying_scalar_is_refused_by_name(tmp_path):
+    dataset = WellDataset(str(write_dataset(tmp_path, vary_scalar_in_time=True)), well_split_name="train")
+    with pytest.raises(WavelitError, match="scalar 'b' varies in time"):
+        dataset.collate(dataset.__getitems__([0]))
+
+
+# --- boundary conditions
+
+
+def test_boundary_conditions(tmp_path):
+    folder = write_dataset(tmp_path, resolution=(4, 5, 6))
+    dataset = WellDataset(str(folder), well_split_name="train")
+    assert boundary_conditions(dataset) == (("periodic", "periodic"), ("wall", "open"), ("open", "open"))
+    codes = {0.0: "wall", 1.0: "open", 2.0: "periodic"}
+    theirs = [tuple(codes[v] for v in ends) for ends in dataset[0]["boundary_conditions"].tolist()]
+    assert tuple(theirs) == boundary_conditions(dataset)
+
+
+def test_periodic_holds_at_both_ends_whatever_the_mask(well_folder):
+    for name in ("one", "two"):
+        spoil(well_folder, "boundary_conditions/x_periodic/mask", slice(None), False, name=name)
+    dataset = WellDataset(str(well_folder), well_split_name="train")
+    assert boundary_conditions(dataset)[0] == ("periodic", "periodic")
+
+
+def test_files_must_agree_on_boundaries(well_folder):
+    spoil(well_folder, "boundary_conditions/y_wall/mask", -1, True)
+    with pytest.raises(WavelitError, match=r"two.hdf5: boundary conditions .* are not those of .*one.hdf5"):
+        boundary_conditions(WellDataset(str(well_folder), well_split_name="train"))
+
+
+# --- bad files and folders
+
+
+def train(folder, **options):
+    return WellDataset(str(folder), well_split_name="train", **options)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(WavelitError, match="data/train: no such folder"):
+        train(tmp_path / "nowhere")
+
+
+def test_no_files(well_folder):
+    for path in (well_folder / "data" / "train").iterdir():
+        path.unlink()
+    with pytest.raises(WavelitError, match=r"no file ending in .hdf5 or .h5"):
+        train(well_folder)
+
+
+def test_no_file_left_by_the_filters(shared_well_folder):
+    with pytest.raises(WavelitError, match="No HDF5 files found"):
+        train(shared_well_folder, include_filters=["three"])
+
+
+def test_unknown_split(well_folder):
+    with pytest.raises(WavelitError, match=r"unknown split 'validation' .*: use one of train, valid, test"):
+        WellDataset(str(well_folder), well_split_name="validation")
+
+
+def test_unknown_protocol():
+    with pytest.raises(WavelitError, match="no filesystem for this address"):
+        train("nosuch://bucket/dataset")
+
+
+@pytest.mark.parametrize("keep", [0, 7, 0.5, 0.99])
+def test_truncated_file(well_folder, keep):
+    path = well_folder / "data" / "train" / "two.hdf5"
+    os.truncate(path, keep if isinstance(keep, int) else int(path.stat().st_size * keep))
+    kind = "truncated HDF5 file" if isinstance(keep, float) else "not an HDF5 file"
+    with pytest.raises(WavelitError, match=f"two.hdf5: {kind}"):
+        train(well_folder)
+
+
+def test_not_an_hdf5_file(well_folder):
+    (well_folder / "data" / "train" / "two.hdf5").write_text("pressure,velocity\n" * 100)
+    with pytest.raises(WavelitError, match=r"two.hdf5: not an HDF5 file"):
+        train(well_folder)
+
+
+def test_not_an_hdf5_file_on_a_remote_filesystem():
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/bad/data/train/one.hdf5", b"pressure,velocity\n" * 100)
+    with pytest.raises(WavelitError, match=r"one.hdf5: not an HDF5 file"):
+        train("memory://bad")
+    fs.rm("/bad", recursive=True)
+
+
+@pytest.mark.parametrize(
+    "group", ["dimensions", "boundary_conditions", "scalars", "t0_fields", "t1_fields", "t2_fields"]
+)
+def test_missing_group(well_folder, group):
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
+        del file[group]
+    with pytest.raises(WavelitError, match=f"two.hdf5: group '{group}' is missing"):
+        train(well_folder)
+
+
+@pytest.mark.parametrize(
+    ("item", "attribute"),
+    [
+        ("/", "dataset_name"),
+        ("/", "grid_type"),
+        ("/", "n_spatial_dims"),
+        ("/", "n_trajectories"),
+        ("/dimensions", "spatial_dims"),
+        ("/dimensions/time", "sample_varying"),
+        ("/boundary_conditions/x_periodic", "bc_type"),
+        ("/boundary_conditions/x_periodic", "associated_dims"),
+        ("/scalars", "field_names"),
+        ("/scalars/nu", "time_varying"),
+        ("/t1_fields", "field_names"),
+        ("/t1_fields/velocity", "dim_varying"),
+        ("/t2_fields/stress", "sample_varying"),
+    ],
+)
+def test_missing_attribute(well_folder, item, attribute):
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
+        del file[item].attrs[attribute]
+    with pytest.raises(WavelitError, match=f"two.hdf5: .*attribute '{attribute}'.* is missing") as caught:
+        train(well_folder)
+    assert item.rsplit("/")[-1] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("item", "shape", "message"),
+    [
+        (
+            "t0_fields/pressure",
+            (2, 7, 8, 5),
+            r"field 'pressure' has shape \(2, 7, 8, 5\) .* promise \(2, 7, 8, 6\)",
+        ),
+        ("t0_fields/pressure", (2, 6, 8, 6), r"promise \(2, 7, 8, 6\)"),
+        ("t1_fields/velocity", (2, 7, 8, 6), r"field 'velocity' .* promise \(2, 7, 8, 6, 2\)"),
+        ("t2_fields/stress", (2, 7, 8, 6, 4), r"field 'stress' .* promise \(2, 7, 8, 6, 2, 2\)"),
+        ("t0_fields/depth", (8,), r"field 'depth' .* promise \(6,\)"),
+        ("scalars/a", (3,), r"scalar 'a' has shape \(3,\) .* promise \(2,\)"),
+        ("dimensions/x", (), "'/dimensions/x' is a single number"),
+    ],
+)
+def test_another_shape_than_promised(well_folder, item, shape, message):
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
+        attributes = dict(file[item].attrs)
+        del file[item]
+        file[item] = np.zeros(shape, dtype=np.float32)
+        file[item].attrs.update(attributes)
+    with pytest.raises(WavelitError, match=f"two.hdf5: .*{message}"):
+        train(well_folder)
+
+
+def test_missing_dataset(well_folder):
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
+        del file["t1_fields/velocity"]
+    with pytest.raises(WavelitError, match=r"two.hdf5: dataset '/t1_fields/velocity' is missing"):
+        train(well_folder)
+
+
+def test_unknown_boundary_type(well_folder):
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
+        file["boundary_conditions/y_wall"].attrs["bc_type"] = "SLIP"
+    with pytest.raises(WavelitError, match="'y_wall' is of type 'slip'; one of wall, open, periodic"):
+        train(well_folder)
+
+
+def test_files_must_agree(well_folder):
+    write_file(well_folder / "data" / "train" / "two.hdf5", seed=1, resolution=(8, 7))
+    with pytest.raises(WavelitError, match=r"two.hdf5: resolution is \(8, 7\) but \(8, 6\) in .*one.hdf5"):
+        train(well_folder)
+    write_file(well_folder / "data" / "train" / "two.hdf5", seed=1)
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
+        file["t0_fields"].attrs["field_names"] = ["density", "mask", "depth"]
+    with pytest.raises(WavelitError, match=r"two.hdf5: fields and scalars .* are not those of .*one.hdf5"):
+        train(well_folder)
+
+
+def test_too_short_for_history_and_target(shared_well_folder):
+    assert len(train(shared_well_folder, n_steps_input=4, n_steps_output=3)) == 4
+    message = "one.hdf5: 7 steps a trajectory, but a window of n_steps_input=4 and n_steps_output=4 needs 8"
+    with pytest.raises(WavelitError, match=message):
+        train(shared_well_folder, n_steps_input=4, n_steps_output=4)
+    with pytest.raises(WavelitError, match="n_steps_input=0"):
+        train(shared_well_folder, n_steps_input=0)
+
+
+# --- the data module
+
+
+def test_training_stream_resumes(shared_well_folder):
+    def stream(first_step, n, **options):
+        data = WellDataModule(str(shared_well_folder), n_steps_input=2, batch_size=3, seed=5, **options)
+        data.train_sampler.first_step = first_step
+        batches = iter(data.train_dataloader())
+        return [next(batches) for _ in range(n)]
+
+    whole = stream(0, 12)
+    state = torch.random.get_rng_state()
+    resumed = stream(7, 5, cache_bytes=0, n_workers=2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for a, b in zip(whole[7:], resumed, strict=True):
+        assert torch.equal(a.indices, b.indices)
+        assert torch.equal(a.fields, b.fields)
+    assert all(batch.target.shape == (3, 1, 8, 8, 6) for batch in whole)
+
+
+def test_validation_is_every_window_in_order_with_one_target(shared_well_folder):
+    data = WellDataModule(str(shared_well_folder), n_steps_input=2, n_steps_output=3, batch_size=4)
+    assert next(iter(data.train_dataloader())).target.shape[1] == 3
+    batches = list(data.val_dataloader())
+    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(10))
+    assert {batch.target.shape[1] for batch in batches} == {1}
+
+
+def test_trajectories_are_whole(tmp_path):
+    folder = write_dataset(tmp_path, n_steps=120, resolution=(4, 4))
+    data = WellDataModule(str(folder), n_steps_input=4)
+    batches = list(data.trajectories("test"))
+    with h5py.File(folder / "data" / "test" / "one.hdf5") as file:
+        assert len(batches) == 2
+        for batch, pressure in zip(batches, file["t0_fields/pressure"], strict=True):
+            whole = torch.cat([batch.fields, batch.target], 1)
+            assert whole.shape[:3] == (1, 120, 8)
+            assert np.array_equal(whole[0, :, 1], pressure)
+
+
+def test_what_the_module_tells(shared_well_folder):
+    data = WellDataModule(str(shared_well_folder), n_steps_input=2)
+    assert data.metadata.spatial_resolution == (8, 6)
+    assert data.boundary_conditions == (("periodic", "periodic"), ("wall", "open"))
+    assert len(data.field_names) == len(data.statistics.mean) == 8
+    assert len(data.constant_field_names) == len(data.statistics.constant_std) == 4
+    assert data.scalar_names == ["nu", "a", "b"]
+
+
+def test_cache_has_a_limit(shared_well_folder):
+    size = sum(layout.nbytes for layout in train(shared_well_folder).layouts)
+    assert train(shared_well_folder, cache_bytes=size).in_memory
+    assert not train(shared_well_folder, cache_bytes=size - 1).in_memory
+
+
+def test_cached_data_need_no_file(well_folder):
+    dataset = train(well_folder, cache_bytes=2**30)
+    before = dataset[3]["input_fields"]
+    dataset.load()
+    shutil.rmtree(well_folder)
+    assert torch.equal(dataset[3]["input_fields"], before)
+    assert dataset[len(dataset) - 1]["input_fields"].isfinite().all()
