@@ -1,4 +1,5 @@
-"""PocketWell on disk: the same bytes whatever the processes, taken up after a failure, read by The Well's own reader."""
+"""PocketWell on disk: the same bytes whatever the processes, taken up after a failure, read by The Well's own
+reader."""
 
 import dataclasses
 import functools
@@ -123,7 +124,7 @@ def test_a_complete_dataset_is_used_as_it_is(root, folder, capsys):
     assert generate(folder.name, "tiny", root=root) == folder
     assert "nothing to compute" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    with pytest.raises(WavelitError, match="holds seed 0 .* asked for seed 1 .* force=True"):
+    with pytest.raises(WavelitError, match=r"holds seed 0 .* asked for seed 1 .* force=True"):
         generate(folder.name, "tiny", root=root, seed=1)
 
 

@@ -1,4 +1,4 @@
-"""Wavelet transforms: equality with PyWavelets, inverse, adjoint, orthogonality, vanishing moments, errors."""
+"""Wavelet transforms: equality with PyWavelets, inverse, adjoint, orthogonality, moments, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Arrays written in The Well's format: read back by The Well's own reader, refused when wrong, never half there."""
+"""Arrays written in The Well's format: read back by The Well's own reader, refused when wrong, never half
+there."""
 
 import hashlib
 
@@ -9,7 +10,7 @@ import torch
 import yaml
 from the_well.data import WellDataset
 
-import wavelit.data.write as write
+from wavelit.data import write
 from wavelit.data.write import write_dataset, write_statistics, write_well
 from wavelit.errors import WavelitError
 

@@ -271,9 +271,10 @@ class AugmentedLinearAttention(nn.Module):
     def forward(self, x: Tensor, grids: Sequence[TokenGrid]) -> Tensor:
         """x: (B, L, E), the tokens of all grids in turn; tokens attend within their own grid. Returns the same shape."""
         q, k, v, *gate = self.project(x).chunk(4 if self.gate else 3, -1)
+        wide = torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             out = [
-                self._attend(*(grid.tokens(t).float() for t in (q, k, v)), angles=grid.angles) for grid in grids
+                self._attend(*(grid.tokens(t).to(wide) for t in (q, k, v)), angles=grid.angles) for grid in grids
             ]
         o = torch.cat(out, 1) if len(out) > 1 else out[0]  # (B, L, E)
         if self.local is not None:

@@ -48,12 +48,12 @@ MIN_DPI = 100.0  # 500 pixels across
 BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#767676"
 LINES = {0: BLUE, 1: ORANGE, 2: GREEN}
 LOOK: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -386,7 +386,7 @@ def animation(
             shown = shown[::2]
     encoder = _ffmpeg()
     if encoder is None:
-        return Animation(gif, None, "no MP4: ffmpeg was not found; pip install imageio-ffmpeg")
+        return Animation(gif, None, "No MP4: ffmpeg was not found; pip install imageio-ffmpeg brings it.")
     frames = _frames(films, shown, first_step, v.ndim - 2, 200.0)
     return Animation(gif, _write_mp4(encoder, gif.with_suffix(".mp4"), frames, frames_per_second), "")
 

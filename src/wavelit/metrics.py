@@ -199,6 +199,7 @@ def isotropic_spectrum(field: Tensor, spatial: int) -> tuple[Tensor, Tensor]:
 
     |k| counts cycles along each axis of the array, whatever the axes' lengths. The shells, n = 0 to half the longest
     axis, hold the mean square of the field except for the corners beyond.
+    Every axis is taken as periodic: a jump between opposite sides shows as energy falling like 1/n^2.
 
     Args:
         field: (..., C, *S).

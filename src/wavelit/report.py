@@ -101,15 +101,13 @@ def write_report(
 
 
 def summary(evaluation: Evaluation) -> str:
-    """One paragraph: scores of one step and of the last full window beside persistence's, where the model is the worse."""
+    """One paragraph: scores of one step and of the last window beside persistence's, where the model is the worse."""
     scores = evaluation.scores[evaluation.model]
     rows = [row for row in evaluation.rows() if row.how == "mean"]
     n_windows, n_trajectories = len(scores.one_step), len(scores.rollout)
-    parts = [
-        f"Judged on {_count(n_windows, 'window')} and {_count(n_trajectories, 'trajectory', 'trajectories')} of the "
-        f"{evaluation.split} split, of which no more than {_count(evaluation.n_steps, 'step')} can be predicted from a "
-        f"history of {evaluation.history}."
-    ]
+    judged = f"{_count(n_windows, 'window')} and {_count(n_trajectories, 'trajectory', 'trajectories')}"
+    steps, known = _count(evaluation.n_steps, "step"), _count(evaluation.history, "known state")
+    parts = [f"Judged on {judged} of the {evaluation.split} split, rolled out over {steps} from {known}."]
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
     for row in shown:
         model, held = (float(row.scores[name][0]) for name in (evaluation.model, "persistence"))
@@ -128,7 +126,7 @@ def summary(evaluation: Evaluation) -> str:
     beyond = np.flatnonzero(curve >= 1)
     if beyond.size:
         parts.append(
-            f"From step {beyond[0] + 1} on its mean VRMSE reaches 1, which the true spatial mean would score."
+            f"Its mean VRMSE first reaches 1, the score of the true spatial mean, at step {beyond[0] + 1}."
         )
     if scores.diverged:
         parts.append(f"{_count(scores.diverged, 'rollout')} of {n_trajectories} diverged.")

@@ -35,7 +35,7 @@ from wavelit.errors import WavelitError
 from wavelit.model import WaveLiT, WaveLiTConfig
 from wavelit.train import EMA, EmulatorModule, TrainConfig
 
-__all__ = ["TrainerConfig", "build_model", "fit", "load_data", "load_model", "read_json", "resume"]
+__all__ = ["TrainerConfig", "build_model", "fit", "load_data", "load_model", "load_settings", "read_json", "resume"]
 
 # Training windows on which the RMS of the sub-bands is measured.
 CALIBRATION_SAMPLES = 256
@@ -146,7 +146,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
         WavelitError: No run or checkpoint there, or one of another model.
     """
     folder = Path(folder)
-    settings = _settings(folder)
+    settings = load_settings(folder)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no checkpoint yet: remove the folder and train anew")
@@ -157,7 +157,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
 
 def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
     """The dataset that a run was trained on."""
-    return WellDataModule(**_settings(Path(folder))["data"])
+    return WellDataModule(**load_settings(Path(folder))["data"])
 
 
 def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"] = "final") -> WaveLiT:
@@ -167,7 +167,7 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
         WavelitError: Training has not ended, or no validation took place.
     """
     folder = Path(folder)
-    _settings(folder)
+    load_settings(folder)
     if weights == "final":
         if not (folder / "weights" / "model.safetensors").exists():
             raise WavelitError(f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`")
@@ -179,6 +179,19 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
     state = _load_checkpoint(checkpoint)["state_dict"]
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     return model.eval()
+
+
+def load_settings(folder: Path) -> dict[str, Any]:
+    """The settings of a run: data, train, trainer and seed.
+
+    Raises:
+        WavelitError: The folder is not a run's.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise WavelitError(f"{folder} is not a run folder: it has no config.yaml; train one with `wavelit train`")
+    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf8"))
+    return settings
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -283,14 +296,6 @@ def _require_same_model(path: Path, state: dict[str, Any], module: EmulatorModul
             raise WavelitError(
                 f"{path} is of another model: {name} has shape {theirs.get(name)} there and {ours.get(name)} here"
             )
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise WavelitError(f"{folder} is not a run folder: it has no config.yaml; train one with `wavelit train`")
-    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf8"))
-    return settings
 
 
 def _environment(model: WaveLiT) -> dict[str, Any]:

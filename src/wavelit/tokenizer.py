@@ -1,15 +1,17 @@
 """Fields to tokens and back: a multilevel wavelet transform folded onto its coarsest grid.
 
-J levels of `wavelit.wavelets.dwt` give an approximation on the grid S / 2^J and details on S / 2^j, j = J ... 1.
-Folding the details of level j by space-to-depth (blocks of 2^(J-j) points an axis) puts them on the coarsest grid too:
-a token is the Q = 2^(J d) coefficients of one cell of 2^J points an axis, and nothing is lost. For Haar the cell does
-not overlap its neighbours: the whole map is one orthogonal Q x Q matrix acting on each patch. Haar tokens followed by
-a linear layer are therefore a rotation of plain patches; what wavelets add is the scale of each sub-band and, with
-longer filters, overlap. `wavelet=None` is that control: the same shapes, the identity for the matrix.
+J levels of `wavelit.wavelets.dwt` give an approximation on the grid S / 2^J and details on S / 2^j, j <= J.
+Folding the details of level j by space-to-depth (blocks of 2^(J-j) points an axis) puts them on the coarsest
+grid too: a token is the Q = 2^(J d) coefficients of one cell of 2^J points an axis, and nothing is lost. For
+Haar the cell does not overlap its neighbours: the whole map is one orthogonal Q x Q matrix acting on each
+patch. Haar tokens followed by a linear layer are therefore a rotation of plain patches; what wavelets add is
+the scale of each sub-band and, with longer filters, overlap. `wavelet=None` is that control: the same shapes,
+the identity for the matrix.
 
 References:
-    Sankaran, Wang, Perdikaris, "Small Models, Strong Priors: Architectural Inductive Bias for Parameter-Efficient
-    Neural PDE Solvers", 2026, arXiv 2605.25949 (wavelet tokens; family, levels and folding are ours).
+    Sankaran, Wang, Perdikaris, "Small Models, Strong Priors: Architectural Inductive Bias for
+        Parameter-Efficient Neural PDE Solvers", 2026, arXiv 2605.25949 (wavelet tokens; family, levels and
+        folding are ours).
     Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", 1989.
 """
 
@@ -30,9 +32,9 @@ from wavelit.wavelets import band_names, check_setting, dwt, idwt
 class WaveletTokenizer(nn.Module):
     """Lossless tokens: `decode(encode(x)) == x` up to rounding, linear both ways, without parameters.
 
-    Half precision is computed and returned in float32, also under autocast: a bfloat16 round trip costs 0.4 %. The
-    transform is a matrix product: `torch.set_float32_matmul_precision("high")` lets CUDA round its input to TF32
-    (relative 5e-4), more than the fine details of a smooth field are worth. Leave it at "highest".
+    Half precision is computed and returned in float32, also under autocast: a bfloat16 round trip costs
+    0.4 %. The transform is a matrix product: `torch.set_float32_matmul_precision("high")` lets CUDA round its
+    input to TF32 (relative 5e-4), more than the fine details of a smooth field are worth: use "highest".
 
     Args:
         spatial: number of axes, 1 to 3.
@@ -83,10 +85,11 @@ class WaveletTokenizer(nn.Module):
         self.register_buffer("signs", self._haar_signs() if wavelet == "haar" else None, persistent=False)
 
     def extra_repr(self) -> str:
-        return f"spatial={self.spatial}, levels={self.levels}, periodic={self.periodic}, wavelet={self.wavelet!r}"
+        setting = f"levels={self.levels}, periodic={self.periodic}, wavelet={self.wavelet!r}"
+        return f"spatial={self.spatial}, {setting}"
 
     def encode(self, x: Tensor) -> Tensor:
-        """Transform fields (B, C, *S) to coefficients (B, C, Q, *S / 2**levels), a channels-last view of the tokens.
+        """Transform fields (B, C, *S) to coefficients (B, C, Q, *S / 2**levels), a view of the tokens.
 
         Raises:
             WavelitError: an axis that is not a multiple of 2**levels.
@@ -105,7 +108,7 @@ class WaveletTokenizer(nn.Module):
         return self.decode_tokens(y.movedim((1, 2), (-2, -1)).flatten(-2))
 
     def encode_tokens(self, x: Tensor) -> Tensor:
-        """Transform fields (B, C, *S) to tokens (B, *S', C * Q), contiguous and channels last, in one copy."""
+        """Transform fields (B, C, *S) to tokens (B, *S', C * Q), channels last, in one copy."""
         self._check_fields(x)
         x = x if x.dtype in (torch.float32, torch.float64) else x.float()
         if self.wavelet is None or self.signs is not None:
@@ -126,7 +129,7 @@ class WaveletTokenizer(nn.Module):
 
     @torch.no_grad()
     def band_rms(self, coefficients: Tensor) -> Tensor:
-        """Root mean square of each channel and sub-band, over batch, tokens and the coefficients of the sub-band.
+        """Root mean square of each channel and sub-band, over batch, tokens and coefficients.
 
         Args:
             coefficients: (B, C, Q, *S').
@@ -266,7 +269,7 @@ def _unfold(y: Tensor, factor: int) -> Tensor:
 
 
 def _widen(x: Tensor, factor: int) -> tuple[Tensor, int]:
-    """View neighbours that stay neighbours as one wide number, for copies only: 16 bytes at a time, up to 6x faster.
+    """View neighbours that stay neighbours as one wide number: a copy 16 bytes at a time is up to 6x faster.
 
     Compilers fuse such copies and do without; an odd storage offset forbids the view.
     """

@@ -1,17 +1,19 @@
-"""Separable discrete wavelet transforms in one, two and three dimensions, with exact inverse and exact adjoint.
+"""Separable discrete wavelet transforms in one to three dimensions, with exact inverse and exact adjoint.
 
-One level along an axis is a banded matrix: a = L x, d = H x, where the rows of L and H are the analysis filters
-shifted by two samples. W = [L; H] is square in every mode here, so that n samples give ceil(n / 2) approximations and
-floor(n / 2) details, nothing is added at the edges, and V = W^-1 is banded as well. A periodic axis wraps the filters
-(PyWavelets' `periodization`; W W^T = I for an orthogonal family). Any other axis mirrors the signal about its first
-and last samples (whole-sample symmetry), which the symmetric filters of CDF 5/3 and 9/7 turn into mirrored
-coefficients and asymmetric ones do not. In d dimensions the matrices act axis by axis; level j + 1 splits the
-approximation of level j (Mallat). Gradients apply W^T and V^T, themselves banded.
+One level along an axis is a banded matrix: a = L x, d = H x, where the rows of L and H are the analysis
+filters shifted by two samples. W = [L; H] is square in every mode here, so that n samples give ceil(n / 2)
+approximations and floor(n / 2) details, nothing is added at the edges, and V = W^-1 is banded as well. A
+periodic axis wraps the filters (PyWavelets' `periodization`; W W^T = I for an orthogonal family). Any other
+axis mirrors the signal about its first and last samples (whole-sample symmetry), which the symmetric filters
+of CDF 5/3 and 9/7 turn into mirrored coefficients and asymmetric ones do not. In d dimensions the matrices
+act axis by axis; level j + 1 splits the approximation of level j (Mallat). Gradients apply W^T and V^T,
+themselves banded.
 
 References:
     Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", 1989.
     Cohen, Daubechies, Feauveau, "Biorthogonal bases of compactly supported wavelets", 1992.
-    Brislawn, "Classification of nonexpansive symmetric extension transforms for multirate filter banks", 1996.
+    Brislawn, "Classification of nonexpansive symmetric extension transforms for multirate filter banks",
+        1996.
     Lee et al., "PyWavelets: a Python package for wavelet analysis", JOSS 4(36), 2019.
 """
 
@@ -36,7 +38,7 @@ from wavelit.errors import WavelitError
 WAVELETS: tuple[str, ...] = ("haar", "db2", "db3", "db4", "sym4", "bior2.2", "bior4.4")
 _WALL_WAVELETS = ("haar", "bior2.2", "bior4.4")
 
-# Outputs computed by one matrix product. Larger tiles waste products with zeros, smaller ones starve the BLAS.
+# Outputs of one matrix product. Larger tiles multiply more zeros, smaller ones starve the BLAS.
 _TILE = 32
 
 Coefficients: TypeAlias = list[Any]
@@ -54,11 +56,13 @@ def dwt(x: Tensor, wavelet: str, level: int, periodic: Sequence[bool]) -> Coeffi
         periodic: per axis, whether it wraps. A periodic axis must be a multiple of 2**level long.
 
     Returns:
-        `[approximation, details of level J, ..., details of level 1]`, coarsest first. Details are a dict keyed by one
-        letter an axis, "a" for the low-pass and "d" for the high-pass filter: "ad", "da", "dd" in two dimensions.
+        `[approximation, details of level J, ..., details of level 1]`, coarsest first. Details are a dict
+        keyed by one letter an axis, "a" for the low-pass and "d" for the high-pass filter: "ad", "da", "dd"
+        in two dimensions.
 
     Raises:
-        WavelitError: unknown wavelet, level below 1, an axis the wavelet cannot treat, or a tensor that is not real.
+        WavelitError: unknown wavelet, level below 1, an axis the wavelet cannot treat, or a tensor that
+            is not real.
     """
     spatial = check_setting(wavelet, periodic)
     if level < 1:
@@ -109,7 +113,7 @@ def idwt(coefficients: Coefficients, wavelet: str, periodic: Sequence[bool]) -> 
 
 
 def band_names(level: int, spatial: int) -> tuple[str, ...]:
-    """Name the sub-bands in `dwt`'s order: ("aa2", "ad2", "da2", "dd2", "ad1", ...) for two levels in two dimensions."""
+    """Name the sub-bands in `dwt`'s order: ("aa2", "ad2", "da2", "dd2", "ad1", ...) for level 2 in 2-D."""
     approximation, *details = _keys(spatial)
     return (f"{approximation}{level}", *(f"{key}{j}" for j in range(level, 0, -1) for key in details))
 
@@ -125,7 +129,7 @@ def _synthesise(bands: Sequence[Tensor], wavelet: str, periodic: tuple[bool, ...
 
 
 class _Analysis(torch.autograd.Function):
-    """One level, grid to sub-bands: W along every axis, or V^T when `dual`. The adjoint is `_Synthesis` of the other."""
+    """Grid to sub-bands: W along every axis, or V^T when `dual`. The adjoint is `_Synthesis` of the other."""
 
     @staticmethod
     def forward(
@@ -153,7 +157,7 @@ class _Analysis(torch.autograd.Function):
 
 
 class _Synthesis(torch.autograd.Function):
-    """One level, sub-bands to grid: V along every axis, or W^T when `dual`. The adjoint is `_Analysis` of the other."""
+    """Sub-bands to grid: V along every axis, or W^T when `dual`. The adjoint is `_Analysis` of the other."""
 
     @staticmethod
     def forward(ctx: Any, wavelet: str, periodic: tuple[bool, ...], dual: bool, *bands: Tensor) -> Tensor:
@@ -207,7 +211,7 @@ def _multiply(x: Tensor, dim: int, wavelet: str, periodic: bool, matrix: str) ->
     """Multiply one dimension of a tensor by the banded matrix "W", "V" or a transpose, tile by tile."""
     # `index` fixes a length that a compiler holds as symbolic: the matrix depends on it.
     shape, n, last = x.shape, index(x.shape[dim]), dim == x.ndim - 1
-    # (rows, n) when the dimension is the last, (batch, n, columns) otherwise: both reach the BLAS without a copy.
+    # (rows, n) when the dimension is the last, (batch, n, columns) otherwise: neither needs a copy.
     x = x.reshape(-1, n) if last else x.reshape(shape[:dim].numel(), n, -1)
     pieces: dict[int, Tensor] = {}
     # A caller's autocast would turn these products into bfloat16.
@@ -222,9 +226,16 @@ def _multiply(x: Tensor, dim: int, wavelet: str, periodic: bool, matrix: str) ->
     return (torch.cat(ordered, 1) if len(ordered) > 1 else ordered[0]).reshape(shape)
 
 
+# Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling it.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@lru_cache(maxsize=1024)
 def _tiles(
+    wavelet: str, length: int, periodic: bool, matrix: str, dtype: torch.dtype, device: torch.device
+) -> list[_Tile]:
+    return _cached_tiles(wavelet, length, periodic, matrix, dtype, device)
+
+
+@lru_cache(maxsize=1024)
+def _cached_tiles(
     wavelet: str, length: int, periodic: bool, matrix: str, dtype: torch.dtype, device: torch.device
 ) -> list[_Tile]:
     """Cut a matrix into dense blocks: (runs of output rows, runs of the input columns they touch, block)."""
@@ -286,8 +297,8 @@ def _synthesis_matrix(wavelet: str, n: int, periodic: bool) -> NDArray[np.float6
         i, k = np.meshgrid(np.arange(n), np.arange(-reach, n // 2 + reach), indexing="ij")
         m = i - 2 * k + reach // 2 - 1
         i, k, m = (entry[(m >= 0) & (m < reach)] for entry in (i, k, m))
-        # Coefficients interleaved on the grid, approximations at 2k, details at 2k + 1, mirror as the signal does:
-        # a reflection about sample 0 or n - 1 shifts by an even number and keeps the two apart.
+        # Coefficients interleaved on the grid, approximations at 2k, details at 2k + 1, mirror as the signal
+        # does: a reflection about sample 0 or n - 1 shifts by an even number and keeps the two apart.
         place = _mirror(2 * k + is_detail, n)
         column = place // 2 + (place % 2) * low
         np.add.at(matrix, (i, column), np.asarray(taps)[m])
@@ -353,5 +364,6 @@ def _check_shapes(bands: Sequence[Tensor], periodic: Sequence[bool]) -> None:
         if not good:
             raise WavelitError(
                 f"sub-band {key} of shape {tuple(band.shape)} does not belong to an approximation of shape "
-                f"{tuple(approximation)} and details of shape {tuple(bands[-1].shape)}; pass the coefficients as `dwt` returned them"
+                f"{tuple(approximation)} and details of shape {tuple(bands[-1].shape)}; "
+                f"pass the coefficients as `dwt` returned them"
             )

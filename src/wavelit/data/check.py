@@ -24,6 +24,7 @@ from wavelit.data.layout import (
     SPLITS,
     BoundaryConditions,
     FileLayout,
+    common_boundaries,
     find_files,
     layout_problems,
     open_file,
@@ -132,7 +133,7 @@ def check_dataset(
     try:
         if every:
             require_agreement(every)
-            _require_one_boundary(every)
+            common_boundaries(every)
     except WavelitError as error:
         findings.append(_finding(path, error))
     if not any(finding.severity == "error" for finding in findings):
@@ -142,15 +143,6 @@ def check_dataset(
 
 def _finding(file: str, error: WavelitError) -> Finding:
     return Finding("error", file, str(error).removeprefix(f"{file}: "))
-
-
-def _require_one_boundary(layouts: Sequence[FileLayout]) -> None:
-    for layout in layouts:
-        if layout.boundary_conditions != layouts[0].boundary_conditions:
-            raise WavelitError(
-                f"{layout.path}: boundary conditions {layout.boundary_conditions} are not those of {layouts[0].path}, "
-                f"{layouts[0].boundary_conditions}; keep different boundaries in different folders"
-            )
 
 
 def _customs(file: h5py.File, layout: FileLayout) -> list[Finding]:

@@ -30,6 +30,7 @@ __all__ = [
     "BoundaryConditions",
     "FieldLayout",
     "FileLayout",
+    "common_boundaries",
     "find_files",
     "layout_problems",
     "open_file",
@@ -278,6 +279,22 @@ def require_agreement(layouts: Iterable[FileLayout]) -> None:
                 f"{other.path}: fields and scalars {mine} are not those of {first.path}, {theirs} (names, order and "
                 "what varies in time must agree); write the files alike"
             )
+
+
+def common_boundaries(layouts: Iterable[FileLayout]) -> BoundaryConditions:
+    """The (low, high) boundary of every axis, on which all files must agree.
+
+    Raises:
+        WavelitError: names the first file that differs.
+    """
+    first, *others = layouts
+    for other in others:
+        if other.boundary_conditions != first.boundary_conditions:
+            raise WavelitError(
+                f"{other.path}: boundary conditions {other.boundary_conditions} are not those of {first.path}, "
+                f"{first.boundary_conditions}; keep different boundaries in different folders"
+            )
+    return first.boundary_conditions
 
 
 def require_steps(

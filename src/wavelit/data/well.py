@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 from wavelit.data.layout import (
     BoundaryConditions,
     FileLayout,
+    common_boundaries,
     find_files,
     open_file,
     read_layout,
@@ -352,14 +353,7 @@ def boundary_conditions(dataset: WellDataset) -> BoundaryConditions:
     Raises:
         WavelitError: the files of the dataset do not agree.
     """
-    first, *others = dataset.layouts
-    for other in others:
-        if other.boundary_conditions != first.boundary_conditions:
-            raise WavelitError(
-                f"{other.path}: boundary conditions {other.boundary_conditions} are not those of {first.path}, "
-                f"{first.boundary_conditions}; keep different boundaries in different folders"
-            )
-    return first.boundary_conditions
+    return common_boundaries(dataset.layouts)
 
 
 class WellDataModule(pl.LightningDataModule):
@@ -434,6 +428,7 @@ class WellDataModule(pl.LightningDataModule):
 
     @cached_property
     def train_sampler(self) -> StepBatchSampler:
+        """The stream of training batches; built on first use, so the Trainer must be attached by then to share steps."""
         trainer = self.trainer
         rank, n_ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         return StepBatchSampler(

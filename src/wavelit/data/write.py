@@ -1,13 +1,14 @@
-"""Arrays to datasets in The Well's format: one HDF5 file per set of simulation parameters, one folder per split.
+"""Arrays to datasets in The Well's format: one HDF5 file per set of simulation parameters, one folder per
+split.
 
-A file holds fields grouped by tensor order (``t0_fields`` scalars, ``t1_fields`` vectors, ``t2_fields`` matrices), each
-(N, T, *S, ...) in float32, components last; constant fields lack T. Boundary conditions are masks over the points of one axis,
-true where the condition holds. `stats.yaml` beside the splits holds the moments of every field over the training split.
-A file is written under a temporary name and renamed, and holds no time stamp: it is whole or absent, and the same arrays
-give the same bytes.
+A file holds fields grouped by tensor order (``t0_fields`` scalars, ``t1_fields`` vectors, ``t2_fields``
+matrices), each (N, T, *S, ...) in float32, components last; constant fields lack T. Boundary conditions are
+masks over the points of one axis, true where the condition holds. `stats.yaml` beside the splits holds the
+moments of every field over the training split. A file is written under a temporary name and renamed, and
+holds no time stamp: it is whole or absent, and the same arrays give the same bytes.
 
-References: Ohana, McCabe, Meyer et al., The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning,
-2024, arXiv:2412.00568.
+References: Ohana, McCabe, Meyer et al., The Well: a Large-Scale Collection of Diverse Physics Simulations for
+Machine Learning, 2024, arXiv:2412.00568.
 """
 
 from __future__ import annotations
@@ -49,16 +50,20 @@ def write_well(
 ) -> Path:
     """Write N trajectories to one HDF5 file in The Well's format.
 
-    The number of spatial axes d is the length of `boundary_conditions`; what a field has beyond (N, T, *S) is its tensor order.
+    The number of spatial axes d is the length of `boundary_conditions`; what a field has beyond (N, T, *S) is
+    its tensor order.
 
     Args:
         path: the file; its folder is made. An existing file is replaced.
         fields: name -> numpy array or xarray DataArray, (N, T, *S), (N, T, *S, d) or (N, T, *S, d, d).
         name: the dataset's name, the same in all its files.
-        boundary_conditions: per axis, one kind for both sides or (low, high); kinds are periodic, wall and open.
+        boundary_conditions: per axis, one kind for both sides or (low, high); kinds are periodic, wall and
+            open.
         constant_fields: name -> (N, *S), (N, *S, d) or (N, *S, d, d).
-        scalars: name -> one number (a simulation parameter of the whole file) or (N,), one number a trajectory.
-        coordinates: axis name -> (n,) positions, in the order of the axes; x, y, z with 0, 1, 2 ... if absent.
+        scalars: name -> one number (a simulation parameter of the whole file) or (N,), one number a
+            trajectory.
+        coordinates: axis name -> (n,) positions, in the order of the axes; x, y, z with 0, 1, 2 ... if
+            absent.
         time: (T,) times of the snapshots, the same for all trajectories; 0, 1, 2 ... if absent.
         grid_type: The Well's name of the grid.
 
@@ -146,7 +151,8 @@ def write_dataset(
     Args:
         path: the folder of the dataset; its `data` must not exist yet.
         fields: as in `write_well`, all trajectories together.
-        splits: number of trajectories of train, valid and test, taken in this order from the first axis; they add up to N.
+        splits: number of trajectories of train, valid and test, taken in this order from the first axis; they
+            add up to N.
         name: the dataset's name.
         boundary_conditions: as in `write_well`, as are the arguments that follow.
 
@@ -192,8 +198,9 @@ def write_dataset(
 def write_statistics(path: str | Path) -> Path:
     """Write <path>/stats.yaml: moments of every field over the training split, in float64, in one pass.
 
-    `mean`, `std` (N, not N - 1) and `rms` of each component over trajectories, time and space; `mean_delta`, `std_delta` and
-    `rms_delta` the same of u(t+1) - u(t), for fields that vary in time. Vectors give lists, matrices lists of lists.
+    `mean`, `std` (N, not N - 1) and `rms` of each component over trajectories, time and space; `mean_delta`,
+    `std_delta` and `rms_delta` the same of u(t+1) - u(t), for fields that vary in time. Vectors give lists,
+    matrices lists of lists.
 
     Args:
         path: the folder of the dataset.
@@ -236,7 +243,8 @@ def write_statistics(path: str | Path) -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that becomes `path` when the block ends well and vanishes when it does not."""
+    """A temporary path in the same folder that becomes `path` when the block ends well and vanishes when it does
+not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is none that a reader looks for.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

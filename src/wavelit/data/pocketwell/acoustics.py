@@ -1,17 +1,20 @@
 """Linear acoustics in a heterogeneous medium, by wave propagation with limited second-order corrections.
 
-    p_t + K (u_x + v_y) = 0,    u_t + p_x / rho = 0,    v_t + p_y / rho = 0,    c = sqrt(K / rho),  Z = sqrt(K rho)
+    p_t + K (u_x + v_y) = 0,    u_t + p_x / rho = 0,    v_t + p_y / rho = 0,    c = sqrt(K / rho),  Z = sqrt(K
+    rho)
 
-At each face the jump of (p, u) is split into a wave (-Z_l, 1) that runs left at c_l and a wave (Z_r, 1) that runs right at c_r:
-the exact solution of the Riemann problem, so impedance jumps reflect and transmit as they must. Each wave also gives a
-Lax-Wendroff flux, limited by the monotonised central (MC) limiter: second order where the solution is smooth. The sweeps
-along x and y alternate in Strang's order; half sweeps that meet between two steps are merged.
+At each face the jump of (p, u) is split into a wave (-Z_l, 1) that runs left at c_l and a wave (Z_r, 1) that
+runs right at c_r: the exact solution of the Riemann problem, so impedance jumps reflect and transmit as they
+must. Each wave also gives a Lax-Wendroff flux, limited by the monotonised central (MC) limiter: second order
+where the solution is smooth. The sweeps along x and y alternate in Strang's order; half sweeps that meet
+between two steps are merged.
 
-Departure from Clawpack: waves of neighbouring faces are compared in the energy product p p' / Z^2 + u u', which does not depend
-on units, where Clawpack uses the plain product; there is no transverse solver, as the splitting needs none.
+Departure from Clawpack: waves of neighbouring faces are compared in the energy product p p' / Z^2 + u u',
+which does not depend on units, where Clawpack uses the plain product; there is no transverse solver, as the
+splitting needs none.
 
-References: LeVeque, Finite Volume Methods for Hyperbolic Problems, 2002, chapters 6 and 9; LeVeque, Wave propagation algorithms for
-multidimensional hyperbolic systems, J. Comput. Phys. 131, 1997.
+References: LeVeque, Finite Volume Methods for Hyperbolic Problems, 2002, chapters 6 and 9; LeVeque, Wave
+propagation algorithms for multidimensional hyperbolic systems, J. Comput. Phys. 131, 1997.
 """
 
 from __future__ import annotations
@@ -134,8 +137,8 @@ def monotonised_central(wave: Tensor, upwind: Tensor) -> Tensor:
 def extend(values: Tensor, sides: tuple[str, str], sign: float) -> Tensor:
     """Two ghost cells on each side of the last axis.
 
-    Periodic wraps; a wall mirrors the cells times `sign` (-1 for the normal velocity, which vanishes on the wall); an open side
-    repeats the last cell, so that no wave enters.
+    Periodic wraps; a wall mirrors the cells times `sign` (-1 for the normal velocity, which vanishes on the
+    wall); an open side repeats the last cell, so that no wave enters.
     """
     low, high = sides
     if low == "periodic":

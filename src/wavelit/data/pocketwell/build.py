@@ -1,10 +1,12 @@
 """From a system to a dataset on disk: in parallel, resumable, the same bytes for the same seed.
 
-The trajectories of a split that share their parameters form one file; a file is cut into batches of fixed size. A worker process
-solves one batch with one thread and leaves it as a `.npz` part, written under a temporary name and renamed, in a folder whose name
-holds seed and version: an interrupted run takes up the parts that it finds. The parts are then joined into HDF5 files, `stats.yaml`
-is computed, and `pocketwell.json` is written last: a folder that has it is complete. A trajectory's random generator is seeded by
-(seed, system, split, number in the split), so neither the number of processes nor the order of the batches matters.
+The trajectories of a split that share their parameters form one file; a file is cut into batches of fixed
+size. A worker process solves one batch with one thread and leaves it as a `.npz` part, written under a
+temporary name and renamed, in a folder whose name holds seed and version: an interrupted run takes up the
+parts that it finds. The parts are then joined into HDF5 files, `stats.yaml` is computed, and
+`pocketwell.json` is written last: a folder that has it is complete. A trajectory's random generator is seeded
+by (seed, system, split, number in the split), so neither the number of processes nor the order of the batches
+matters.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ RECORD = "pocketwell.json"
 
 @dataclass(frozen=True)
 class Batch:
-    """Trajectories of one file that are solved together: numbers in the split, and the part that will hold them."""
+    """Trajectories of one file that are solved together: numbers in the split, and the part that will hold
+them."""
 
     split: str
     parameters: Mapping[str, float]
@@ -83,7 +86,8 @@ def generate(
         The folder of the dataset.
 
     Raises:
-        WavelitError: unknown system or size; a complete dataset of another seed or version is there; a solver diverged.
+        WavelitError: unknown system or size; a complete dataset of another seed or version is there; a solver
+            diverged.
     """
     if system not in SYSTEMS:
         raise WavelitError(f"unknown system '{system}': expected one of {', '.join(SYSTEMS)}")

@@ -1,7 +1,8 @@
-"""What a system of PocketWell is: a solver with its grid, its times, its parameters and its boundary conditions.
+"""What a system of PocketWell is: a solver with its grid, its times, its parameters and its boundary
+conditions.
 
-A module of this package holds one system and its one instance `SYSTEM`. Random draws come from one generator per trajectory, so a
-trajectory depends on the seed, the system, the split and its own number alone.
+A module of this package holds one system and its one instance `SYSTEM`. Random draws come from one generator
+per trajectory, so a trajectory depends on the seed, the system, the split and its own number alone.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class System:
         version: raised whenever the numbers that it gives change; part of the identity of a dataset.
         shapes: size -> grid.
         boundary_conditions: per axis (low, high).
-        parameters: one mapping of names to values per file; trajectory i of a split takes the set i modulo their number.
+        parameters: one mapping of names to values per file; trajectory i of a split takes the set i modulo
+            their number.
         batch: most trajectories solved together.
         coordinates: grid -> axis name -> positions.
         times: (grid, number of snapshots) -> times of the snapshots.

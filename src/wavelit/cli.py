@@ -1,0 +1,242 @@
+"""The command line. Each command builds its own parser, so that `wavelit --help` imports nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from wavelit.errors import WavelitError
+
+__all__ = ["main"]
+
+USAGE = """usage: wavelit COMMAND [options]
+
+commands:
+  demo            simulate a system, train on it, report: one command from nothing to a judged emulator
+  data generate   simulate a PocketWell system
+  data check      look for what is wrong with a dataset folder
+  data info       what a dataset folder holds
+  train           train a model into a run folder
+  evaluate        score a run on a split and write its report
+  rollout         write a run's rollout as HDF5, PNG, GIF and MP4
+  info            versions, devices and model presets
+
+`wavelit COMMAND --help` explains the options of a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    if words[0] == "--version":
+        from wavelit import __version__
+
+        print(__version__)
+        return 0
+    name = " ".join(words[: 2 if words[0] == "data" else 1])
+    if name not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        print(f"wavelit: error: unknown command '{name}'; known: {known}", file=sys.stderr)
+        return 2
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(prog=f"wavelit {name}", exit_on_error=False)
+    try:
+        COMMANDS[name](parser, words[len(name.split()) :])
+    except (WavelitError, ArgumentError) as error:
+        # jsonargparse explains at length; its first line says which entry is wrong.
+        message = [line.strip() for line in str(error).splitlines() if line.strip()]
+        lines = message if isinstance(error, WavelitError) else message[:2]
+        print(f"wavelit: error: {' '.join(lines)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("wavelit: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _demo(parser: Any, words: list[str]) -> None:
+    parser.add_argument("system", nargs="?", default="acoustic_scattering_maze", help="PocketWell system")
+    parser.add_argument("--run", type=str | None, default=None, help="run folder; runs/demo-<system> if absent")
+    parser.add_argument("--root", type=str, default="datasets/pocketwell", help="where datasets are kept")
+    parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
+    parser.add_argument("--samples", type=int | None, default=None, help="training windows")
+    parser.add_argument("--threads", type=int | None, default=None, help="CPU threads")
+    options = parser.parse_args(words)
+    import dataclasses
+
+    from wavelit.demo import DEMO, demo
+
+    train = DEMO if options.samples is None else dataclasses.replace(DEMO, samples=options.samples)
+    evaluation, report = demo(
+        options.system, options.run, options.size, options.root, train, threads=options.threads
+    )
+    _print_scores(evaluation, report)
+
+
+def _data_generate(parser: Any, words: list[str]) -> None:
+    parser.add_argument("systems", nargs="+", help="systems, or 'pocketwell' for all of them")
+    parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
+    parser.add_argument("--root", type=str, default="datasets/pocketwell", help="where datasets are kept")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws")
+    parser.add_argument("--processes", type=int | None, default=None, help="worker processes; all cores if absent")
+    parser.add_argument("--force", action="store_true", help="compute anew what is there")
+    options = parser.parse_args(words)
+    from wavelit.data.pocketwell import SYSTEMS, generate
+
+    systems = list(SYSTEMS) if options.systems == ["pocketwell"] else options.systems
+    for system in systems:
+        folder = generate(
+            system, options.size, options.root, options.seed, options.processes, force=options.force
+        )
+        print(folder)
+
+
+def _add_dataset(parser: Any) -> None:
+    parser.add_argument("path", type=str, help="dataset folder, local or any fsspec address")
+    parser.add_argument("--mask_field", type=str | None, default=None, help="constant field that tells which cells count")
+    parser.add_argument("--mask_excludes", type=float, default=1.0, help="its value on the cells that do not")
+
+
+def _data_check(parser: Any, words: list[str]) -> None:
+    _add_dataset(parser)
+    parser.add_argument("--write-statistics", action="store_true", help="compute stats.yaml first")
+    options = parser.parse_args(words)
+    from wavelit.data.check import check_dataset
+    from wavelit.data.normalize import write_statistics
+
+    mask = {"mask_field": options.mask_field, "mask_excludes": options.mask_excludes}
+    if options.write_statistics:
+        print(f"wrote {write_statistics(options.path, **mask)}")
+    findings = check_dataset(options.path, **mask)
+    for finding in findings:
+        print(f"{finding.severity}: {finding.file}: {finding.message}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors:
+        raise WavelitError(f"{options.path}: {errors} error(s)")
+    print(f"{options.path}: no errors, {len(findings)} warning(s)")
+
+
+def _data_info(parser: Any, words: list[str]) -> None:
+    _add_dataset(parser)
+    options = parser.parse_args(words)
+    from wavelit.data.check import describe_dataset
+
+    print(describe_dataset(options.path, options.mask_field, options.mask_excludes))
+
+
+def _train(parser: Any, words: list[str]) -> None:
+    from wavelit.data.well import WellDataModule
+    from wavelit.model import PRESETS, WaveLiTConfig
+    from wavelit.run import TrainerConfig, build_model, fit, resume
+    from wavelit.train import TrainConfig
+
+    parser.add_argument("--config", action="config", help="YAML file of these options")
+    parser.add_argument("--run", type=str | None, default=None, help="new run folder; runs/<dataset>-<preset> if absent")
+    parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue; nothing else is needed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, data order and noise")
+    parser.add_class_arguments(WellDataModule, "data", skip={"seed", "n_steps_output"})
+    parser.add_argument("--model.preset", type=str, default="nano", help=f"one of {', '.join(PRESETS)}")
+    for name, kind in _architecture(WaveLiTConfig).items():
+        parser.add_argument(f"--model.{name}", type=kind, default="preset", help="the preset's value if not given")
+    parser.add_class_arguments(TrainConfig, "train")
+    parser.add_class_arguments(TrainerConfig, "trainer")
+    if "--resume" in words or any(word.startswith("--resume=") for word in words):
+        words = [*words, "--data.path", "as in the run", "--train.steps", "1"]
+    options = parser.parse_args(words)
+    if options.resume is not None:
+        resume(options.resume)
+        print(f"trained: {options.resume}")
+        return
+    settings = parser.instantiate_classes(options)
+    train: TrainConfig = settings.train
+    data = WellDataModule(**{**options.data, "n_steps_output": train.pushforward, "seed": options.seed})
+    changes = {k: v for k, v in vars(options.model).items() if k != "preset" and v != "preset"}
+    model = build_model(data, options.model.preset, options.seed, **changes)
+    folder = Path(options.run or Path("runs") / f"{data.metadata.dataset_name}-{options.model.preset}")
+    fit(folder, data, model, train, settings.trainer, options.seed)
+    print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
+
+
+def _architecture(config: Any) -> dict[str, Any]:
+    """The entries of the model's configuration that the data do not decide, with their types."""
+    import dataclasses
+    from typing import get_type_hints
+
+    hints = get_type_hints(config)
+    names = [field.name for field in dataclasses.fields(config)]
+    return {name: hints[name] | Literal["preset"] for name in names[names.index("wavelet") :]}
+
+
+def _evaluate(parser: Any, words: list[str]) -> None:
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("--split", type=Literal["valid", "test"], default="valid", help="split to score")
+    parser.add_argument("--weights", type=Literal["final", "best"], default="final", help="final or best validation")
+    parser.add_argument("--data", type=str | None, default=None, help="another dataset folder with the same fields")
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    options = parser.parse_args(words)
+    from wavelit.judge import judge
+
+    _print_scores(*judge(options.run, options.split, options.weights, options.data, options.device))
+
+
+def _rollout(parser: Any, words: list[str]) -> None:
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("--split", type=Literal["train", "valid", "test"], default="valid", help="split to roll out")
+    parser.add_argument("--trajectory", type=int, default=0, help="its number in the split")
+    parser.add_argument("--field", type=str | None, default=None, help="field to draw; the first if absent")
+    parser.add_argument("--weights", type=Literal["final", "best"], default="final", help="final or best validation")
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    options = parser.parse_args(words)
+    from wavelit.judge import record_rollout
+
+    for path in record_rollout(
+        options.run, options.split, options.trajectory, options.field, options.weights, options.device
+    ):
+        print(path)
+
+
+def _info(parser: Any, words: list[str]) -> None:
+    parser.parse_args(words)
+    import os
+    import platform
+
+    import torch
+
+    from wavelit import __version__
+    from wavelit.model import PRESETS, WaveLiT, WaveLiTConfig
+
+    print(f"wavelit {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
+    cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
+    print(f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads, CUDA devices: {cuda}")
+    print("presets, parameters for 4 fields and 4 steps in 2-D:")
+    for name in PRESETS:
+        config = WaveLiTConfig.preset(name, n_fields=4)
+        with torch.device("meta"):
+            count = sum(p.numel() for p in WaveLiT(config).parameters())
+        print(f"  {name:5s} {count / 1e6:6.2f}M  E {config.embed_dim}, {config.num_heads} heads, {config.depth} blocks")
+
+
+def _print_scores(evaluation: Any, report: Path) -> None:
+    from rich.console import Console
+
+    from wavelit.evaluate import format_table
+
+    Console().print(format_table(evaluation))
+    print(f"report: {report}")
+
+
+COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
+    "demo": _demo,
+    "data generate": _data_generate,
+    "data check": _data_check,
+    "data info": _data_info,
+    "train": _train,
+    "evaluate": _evaluate,
+    "rollout": _rollout,
+    "info": _info,
+}
