@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parser = ArgumentParser(prog=f"wavelit {name}", exit_on_error=False)
+    parser = ArgumentParser(prog=f"wavelit {name}", exit_on_error=False, allow_abbrev=False)
     try:
         COMMANDS[name](parser, words[len(name.split()) :])
     except (WavelitError, ArgumentError) as error:
@@ -152,7 +152,7 @@ def _train(parser: Any, words: list[str]) -> None:
         resume(options.resume)
         print(f"trained: {options.resume}")
         return
-    settings = parser.instantiate_classes(options)
+    settings = parser.instantiate(options)
     train: TrainConfig = settings.train
     data = WellDataModule(**{**options.data, "n_steps_output": train.pushforward, "seed": options.seed})
     changes = {k: v for k, v in vars(options.model).items() if k != "preset" and v != "preset"}
@@ -240,3 +240,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "rollout": _rollout,
     "info": _info,
 }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

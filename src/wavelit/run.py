@@ -215,6 +215,8 @@ def _run(
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)
+    # Nothing below draws from the global generators, but what a user adds may.
+    pl.seed_everything(seed, verbose=False)
     first_step = 0
     if checkpoint is not None:
         state = _load_checkpoint(checkpoint)
@@ -229,7 +231,7 @@ def _run(
         val_check_interval=train.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        log_every_n_steps=min(50, train.validate_every),
+        log_every_n_steps=min(50, train.validate_every, module.total_steps or 50),
         use_distributed_sampler=False,
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),

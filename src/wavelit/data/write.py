@@ -1,5 +1,4 @@
-"""Arrays to datasets in The Well's format: one HDF5 file per set of simulation parameters, one folder per
-split.
+"""Arrays to datasets in The Well's format: one HDF5 file per parameter set, one folder per split.
 
 A file holds fields grouped by tensor order (``t0_fields`` scalars, ``t1_fields`` vectors, ``t2_fields``
 matrices), each (N, T, *S, ...) in float32, components last; constant fields lack T. Boundary conditions are
@@ -84,7 +83,8 @@ def write_well(
     first_name, first = next(iter(varying.items()))
     if first.ndim < 2 + d:
         raise WavelitError(
-            f"field '{first_name}': expected (N, T, *S) with {d} spatial axes, one per boundary condition, got shape {first.shape}"
+            f"field '{first_name}': expected (N, T, *S) with {d} spatial axes, one per boundary condition, "
+            f"got shape {first.shape}"
         )
     n, steps, shape = first.shape[0], first.shape[1], first.shape[2 : 2 + d]
     if min(n, steps) < 1 or min(shape) < 2:
@@ -243,8 +243,7 @@ def write_statistics(path: str | Path) -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that becomes `path` when the block ends well and vanishes when it does
-not."""
+    """A temporary path beside `path`: renamed to it when the block ends well, removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is none that a reader looks for.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -288,7 +287,8 @@ def _array(name: str, value: Any) -> Array:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise WavelitError(
-            f"field '{name}': expected real numbers, got dtype {array.dtype}: split complex values in two fields"
+            f"field '{name}': expected real numbers, got dtype {array.dtype}: "
+            "split complex values in two fields"
         )
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, np.float32)
@@ -304,7 +304,8 @@ def _order(name: str, array: Array, leading: tuple[int, ...], d: int) -> int:
     order = array.ndim - len(leading)
     if not 0 <= order <= 2 or array.shape != leading + (d,) * order:
         raise WavelitError(
-            f"field '{name}': expected shape {leading}, {(*leading, d)} or {(*leading, d, d)}, got {array.shape}"
+            f"field '{name}': expected shape {leading}, {(*leading, d)} or {(*leading, d, d)}, "
+            f"got {array.shape}"
         )
     return order
 
@@ -344,7 +345,8 @@ def _sides(boundary_conditions: Boundaries) -> list[tuple[str, str]]:
     """One (low, high) pair per axis, checked."""
     if isinstance(boundary_conditions, str) or not 1 <= len(boundary_conditions) <= len(AXES):
         raise WavelitError(
-            f"boundary_conditions: expected one entry per axis, 1 to 3 axes, got {boundary_conditions!r}; example: ['periodic', ('wall', 'open')]"
+            f"boundary_conditions: expected one entry per axis, 1 to 3 axes, got {boundary_conditions!r}: "
+            "write them as in ['periodic', ('wall', 'open')]"
         )
     sides = []
     for entry in boundary_conditions:

@@ -40,11 +40,10 @@ SKIPPED = 5
 
 
 def maze(n: int, rng: np.random.Generator) -> Array:
-    """A maze: (n, n) bool, true in the corridors; the corridors are connected and reach both sides of the second
-axis."""
+    """A maze: (n, n) bool, true in the corridors, which are connected and reach both y sides."""
     most = (n // CORRIDOR - 1) // 2
     rooms = int(rng.integers(ROOMS, max(ROOMS, most) + 1))
-    # Rooms at even x and odd y, walls between; the x sides of the domain are walls themselves, the y sides get a wall.
+    # Rooms at even x and odd y, walls between; the x sides of the domain reflect, the y sides get a wall.
     plan = np.zeros((2 * rooms - 1, 2 * rooms + 1), bool)
     room = tuple(int(i) for i in rng.integers(rooms, size=2))
     plan[2 * room[0], 2 * room[1] + 1] = True

@@ -1,7 +1,6 @@
 """Linear acoustics in a heterogeneous medium, by wave propagation with limited second-order corrections.
 
-    p_t + K (u_x + v_y) = 0,    u_t + p_x / rho = 0,    v_t + p_y / rho = 0,    c = sqrt(K / rho),  Z = sqrt(K
-    rho)
+    p_t + K (u_x + v_y) = 0,  u_t + p_x / rho = 0,  v_t + p_y / rho = 0,  c = sqrt(K / rho),  Z = sqrt(K rho)
 
 At each face the jump of (p, u) is split into a wave (-Z_l, 1) that runs left at c_l and a wave (Z_r, 1) that
 runs right at c_r: the exact solution of the Riemann problem, so impedance jumps reflect and transmit as they

@@ -51,8 +51,7 @@ RECORD = "pocketwell.json"
 
 @dataclass(frozen=True)
 class Batch:
-    """Trajectories of one file that are solved together: numbers in the split, and the part that will hold
-them."""
+    """Trajectories of one file that are solved together, and the part that will hold them."""
 
     split: str
     parameters: Mapping[str, float]
@@ -148,7 +147,7 @@ def plan(system: System, size: Size, parts: Path) -> list[Batch]:
 
 
 def persistence_vrmse(split: Path) -> dict[str, float]:
-    """One-step VRMSE of predicting no change, per field and `mean`: over components, times and samples alike."""
+    """One-step VRMSE of predicting no change: mean over components, times, samples; per field and overall."""
     # Here, as torchmetrics doubles the time in which a worker process starts.
     from wavelit.metrics import vrmse
 
@@ -196,7 +195,8 @@ def _solve(
                 bar.advance(task, len(futures[future].numbers))
     except BrokenProcessPool as error:
         raise WavelitError(
-            f"{system.name}: a worker process ended: call generate under `if __name__ == '__main__':`, or free memory"
+            f"{system.name}: a worker process ended: call generate under `if __name__ == '__main__':`, "
+            "or free memory"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -213,7 +213,7 @@ def _context() -> BaseContext:
 
 
 def _start_worker() -> None:
-    # One thread a process: more are slower on these small grids, and the order of sums must not depend on the machine.
+    # More threads are slower on these small grids, and the order of sums must not depend on their number.
     torch.set_num_threads(1)
     # An interrupt is the parent's to handle; it lets the running batches end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -228,7 +228,8 @@ def _solve_batch(system: System, size: str, seed: int, batch: Batch) -> None:
         solved = system.simulate(shape, times, batch.parameters, rngs)
     except DivergedError as error:
         raise WavelitError(
-            f"{system.name}: the solver diverged at step {error.step} (seed {seed}, batch {batch.part.stem}): try another seed"
+            f"{system.name}: the solver diverged at step {error.step} "
+            f"(seed {seed}, batch {batch.part.stem}): try another seed"
         ) from error
     arrays = {f"field/{name}": array for name, array in solved.fields.items()}
     arrays |= {f"constant/{name}": array for name, array in solved.constant_fields.items()}
@@ -275,6 +276,6 @@ def _check_same(folder: Path, system: System, seed: int) -> None:
     record = json.loads((folder / RECORD).read_text(encoding="utf8"))
     if (record["seed"], record["version"]) != (seed, system.version):
         raise WavelitError(
-            f"{folder} holds seed {record['seed']} of version {record['version']}, asked for seed {seed} of version "
-            f"{system.version}: pass force=True to replace it, or another root"
+            f"{folder} holds seed {record['seed']} of version {record['version']}, asked for seed {seed} "
+            f"of version {system.version}: pass force=True to replace it, or another root"
         )

@@ -1,7 +1,8 @@
 """Periodic shear flow: incompressible layers that slide past each other, roll up and carry a tracer.
 
-    u_t + u . grad u + grad p = nu lap u,  div u = 0,    s_t + u . grad s = D lap s,    nu = 1 / Reynolds,  D
-    = nu / Schmidt
+    u_t + u . grad u + grad p = nu lap u,   div u = 0,   s_t + u . grad s = D lap s
+
+with nu = 1 / Reynolds and D = nu / Schmidt,
 
 on [0, 1] x [-1, 1], periodic. The vorticity omega = v_x - u_y and the tracer are stepped in Fourier space by
 ETDRK4 with the two-thirds rule; the mean flow is conserved; the pressure follows from -lap p = div(u . grad
@@ -38,7 +39,7 @@ Array = npt.NDArray[Any]
 LENGTHS = (1.0, 2.0)
 # Time between snapshots: twice The Well's, so that 60 of them hold the roll-up and the pairing that follows.
 SNAPSHOT = 0.2
-# Steps between snapshots at 64 cells a unit length: |u| k_max dt stays below 2, ETDRK4 turns unstable near 2.8.
+# Steps between snapshots at 64 cells a unit length: |u| k_max dt stays below 2; ETDRK4 bears about 2.8.
 STEPS = 10
 
 
@@ -95,13 +96,12 @@ class ShearFlow:
 
 
 def initial_state(shape: Sequence[int], rng: np.random.Generator) -> tuple[Array, Array]:
-    """A random set of shear layers: velocity (2, H, W) before projection, and the tracer (H, W), which follows
-the layers.
+    """A random set of shear layers: velocity (2, H, W) before projection, and the tracer (H, W).
 
     n layers (2 or 4) of alternating sign, tanh((y - y_k) / delta) with delta = U(2.25, 4.5) cells, between
     speeds -1/2 and 1/2. Each is displaced across by ripples of one and of two waves, a sin(2 pi m x + phase)
     exp(-((y - y_k) / delta)^2): the leading one (m = 1 or 2, the same for all layers) has a = 0.1, the other
-    a third of it.
+    a third of it. The tracer equals u.
     """
     x, y = (a.reshape(s) for a, s in zip(coordinates(tuple(shape)).values(), ((-1, 1), (1, -1)), strict=True))
     n_shear = int(rng.choice([2, 4]))

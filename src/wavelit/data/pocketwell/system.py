@@ -1,5 +1,4 @@
-"""What a system of PocketWell is: a solver with its grid, its times, its parameters and its boundary
-conditions.
+"""What a system of PocketWell is: a solver with its grids, times, parameters and boundary conditions.
 
 A module of this package holds one system and its one instance `SYSTEM`. Random draws come from one generator
 per trajectory, so a trajectory depends on the seed, the system, the split and its own number alone.
@@ -36,7 +35,7 @@ SIZES: Mapping[str, Size] = {
 
 @dataclass(frozen=True)
 class Trajectories:
-    """The record of N simulations, components last: fields (N, T, *S[, d]) and constant fields (N, *S[, d])."""
+    """The record of N simulations, components last: fields (N, T, *S, ...), constant fields (N, *S, ...)."""
 
     fields: Mapping[str, Array]
     constant_fields: Mapping[str, Array] = field(default_factory=dict)

@@ -1,0 +1,116 @@
+"""The command line end to end on the smallest dataset, and the one line that a mistake gets."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from waves import write_waves
+
+from wavelit.cli import COMMANDS, main
+from wavelit.demo import DEMO
+from wavelit.run import load_settings
+
+SMALL = "--model.embed_dim 16 --model.num_heads 2 --model.depth 2 --model.levels 1 --model.num_scales 2".split()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_waves(tmp_path_factory.mktemp("waves") / "plane_waves")
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    words = ["train", "--data.path", str(dataset), "--run", str(folder), "--train.steps", "4", *SMALL]
+    assert main([*words, "--trainer.accelerator", "cpu", "--trainer.threads", "1", "--data.batch_size", "4"]) == 0
+    return folder
+
+
+def test_train_evaluate_rollout(run, capsys):
+    assert main(["evaluate", str(run), "--device", "cpu"]) == 0
+    assert "persistence" in capsys.readouterr().out
+    assert (run / "report-valid.html").exists()
+    assert main(["rollout", str(run), "--device", "cpu"]) == 0
+    assert "rollout-valid-0.hdf5" in capsys.readouterr().out
+    assert load_settings(run)["train"]["steps"] == 4
+
+
+def test_data_commands(dataset, capsys):
+    assert main(["data", "check", str(dataset)]) == 0
+    assert "no errors" in capsys.readouterr().out
+    assert main(["data", "info", str(dataset)]) == 0
+    assert "height" in capsys.readouterr().out
+
+
+def test_info_lists_the_presets(capsys):
+    assert main(["info"]) == 0
+    assert "10M" in capsys.readouterr().out
+
+
+def test_print_config_shows_every_entry(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", "configs/pocketwell/shear_flow.yaml", "--print_config"])
+    assert stop.value.code in (0, None)
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["data"]["path"].endswith("shear_flow")
+    assert shown["train"]["lr"] == DEMO.lr
+
+
+@pytest.mark.parametrize("system", ["acoustic_scattering_maze", "shear_flow"])
+def test_configs_are_the_demo(system):
+    with open(f"configs/pocketwell/{system}.yaml") as file:
+        config = yaml.safe_load(file)
+    assert config["data"]["path"] == f"datasets/pocketwell/small/{system}"
+    assert config["train"] == {"samples": DEMO.samples}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tarin"], "unknown command 'tarin'; known: demo"),
+        (["train", "--data.path", "nowhere", "--train.steps", "1"], "nowhere"),
+        (["train", "--data.path", "nowhere"], "name one budget"),
+        (["train", "--data.path", "nowhere", "--train.step", "1"], "--train.step"),
+        (["train", "--data.path", "nowhere", "--train.lr", "fast"], "lr"),
+        (["train", "--resume", "nowhere"], "is not a run folder"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["evaluate", "nowhere"], "is not a run folder"),
+        (["rollout", "nowhere"], "is not a run folder"),
+        (["data", "check", "nowhere"], "error"),
+        (["data", "info", "nowhere"], "nowhere"),
+        (["data", "generate", "atlantis"], "unknown system 'atlantis'"),
+        (["demo", "atlantis"], "unknown system 'atlantis'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_gets_one_line_and_status_2(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_the_preset_writes_nothing(dataset, tmp_path, capsys):
+    words = ["train", "--data.path", str(dataset), "--run", str(tmp_path / "run"), "--train.steps", "1"]
+    assert main([*words, "--model.preset", "7M"]) == 2
+    assert "known: nano, 1M, 3M, 10M" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_run_in_a_folder_is_refused(dataset, run, capsys):
+    words = ["train", "--data.path", str(dataset), "--run", str(run), "--train.steps", "4", *SMALL]
+    assert main(words) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_help_is_quick():
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "wavelit.cli", "--help"], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert all(name.split()[0] in done.stdout.decode() for name in COMMANDS)
+    assert time.perf_counter() - start < 3

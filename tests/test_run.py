@@ -1,0 +1,186 @@
+"""A run folder from training to judgement; kill -9 and resume; what bad input gets."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+from safetensors.torch import load_file
+from the_well.data import WellDataset
+from waves import write_waves
+
+from wavelit.data.well import WellDataModule
+from wavelit.errors import WavelitError
+from wavelit.judge import judge, record_rollout
+from wavelit.model import WaveLiT
+from wavelit.run import TrainerConfig, build_model, fit, load_model, read_json, resume
+from wavelit.train import TrainConfig
+
+SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}
+RECIPE = TrainConfig(
+    steps=24, validate_every=9, checkpoint_every=6, noise=0.1, pushforward=3, pushforward_from=0.3
+)
+ONE_THREAD = TrainerConfig(accelerator="cpu", threads=1)
+
+# Trains as the test does, and kills itself with SIGKILL as the given step begins.
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import test_run
+from wavelit.train import EmulatorModule
+step = EmulatorModule.training_step
+def training_step(self, batch, batch_idx):
+    if self.global_step == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+EmulatorModule.training_step = training_step
+test_run.train({data!r}, {folder!r})
+"""
+
+
+def train(dataset: str, folder: str) -> WaveLiT:
+    torch.manual_seed(123)
+    data = WellDataModule(dataset, n_steps_output=3, batch_size=4)
+    return fit(folder, data, build_model(data, **SMALL), RECIPE, ONE_THREAD)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    return write_waves(tmp_path_factory.mktemp("waves") / "plane_waves")
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(str(dataset), str(folder))
+    return folder
+
+
+def differences(a, b, path: str = "") -> list[str]:
+    """Where two checkpoints differ, folders and times aside."""
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [f"{path}: keys {a.keys() ^ b.keys()}"]
+        skipped = {"callbacks", "train_seconds", "loops"}
+        return [d for key in a if key not in skipped for d in differences(a[key], b[key], f"{path}/{key}")]
+    if isinstance(a, list | tuple):
+        if len(a) != len(b):
+            return [f"{path}: length"]
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")]
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [path]
+    if hasattr(a, "shape"):
+        return [] if (a == b).all() else [path]
+    return [] if a == b else [path]
+
+
+@pytest.mark.parametrize("killed_at", [7, 14, 23])
+def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tmp_path):
+    folder = tmp_path / "killed"
+    script = KILLED.format(tests=str(Path(__file__).parent), at=killed_at, data=str(dataset), folder=str(folder))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert not (folder / "weights").exists()
+    resume(folder)
+    checkpoints = [
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=False) for path in (run, folder)
+    ]
+    assert checkpoints[0]["global_step"] == RECIPE.steps
+    # Weights, averaged weights, optimiser state, random state.
+    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "random_state"):
+        assert key in checkpoints[0], key
+    assert differences(*checkpoints) == []
+    weights = [load_file(path / "weights" / "model.safetensors") for path in (run, folder)]
+    assert differences(*weights) == []
+
+
+def test_the_average_is_what_is_kept(run):
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
+    kept = load_file(run / "weights" / "model.safetensors")
+    for name, value in kept.items():
+        torch.testing.assert_close(value, checkpoint["state_dict"][f"model.{name}"], rtol=0, atol=0)
+    last = checkpoint["current_model_state"]["model.embed.weight"]
+    assert not torch.equal(last, kept["embed.weight"])
+
+
+def test_a_run_is_judged_from_its_folder_alone(run):
+    evaluation, report = judge(run, device="cpu")
+    content = read_json(run / "evaluation-valid.json")
+    assert content["dataset"] == "plane_waves"
+    assert set(content["scores"]) == {evaluation.model, "persistence"}
+    text = report.read_text()
+    assert "plane_waves" in text
+    assert "http://" not in text
+    best = load_model(run, "best")
+    assert best.n_parameters == load_model(run).n_parameters
+
+
+def test_a_rollout_is_written_in_the_wells_format(run):
+    paths = record_rollout(run, trajectory=1, device="cpu")
+    assert {path.suffix for path in paths} >= {".hdf5", ".png", ".gif"}
+    with h5py.File(paths[0]) as file:
+        assert file["t0_fields/height"].shape == (1, 8, 16, 16)
+        assert file["t0_fields/truth_height"].shape == (1, 8, 16, 16)
+    folder = paths[0].parent / "read"
+    folder.mkdir()
+    paths[0].rename(folder / paths[0].name)
+    assert len(WellDataset(str(folder), n_steps_input=1, n_steps_output=1)) == 7
+    with pytest.raises(WavelitError, match="trajectories 0 to 1, not 2"):
+        record_rollout(run, trajectory=2, device="cpu")
+
+
+def test_a_folder_holds_one_run(dataset, run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(WavelitError, match="already holds a run"):
+        train(str(dataset), str(run))
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+
+def test_a_checkpoint_of_another_model_is_refused(run, dataset, tmp_path):
+    folder = tmp_path / "other"
+    data = WellDataModule(str(dataset), batch_size=4)
+    steps = TrainConfig(steps=2, checkpoint_every=1)
+    fit(folder, data, build_model(data, **{**SMALL, "embed_dim": 32}), steps, ONE_THREAD)
+    (folder / "checkpoints" / "last.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
+    with pytest.raises(WavelitError, match="is of another model"):
+        resume(folder)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(WavelitError, match="cannot be read as a checkpoint"):
+        resume(folder)
+
+
+def test_nothing_is_written_when_the_data_cannot_serve(dataset, tmp_path):
+    data = WellDataModule(str(dataset), batch_size=10_000)
+    model = build_model(WellDataModule(str(dataset)), **SMALL)
+    with pytest.raises(WavelitError, match="cannot fill one step"):
+        fit(tmp_path / "run", data, model, TrainConfig(steps=1), ONE_THREAD)
+    with pytest.raises(WavelitError, match="n_steps_output=3, not 1"):
+        fit(tmp_path / "run", WellDataModule(str(dataset)), model, RECIPE, ONE_THREAD)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverging_run_keeps_its_last_checkpoint(dataset, tmp_path):
+    data = WellDataModule(str(dataset), batch_size=4)
+    recipe = TrainConfig(steps=40, lr=1e30, warmup=0.5, clip=1e30, checkpoint_every=1)
+    with pytest.raises(WavelitError, match=r"at step \d+.*last checkpoint is kept"):
+        fit(tmp_path / "run", data, build_model(data, **SMALL), recipe, ONE_THREAD)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    for action in (resume, judge, load_model):
+        with pytest.raises(WavelitError, match="is not a run folder"):
+            action(tmp_path)
+
+
+def test_training_learns_the_waves(dataset, tmp_path):
+    data = WellDataModule(str(dataset), batch_size=4)
+    fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=150, lr=1e-2, validate_every=75), ONE_THREAD)
+    evaluation, _ = judge(tmp_path / "run", device="cpu")
+    one_step = evaluation.rows()[0].scores
+    assert one_step[evaluation.model][0] < 0.5 * one_step["persistence"][0]

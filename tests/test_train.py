@@ -1,0 +1,168 @@
+"""Schedule, noise, pushforward and failure of a training step; a golden run; one batch learnt by heart."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from waves import write_waves
+
+from wavelit.data.well import WellDataModule
+from wavelit.errors import WavelitError
+from wavelit.losses import increment_loss
+from wavelit.model import WaveLiT
+from wavelit.run import build_model
+from wavelit.train import EMA, EmulatorModule, TrainConfig, learning_rate_factor, parameter_groups
+
+GOLDEN = Path(__file__).parent / "golden" / "loss_20_steps.json"
+SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> WellDataModule:
+    return WellDataModule(
+        write_waves(tmp_path_factory.mktemp("waves") / "plane_waves"), n_steps_output=3, batch_size=4
+    )
+
+
+def module_for(data: WellDataModule, **changes) -> EmulatorModule:
+    config = TrainConfig(**{"steps": 10, **changes})
+    module = EmulatorModule(build_model(data, **SMALL), config, seed=1, batch_size=4, field_names=data.field_names)
+    # What Lightning's trainer tells a module that stands alone.
+    module._fabric = None
+    module.log = lambda *args, **kwargs: None
+    return module
+
+
+def batch_of(data: WellDataModule):
+    dataset = data.train_dataset
+    return dataset.collate(dataset.__getitems__([0, 5, 11, 17]))
+
+
+def at_step(module: EmulatorModule, step: int) -> EmulatorModule:
+    module._trainer = SimpleNamespace(global_step=step, global_rank=0)
+    return module
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_schedule_rises_stays_and_ends_at_zero(schedule):
+    config = TrainConfig(steps=100, schedule=schedule, warmup=0.1)
+    rates = [learning_rate_factor(p / 100, config) for p in range(101)]
+    assert rates[0] == 0
+    assert rates[5] == pytest.approx(0.5)
+    assert rates[10] == pytest.approx(1)
+    assert rates[100] == pytest.approx(0, abs=1e-12)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[55] == pytest.approx(0.5 if schedule == "cosine" else 1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({}, "none of them"),
+        ({"steps": 1, "minutes": 1.0}, "steps and minutes"),
+        ({"samples": 0}, "samples must be positive"),
+        ({"steps": 1, "pushforward": 0}, "pushforward"),
+    ],
+)
+def test_budgets_are_checked(budget, message):
+    with pytest.raises(WavelitError, match=message):
+        TrainConfig(**budget)
+
+
+def test_samples_make_whole_steps():
+    assert TrainConfig(samples=100).total_steps(8) == 13
+    assert TrainConfig(steps=7).total_steps(8) == 7
+    assert TrainConfig(minutes=1.0).total_steps(8) is None
+
+
+def test_only_matrices_and_kernels_decay(data):
+    model = build_model(data, **SMALL)
+    decay, keep = parameter_groups(model, 0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed = {names[id(p)].rsplit(".", 1)[-1] for p in decay["params"]}
+    assert decayed == {"weight"}
+    assert len(decay["params"]) + len(keep["params"]) == len(names)
+    assert keep["weight_decay"] == 0
+
+
+def test_noise_moves_inputs_and_follows_from_seed_and_step(data):
+    module, batch = module_for(data, noise=0.5), batch_of(data)
+    once, target = at_step(module, 3)._inputs(batch)
+    again, _ = at_step(module, 3)._inputs(batch)
+    later, _ = at_step(module, 4)._inputs(batch)
+    torch.testing.assert_close(once, again, rtol=0, atol=0)
+    assert not torch.allclose(once, later)
+    torch.testing.assert_close(target, batch.target[:, 0], msg="the target stays clean")
+    sigma = float(module.model.normalizer.delta_std)
+    assert float((once - batch.fields).std()) == pytest.approx(0.5 * sigma, rel=0.05)
+
+
+def test_pushforward_feeds_the_model_its_own_states(data):
+    module, batch = module_for(data, pushforward=3, pushforward_from=0.5), batch_of(data)
+    torch.nn.init.normal_(module.model.head.weight, std=0.1)
+    fields, _ = at_step(module, 4)._inputs(batch)
+    torch.testing.assert_close(fields, batch.fields, msg="before its share of the budget nothing is unrolled")
+    unrolled = set()
+    for step in range(5, 30):
+        fields, target = at_step(module, step)._inputs(batch)
+        n = next(n for n in range(3) if torch.equal(target, batch.target[:, n]))
+        unrolled.add(n)
+        if n:
+            history = batch.fields
+            with torch.no_grad():
+                for _ in range(n):
+                    history = torch.cat([history[:, 1:], module.model(history)[:, None]], 1)
+            torch.testing.assert_close(fields, history)
+            assert not fields.requires_grad
+    assert unrolled == {0, 1, 2}
+
+
+def test_a_loss_that_is_not_finite_names_step_and_samples(data):
+    module, batch = at_step(module_for(data), 3), batch_of(data)
+    torch.nn.init.constant_(module.model.head.bias, math.nan)
+    with pytest.raises(WavelitError, match=r"became nan at step 3 on samples \[0, 5, 11, 17\]"):
+        module.training_step(batch, 0)
+
+
+def test_the_average_forgets_its_start():
+    """With the decay's warm-up the average of a ramp follows it; a fixed 0.999 would stay at the start."""
+    ema = EMA(0.999)
+    update = ema._kwargs["multi_avg_fn"]
+    average = [torch.zeros(1)]
+    for n in range(300):
+        update(average, [torch.full((1,), 1.0)], torch.tensor(n))
+    assert float(average[0]) == pytest.approx(1, abs=1e-3)
+
+
+def train_plainly(model: WaveLiT, batches, lr: float) -> list[float]:
+    optimiser = torch.optim.AdamW(parameter_groups(model, 0.01), lr=lr)
+    losses = []
+    for batch in batches:
+        target = model.normalizer.increment(batch.target[:, 0] - batch.fields[:, -1])
+        loss = increment_loss(model, model.increment(batch.fields), target, 0.3)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_one_batch_is_learnt_by_heart(data):
+    losses = train_plainly(build_model(data, **SMALL), [batch_of(data)] * 150, lr=1e-2)
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_twenty_steps_give_the_golden_losses(data):
+    """Guards every refactoring and optimisation. A missing file is written, and the test fails."""
+    stream = data.train_sampler
+    dataset = data.train_dataset
+    batches = [dataset.collate(dataset.__getitems__(stream.indices(step))) for step in range(20)]
+    losses = train_plainly(build_model(data, **SMALL), batches, lr=4e-3)
+    if not GOLDEN.exists():
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps(losses, indent=1) + "\n")
+        pytest.fail(f"{GOLDEN} was missing and has been written: look at it and run again")
+    assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=2e-4)
