@@ -6,13 +6,24 @@ import time
 
 import pytest
 import yaml
-from waves import write_waves
 
 from wavelit.cli import COMMANDS, main
 from wavelit.demo import DEMO
 from wavelit.run import load_settings
+from waves import write_waves
 
-SMALL = "--model.embed_dim 16 --model.num_heads 2 --model.depth 2 --model.levels 1 --model.num_scales 2".split()
+SMALL = [
+    "--model.embed_dim",
+    "16",
+    "--model.num_heads",
+    "2",
+    "--model.depth",
+    "2",
+    "--model.levels",
+    "1",
+    "--model.num_scales",
+    "2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +35,10 @@ def dataset(tmp_path_factory):
 def run(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "one"
     words = ["train", "--data.path", str(dataset), "--run", str(folder), "--train.steps", "4", *SMALL]
-    assert main([*words, "--trainer.accelerator", "cpu", "--trainer.threads", "1", "--data.batch_size", "4"]) == 0
+    assert (
+        main([*words, "--trainer.accelerator", "cpu", "--trainer.threads", "1", "--data.batch_size", "4"])
+        == 0
+    )
     return folder
 
 

@@ -8,7 +8,9 @@ from wavelit.model import WaveLiT, WaveLiTConfig
 
 
 def model_for(**changes) -> WaveLiT:
-    return WaveLiT(WaveLiTConfig(**{"n_fields": 2, "embed_dim": 16, "num_heads": 2, "depth": 2, **changes})).double()
+    return WaveLiT(
+        WaveLiTConfig(**{"n_fields": 2, "embed_dim": 16, "num_heads": 2, "depth": 2, **changes})
+    ).double()
 
 
 @pytest.mark.parametrize("wavelet", ["haar", "db2", "sym4", None])

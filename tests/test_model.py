@@ -109,7 +109,9 @@ def test_shift_equivariance_on_periodic_axes():
     x = torch.randn(1, 4, 2, 32, 32, dtype=torch.float64)
     shift = model.config.grid_multiple
     moved = x.roll((shift, 2 * shift), (-2, -1))
-    torch.testing.assert_close(model(moved), model(x).roll((shift, 2 * shift), (-2, -1)), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        model(moved), model(x).roll((shift, 2 * shift), (-2, -1)), atol=1e-6, rtol=1e-6
+    )
 
 
 def test_a_periodic_axis_that_does_not_divide_is_named():
@@ -126,7 +128,9 @@ def test_padding_repeats_the_high_edge():
 
 
 def test_boundary_features_measure_the_distance_from_each_side():
-    features = boundary_features((4, 2), (4.0, 2.0), (("wall", "open"), ("periodic", "periodic")), torch.device("cpu"))
+    features = boundary_features(
+        (4, 2), (4.0, 2.0), (("wall", "open"), ("periodic", "periodic")), torch.device("cpu")
+    )
     assert features.shape == (8, 4)
     low, high = features.view(4, 2, 4)[:, 0, 0], features.view(4, 2, 4)[:, 0, 2]
     torch.testing.assert_close(low, torch.tensor([0.125, 0.375, 0.625, 0.875]))
@@ -187,7 +191,9 @@ def test_calibration_measures_the_bands():
     expected = model.tokenizer.band_rms(model.tokenizer.encode(smooth))
     torch.testing.assert_close(model.input_scale, expected)
     torch.testing.assert_close(model.output_scale, 0.5 * expected)
-    assert float(model.input_scale[0, 0]) > 4 * float(model.input_scale[0, -1]), "a smooth field has quiet details"
+    assert float(model.input_scale[0, 0]) > 4 * float(model.input_scale[0, -1]), (
+        "a smooth field has quiet details"
+    )
     plain = WaveLiT(small(band_scales=False))
     plain.calibrate([batch])
     assert torch.all(plain.input_scale == 1)

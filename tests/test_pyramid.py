@@ -17,7 +17,7 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.mark.parametrize("shape", [(8,), (4, 6), (2, 4, 6)])
 def test_coarsen_averages_cubes_and_refine_copies_cells(shape):
-    names = "h w d".split()[: len(shape)]
+    names = ["h", "w", "d"][: len(shape)]
     x = torch.randn(2, *shape, 3, dtype=torch.float64)
     mean = reduce(x, f"b {' '.join(f'({n} {n}2)' for n in names)} e -> b ({' '.join(names)}) e", "mean",
                   **{f"{n}2": 2 for n in names})  # fmt: skip
@@ -51,7 +51,9 @@ def test_shape_and_equivariance_to_shifts_by_one_coarsest_token(shared):
     assert out.shape == x.shape
 
     def shift(t):
-        return rearrange(rearrange(t, "b (h w) e -> b h w e", h=8).roll((4, 8), (1, 2)), "b h w e -> b (h w) e")
+        return rearrange(
+            rearrange(t, "b (h w) e -> b h w e", h=8).roll((4, 8), (1, 2)), "b h w e -> b (h w) e"
+        )
 
     torch.testing.assert_close(pyramid(shift(x), (8, 12), (True, True)), shift(out), atol=1e-5, rtol=1e-5)
 

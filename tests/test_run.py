@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from the_well.data import WellDataset
-from waves import write_waves
 
 from wavelit.data.well import WellDataModule
 from wavelit.errors import WavelitError
@@ -19,6 +18,7 @@ from wavelit.judge import judge, record_rollout
 from wavelit.model import WaveLiT
 from wavelit.run import TrainerConfig, build_model, fit, load_model, read_json, resume
 from wavelit.train import TrainConfig
+from waves import write_waves
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}
 RECIPE = TrainConfig(
@@ -70,7 +70,9 @@ def differences(a, b, path: str = "") -> list[str]:
     if isinstance(a, list | tuple):
         if len(a) != len(b):
             return [f"{path}: length"]
-        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")]
+        return [
+            d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")
+        ]
     if isinstance(a, torch.Tensor):
         return [] if torch.equal(a, b) else [path]
     if hasattr(a, "shape"):
@@ -81,7 +83,9 @@ def differences(a, b, path: str = "") -> list[str]:
 @pytest.mark.parametrize("killed_at", [7, 14, 23])
 def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tmp_path):
     folder = tmp_path / "killed"
-    script = KILLED.format(tests=str(Path(__file__).parent), at=killed_at, data=str(dataset), folder=str(folder))
+    script = KILLED.format(
+        tests=str(Path(__file__).parent), at=killed_at, data=str(dataset), folder=str(folder)
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
@@ -180,7 +184,13 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 def test_training_learns_the_waves(dataset, tmp_path):
     data = WellDataModule(str(dataset), batch_size=4)
-    fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=150, lr=1e-2, validate_every=75), ONE_THREAD)
+    fit(
+        tmp_path / "run",
+        data,
+        build_model(data, **SMALL),
+        TrainConfig(steps=150, lr=1e-2, validate_every=75),
+        ONE_THREAD,
+    )
     evaluation, _ = judge(tmp_path / "run", device="cpu")
     one_step = evaluation.rows()[0].scores
     assert one_step[evaluation.model][0] < 0.5 * one_step["persistence"][0]

@@ -1,5 +1,6 @@
 """Schedule, noise, pushforward and failure of a training step; a golden run; one batch learnt by heart."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -7,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from waves import write_waves
 
 from wavelit.data.well import WellDataModule
 from wavelit.errors import WavelitError
@@ -15,6 +15,7 @@ from wavelit.losses import increment_loss
 from wavelit.model import WaveLiT
 from wavelit.run import build_model
 from wavelit.train import EMA, EmulatorModule, TrainConfig, learning_rate_factor, parameter_groups
+from waves import write_waves
 
 GOLDEN = Path(__file__).parent / "golden" / "loss_20_steps.json"
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}
@@ -29,7 +30,9 @@ def data(tmp_path_factory) -> WellDataModule:
 
 def module_for(data: WellDataModule, **changes) -> EmulatorModule:
     config = TrainConfig(**{"steps": 10, **changes})
-    module = EmulatorModule(build_model(data, **SMALL), config, seed=1, batch_size=4, field_names=data.field_names)
+    module = EmulatorModule(
+        build_model(data, **SMALL), config, seed=1, batch_size=4, field_names=data.field_names
+    )
     # What Lightning's trainer tells a module that stands alone.
     module._fabric = None
     module.log = lambda *args, **kwargs: None
@@ -54,7 +57,7 @@ def test_schedule_rises_stays_and_ends_at_zero(schedule):
     assert rates[5] == pytest.approx(0.5)
     assert rates[10] == pytest.approx(1)
     assert rates[100] == pytest.approx(0, abs=1e-12)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.5 if schedule == "cosine" else 1)
 
 

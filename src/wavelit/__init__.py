@@ -1,2 +1,75 @@
-"""Small neural PDE solvers with strong priors."""
+"""Small neural PDE solvers with strong priors: wavelet tokens, augmented linear attention, one shared pyramid.
+
+    from wavelit import WaveLiT, WellDataset
+    dataset = WellDataset("datasets/pocketwell/small/shear_flow", well_split_name="train", n_steps_input=4)
+    model = WaveLiT.from_metadata(dataset.metadata, preset="nano")
+
+Names are imported on first use, so that `import wavelit` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wavelit.data.well import Batch, WellDataModule, WellDataset
+    from wavelit.data.write import write_dataset, write_well
+    from wavelit.errors import WavelitError
+    from wavelit.evaluate import evaluate
+    from wavelit.judge import judge, record_rollout
+    from wavelit.model import WaveLiT, WaveLiTConfig
+    from wavelit.rollout import persistence, rollout
+    from wavelit.run import TrainerConfig, build_model, fit, load_model, resume
+    from wavelit.train import TrainConfig
+
 __version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "data.well",
+    "TrainConfig": "train",
+    "TrainerConfig": "run",
+    "WaveLiT": "model",
+    "WaveLiTConfig": "model",
+    "WavelitError": "errors",
+    "WellDataModule": "data.well",
+    "WellDataset": "data.well",
+    "build_model": "run",
+    "evaluate": "evaluate",
+    "fit": "run",
+    "judge": "judge",
+    "load_model": "run",
+    "persistence": "rollout",
+    "record_rollout": "judge",
+    "resume": "run",
+    "rollout": "rollout",
+    "write_dataset": "data.write",
+    "write_well": "data.write",
+}
+
+__all__ = [
+    "Batch",
+    "TrainConfig",
+    "TrainerConfig",
+    "WaveLiT",
+    "WaveLiTConfig",
+    "WavelitError",
+    "WellDataModule",
+    "WellDataset",
+    "__version__",
+    "build_model",
+    "evaluate",
+    "fit",
+    "judge",
+    "load_model",
+    "persistence",
+    "record_rollout",
+    "resume",
+    "rollout",
+    "write_dataset",
+    "write_well",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'wavelit' has no attribute '{name}'")
+    return getattr(import_module(f"wavelit.{_HOME[name]}"), name)

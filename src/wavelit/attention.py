@@ -52,10 +52,15 @@ def _focused(x: Tensor) -> Tensor:
     """relu(x)^3 rescaled to the norm of relu(x): a sharper direction (Han et al., FLatten, 2023, arXiv 2308.00442)."""
     positive = F.relu(x) + 1e-6
     cubed = positive**3
-    return cubed * (positive.norm(dim=-1, keepdim=True) / cubed.norm(dim=-1, keepdim=True))
+    focused: Tensor = cubed * (positive.norm(dim=-1, keepdim=True) / cubed.norm(dim=-1, keepdim=True))
+    return focused
 
 
-FEATURE_MAPS: dict[str, Callable[[Tensor], Tensor]] = {"elu": _elu_plus_one, "relu": F.relu, "focused": _focused}
+FEATURE_MAPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": _elu_plus_one,
+    "relu": F.relu,
+    "focused": _focused,
+}
 
 
 def naive_linear_attention(
@@ -99,7 +104,8 @@ def linear_attention(
         v = v - v.mean(-2, keepdim=True)
     scale = n_tokens**-0.5
     key_values = (k * scale).transpose(-2, -1) @ (v * scale)  # (B, A, D, D)
-    return (q @ key_values) / normaliser
+    out: Tensor = (q @ key_values) / normaliser
+    return out
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
@@ -273,24 +279,23 @@ class AugmentedLinearAttention(nn.Module):
         q, k, v, *gate = self.project(x).chunk(4 if self.gate else 3, -1)
         wide = torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
-            out = [
-                self._attend(*(grid.tokens(t).to(wide) for t in (q, k, v)), angles=grid.angles) for grid in grids
-            ]
+            out = [self._attend(grid, *(grid.tokens(t).to(wide) for t in (q, k, v))) for grid in grids]
         o = torch.cat(out, 1) if len(out) > 1 else out[0]  # (B, L, E)
         if self.local is not None:
             o = o + self.local(v, grids)
         if gate:
             o = o * F.silu(gate[0])
-        return self.out(o)
+        y: Tensor = self.out(o)
+        return y
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, angles: Tensor | None) -> Tensor:
+    def _attend(self, grid: TokenGrid, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         heads = "b l (a d) -> b a l d"
         feature = FEATURE_MAPS[self.feature_map]
         width = (q.shape[-1] // self.num_heads,)
         q = feature(F.rms_norm(rearrange(q, heads, a=self.num_heads), width, self.query_gain))
         k = feature(F.rms_norm(rearrange(k, heads, a=self.num_heads), width, self.key_gain))
         mean = v.mean(1, keepdim=True)
-        o = linear_attention(q, k, rearrange(v, heads, a=self.num_heads), angles, self.centre)
+        o = linear_attention(q, k, rearrange(v, heads, a=self.num_heads), grid.angles, self.centre)
         if self.centre:
             o = o * torch.rsqrt(o.square().mean((-2, -1), keepdim=True) + HEAD_EPS)
         o = rearrange(o, "b a l d -> b l (a d)") * self.head_gain

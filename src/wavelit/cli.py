@@ -61,17 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _demo(parser: Any, words: list[str]) -> None:
     parser.add_argument("system", nargs="?", default="acoustic_scattering_maze", help="PocketWell system")
-    parser.add_argument("--run", type=str | None, default=None, help="run folder; runs/demo-<system> if absent")
+    parser.add_argument(
+        "--run", type=str | None, default=None, help="run folder; runs/demo-<system> if absent"
+    )
     parser.add_argument("--root", type=str, default="datasets/pocketwell", help="where datasets are kept")
     parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
-    parser.add_argument("--samples", type=int | None, default=None, help="training windows")
-    parser.add_argument("--threads", type=int | None, default=None, help="CPU threads")
+    parser.add_argument("--minutes", type=float, default=4.0, help="minutes of training")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args(words)
     import dataclasses
 
     from wavelit.demo import DEMO, demo
 
-    train = DEMO if options.samples is None else dataclasses.replace(DEMO, samples=options.samples)
+    train = dataclasses.replace(DEMO, minutes=options.minutes)
     evaluation, report = demo(
         options.system, options.run, options.size, options.root, train, threads=options.threads
     )
@@ -83,7 +85,9 @@ def _data_generate(parser: Any, words: list[str]) -> None:
     parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
     parser.add_argument("--root", type=str, default="datasets/pocketwell", help="where datasets are kept")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random draws")
-    parser.add_argument("--processes", type=int | None, default=None, help="worker processes; all cores if absent")
+    parser.add_argument(
+        "--processes", type=int | None, default=None, help="worker processes; all cores if absent"
+    )
     parser.add_argument("--force", action="store_true", help="compute anew what is there")
     options = parser.parse_args(words)
     from wavelit.data.pocketwell import SYSTEMS, generate
@@ -98,7 +102,9 @@ def _data_generate(parser: Any, words: list[str]) -> None:
 
 def _add_dataset(parser: Any) -> None:
     parser.add_argument("path", type=str, help="dataset folder, local or any fsspec address")
-    parser.add_argument("--mask_field", type=str | None, default=None, help="constant field that tells which cells count")
+    parser.add_argument(
+        "--mask_field", type=str | None, default=None, help="constant field that tells which cells count"
+    )
     parser.add_argument("--mask_excludes", type=float, default=1.0, help="its value on the cells that do not")
 
 
@@ -136,13 +142,19 @@ def _train(parser: Any, words: list[str]) -> None:
     from wavelit.train import TrainConfig
 
     parser.add_argument("--config", action="config", help="YAML file of these options")
-    parser.add_argument("--run", type=str | None, default=None, help="new run folder; runs/<dataset>-<preset> if absent")
-    parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue; nothing else is needed")
+    parser.add_argument(
+        "--run", type=str | None, default=None, help="new run folder; runs/<dataset>-<preset> if absent"
+    )
+    parser.add_argument(
+        "--resume", type=str | None, default=None, help="run folder to continue; nothing else is needed"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data order and noise")
     parser.add_class_arguments(WellDataModule, "data", skip={"seed", "n_steps_output"})
     parser.add_argument("--model.preset", type=str, default="nano", help=f"one of {', '.join(PRESETS)}")
     for name, kind in _architecture(WaveLiTConfig).items():
-        parser.add_argument(f"--model.{name}", type=kind, default="preset", help="the preset's value if not given")
+        parser.add_argument(
+            f"--model.{name}", type=kind, default="preset", help="the preset's value if not given"
+        )
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
     if "--resume" in words or any(word.startswith("--resume=") for word in words):
@@ -175,8 +187,12 @@ def _architecture(config: Any) -> dict[str, Any]:
 def _evaluate(parser: Any, words: list[str]) -> None:
     parser.add_argument("run", type=str, help="run folder")
     parser.add_argument("--split", type=Literal["valid", "test"], default="valid", help="split to score")
-    parser.add_argument("--weights", type=Literal["final", "best"], default="final", help="final or best validation")
-    parser.add_argument("--data", type=str | None, default=None, help="another dataset folder with the same fields")
+    parser.add_argument(
+        "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
+    )
+    parser.add_argument(
+        "--data", type=str | None, default=None, help="another dataset folder with the same fields"
+    )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
     options = parser.parse_args(words)
     from wavelit.judge import judge
@@ -186,10 +202,14 @@ def _evaluate(parser: Any, words: list[str]) -> None:
 
 def _rollout(parser: Any, words: list[str]) -> None:
     parser.add_argument("run", type=str, help="run folder")
-    parser.add_argument("--split", type=Literal["train", "valid", "test"], default="valid", help="split to roll out")
+    parser.add_argument(
+        "--split", type=Literal["train", "valid", "test"], default="valid", help="split to roll out"
+    )
     parser.add_argument("--trajectory", type=int, default=0, help="its number in the split")
     parser.add_argument("--field", type=str | None, default=None, help="field to draw; the first if absent")
-    parser.add_argument("--weights", type=Literal["final", "best"], default="final", help="final or best validation")
+    parser.add_argument(
+        "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
+    )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
     options = parser.parse_args(words)
     from wavelit.judge import record_rollout
@@ -218,7 +238,9 @@ def _info(parser: Any, words: list[str]) -> None:
         config = WaveLiTConfig.preset(name, n_fields=4)
         with torch.device("meta"):
             count = sum(p.numel() for p in WaveLiT(config).parameters())
-        print(f"  {name:5s} {count / 1e6:6.2f}M  E {config.embed_dim}, {config.num_heads} heads, {config.depth} blocks")
+        print(
+            f"  {name:5s} {count / 1e6:6.2f}M  E {config.embed_dim}, {config.num_heads} heads, {config.depth} blocks"
+        )
 
 
 def _print_scores(evaluation: Any, report: Path) -> None:

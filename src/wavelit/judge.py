@@ -1,8 +1,8 @@
 """A run folder's judgement: scores on a split, a report, and rollouts as files. The run folder is all it needs.
 
-    evaluation-<split>.json   scores of the model and of persistence, with their definitions
-    report-<split>.html       tables, learning curve and one rollout beside the truth, in one self-contained page
-    rollout-<split>-<n>.*     trajectory n: The Well's HDF5, PNG, GIF, and MP4 where ffmpeg is
+evaluation-<split>.json   scores of the model and of persistence, with their definitions
+report-<split>.html       tables, learning curve and one rollout beside the truth, in one self-contained page
+rollout-<split>-<n>.*     trajectory n: The Well's HDF5, PNG, GIF, and MP4 where ffmpeg is
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from the_well.data.datasets import WellMetadata
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from wavelit.attention import FEATURE_MAPS, AugmentedLinearAttention, DepthwiseConv
 from wavelit.data.normalize import Normalizer
@@ -111,11 +112,17 @@ class WaveLiTConfig:
         for axis, pair in enumerate(boundary):
             for kind in pair:
                 if kind not in BOUNDARY_TYPES:
-                    raise WavelitError(f"unknown boundary {kind!r} on axis {axis}; known: {', '.join(BOUNDARY_TYPES)}")
+                    raise WavelitError(
+                        f"unknown boundary {kind!r} on axis {axis}; known: {', '.join(BOUNDARY_TYPES)}"
+                    )
             if pair.count("periodic") == 1:
-                raise WavelitError(f"axis {axis} is periodic on one side only: {pair}; name both sides periodic")
+                raise WavelitError(
+                    f"axis {axis} is periodic on one side only: {pair}; name both sides periodic"
+                )
         if self.wavelet is not None and self.wavelet not in WAVELETS:
-            raise WavelitError(f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}, or none for patches")
+            raise WavelitError(
+                f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}, or none for patches"
+            )
         if self.feature_map not in FEATURE_MAPS:
             raise WavelitError(f"unknown feature_map {self.feature_map!r}; known: {', '.join(FEATURE_MAPS)}")
         for name in ("n_fields", "n_steps_input", "levels", "embed_dim", "num_heads", "depth", "num_scales"):
@@ -247,12 +254,12 @@ class WaveLiT(
 
     @classmethod
     def from_metadata(
-        cls: type[Model],
+        cls,
         metadata: WellMetadata,
         boundary_conditions: Sequence[Sequence[str]] | None = None,
         preset: str = "3M",
         **changes: Any,
-    ) -> Model:
+    ) -> Self:
         """A model for a dataset of The Well.
 
         Args:
@@ -284,7 +291,9 @@ class WaveLiT(
         padded_shape(metadata.spatial_resolution, config)
         return cls(config)
 
-    def forward(self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None) -> Tensor:
+    def forward(
+        self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
+    ) -> Tensor:
         """The next state.
 
         Args:
@@ -300,7 +309,9 @@ class WaveLiT(
         """
         return self.normalizer.add_increment(fields[:, -1], self.increment(fields, constants, scalars))
 
-    def increment(self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None) -> Tensor:
+    def increment(
+        self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
+    ) -> Tensor:
         """The predicted increment over its standard deviation, (B, C, *S) in float32: what the loss compares."""
         self._check(fields, constants, scalars)
         x = self.normalizer.fields(fields).flatten(1, 2)
@@ -326,7 +337,9 @@ class WaveLiT(
         out = F.linear(h, self.head.weight * out_scale[:, None], self.head.bias * out_scale)
         out = out + F.linear(tokens, self.skip.weight * out_scale[:, None] / in_scale)
         y = self.tokenizer.decode_tokens(out.unflatten(1, grid))  # (B, C, *S_padded)
-        return y[(..., *(slice(n) for n in shape))]
+        for axis, n in enumerate(shape):
+            y = y.narrow(2 + axis, 0, n)
+        return y
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:

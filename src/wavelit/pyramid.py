@@ -71,7 +71,8 @@ class ConvGLU(nn.Module):
         if self.local is not None:
             h = self.local(h, grids)
         u, w = h.chunk(2, -1)
-        return self.contract(u * F.silu(w))
+        y: Tensor = self.contract(u * F.silu(w))
+        return y
 
 
 class Block(nn.Module):
@@ -130,20 +131,23 @@ class Block(nn.Module):
         x = x + self.attention_scale[scale] * self.attention(n, grids)
         n = self.mlp_norm(x, scale)
         n = n if gain is None else n * (1 + gain) + shift
-        return x + self.mlp_scale[scale] * self.mlp(n, grids)
+        x = x + self.mlp_scale[scale] * self.mlp(n, grids)
+        return x
 
 
 def coarsen(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Mean over cubes of 2: tokens (B, L, E) of a grid of even sides to (B, L / 2^d, E)."""
     split = x.unflatten(1, [m for n in shape for m in (n // 2, 2)])
-    return split.mean(tuple(range(2, 2 * len(shape) + 1, 2))).flatten(1, -2)
+    mean: Tensor = split.mean(tuple(range(2, 2 * len(shape) + 1, 2))).flatten(1, -2)
+    return mean
 
 
 def refine(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Nearest neighbour: tokens (B, L, E) of a grid to (B, L 2^d, E) on the grid of twice the sides."""
     cells = x.unflatten(1, [m for n in shape for m in (n, 1)])
     doubled = [m for n in shape for m in (n, 2)]
-    return cells.expand(-1, *doubled, -1).flatten(1, -2)
+    copies: Tensor = cells.expand(-1, *doubled, -1).flatten(1, -2)
+    return copies
 
 
 class Exchange(nn.Module):

@@ -1,11 +1,11 @@
 """A run folder: what was trained, on what, how, and what came of it. Everything later needs the folder alone.
 
-    config.yaml        data, model, train and trainer settings as the command line takes them
-    model.json         the model's full configuration
-    environment.json   versions, machine, threads, commit; steps, samples and seconds once training has ended
-    checkpoints/       last.ckpt to resume from, best.ckpt by validation VRMSE
-    logs/              metrics.csv and TensorBoard events
-    weights/           the trained model (averaged weights), for `WaveLiT.from_pretrained`
+config.yaml        data, model, train and trainer settings as the command line takes them
+model.json         the model's full configuration
+environment.json   versions, machine, threads, commit; steps, samples and seconds once training has ended
+checkpoints/       last.ckpt to resume from, best.ckpt by validation VRMSE
+logs/              metrics.csv and TensorBoard events
+weights/           the trained model (averaged weights), for `WaveLiT.from_pretrained`
 """
 
 from __future__ import annotations
@@ -35,7 +35,16 @@ from wavelit.errors import WavelitError
 from wavelit.model import WaveLiT, WaveLiTConfig
 from wavelit.train import EMA, EmulatorModule, TrainConfig
 
-__all__ = ["TrainerConfig", "build_model", "fit", "load_data", "load_model", "load_settings", "read_json", "resume"]
+__all__ = [
+    "TrainerConfig",
+    "build_model",
+    "fit",
+    "load_data",
+    "load_model",
+    "load_settings",
+    "read_json",
+    "resume",
+]
 
 # Training windows on which the RMS of the sub-bands is measured.
 CALIBRATION_SAMPLES = 256
@@ -57,14 +66,15 @@ class TrainerConfig:
         accelerator: Lightning's choice: auto, cpu, gpu, mps.
         devices: How many.
         precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the attention sums in float32.
-        threads: Threads of the CPU; None leaves PyTorch's choice. Small operators on two busy threads can be many times
-            slower than on one: give every process its own core.
+        threads: Threads of the CPU. The default does not depend on the machine, and so neither do a run's results: the
+            number of threads changes the order of sums. On a quiet 2-core machine 2 threads are 1.25 times as fast as 1;
+            beside other work they were six times slower.
     """
 
     accelerator: str = "auto"
     devices: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    threads: int | None = None
+    threads: int = 1
 
 
 def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
@@ -116,7 +126,9 @@ def fit(
     """
     folder, trainer = Path(folder), trainer or TrainerConfig()
     if (folder / "config.yaml").exists():
-        raise WavelitError(f"{folder} already holds a run: continue it with --resume {folder}, or choose another folder")
+        raise WavelitError(
+            f"{folder} already holds a run: continue it with --resume {folder}, or choose another folder"
+        )
     if data.n_steps_output < train.pushforward:
         raise WavelitError(
             f"pushforward over {train.pushforward} steps needs as many target frames: give the data "
@@ -170,7 +182,9 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
     load_settings(folder)
     if weights == "final":
         if not (folder / "weights" / "model.safetensors").exists():
-            raise WavelitError(f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`")
+            raise WavelitError(
+                f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`"
+            )
         return WaveLiT.from_pretrained(folder / "weights")
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.exists():
@@ -189,7 +203,9 @@ def load_settings(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.yaml"
     if not path.exists():
-        raise WavelitError(f"{folder} is not a run folder: it has no config.yaml; train one with `wavelit train`")
+        raise WavelitError(
+            f"{folder} is not a run folder: it has no config.yaml; train one with `wavelit train`"
+        )
     settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf8"))
     return settings
 
@@ -209,8 +225,7 @@ def _run(
     seed: int,
     checkpoint: Path | None,
 ) -> WaveLiT:
-    if trainer.threads is not None:
-        torch.set_num_threads(trainer.threads)
+    torch.set_num_threads(trainer.threads)
     for pattern in QUIET:
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -236,13 +251,18 @@ def _run(
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
         callbacks=_callbacks(folder, train),
-        logger=[CSVLogger(folder, name="logs", version=""), TensorBoardLogger(folder, name="logs", version="")],
+        logger=[
+            CSVLogger(folder, name="logs", version=""),
+            TensorBoardLogger(folder, name="logs", version=""),
+        ],
     )
     data.trainer = lightning
     data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
     lightning.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
     if lightning.interrupted:
-        raise WavelitError(f"interrupted at step {module.global_step}: continue with `wavelit train --resume {folder}`")
+        raise WavelitError(
+            f"interrupted at step {module.global_step}: continue with `wavelit train --resume {folder}`"
+        )
     if lightning.is_global_zero:
         model.save_pretrained(folder / "weights")
         steps = lightning.global_step
@@ -253,7 +273,10 @@ def _run(
             "threads": torch.get_num_threads(),
             "device": str(lightning.strategy.root_device),
         }
-        _write(folder / "environment.json", json.dumps(read_json(folder / "environment.json") | outcome, indent=2))
+        _write(
+            folder / "environment.json",
+            json.dumps(read_json(folder / "environment.json") | outcome, indent=2),
+        )
     return model.eval()
 
 

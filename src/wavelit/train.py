@@ -106,7 +106,8 @@ def learning_rate_factor(progress: float, config: TrainConfig) -> float:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """AdamW groups: matrices and kernels decay, gains, biases and embeddings do not."""
-    decay, keep = [], []
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_weight = parameter.ndim >= 2 and not name.endswith(("gain", "scale", "embedding"))
         (decay if is_weight else keep).append(parameter)
@@ -134,7 +135,9 @@ class EmulatorModule(pl.LightningModule):
         self.total_steps = config.total_steps(batch_size)
         self.vrmse = VRMSE(field_names, model.config.spatial)
         # A plain attribute: the compiled module shares the model's parameters and must not stand in the checkpoint twice.
-        self._increment = [torch.compile(model.increment, dynamic=None)] if config.compile else [model.increment]
+        self._increment = (
+            [torch.compile(model.increment, dynamic=None)] if config.compile else [model.increment]
+        )
         # Seconds spent training so far, validation not counted.
         self.train_seconds = 0.0
         self._started: float | None = None
@@ -184,7 +187,9 @@ class EmulatorModule(pl.LightningModule):
         return fields, batch.target[:, unroll]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.vrmse.update(self.model(batch.fields, batch.constants, batch.scalars), batch.target[:, 0], batch.valid)
+        self.vrmse.update(
+            self.model(batch.fields, batch.constants, batch.scalars), batch.target[:, 0], batch.valid
+        )
 
     def on_validation_epoch_end(self) -> None:
         self.log("val_vrmse", self.vrmse.compute().float(), prog_bar=True)
@@ -220,7 +225,7 @@ class EmulatorModule(pl.LightningModule):
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
+        gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)

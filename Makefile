@@ -1,0 +1,41 @@
+# `make demo` and `make test` need Python 3.10-3.13 and nothing else: they set up .venv by themselves.
+PYTHON ?= python3
+SYSTEM ?= acoustic_scattering_maze
+VENV := .venv
+BASELINES := .venv-baselines
+RUN := $(VENV)/bin/python -m
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types install baselines clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/wavelit demo $(SYSTEM)
+
+# Two processes of one thread each: small operators on two busy threads can be many times slower than on one.
+test: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2
+
+lint: $(VENV)/.installed
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: $(VENV)/.installed
+	$(RUN) mypy
+
+install: $(VENV)/.installed
+
+# The rivals need torchvision, hence another torch with CUDA libraries of about 6 GB: an environment of their own.
+baselines: $(BASELINES)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(BASELINES)/.installed: pyproject.toml constraints-baselines.txt
+	$(PYTHON) -m venv $(BASELINES)
+	$(BASELINES)/bin/python $(PIP) -c constraints-baselines.txt -e ".[baselines]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(BASELINES) .mypy_cache .pytest_cache .ruff_cache
