@@ -11,7 +11,8 @@ import yaml
 from the_well.data import WellDataset
 
 from wavelit.data import write
-from wavelit.data.write import write_dataset, write_statistics, write_well
+from wavelit.data.normalize import write_statistics
+from wavelit.data.write import write_dataset, write_well
 from wavelit.errors import WavelitError
 
 CODE = {"wall": 0, "open": 1, "periodic": 2}
@@ -275,5 +276,5 @@ def test_a_dataset_from_arrays(tmp_path):
         write_dataset(tmp_path / "b", fields, splits={"train": 7, "valid": 1, "test": 1}, **again)
     with pytest.raises(WavelitError, match="a positive number for each of train, valid, test"):
         write_dataset(tmp_path / "b", fields, splits={"train": 10}, **again)
-    with pytest.raises(WavelitError, match="found none"):
+    with pytest.raises(WavelitError, match="no such local folder"):
         write_statistics(tmp_path / "b")

@@ -29,6 +29,7 @@ import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from wavelit.atomic import atomic_path
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.data.well import WellDataModule
 from wavelit.errors import WavelitError
@@ -339,7 +340,5 @@ def _environment(model: WaveLiT) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text + "\n", encoding="utf8")
-    os.replace(scratch, path)
+    with atomic_path(path) as scratch:
+        scratch.write_text(text + "\n", encoding="utf8")

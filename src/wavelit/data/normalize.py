@@ -26,6 +26,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wavelit.atomic import atomic_path
 from wavelit.data.layout import FieldLayout, FileLayout, find_files, open_file, read_layout, split_folder
 from wavelit.errors import WavelitError
 
@@ -304,7 +305,7 @@ def _on_grid(
     return np.broadcast_to(x.reshape(len(x), *stored, *components), (len(x), *resolution, *components))
 
 
-def write_statistics(path: str, **options: Any) -> Path:
+def write_statistics(path: str | os.PathLike[str], **options: Any) -> Path:
     """Compute the statistics of a local dataset folder and write its stats.yaml, whole or not at all.
 
     Args:
@@ -314,10 +315,9 @@ def write_statistics(path: str, **options: Any) -> Path:
     target = Path(path) / "stats.yaml"
     if not target.parent.is_dir():
         raise WavelitError(f"{path}: no such local folder; statistics are written to local datasets only")
-    text = yaml.safe_dump(compute_statistics(path, **options), sort_keys=False)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf8")
-    os.replace(scratch, target)
+    text = yaml.safe_dump(compute_statistics(os.fspath(path), **options), sort_keys=False)
+    with atomic_path(target) as scratch:
+        scratch.write_text(text, encoding="utf8")
     return target
 
 

@@ -12,20 +12,19 @@ Machine Learning, 2024, arXiv:2412.00568.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from wavelit.atomic import atomic_path
+from wavelit.data.normalize import write_statistics
 from wavelit.errors import WavelitError
 
-__all__ = ["write_dataset", "write_statistics", "write_well"]
+__all__ = ["write_dataset", "write_well"]
 
 Array = npt.NDArray[Any]
 Boundaries = Sequence["str | tuple[str, str]"]
@@ -193,94 +192,6 @@ def write_dataset(
         )
     write_statistics(path)
     return path
-
-
-def write_statistics(path: str | Path) -> Path:
-    """Write <path>/stats.yaml: moments of every field over the training split, in float64, in one pass.
-
-    `mean`, `std` (N, not N - 1) and `rms` of each component over trajectories, time and space; `mean_delta`,
-    `std_delta` and `rms_delta` the same of u(t+1) - u(t), for fields that vary in time. Vectors give lists,
-    matrices lists of lists.
-
-    Args:
-        path: the folder of the dataset.
-
-    Returns:
-        The path of stats.yaml.
-
-    Raises:
-        WavelitError: the training split has no HDF5 file.
-    """
-    path = Path(path)
-    files = sorted((path / "data" / "train").glob("*.hdf5"))
-    if not files:
-        raise WavelitError(
-            f"expected HDF5 files in {path / 'data' / 'train'}, found none: write the training split first"
-        )
-    values: dict[str, _Moments] = {}
-    deltas: dict[str, _Moments] = {}
-    for file in files:
-        with h5py.File(file, "r") as f:
-            for order in range(3):
-                group = f[f"t{order}_fields"]
-                for key in group.attrs["field_names"]:
-                    item = group[key]
-                    pieces = range(item.shape[0]) if item.attrs["sample_varying"] else (...,)
-                    for piece in pieces:
-                        data = np.asarray(item[piece], np.float64)
-                        values.setdefault(key, _Moments()).add(data, order)
-                        if item.attrs["time_varying"] and len(data) > 1:
-                            deltas.setdefault(key, _Moments()).add(np.diff(data, axis=0), order)
-    table: dict[str, dict[str, Any]] = {}
-    for suffix, moments in (("", values), ("_delta", deltas)):
-        for kind in ("mean", "std", "rms"):
-            table[kind + suffix] = {key: getattr(item, kind).tolist() for key, item in moments.items()}
-    target = path / "stats.yaml"
-    with atomic_path(target) as temporary:
-        temporary.write_text(yaml.safe_dump(table), encoding="utf8")
-    return target
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`: renamed to it when the block ends well, removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is none that a reader looks for.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-class _Moments:
-    """Count, mean and sum of squared deviations, merged piece by piece (Chan, Golub, LeVeque, 1983)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: Array = np.zeros(())
-        self.deviations: Array = np.zeros(())
-
-    def add(self, data: Array, order: int) -> None:
-        axes = tuple(range(data.ndim - order))
-        count = int(np.prod(data.shape[: data.ndim - order]))
-        mean = data.mean(axes)
-        shift = mean - self.mean
-        total = self.count + count
-        self.deviations = (
-            self.deviations + ((data - mean) ** 2).sum(axes) + shift**2 * (self.count * count / total)
-        )
-        self.mean = self.mean + shift * (count / total)
-        self.count = total
-
-    @property
-    def std(self) -> Array:
-        return np.asarray(np.sqrt(self.deviations / self.count))
-
-    @property
-    def rms(self) -> Array:
-        return np.asarray(np.sqrt(self.deviations / self.count + self.mean**2))
 
 
 def _array(name: str, value: Any) -> Array:

@@ -39,9 +39,11 @@ from rich.progress import (
 )
 
 import wavelit
+from wavelit.atomic import atomic_path
+from wavelit.data.normalize import write_statistics
 from wavelit.data.pocketwell.registry import SYSTEMS
 from wavelit.data.pocketwell.system import SIZES, DivergedError, Size, System, Trajectories
-from wavelit.data.write import SPLITS, atomic_path, write_statistics, write_well
+from wavelit.data.write import SPLITS, write_well
 from wavelit.errors import WavelitError
 
 __all__ = ["generate", "persistence_vrmse"]
