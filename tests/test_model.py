@@ -147,6 +147,14 @@ def test_scalars_change_the_prediction_only_once_trained():
     assert not torch.allclose(model(x, None, one), model(x, None, two))
 
 
+def test_without_conditioning_scalars_need_not_be_given():
+    model = randomised(small(n_scalars=1, condition=False))
+    x = torch.randn(1, 4, 2, 16, 16)
+    torch.testing.assert_close(model(x), model(x, None, torch.ones(1, 1)))
+    with pytest.raises(WavelitError, match="scalars must have 1 channels, came 0"):
+        randomised(small(n_scalars=1))(x)
+
+
 def test_bfloat16_autocast_is_close_to_float32():
     model = randomised(small(embed_dim=32))
     x = torch.randn(2, 4, 2, 32, 32)

@@ -73,7 +73,7 @@ class WaveLiTConfig:
         gate: Gate the attention.
         local: Depthwise convolutions in the blocks.
         layer_scale: Initial gain of the residual branches.
-        condition: Modulate the blocks by the PDE scalars, if there are any.
+        condition: Modulate the blocks by the PDE scalars, if there are any; without it they need not be given.
     """
 
     n_fields: int
@@ -386,10 +386,10 @@ class WaveLiT(
                 f"fields must be (B, T={expected[0]}, C={expected[1]}, {config.spatial} axes), "
                 f"came {tuple(fields.shape)}"
             )
-        for name, value, channels in (
-            ("constants", constants, config.n_constant_fields),
-            ("scalars", scalars, config.n_scalars),
-        ):
+        expected_channels = {"constants": (constants, config.n_constant_fields)}
+        if config.condition:
+            expected_channels["scalars"] = (scalars, config.n_scalars)
+        for name, (value, channels) in expected_channels.items():
             came = 0 if value is None else value.shape[1]
             if came != channels:
                 raise WavelitError(f"{name} must have {channels} channels, came {came}")
