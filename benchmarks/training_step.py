@@ -29,7 +29,9 @@ FIELDS, CONSTANTS, HISTORY = 3, 2, 4
 def wavelit_step(preset: str, side: int, batch: int) -> tuple[Callable[[], None], int]:
     """A step of WaveLiT with its wavelet loss, at the channel counts of acoustic_scattering_maze."""
     boundary = (("wall", "wall"), ("open", "open"))
-    config = WaveLiTConfig.preset(preset, n_fields=FIELDS, n_constant_fields=CONSTANTS, boundary_conditions=boundary)
+    config = WaveLiTConfig.preset(
+        preset, n_fields=FIELDS, n_constant_fields=CONSTANTS, boundary_conditions=boundary
+    )
     model = WaveLiT(config)
     fields = torch.randn(batch, HISTORY, FIELDS, side, side)
     constants = torch.randn(batch, CONSTANTS, side, side)
@@ -69,7 +71,9 @@ def cnextunet_step(side: int, batch: int) -> tuple[Callable[[], None], int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--sides", type=int, nargs="+", default=[64])
     parser.add_argument("--batch", type=int, default=8)
@@ -77,7 +81,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     rows = []
     for side in options.sides:
         steps = {

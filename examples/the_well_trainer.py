@@ -37,7 +37,9 @@ class Stacked(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("base", help="folder of datasets")
     parser.add_argument("dataset", help="name of a dataset of The Well")
     parser.add_argument("--epochs", type=int, default=1)

@@ -10,6 +10,7 @@ weights/           the trained model (averaged weights), for `WaveLiT.from_pretr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -186,7 +187,9 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
             raise WavelitError(
                 f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`"
             )
-        return WaveLiT.from_pretrained(folder / "weights")
+        # The hub mixin announces on standard output where it loads from.
+        with contextlib.redirect_stdout(None):
+            return WaveLiT.from_pretrained(folder / "weights")
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no best checkpoint: no validation took place")
