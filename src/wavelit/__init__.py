@@ -4,7 +4,8 @@
     dataset = WellDataset("datasets/pocketwell/small/shear_flow", well_split_name="train", n_steps_input=4)
     model = WaveLiT.from_metadata(dataset.metadata, preset="nano")
 
-Names are imported on first use, so that `import wavelit` costs nothing.
+Names are imported on first use, so that `import wavelit` costs nothing. What shares its name with its module is imported from
+there: `from wavelit.rollout import rollout`, `from wavelit.evaluate import evaluate`, `from wavelit.judge import judge`.
 """
 
 from importlib import import_module
@@ -14,10 +15,9 @@ if TYPE_CHECKING:
     from wavelit.data.well import Batch, WellDataModule, WellDataset
     from wavelit.data.write import write_dataset, write_well
     from wavelit.errors import WavelitError
-    from wavelit.evaluate import evaluate
-    from wavelit.judge import judge, record_rollout
+    from wavelit.judge import record_rollout
     from wavelit.model import WaveLiT, WaveLiTConfig
-    from wavelit.rollout import persistence, rollout
+    from wavelit.rollout import persistence
     from wavelit.run import TrainerConfig, build_model, fit, load_model, resume
     from wavelit.train import TrainConfig
 
@@ -33,14 +33,11 @@ _HOME = {
     "WellDataModule": "data.well",
     "WellDataset": "data.well",
     "build_model": "run",
-    "evaluate": "evaluate",
     "fit": "run",
-    "judge": "judge",
     "load_model": "run",
     "persistence": "rollout",
     "record_rollout": "judge",
     "resume": "run",
-    "rollout": "rollout",
     "write_dataset": "data.write",
     "write_well": "data.write",
 }
@@ -56,14 +53,11 @@ __all__ = [
     "WellDataset",
     "__version__",
     "build_model",
-    "evaluate",
     "fit",
-    "judge",
     "load_model",
     "persistence",
     "record_rollout",
     "resume",
-    "rollout",
     "write_dataset",
     "write_well",
 ]

@@ -246,7 +246,8 @@ def _run(
         devices=trainer.devices,
         precision=trainer.precision,
         max_steps=-1 if module.total_steps is None else module.total_steps,
-        max_epochs=-1,
+        # The whole run is one epoch to Lightning; ours are in the sampler.
+        max_epochs=1,
         val_check_interval=train.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,

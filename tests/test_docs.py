@@ -1,0 +1,53 @@
+"""What the documentation shows runs, and what it quotes is what was measured."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def code_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_the_tutorial_ends_in_a_trained_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = code_blocks("docs/your_data.md")
+    assert "minutes=1" in block
+    shortened = block.replace("minutes=1", "steps=2").replace('"nano"', '"nano", embed_dim=16')
+    scope: dict = {}
+    exec(shortened, scope)
+    assert Path(scope["report"]).exists()
+    assert scope["evaluation"].dataset == "mine"
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_tree_in_the_readme_names_every_module():
+    tree = (ROOT / "README.md").read_text().split("## Where things are")[1].split("```")[1]
+    for module in (ROOT / "src" / "wavelit").glob("*.py"):
+        if module.stem not in ("__init__", "errors", "atomic"):
+            assert module.name in tree, module.name
+    for module in (ROOT / "src" / "wavelit" / "data").glob("*.py"):
+        if module.stem != "__init__":
+            assert f"data/{module.name}" in tree, module.name
+
+
+def test_the_table_of_pocketwell_is_the_measured_one():
+    path = ROOT / "benchmarks" / "pocketwell_glance.py"
+    spec = importlib.util.spec_from_file_location("pocketwell_glance", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert module.table() in (ROOT / "docs" / "pocketwell.md").read_text()
