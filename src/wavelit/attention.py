@@ -28,6 +28,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from wavelit.norm import rms_norm
+
 __all__ = [
     "FEATURE_MAPS",
     "AugmentedLinearAttention",
@@ -36,6 +38,7 @@ __all__ = [
     "naive_linear_attention",
     "rotary_angles",
     "rotate",
+    "split_grids",
 ]
 
 # Added to the normaliser phi(q) . mean phi(k), which is about the head width for normalised queries and keys.
@@ -177,7 +180,6 @@ class TokenGrid:
         device: torch.device | None = None,
     ) -> None:
         self.shape = tuple(shape)
-        self.start = start
         self.n_tokens = math.prod(shape)
         self.angles = None if head_dim is None else rotary_angles(shape, periodic, head_dim, device)
         index = torch.full((1,) * len(self.shape), start, device=device)
@@ -192,9 +194,11 @@ class TokenGrid:
         # Flat indices of the grid with one cell of padding all round.
         self.padded = index.flatten()
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """The grid's own tokens (B, L, ...) out of a sequence that may hold several grids."""
-        return x.narrow(1, self.start, self.n_tokens)
+
+def split_grids(x: Tensor, grids: Sequence[TokenGrid]) -> tuple[Tensor, ...]:
+    """The tokens of each grid out of a sequence (B, L, ...) that holds them in turn."""
+    # One split, not a narrow for each: its gradient is one concatenation instead of zeros and sums.
+    return x.split([grid.n_tokens for grid in grids], 1) if len(grids) > 1 else (x,)
 
 
 class DepthwiseConv(nn.Module):
@@ -279,7 +283,8 @@ class AugmentedLinearAttention(nn.Module):
         q, k, v, *gate = self.project(x).chunk(4 if self.gate else 3, -1)
         wide = torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
-            out = [self._attend(grid, *(grid.tokens(t).to(wide) for t in (q, k, v))) for grid in grids]
+            parts = zip(*(split_grids(t.to(wide), grids) for t in (q, k, v)), strict=True)
+            out = [self._attend(grid, *part) for grid, part in zip(grids, parts, strict=True)]
         o = torch.cat(out, 1) if len(out) > 1 else out[0]  # (B, L, E)
         if self.local is not None:
             o = o + self.local(v, grids)
@@ -291,9 +296,8 @@ class AugmentedLinearAttention(nn.Module):
     def _attend(self, grid: TokenGrid, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         heads = "b l (a d) -> b a l d"
         feature = FEATURE_MAPS[self.feature_map]
-        width = (q.shape[-1] // self.num_heads,)
-        q = feature(F.rms_norm(rearrange(q, heads, a=self.num_heads), width, self.query_gain))
-        k = feature(F.rms_norm(rearrange(k, heads, a=self.num_heads), width, self.key_gain))
+        q = feature(rms_norm(rearrange(q, heads, a=self.num_heads)) * self.query_gain)
+        k = feature(rms_norm(rearrange(k, heads, a=self.num_heads)) * self.key_gain)
         mean = v.mean(1, keepdim=True)
         o = linear_attention(q, k, rearrange(v, heads, a=self.num_heads), grid.angles, self.centre)
         if self.centre:

@@ -81,7 +81,7 @@ def _demo(parser: Any, words: list[str]) -> None:
 
 
 def _data_generate(parser: Any, words: list[str]) -> None:
-    parser.add_argument("systems", nargs="+", help="systems, or 'pocketwell' for all of them")
+    parser.add_argument("systems", nargs="+", help="systems, 'pocketwell' for all of them, ostia_monthly")
     parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
     parser.add_argument("--root", type=str, default="datasets/pocketwell", help="where datasets are kept")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random draws")
@@ -91,9 +91,13 @@ def _data_generate(parser: Any, words: list[str]) -> None:
     parser.add_argument("--force", action="store_true", help="compute anew what is there")
     options = parser.parse_args(words)
     from wavelit.data.pocketwell import SYSTEMS, generate
+    from wavelit.data.real import NAME, generate_ostia
 
     systems = list(SYSTEMS) if options.systems == ["pocketwell"] else options.systems
     for system in systems:
+        if system == NAME:
+            print(generate_ostia(options.root, force=options.force))
+            continue
         folder = generate(
             system, options.size, options.root, options.seed, options.processes, force=options.force
         )

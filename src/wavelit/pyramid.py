@@ -25,7 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavelit.attention import AugmentedLinearAttention, DepthwiseConv, TokenGrid
+from wavelit.attention import AugmentedLinearAttention, DepthwiseConv, TokenGrid, split_grids
+from wavelit.norm import rms_norm
 
 __all__ = ["Block", "ConvGLU", "Pyramid", "ScaledRMSNorm", "coarsen", "refine"]
 
@@ -44,7 +45,7 @@ class ScaledRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
         """x: (B, L, E); scale: (L,), the scale of each token. Returns the shape of x."""
-        return F.rms_norm(x, x.shape[-1:]) * self.gain[scale]
+        return rms_norm(x) * self.gain[scale]
 
 
 class ConvGLU(nn.Module):
@@ -166,7 +167,7 @@ class Exchange(nn.Module):
 
     def forward(self, x: Tensor, grids: Sequence[TokenGrid]) -> Tensor:
         """x: (B, L, E) of all grids in turn, finest first. Returns the same shape."""
-        levels = [grid.tokens(x) for grid in grids]
+        levels = list(split_grids(x, grids))
         for s in range(len(grids) - 1):
             mean = coarsen(levels[s], grids[s].shape)
             levels[s + 1] = levels[s + 1] + self.down_gate * self.down(mean)
@@ -227,7 +228,7 @@ class Pyramid(nn.Module):
         for _ in range(1, self.num_scales):
             levels.append(coarsen(levels[-1], packed[-1].shape))
             side = [n // 2 for n in packed[-1].shape]
-            start = packed[-1].start + packed[-1].n_tokens
+            start = sum(grid.n_tokens for grid in packed)
             packed.append(TokenGrid(side, periodic, self.head_dim, start, x.device))
         scale = torch.cat([torch.full((g.n_tokens,), s, device=x.device) for s, g in enumerate(packed)])
         x = torch.cat(levels, 1) + self.level_embedding[scale]

@@ -153,7 +153,7 @@ class EmulatorModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         groups = parameter_groups(self.model, self.config.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95))
+        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), fused=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         fields, target = self._inputs(batch)
