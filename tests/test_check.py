@@ -11,6 +11,7 @@ import yaml
 from conftest import numpy_statistics, write_file
 from wavelit.data.check import check_dataset, describe_dataset
 from wavelit.data.well import WellDataset
+from wavelit.data.write import write_dataset
 from wavelit.errors import WavelitError
 
 
@@ -83,6 +84,70 @@ def test_not_finite_on_excluded_cells(well_folder):
 def test_density_must_be_positive(well_folder):
     change(well_folder, "t0_fields/density", (1, 2, 3, 3), -0.5)
     only(well_folder, "error", "one.hdf5", "field 'density' of trajectory 1 falls to -0.5")
+
+
+def test_a_conformation_tensor_is_positive_definite(tmp_path):
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((4, 6, 8, 6, 2, 2))
+    tensor = root @ root.swapaxes(-1, -2) + 0.01 * np.eye(2)
+    name, kinds = "viscoelastic_instability", ["periodic", "wall"]
+    splits = {"train": 2, "valid": 1, "test": 1}
+    fields = {"C": tensor, "c_zz": np.exp(rng.standard_normal((4, 6, 8, 6)))}
+    sound = write_dataset(tmp_path / "sound", fields, splits=splits, name=name, boundary_conditions=kinds)
+    assert findings(sound) == []
+    # Both eigenvalues negative: the determinant alone is positive.
+    fields["C"][2, 3, 1, 1] = [[-2.0, 0.5], [0.5, -2.0]]
+    fields["c_zz"][3, 0, 0, 0] = -1.0
+    bad = write_dataset(tmp_path / "bad", fields, splits=splits, name=name, boundary_conditions=kinds)
+    found = findings(bad)
+    assert [severity for severity, _, _ in found] == ["error"] * 2
+    assert "smallest eigenvalue of field 'C' of trajectory 0 falls to -2.5" in found[0][2]
+    assert "field 'c_zz' of trajectory 0 falls to -1" in found[1][2]
+    # Another dataset may call what it likes C.
+    other = write_dataset(tmp_path / "other", fields, splits=splits, name="other", boundary_conditions=kinds)
+    assert findings(other) == []
+
+
+def test_rods_are_at_most_parallel(tmp_path):
+    rng = np.random.default_rng(0)
+    concentration = np.exp(0.3 * rng.standard_normal((4, 6, 8, 6)))
+    angle = rng.uniform(0, np.pi, (4, 6, 8, 6))
+    turn = np.stack([np.cos(angle), np.sin(angle)], -1)
+    # All rods parallel: |Q| = c.
+    tensor = concentration[..., None, None] * turn[..., :, None] * turn[..., None, :]
+    splits = {"train": 2, "valid": 1, "test": 1}
+    for factor, sound in ((1.0, True), (1.009, True), (1.02, False)):
+        fields = {"concentration": concentration, "D": factor * tensor}
+        folder = write_dataset(
+            tmp_path / str(factor),
+            fields,
+            splits=splits,
+            name="active_matter",
+            boundary_conditions=["periodic", "periodic"],
+        )
+        found = findings(folder)
+        assert (found == []) == sound
+        assert all("1.01 c - |Q| of field 'D' of trajectory 0 falls to -0.0" in m for _, _, m in found)
+
+
+def test_a_mask_that_excludes_nothing_or_everything(well_folder):
+    found = findings(well_folder, mask_field="mask", mask_excludes=2.0)
+    assert [severity for severity, _, _ in found] == ["warning"] * 4
+    assert "mask_field 'mask' has 2 values (0, 1), but 2 on excluded cells" in found[0][2]
+    for split, name in (("train", "one"), ("train", "two"), ("valid", "one"), ("test", "one")):
+        change(well_folder, "t0_fields/mask", slice(None), 1.0, split, name)
+    assert "error" in [f[0] for f in findings(well_folder, mask_field="mask")]
+
+
+def test_statistics_over_all_cells_serve_a_mask_too(well_folder):
+    from wavelit.data.normalize import write_statistics
+
+    # Those of the fixture count all cells, as The Well's do.
+    assert findings(well_folder, mask_field="mask") == []
+    write_statistics(str(well_folder), mask_field="mask")
+    assert findings(well_folder, mask_field="mask") == []
+    assert all("in the training files" in message for _, _, message in findings(well_folder))
+    assert findings(well_folder) != []
 
 
 def test_repeated_frames(well_folder):

@@ -145,13 +145,18 @@ def _train(parser: Any, words: list[str]) -> None:
     from wavelit.run import TrainerConfig, build_model, fit, resume
     from wavelit.train import TrainConfig
 
+    if any(word.split("=")[0] == "--resume" for word in words):
+        # Its settings are in its folder: a second setting beside it would be ignored, so none is accepted.
+        parser.add_argument("--resume", type=str)
+        folder = Path(parser.parse_args(words).resume)
+        resume(folder)
+        print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
+        return
     parser.add_argument("--config", action="config", help="YAML file of these options")
     parser.add_argument(
         "--run", type=str | None, default=None, help="new run folder; runs/<dataset>-<preset> if absent"
     )
-    parser.add_argument(
-        "--resume", type=str | None, default=None, help="run folder to continue; nothing else is needed"
-    )
+    parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue, alone")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data order and noise")
     parser.add_class_arguments(WellDataModule, "data", skip={"seed", "n_steps_output"})
     parser.add_argument("--model.preset", type=str, default="nano", help=f"one of {', '.join(PRESETS)}")
@@ -161,13 +166,7 @@ def _train(parser: Any, words: list[str]) -> None:
         )
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
-    if "--resume" in words or any(word.startswith("--resume=") for word in words):
-        words = [*words, "--data.path", "as in the run", "--train.steps", "1"]
     options = parser.parse_args(words)
-    if options.resume is not None:
-        resume(options.resume)
-        print(f"trained: {options.resume}")
-        return
     settings = parser.instantiate(options)
     train: TrainConfig = settings.train
     data = WellDataModule(**{**options.data, "n_steps_output": train.pushforward, "seed": options.seed})

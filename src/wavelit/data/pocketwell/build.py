@@ -110,7 +110,7 @@ def generate(
 
     start = time.perf_counter()
     parts = folder / f"parts-seed{seed}-version{spec.version}"
-    batches = plan(spec, SIZES[size], parts)
+    batches = plan(spec, spec.size(size), parts)
     missing = [batch for batch in batches if not batch.part.exists()]
     if len(missing) < len(batches):
         console.print(f"{folder}: {len(batches) - len(missing)} of {len(batches)} batches are there already")
@@ -124,8 +124,8 @@ def generate(
         "version": spec.version,
         "wavelit": wavelit.__version__,
         "grid": list(spec.shapes[size]),
-        "trajectories": dict(SIZES[size].trajectories),
-        "n_snapshots": SIZES[size].n_snapshots,
+        "trajectories": dict(spec.size(size).trajectories),
+        "n_snapshots": spec.size(size).n_snapshots,
         "seconds": round(time.perf_counter() - start, 2),
         "persistence_vrmse": persistence_vrmse(folder / "data" / "valid"),
     }
@@ -178,6 +178,9 @@ def _solve(
     """Compute the parts of the given batches in worker processes."""
     if not batches:
         return
+    # BLAS reads these once, as a worker starts: two threads change the order of sums, and waste a busy machine.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
     pool = ProcessPoolExecutor(min(processes, len(batches)), _context(), initializer=_start_worker)
     columns = (
         TextColumn("{task.description}"),
@@ -223,7 +226,7 @@ def _start_worker() -> None:
 
 def _solve_batch(system: System, size: str, seed: int, batch: Batch) -> None:
     shape = system.shapes[size]
-    times = system.times(shape, SIZES[size].n_snapshots)
+    times = system.times(shape, system.size(size).n_snapshots)
     key = (seed, zlib.crc32(system.name.encode()), SPLITS.index(batch.split))
     rngs = [np.random.default_rng(np.random.SeedSequence((*key, number))) for number in batch.numbers]
     try:
@@ -261,7 +264,7 @@ def _assemble(system: System, size: str, folder: Path, batches: Sequence[Batch])
             },
             scalars=members[0].parameters,
             coordinates=system.coordinates(shape),
-            time=system.times(shape, SIZES[size].n_snapshots),
+            time=system.times(shape, system.size(size).n_snapshots),
         )
 
 

@@ -7,7 +7,7 @@ per trajectory, so a trajectory depends on the seed, the system, the split and i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class System:
         coordinates: grid -> axis name -> positions.
         times: (grid, number of snapshots) -> times of the snapshots.
         simulate: (grid, times, parameters, one random generator a trajectory) -> trajectories.
+        trajectories: size -> trajectories per split, for the sizes that differ from `SIZES`.
+        unseen: kept out of joint training, to measure transfer to another family.
     """
 
     name: str
@@ -69,6 +71,13 @@ class System:
     simulate: Callable[
         [tuple[int, ...], Array, Mapping[str, float], Sequence[np.random.Generator]], Trajectories
     ]
+    trajectories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    unseen: bool = False
+
+    def size(self, name: str) -> Size:
+        """The size of that name, with this system's own numbers of trajectories if it has any."""
+        size = SIZES[name]
+        return replace(size, trajectories=self.trajectories.get(name, size.trajectories))
 
 
 class DivergedError(Exception):
