@@ -49,7 +49,9 @@ def growth_rate(system: System) -> float | None:
     runs = []
     for factor in (1.0, 1.0 + TWIN):
         rng = np.random.default_rng(0)
-        runs.append(system.simulate(shape, times, {**parameters, name: parameters[name] * factor}, [rng]).fields)
+        runs.append(
+            system.simulate(shape, times, {**parameters, name: parameters[name] * factor}, [rng]).fields
+        )
     squares = np.zeros(len(times))
     for field, value in runs[0].items():
         a, b = np.asarray(value[0], float), np.asarray(runs[1][field][0], float)
@@ -104,7 +106,11 @@ def picture(dataset: WellDataset, path: Path) -> None:
         low, high = np.nanpercentile(values, (1, 99))
         signed = low < 0 < high
         limit = max(-low, high)
-        colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "viridis", "vmin": low, "vmax": high}
+        colours = (
+            {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+            if signed
+            else {"cmap": "viridis", "vmin": low, "vmax": high}
+        )
         for ax, step in zip(axes[row], steps, strict=True):
             ax.imshow(values[step].T if turn else values[step], origin="lower", **colours)
             ax.set_xticks([])
@@ -157,7 +163,19 @@ def table() -> str:
     """The Markdown table of the CSV's lines."""
     with TABLE.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    head = ("system", "grid", "channels", "trajectories", "snapshots", "MB", "seconds", "persistence", "growth", "Haar 1 %", "Haar 5 %")
+    head = (
+        "system",
+        "grid",
+        "channels",
+        "trajectories",
+        "snapshots",
+        "MB",
+        "seconds",
+        "persistence",
+        "growth",
+        "Haar 1 %",
+        "Haar 5 %",
+    )
     rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for line in lines:
         star = " (unseen)" if line["unseen"] == "True" else ""
@@ -177,7 +195,9 @@ def render() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("action", choices=["measure", "render"])
     parser.add_argument("systems", nargs="*")
     options = parser.parse_args()

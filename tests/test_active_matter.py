@@ -278,7 +278,7 @@ def test_the_wells_reader(tmp_path):
     }
     assert data.metadata.constant_scalar_names == ["L", "zeta", "alpha"]
     sample = data[0]
-    assert sample["input_fields"].shape == (4, *SHAPE, 11)
+    assert sample["input_fields"].shape == (4, *SYSTEM.shapes["tiny"], 11)
     assert sample["constant_scalars"].tolist() in [list(p.values()) for p in SYSTEM.parameters]
     with h5py.File(next((folder / "data" / "test").glob("*.hdf5"))) as file:
         assert set(file["t2_fields"].attrs["field_names"]) == {"D", "E"}

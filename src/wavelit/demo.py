@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from wavelit.data.pocketwell import generate
+from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.data.well import WellDataModule
 from wavelit.evaluate import Evaluation
 from wavelit.judge import judge
@@ -40,6 +40,7 @@ def demo(
         The scores on the validation split, and the path of the report.
     """
     folder = Path(folder or Path("runs") / f"demo-{system}")
-    data = WellDataModule(os.fspath(generate(system, size, Path(root))))
+    path = generate(system, size, Path(root))
+    data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
     fit(folder, data, build_model(data), train, TrainerConfig(threads=threads))
     return judge(folder)

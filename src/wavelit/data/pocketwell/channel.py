@@ -126,7 +126,8 @@ class Channel:
 
     def to_fine(self, modes: Tensor) -> Tensor:
         """Modes (..., Z, K) -> values on the fine grid (..., 3 Z / 2, 3 nx / 2)."""
-        return self.interpolate @ torch.fft.irfft(modes, n=self.fine[0], norm="forward")
+        fine: Tensor = self.interpolate @ torch.fft.irfft(modes, n=self.fine[0], norm="forward")
+        return fine
 
     def gradient_to_fine(self, modes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Modes (..., Z, K) -> values, slopes along x and slopes along z on the fine grid."""

@@ -109,4 +109,5 @@ SYSTEM = System(
     coordinates=coordinates,
     times=snapshot_times,
     simulate=simulate,
+    mask_field="mask",
 )

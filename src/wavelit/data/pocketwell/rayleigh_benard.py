@@ -31,7 +31,7 @@ LENGTH, HEIGHT = 4.0, 1.0
 # Time between snapshots, as in The Well.
 SNAPSHOT = 0.25
 # The first one: the first plumes have met the other wall by then. Size tiny saves that time.
-START, START_TINY = 9.0, 3.0
+START, START_TINY = 9.0, 2.0
 # Time after which the step is chosen anew.
 PIECE = 0.25
 

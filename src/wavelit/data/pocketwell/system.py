@@ -58,6 +58,7 @@ class System:
         simulate: (grid, times, parameters, one random generator a trajectory) -> trajectories.
         trajectories: size -> trajectories per split, for the sizes that differ from `SIZES`.
         unseen: kept out of joint training, to measure transfer to another family.
+        mask_field: constant field that is 1 on cells outside the domain, if there are any.
     """
 
     name: str
@@ -73,6 +74,7 @@ class System:
     ]
     trajectories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     unseen: bool = False
+    mask_field: str | None = None
 
     def size(self, name: str) -> Size:
         """The size of that name, with this system's own numbers of trajectories if it has any."""

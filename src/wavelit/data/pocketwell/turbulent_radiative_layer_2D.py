@@ -61,7 +61,7 @@ class Cooling:
 
     Y(T) = integral of dT' / Lambda(T') from T to T_mix grows at the rate (gamma - 1) rho, so T after a step is
     the inverse of Y; Y is tabulated, linear between nodes that crowd towards T_cold and T_hot, where it has
-    logarithmic poles. Outside of the nodes, within 0.003 % of T_cold and T_hot, nothing cools.
+    logarithmic poles. Outside of the nodes, within a millionth of T_cold and T_hot, nothing cools.
 
     Args:
         tcool: shortest cooling time at the initial pressure.
