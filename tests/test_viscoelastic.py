@@ -93,10 +93,12 @@ def test_laminar_flow_is_steady():
         x = stepper.step(x)
     assert float((x - start).abs().max()) < 1e-6
     # Shear-thinning: faster than the Newtonian fluid, and nothing else than it without stretching.
-    speed = float(start[0, :, 0].real.max())
-    assert 1 + 1e-5 < speed < 1.1
+    parabola = 1 - torch.from_numpy(channel.z) ** 2
+    faster = (start[0, :, 0].real - parabola)[1:-1]
+    assert float(faster.min()) > 0
+    assert 1e-5 < float(faster.max()) < 0.01
     newtonian = laminar_flow(channel, Fluid(100.0, 1e-6))
-    assert torch.allclose(newtonian[0, :, 0].real, 1 - torch.from_numpy(channel.z) ** 2, atol=1e-9)
+    assert torch.allclose(newtonian[0, :, 0].real, parabola, atol=1e-9)
     assert float(newtonian[2:].abs().max()) < 1e-4
     # The stress of the wall holds the mean pressure gradient.
     shear = channel.slope(start[0, :, :1])[0, 0].real
@@ -146,9 +148,10 @@ def test_order_in_time():
         ends.append(end)
     errors = [(end - ends[2]).abs().amax((-2, -1)).numpy() for end in ends[:2]]
     orders = np.log2(errors[0] / errors[1])
-    assert (orders > 1.9).all()
-    # v, which has no wall layer of its own.
-    assert orders[1] > 2.4
+    assert (orders[[0, 1, 2, 4]] > 2.8).all()
+    # Near the centre p and log c_zz bend sharply; they reach order 3 later.
+    assert (orders > 2.4).all()
+    assert errors[1].max() < 2e-6
 
 
 def test_positive_bounded_and_divergence_free():
