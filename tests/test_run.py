@@ -1,5 +1,6 @@
 """A run folder from training to judgement; kill -9 and resume; what bad input gets."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -13,12 +14,13 @@ from safetensors.torch import load_file
 from the_well.data import WellDataset
 
 from wavelit.data.well import WellDataModule
+from wavelit.data.write import write_dataset
 from wavelit.errors import WavelitError
 from wavelit.judge import judge, record_rollout
 from wavelit.model import WaveLiT
 from wavelit.run import TrainerConfig, build_model, fit, load_model, read_json, resume
 from wavelit.train import TrainConfig
-from waves import write_waves
+from waves import plane_waves, write_waves
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}
 RECIPE = TrainConfig(
@@ -103,6 +105,45 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tm
     assert differences(*weights) == []
 
 
+def test_resuming_keeps_the_learning_curve_and_the_best_score(dataset, tmp_path):
+    folder = tmp_path / "run"
+    script = KILLED.format(tests=str(Path(__file__).parent), at=20, data=str(dataset), folder=str(folder))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    before = (folder / "logs" / "metrics.csv").read_text().splitlines()
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=False)["global_step"]
+    resume(folder)
+    rows = list(csv.DictReader((folder / "logs" / "metrics.csv").open()))
+    steps = [int(row["step"]) for row in rows if row["val_vrmse"]]
+    assert steps == [8, 17, 23]
+    assert len(before) > 1
+    scores = {int(row["step"]) + 1: float(row["val_vrmse"]) for row in rows if row["val_vrmse"]}
+    kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=False)["global_step"]
+    assert kept == min(scores, key=scores.get)
+    assert best in scores
+
+
+def test_another_dataset_must_have_the_same_fields_and_boundaries(run, tmp_path):
+    other = write_dataset(
+        tmp_path / "other",
+        {"depth": plane_waves(10, 12)},
+        splits={"train": 6, "valid": 2, "test": 2},
+        name="other",
+        boundary_conditions=["periodic", "periodic"],
+    )
+    with pytest.raises(WavelitError, match="has the fields depth; the run was trained on height"):
+        judge(run, data=str(other), device="cpu")
+    walls = write_dataset(
+        tmp_path / "walls",
+        {"height": plane_waves(10, 12)},
+        splits={"train": 6, "valid": 2, "test": 2},
+        name="walls",
+        boundary_conditions=["wall", "wall"],
+    )
+    with pytest.raises(WavelitError, match="has the boundaries"):
+        judge(run, data=str(walls), device="cpu")
+
+
 def test_the_average_is_what_is_kept(run):
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
     kept = load_file(run / "weights" / "model.safetensors")
@@ -151,6 +192,9 @@ def test_a_checkpoint_of_another_model_is_refused(run, dataset, tmp_path):
     steps = TrainConfig(steps=2, checkpoint_every=1)
     fit(folder, data, build_model(data, **{**SMALL, "embed_dim": 32}), steps, ONE_THREAD)
     (folder / "checkpoints" / "last.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
+    with pytest.raises(WavelitError, match="is trained to the end of its budget"):
+        resume(folder)
+    (folder / "weights" / "model.safetensors").unlink()
     with pytest.raises(WavelitError, match="is of another model"):
         resume(folder)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK\x03\x04 cut short")
@@ -171,7 +215,7 @@ def test_nothing_is_written_when_the_data_cannot_serve(dataset, tmp_path):
 def test_a_diverging_run_keeps_its_last_checkpoint(dataset, tmp_path):
     data = WellDataModule(str(dataset), batch_size=4)
     recipe = TrainConfig(steps=40, lr=1e30, warmup=0.5, clip=1e30, checkpoint_every=1)
-    with pytest.raises(WavelitError, match=r"at step \d+.*last checkpoint is kept"):
+    with pytest.raises(WavelitError, match=r"at step \d+ on samples.*written before is kept"):
         fit(tmp_path / "run", data, build_model(data, **SMALL), recipe, ONE_THREAD)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
 

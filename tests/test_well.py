@@ -282,7 +282,10 @@ def test_mask_excludes_cells(well_folder):
     assert batch.valid[:, :, 1:].all()
     assert batch.n_filled.tolist() == [0, 3]
     assert batch.fields[1, 1, 3, 0, 3] == batch.constants[1, 2, 0, 2] == 0.0
-    assert batch.fields[1, 1, 3, 0, 2] != 0.0
+    # What an excluded cell holds, finite or not, is nobody's input.
+    assert torch.all(batch.fields[:, :, :, 0] == 0)
+    assert torch.all(batch.target[:, :, :, 0] == 0)
+    assert batch.fields[1, 1, 3, 1, 2] != 0.0
     inverted = WellDataset(
         str(well_folder), well_split_name="train", n_steps_input=4, mask_field="mask", mask_excludes=0.0
     )

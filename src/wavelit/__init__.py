@@ -1,8 +1,8 @@
 """Small neural PDE solvers with strong priors: wavelet tokens, augmented linear attention, one shared pyramid.
 
-    from wavelit import WaveLiT, WellDataset
-    dataset = WellDataset("datasets/pocketwell/small/shear_flow", well_split_name="train", n_steps_input=4)
-    model = WaveLiT.from_metadata(dataset.metadata, preset="nano")
+    from wavelit import WellDataModule, build_model
+    data = WellDataModule("datasets/pocketwell/small/shear_flow")
+    model = build_model(data, preset="nano")
 
 Names are imported on first use, so that `import wavelit` costs nothing. What shares its name with its module is imported from
 there: `from wavelit.rollout import rollout`, `from wavelit.evaluate import evaluate`, `from wavelit.judge import judge`.

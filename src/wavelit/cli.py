@@ -48,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         COMMANDS[name](parser, words[len(name.split()) :])
     except (WavelitError, ArgumentError) as error:
-        # jsonargparse explains at length; its first line says which entry is wrong.
         message = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if message and message[0].startswith("Caught WavelitError in DataLoader worker"):
+            message = [message[-1].split("WavelitError: ")[-1]]
+        # jsonargparse explains at length; its first lines say which entry is wrong.
         lines = message if isinstance(error, WavelitError) else message[:2]
         print(f"wavelit: error: {' '.join(lines)}", file=sys.stderr)
         return 2
@@ -66,7 +68,7 @@ def _demo(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--root", type=str, default="datasets/pocketwell", help="where datasets are kept")
     parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
-    parser.add_argument("--minutes", type=float, default=4.0, help="minutes of training")
+    parser.add_argument("--minutes", type=float, default=5.0, help="minutes of training")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args(words)
     import dataclasses
@@ -136,7 +138,9 @@ def _data_info(parser: Any, words: list[str]) -> None:
     options = parser.parse_args(words)
     from wavelit.data.check import describe_dataset
 
-    print(describe_dataset(options.path, options.mask_field, options.mask_excludes))
+    summary = describe_dataset(options.path, options.mask_field, options.mask_excludes)
+    for name, value in vars(summary).items():
+        print(f"{name.replace('_', ' '):20s} {value}")
 
 
 def _train(parser: Any, words: list[str]) -> None:

@@ -15,7 +15,9 @@ from wavelit.train import TrainConfig
 __all__ = ["DEMO", "demo"]
 
 # A budget in minutes, so that the demo ends in time on a slow machine too; the configs count samples and are repeatable.
-DEMO = TrainConfig(minutes=4.0, validate_every=250, checkpoint_every=250)
+DEMO = TrainConfig(minutes=5.0, validate_every=500, checkpoint_every=500)
+# In so short a run more steps beat larger batches: after 1776 windows of shear flow 0.0260 at 8, 0.0223 at 4, 0.0192 at 2.
+BATCH_SIZE = 2
 
 
 def demo(
@@ -30,7 +32,7 @@ def demo(
 
     Args:
         system: A system of PocketWell.
-        folder: The run folder; runs/demo-<system> if absent.
+        folder: The run folder; runs/demo-<system> if absent, with a number behind it if that is taken.
         size: tiny, small or large.
         root: Where datasets are kept.
         train: Budget and recipe.
@@ -39,8 +41,15 @@ def demo(
     Returns:
         The scores on the validation split, and the path of the report.
     """
-    folder = Path(folder or Path("runs") / f"demo-{system}")
+    folder = Path(folder) if folder is not None else _free_folder(Path("runs"), f"demo-{system}")
     path = generate(system, size, Path(root))
-    data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
+    data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field, batch_size=BATCH_SIZE)
     fit(folder, data, build_model(data), train, TrainerConfig(threads=threads))
     return judge(folder)
+
+
+def _free_folder(parent: Path, name: str) -> Path:
+    number = 1
+    while (parent / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return parent / (name if number == 1 else f"{name}-{number}")

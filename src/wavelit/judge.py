@@ -21,7 +21,7 @@ from wavelit.figures import animation, rollout_figure, save
 from wavelit.model import WaveLiT
 from wavelit.report import write_report
 from wavelit.rollout import write_rollout
-from wavelit.run import load_data, load_model, load_settings, read_json
+from wavelit.run import fields_of, load_data, load_model, load_settings, read_json
 
 __all__ = ["judge", "record_rollout"]
 
@@ -52,9 +52,11 @@ def judge(
     """
     folder, device = Path(folder), _device(device)
     model, module = _open(folder, weights, data)
-    name = f"WaveLiT {model.n_parameters / 1e6:.2f}M"
+    name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (", best checkpoint" if weights == "best" else "")
     evaluation = evaluate(model.to(device), module, split, model=name, device=device)
-    suffix = split if data is None else f"{module.metadata.dataset_name}-{split}"
+    # Scores of other weights or data stand beside one another.
+    parts = [] if data is None else [Path(data).absolute().parent.name, Path(data).name]
+    suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
     evaluation.save(folder / f"evaluation-{suffix}.json")
     trajectory, prediction, truth = _roll_out(model, module, split, 0, device)
     report = write_report(
@@ -120,18 +122,30 @@ def record_rollout(
 
 
 def _device(device: str | None) -> str:
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise WavelitError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return name
 
 
 def _open(folder: Path, weights: Weights, data: str | None) -> tuple[WaveLiT, WellDataModule]:
     model, module = load_model(folder, weights), load_data(folder)
     if data is not None:
-        trained_on = module.field_names
         module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
-        if module.field_names != trained_on:
+    trained_on = read_json(folder / "fields.json")
+    for kind, names in fields_of(module).items():
+        if names != trained_on[kind]:
             raise WavelitError(
-                f"{data} has the fields {', '.join(module.field_names)}; the run was trained on {', '.join(trained_on)}"
+                f"{module.path} has the {kind} {', '.join(names) or 'none'}; the run was trained on "
+                f"{', '.join(trained_on[kind]) or 'none'}"
             )
+    if module.boundary_conditions != model.config.boundary_conditions:
+        raise WavelitError(
+            f"{module.path} has the boundaries {module.boundary_conditions}; the run was trained with "
+            f"{model.config.boundary_conditions}"
+        )
     return model, module
 
 

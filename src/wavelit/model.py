@@ -358,6 +358,9 @@ class WaveLiT(
             if batch.constants is not None:
                 x = torch.cat([x, self.normalizer.constants(batch.constants)], 1)
             increment = self.normalizer.increment(batch.target[:, 0] - last)
+            if batch.valid is not None:
+                # The step at the edge of the mask is no part of the dynamics.
+                x, increment = x * batch.valid, increment * batch.valid
             for squares, value in ((squares_in, x), (squares_out, increment)):
                 squares += self.tokenizer.band_rms(self.tokenizer.encode(pad_grid(value, config))) ** 2
             n_batches += 1

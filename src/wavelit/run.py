@@ -2,6 +2,7 @@
 
 config.yaml        data, model, train and trainer settings as the command line takes them
 model.json         the model's full configuration
+fields.json        names of the fields, constant fields and scalars that it was trained on
 environment.json   versions, machine, threads, commit; steps, samples and seconds once training has ended
 checkpoints/       last.ckpt to resume from, best.ckpt by validation VRMSE
 logs/              metrics.csv and TensorBoard events
@@ -11,12 +12,15 @@ weights/           the trained model (averaged weights), for `WaveLiT.from_pretr
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import inspect
 import json
 import logging
 import os
+import pickle
 import platform
+import shutil
 import subprocess
 import sys
 import warnings
@@ -27,8 +31,10 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from safetensors import SafetensorError
 
 from wavelit.atomic import atomic_path
 from wavelit.data.sampling import StepBatchSampler
@@ -50,8 +56,8 @@ __all__ = [
 
 # Training windows on which the RMS of the sub-bands is measured.
 CALIBRATION_SAMPLES = 256
-# Lightning's warnings of what is meant: windows are read in the training process, logs are appended on resume, and the data
-# stream needs no state of its own.
+# Lightning's warnings of what is meant: windows are read in the training process, a resumed run's earlier metrics are put
+# back by `_csv_logger`, and the data stream needs no state of its own.
 QUIET = (
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
@@ -77,6 +83,28 @@ class TrainerConfig:
     devices: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     threads: int = 1
+
+    def check(self) -> None:
+        """Refuse what Lightning or PyTorch would refuse later.
+
+        Raises:
+            WavelitError: Not a number of threads, or a device that is not there.
+        """
+        if self.threads < 1:
+            raise WavelitError(f"threads must be at least 1, not {self.threads}")
+        try:
+            pl.Trainer(
+                accelerator=self.accelerator,
+                devices=self.devices,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+        except (MisconfigurationException, ValueError, RuntimeError) as error:
+            raise WavelitError(
+                f"no trainer with accelerator={self.accelerator!r}, devices={self.devices}: {_one_line(error)}"
+            ) from error
 
 
 def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
@@ -127,7 +155,11 @@ def fit(
         WavelitError: The folder holds a run; a split is too short; too few target frames; the loss is not finite.
     """
     folder, trainer = Path(folder), trainer or TrainerConfig()
-    if (folder / "config.yaml").exists():
+    # Lightning runs this command again for every further device: the first of them writes.
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    if folder.is_file():
+        raise WavelitError(f"{folder} is a file: choose another run folder")
+    if first and (folder / "config.yaml").exists():
         raise WavelitError(
             f"{folder} already holds a run: continue it with --resume {folder}, or choose another folder"
         )
@@ -136,9 +168,20 @@ def fit(
             f"pushforward over {train.pushforward} steps needs as many target frames: give the data "
             f"n_steps_output={train.pushforward}, not {data.n_steps_output}"
         )
+    if train.minutes is not None and trainer.devices > 1:
+        raise WavelitError(
+            "a budget in minutes needs one device, as every device has its own clock: use steps or samples"
+        )
+    trainer.check()
     data.seed = seed
+    # The stream of an earlier run with this data module may have had another seed.
+    data.__dict__.pop("train_sampler", None)
     settings = {
-        "data": {name: getattr(data, name) for name in inspect.signature(WellDataModule).parameters},
+        "data": {
+            **{name: getattr(data, name) for name in inspect.signature(WellDataModule).parameters},
+            # The run is found again from any working directory.
+            "path": data.path if "://" in data.path else os.path.abspath(data.path),
+        },
         "train": dataclasses.asdict(train),
         "trainer": dataclasses.asdict(trainer),
         "seed": seed,
@@ -146,11 +189,19 @@ def fit(
     # Errors in the data come before anything is written.
     StepBatchSampler(len(data.train_dataset), data.batch_size, seed)
     data.windows("valid")
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
-    _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
-    _write(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    return _run(folder, data, model, train, trainer, seed, None)
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
+        _write(folder / "fields.json", json.dumps(fields_of(data), indent=2))
+        _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
+        _write(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    try:
+        return _run(folder, data, model, train, trainer, seed, None)
+    except WavelitError:
+        # Before the first checkpoint there is nothing to keep, and nothing that should stop the next attempt.
+        if first and not (folder / "checkpoints" / "last.ckpt").exists():
+            shutil.rmtree(folder)
+        raise
 
 
 def resume(folder: str | os.PathLike[str]) -> WaveLiT:
@@ -165,8 +216,22 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no checkpoint yet: remove the folder and train anew")
     train, trainer = TrainConfig(**settings["train"]), TrainerConfig(**settings["trainer"])
+    trainer.check()
+    if (folder / "weights" / "model.safetensors").exists():
+        raise WavelitError(
+            f"{folder} is trained to the end of its budget: score it with `wavelit evaluate {folder}`"
+        )
     model = WaveLiT(WaveLiTConfig(**read_json(folder / "model.json")))
     return _run(folder, load_data(folder), model, train, trainer, settings["seed"], checkpoint)
+
+
+def fields_of(data: WellDataModule) -> dict[str, list[str]]:
+    """Names of a dataset's fields, constant fields and scalars."""
+    return {
+        "fields": list(data.field_names),
+        "constant fields": list(data.constant_field_names),
+        "scalars": list(data.scalar_names),
+    }
 
 
 def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
@@ -189,13 +254,18 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
             )
         # The hub mixin announces on standard output where it loads from.
         with contextlib.redirect_stdout(None):
-            return WaveLiT.from_pretrained(folder / "weights")
+            try:
+                return WaveLiT.from_pretrained(folder / "weights")
+            except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
+                raise WavelitError(f"{folder / 'weights'} cannot be read: {_one_line(error)}") from error
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no best checkpoint: no validation took place")
     model = WaveLiT(WaveLiTConfig(**read_json(folder / "model.json")))
     state = _load_checkpoint(checkpoint)["state_dict"]
-    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+    state = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    _require_same_model(checkpoint, state, model)
+    model.load_state_dict(state)
     return model.eval()
 
 
@@ -210,13 +280,23 @@ def load_settings(folder: Path) -> dict[str, Any]:
         raise WavelitError(
             f"{folder} is not a run folder: it has no config.yaml; train one with `wavelit train`"
         )
-    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf8"))
+    try:
+        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WavelitError(f"{path} cannot be read: {_one_line(error)}") from error
     return settings
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+    """A JSON object.
+
+    Raises:
+        WavelitError: The file is missing or not JSON.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise WavelitError(f"{path} cannot be read: {_one_line(error)}") from error
     return value
 
 
@@ -256,18 +336,17 @@ def _run(
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
         callbacks=_callbacks(folder, train),
-        logger=[
-            CSVLogger(folder, name="logs", version=""),
-            TensorBoardLogger(folder, name="logs", version=""),
-        ],
+        logger=[_csv_logger(folder, first_step), TensorBoardLogger(folder, name="logs", version="")],
     )
     data.trainer = lightning
     data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
-    lightning.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
-    if lightning.interrupted:
+    try:
+        lightning.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
+    except SystemExit as stop:
+        # How Lightning ends on an interrupt.
         raise WavelitError(
             f"interrupted at step {module.global_step}: continue with `wavelit train --resume {folder}`"
-        )
+        ) from stop
     if lightning.is_global_zero:
         model.save_pretrained(folder / "weights")
         steps = lightning.global_step
@@ -306,19 +385,53 @@ def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
     return [
         *callbacks,
         ModelCheckpoint(filename="last", every_n_train_steps=train.checkpoint_every, **shared),
-        ModelCheckpoint(filename="best", monitor="val_vrmse", **shared),
+        _BestCheckpoint(filename="best", monitor="val_vrmse", **shared),
     ]
+
+
+class _BestCheckpoint(ModelCheckpoint):
+    """On resume the best score so far is the one in best.ckpt: last.ckpt may have been written before that validation."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        path = Path(str(self.dirpath)) / "best.ckpt"
+        if path.exists():
+            state_dict = _load_checkpoint(path)["callbacks"].get(self.state_key, state_dict)
+        super().load_state_dict(state_dict)
+
+
+def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
+    """Lightning's logger begins its file anew; on resume the rows of the steps before are put back."""
+    path = folder / "logs" / "metrics.csv"
+    kept: list[dict[str, str]] = []
+    if first_step and path.exists():
+        with path.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+    logger = CSVLogger(folder, name="logs", version="")
+    writer = logger.experiment
+    if kept:
+        writer.metrics_keys = list(kept[0])
+        with path.open("w", newline="") as file:
+            rows = csv.DictWriter(file, kept[0].keys())
+            rows.writeheader()
+            rows.writerows(kept)
+    return logger
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise WavelitError(f"{path} cannot be read as a checkpoint: {error}") from error
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise WavelitError(f"{path} cannot be read as a checkpoint: {_one_line(error)}") from error
+    if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
+        raise WavelitError(f"{path} is not a checkpoint of a run: it has no state_dict or global_step")
     return state
 
 
-def _require_same_model(path: Path, state: dict[str, Any], module: EmulatorModule) -> None:
+def _require_same_model(path: Path, state: dict[str, Any], module: torch.nn.Module) -> None:
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     theirs = {name: tuple(value.shape) for name, value in state.items()}
     for name in ours.keys() | theirs.keys():

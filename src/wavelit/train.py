@@ -87,8 +87,23 @@ class TrainConfig:
             )
         if getattr(self, budgets[0]) <= 0:
             raise WavelitError(f"the budget {budgets[0]} must be positive, not {getattr(self, budgets[0])}")
-        if self.pushforward < 1:
-            raise WavelitError(f"pushforward must be at least 1 step, not {self.pushforward}")
+        for name, low, high in (
+            ("lr", 0, None),
+            ("weight_decay", 0, None),
+            ("warmup", 0, 1),
+            ("clip", 0, None),
+            ("ema", 0, 1),
+            ("noise", 0, None),
+            ("pushforward", 1, None),
+            ("pushforward_from", 0, 1),
+            ("wavelet_weight", 0, None),
+            ("validate_every", 1, None),
+            ("checkpoint_every", 1, None),
+        ):
+            value = getattr(self, name)
+            if value < low or (high is not None and value > high):
+                most = "" if high is None else f" and at most {high}"
+                raise WavelitError(f"{name} must be at least {low}{most}, not {value}")
 
     def total_steps(self, batch_size: int) -> int | None:
         """Optimiser steps of the whole run, or None for a budget in minutes."""
@@ -140,6 +155,7 @@ class EmulatorModule(pl.LightningModule):
         )
         # Seconds spent training so far, validation not counted.
         self.train_seconds = 0.0
+        self._samples: list[int] = []
         self._started: float | None = None
         self._random_state: dict[str, Any] | None = None
 
@@ -159,11 +175,12 @@ class EmulatorModule(pl.LightningModule):
         fields, target = self._inputs(batch)
         predicted = self._increment[0](fields, batch.constants, batch.scalars)
         true = self.model.normalizer.increment(target - fields[:, -1])
+        self._samples = batch.indices.tolist()
         loss = increment_loss(self.model, predicted, true, self.config.wavelet_weight, batch.valid)
         if not torch.isfinite(loss):
             raise WavelitError(
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "
-                f"{batch.indices.tolist()} of the training split; the last checkpoint is kept: lower train.lr and resume"
+                f"{batch.indices.tolist()} of the training split; a checkpoint written before is kept: train anew with a lower lr"
             )
         self.log("train_loss", loss, prog_bar=True)
         return loss
@@ -176,17 +193,19 @@ class EmulatorModule(pl.LightningModule):
             generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
             xi = torch.randn(fields.shape, generator=generator).to(fields)
             std = self.model.normalizer.delta_std.view(-1, *(1,) * self.model.config.spatial)
-            fields = fields + config.noise * std * xi
+            fields = _inside(fields + config.noise * std * xi, batch.valid)
         unroll = 0
         if config.pushforward > 1 and self.progress >= config.pushforward_from:
             unroll = int(draw.integers(config.pushforward))
         with torch.no_grad():
             for _ in range(unroll):
                 following = self.model(fields, batch.constants, batch.scalars)
-                fields = torch.cat([fields[:, 1:], following[:, None]], 1)
+                fields = torch.cat([fields[:, 1:], _inside(following[:, None], batch.valid)], 1)
         return fields, batch.target[:, unroll]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if batch.n_filled is not None:
+            self.log("val_filled", batch.n_filled.sum().float(), reduce_fx="sum")
         self.vrmse.update(
             self.model(batch.fields, batch.constants, batch.scalars), batch.target[:, 0], batch.valid
         )
@@ -231,8 +250,8 @@ class EmulatorModule(pl.LightningModule):
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not torch.isfinite(norm):
             raise WavelitError(
-                f"the gradient became {norm.item()} at step {self.global_step}; the last checkpoint is kept: lower train.lr "
-                "and resume"
+                f"the gradient became {norm.item()} at step {self.global_step} on samples {self._samples} of the training split; "
+                "a checkpoint written before is kept: train anew with a lower lr"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -251,6 +270,11 @@ class EmulatorModule(pl.LightningModule):
         if self._started is not None:
             self.train_seconds += time.perf_counter() - self._started
             self._started = None
+
+
+def _inside(states: Tensor, valid: Tensor | None) -> Tensor:
+    """States (B, T, C, *S) with zeros on the cells that do not count, as the data and a rollout have them."""
+    return states if valid is None else states.where(valid[:, None], 0.0)
 
 
 class EMA(WeightAveraging):

@@ -296,6 +296,10 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         ):
             if x is not None:
                 self._require_finite(x, names, indices, lag, valid, n_filled)
+        if valid is not None:
+            # As a rollout has them: what stands on an excluded cell, such as a fill value, is nobody's input.
+            for x in (fields, target):
+                x.masked_fill_(~valid[:, None], 0.0)
         scalars = None
         if "constant_scalars" in samples[0]:
             scalars = torch.stack([sample["constant_scalars"] for sample in samples]).float()
@@ -402,7 +406,18 @@ class WellDataModule(pl.LightningDataModule):
         self.cache_bytes = cache_bytes
 
     def dataset(self, split: str, n_steps_output: int = 1, **options: Any) -> WellDataset:
-        """The windows of a split; `options` go to `WellDataset`."""
+        """The windows of a split; `options` go to `WellDataset`.
+
+        Raises:
+            WavelitError: the split has other fields, another grid or other boundaries than the training split.
+        """
+        dataset = self._open(split, n_steps_output, **options)
+        if split != "train":
+            require_agreement([*self.train_dataset.layouts, *dataset.layouts])
+            common_boundaries([*self.train_dataset.layouts, *dataset.layouts])
+        return dataset
+
+    def _open(self, split: str, n_steps_output: int, **options: Any) -> WellDataset:
         return WellDataset(
             self.path,
             well_split_name=split,
@@ -424,7 +439,7 @@ class WellDataModule(pl.LightningDataModule):
 
     @cached_property
     def train_dataset(self) -> WellDataset:
-        return self.dataset("train", self.n_steps_output)
+        return self._open("train", self.n_steps_output)
 
     @cached_property
     def train_sampler(self) -> StepBatchSampler:

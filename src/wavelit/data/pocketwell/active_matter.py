@@ -74,7 +74,8 @@ class ActiveFluid:
         # Stress (1, 2) to stream function psi, k^4 psi = rot div sigma; psi to strain rate (1, 2), velocity.
         self.stream = torch.stack([2 * kx * ky, ky**2 - kx**2]) * self.grid.inverse_k2**2 * self.kept
         self.shear = torch.stack([-kx * ky, (kx**2 - ky**2) / 2]) * self.kept
-        self.swirl = torch.stack([self.gradient[1], -self.gradient[0]])
+        # And to (u, v, omega).
+        self.flow_of = torch.stack([self.gradient[1], -self.gradient[0], k2 * self.kept])
         decay = torch.tensor([0.0, 4 * ROTATION, 4 * ROTATION], dtype=torch.float64)[:, None, None]
         self.stepper = ETDRK4(-TRANSLATION * k2 - decay, dt, self._tendency)
 
@@ -90,53 +91,57 @@ class ActiveFluid:
 
     def flow(self, c: Tensor, q: Tensor, iterations: int = ITERATIONS) -> tuple[Tensor, Tensor]:
         """The velocity and the strain rate (E_11, E_12) of Stokes' equation, (B, 2, H, W) both."""
-        r = fourth_moment(c, q)
-        psi, strain = self._stokes(c, q, r, self._torque(c, q, r), iterations)
-        return self.grid.backward(self.swirl * psi), strain
-
-    def _torque(self, c: Tensor, q: Tensor, r: Tensor) -> Tensor:
-        """c Q - Q' R, which aligns."""
-        return c[:, None] * q - _conjugate_product(q, r)
+        aligning = _aligning(c, fourth_moment(c, q))
+        psi, strain = self._stokes(c, q, aligning, _product(aligning, q), iterations)
+        return self.grid.backward(self.flow_of[:2] * psi), strain
 
     def _stokes(
-        self, c: Tensor, q: Tensor, r: Tensor, torque: Tensor, iterations: int
+        self, c: Tensor, q: Tensor, aligning: Tensor, torque: Tensor, iterations: int
     ) -> tuple[Tensor, Tensor]:
         """Modes of the stream function (B, 1, H, W // 2 + 1) and the strain rate (B, 2, H, W).
 
         The rods' part of the stress lies between 0 and (beta / 2) c e. Half of that at c = 1 goes to the
         viscosity on the left, and the rest is a contraction by (beta / 8) / (1 + beta / 8) = 1 / 11.
         """
+        viscosity = 1 + BETA / 8
         given = (self.alpha / 2) * q - (BETA * self.zeta / 4) * torque
-        mean = BETA / 8
-        strain = torch.zeros_like(q)
-        for _ in range(iterations):
-            rods = c[:, None] * strain + _conjugate_product(strain, r)
-            stress = given + (BETA / 4) * rods - (2 * mean) * strain
-            psi = (self.stream * self.grid.forward(stress)).sum(1, keepdim=True) / (1 + mean)
+        # c e + e' R = 2 c e - (c e - e' R), less what went to the left.
+        rods = (-BETA / 4) * aligning
+        rods.diagonal(dim1=1, dim2=2).add_(((BETA / 4) * (2 * c - 1))[..., None])
+        stress = given
+        for iteration in range(iterations):
+            psi = (self.stream * self.grid.forward(stress)).sum(1, keepdim=True) / viscosity
             strain = self.grid.backward(self.shear * psi)
+            if iteration < iterations - 1:
+                stress = given + _product(rods, strain)
         return psi, strain
 
     def _tendency(self, modes: Tensor) -> Tensor:
         """All but diffusion in space and angle."""
         fields = self.grid.backward(modes)
         c, q = fields[:, 0], fields[:, 1:]
-        r = fourth_moment(c, q)
-        torque = self._torque(c, q, r)
-        psi, strain = self._stokes(c, q, r, torque, ITERATIONS)
-        u = self.grid.backward(self.swirl * psi)
-        omega = self.grid.backward(self.grid.k2 * psi)
-        flux = self.grid.forward(u[:, :, None] * fields[:, None])
-        tendency: Tensor = -(self.gradient[:, None] * flux).sum(1)
-        turned = omega * torch.stack([-q[:, 1], q[:, 0]], 1)
-        turned += c[:, None] * strain - _conjugate_product(strain, r) + self.zeta * torque
+        aligning = _aligning(c, fourth_moment(c, q))
+        torque = _product(aligning, q)
+        psi, strain = self._stokes(c, q, aligning, torque, ITERATIONS)
+        u, v, omega = self.grid.backward(self.flow_of * psi).unbind(1)
+        flux = self.grid.forward(torch.cat([u[:, None] * fields, v[:, None] * fields], 1))
+        tendency: Tensor = -(self.gradient[:, None] * flux.unflatten(1, (2, 3))).sum(1)
+        turned = _product(aligning, strain) + self.zeta * torque
+        turned[:, 0] -= omega * q[:, 1]
+        turned[:, 1] += omega * q[:, 0]
         tendency[:, 1:] += self.grid.forward(turned) * self.kept
         return tendency
 
 
-def _conjugate_product(a: Tensor, b: Tensor) -> Tensor:
-    """a' b of complex fields (B, 2, H, W)."""
-    (ax, ay), (bx, by) = a.unbind(1), b.unbind(1)
-    return torch.stack([ax * bx + ay * by, ax * by - ay * bx], 1)
+def _aligning(c: Tensor, r: Tensor) -> Tensor:
+    """The matrices (B, 2, 2, H, W) that take complex x, as (B, 2, H, W), to c x - x' R."""
+    x, y = r.unbind(1)
+    matrices: Tensor = torch.stack([c - x, -y, -y, c + x], 1).unflatten(1, (2, 2))
+    return matrices
+
+
+def _product(matrices: Tensor, vectors: Tensor) -> Tensor:
+    return matrices[:, :, 0] * vectors[:, None, 0] + matrices[:, :, 1] * vectors[:, None, 1]
 
 
 def defect_charges(q: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ by ETDRK4 in Fourier space; the cubic product is taken on the grid, without trun
 need every mode, and the spectrum has fallen far enough at the end for aliases to be small.
 
 Departures from The Well's: the cells are as large and the box is a quarter, [0, 1]^2 in place of [-1, 1]^2;
-the record begins at t = START, when the pattern is there, and ends before most of it stands still.
+the record begins at t = START, when the pattern is there, and ends before most of it stands still; starts are
+clusters of Gaussians, Fourier series only where a uniform state with B > 0 exists; those that die out are
+drawn again.
 
 References: Pearson, Complex patterns in a simple system, Science 261, 1993; Ohana et al., The Well, 2024,
 arXiv:2412.00568 (gray_scott_reaction_diffusion).
@@ -42,7 +44,7 @@ SNAPSHOT = 30.0
 # Where A and B are both near 1, which is at the start alone, the reaction asks for a shorter step.
 DT_BEFORE_START = 0.5
 DT = 2.0
-# Of the gliders' starts one in four dies out, in the smaller box of size tiny two in three.
+# Of the gliders' starts one in four dies out, in the smaller box of size tiny one in two.
 DRAWS = 50
 
 

@@ -309,9 +309,9 @@ SYSTEM = System(
     boundary_conditions=(("periodic", "periodic"), ("wall", "wall")),
     parameters=(
         {"Reynolds": 6000.0, "Weissenberg": 4.0},
-        {"Reynolds": 6000.0, "Weissenberg": 2.0},
+        {"Reynolds": 6000.0, "Weissenberg": 3.0},
         {"Reynolds": 3000.0, "Weissenberg": 4.0},
-        {"Reynolds": 3000.0, "Weissenberg": 2.0},
+        {"Reynolds": 3000.0, "Weissenberg": 3.0},
     ),
     batch=2,
     coordinates=coordinates,
