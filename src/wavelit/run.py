@@ -90,6 +90,7 @@ class TrainerConfig:
         Raises:
             WavelitError: Not a number of threads, or a device that is not there.
         """
+        _quieten()
         if self.threads < 1:
             raise WavelitError(f"threads must be at least 1, not {self.threads}")
         try:
@@ -310,9 +311,7 @@ def _run(
     checkpoint: Path | None,
 ) -> WaveLiT:
     torch.set_num_threads(trainer.threads)
-    for pattern in QUIET:
-        warnings.filterwarnings("ignore", pattern)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    _quieten()
     module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)
     # Nothing below draws from the global generators, but what a user adds may.
     pl.seed_everything(seed, verbose=False)
@@ -415,6 +414,12 @@ def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
             rows.writeheader()
             rows.writerows(kept)
     return logger
+
+
+def _quieten() -> None:
+    for pattern in QUIET:
+        warnings.filterwarnings("ignore", pattern)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
 def _one_line(error: Exception) -> str:
