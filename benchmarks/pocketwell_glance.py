@@ -144,7 +144,8 @@ def measure(names: list[str]) -> None:
             "megabytes": round(sum(f.stat().st_size for f in folder.rglob("*.hdf5")) / 1e6),
             "seconds": record["seconds"],
             "persistence_vrmse": round(record["persistence_vrmse"]["mean"], 4),
-            "growth_per_interval": "" if rate is None else round(rate, 3),
+            # Adding zero turns -0.0 into 0.0.
+            "growth_per_interval": "" if rate is None else round(rate, 3) + 0.0,
             "haar_energy_1_percent": round(one, 4),
             "haar_energy_5_percent": round(five, 4),
             "version": record["version"],
