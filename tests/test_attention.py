@@ -1,4 +1,4 @@
-"""The fast attention against its definition, its symmetries, and the convolution's padding."""
+"""The fast attention against its definition, and its symmetries."""
 
 import math
 
@@ -11,13 +11,11 @@ from wavelit.attention import (
     FEATURE_MAPS,
     NORMALISER_EPS,
     AugmentedLinearAttention,
-    DepthwiseConv,
-    TokenGrid,
     linear_attention,
     naive_linear_attention,
-    rotary_angles,
     rotate,
 )
+from wavelit.grids import rotary_angles, token_grids
 
 
 def relative(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -112,30 +110,25 @@ def test_cost_is_linear_in_the_number_of_tokens():
     assert flops(naive_linear_attention, 4096) > 60 * flops(naive_linear_attention, 512)
 
 
-@pytest.mark.parametrize("spatial", [1, 2, 3])
-@pytest.mark.parametrize("periodic", [True, False])
-def test_depthwise_convolution_pads_as_torch_does(spatial, periodic):
+@pytest.mark.parametrize("shapes", [[(63,)], [(20, 25)], [(8, 6), (4, 3)], [(4, 6, 2), (2, 3, 1)]])
+@pytest.mark.parametrize("dim", [24, 28])
+def test_written_out_gradient_equals_the_definition(shapes, dim):
     torch.manual_seed(0)
-    shape = (6, 5, 4)[:spatial]
-    conv = DepthwiseConv(7, spatial).double()
-    torch.nn.init.normal_(conv.weight)
-    torch.nn.init.normal_(conv.bias)
-    grid = TokenGrid(shape, (periodic,) * spatial)
-    x = torch.randn(2, 7, *shape, dtype=torch.float64)
-    padded = F.pad(x, (1, 1) * spatial, mode="circular" if periodic else "replicate")
-    expected = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1](padded, conv.weight, conv.bias, groups=7)
-    out = conv(x.flatten(2).mT, [grid])
-    torch.testing.assert_close(out.mT.view_as(expected), expected)
-
-
-def test_residual_convolution_adds_its_input():
-    torch.manual_seed(0)
-    plain, residual = DepthwiseConv(3, 2), DepthwiseConv(3, 2, residual=True)
-    for conv in (plain, residual):
-        torch.nn.init.constant_(conv.weight, 0.1)
-        torch.nn.init.zeros_(conv.bias)
-    x, grid = torch.randn(1, 20, 3), TokenGrid((4, 5), (True, False))
-    torch.testing.assert_close(residual(x, [grid]), x + plain(x, [grid]))
+    block = AugmentedLinearAttention(dim, 2, len(shapes[0])).double()
+    for p in block.parameters():
+        torch.nn.init.normal_(p)
+    periodic = (True, False, True)[: len(shapes[0])]
+    grids = token_grids(tuple(shapes), periodic, (2, dim // 2), dtype=torch.float64)
+    n = sum(grids.sizes)
+    inputs = [torch.randn(3, n, width, dtype=torch.float64, requires_grad=True) for width in (2 * dim, dim)]
+    weight = torch.randn(3, n, dim, dtype=torch.float64)
+    gains = [block.query_gain, block.key_gain, block.head_gain, block.mean_gain]
+    results = []
+    for attend in (block._attend, block.define):
+        out = attend(*inputs, grids)
+        results.append((out, *torch.autograd.grad((out * weight).sum(), [*inputs, *gains])))
+    for fast, definition in zip(*results, strict=True):
+        assert relative(fast, definition) < 1e-10
 
 
 def test_grids_in_one_sequence_do_not_see_one_another():
@@ -145,9 +138,9 @@ def test_grids_in_one_sequence_do_not_see_one_another():
         torch.nn.init.normal_(p, std=0.3)
     fine, coarse = (6, 4), (3, 2)
     x = torch.randn(2, 30, 16)
-    together = block(x, [TokenGrid(fine, (True, False), 8), TokenGrid(coarse, (True, False), 8, start=24)])
+    together = block(x, token_grids((fine, coarse), (True, False), (2, 8)))
     apart = [
-        block(part, [TokenGrid(shape, (True, False), 8)])
+        block(part, token_grids((shape,), (True, False), (2, 8)))
         for part, shape in ((x[:, :24], fine), (x[:, 24:], coarse))
     ]
     torch.testing.assert_close(together, torch.cat(apart, 1))
@@ -158,12 +151,12 @@ def test_bfloat16_autocast_keeps_the_sums_in_float32():
     block = AugmentedLinearAttention(32, 2, 2, gate=False, local=False)
     for p in block.parameters():
         torch.nn.init.normal_(p, std=0.2)
-    grid = TokenGrid((32, 32), (True, True), 16)
+    grids = token_grids(((32, 32),), (True, True), (2, 16))
     x = torch.randn(1, 1024, 32)
     # Exact in bfloat16, so that only what happens inside differs.
     x = x.bfloat16().float()
     with torch.no_grad():
-        exact = block(x, [grid])
+        exact = block(x, grids)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = block(x, [grid])
+            rounded = block(x, grids)
     assert relative(rounded.float(), exact) < 0.02

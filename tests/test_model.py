@@ -1,6 +1,8 @@
 """Every preset keeps one contract; padding, boundaries, conditioning and persistence of the model."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -288,6 +290,36 @@ def test_config_is_frozen_and_hashable():
     assert hash(config) == hash(dataclasses.replace(config))
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.depth = 4
+
+
+GOLDEN = Path(__file__).parent / "golden" / "outputs.json"
+
+
+def test_outputs_and_gradients_are_the_golden_ones():
+    """Guards every optimisation: the increment at a few points and the norm of each gradient."""
+    found = {}
+    for preset in PRESETS:
+        torch.manual_seed(0)
+        config = WaveLiTConfig.preset(
+            preset, n_fields=2, n_constant_fields=1, n_scalars=1, boundary_conditions=WALLS, num_scales=2
+        )
+        model = WaveLiT(config)
+        for p in model.parameters():
+            torch.nn.init.normal_(p, std=0.1)
+        x, c, s = torch.randn(2, 4, 2, 16, 20), torch.randn(2, 1, 16, 20), torch.rand(2, 1)
+        out = model.increment(x, c, s)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        found[preset] = {
+            "increment": out[:, :, ::7, ::9].flatten().tolist(),
+            "gradients": {name: float(p.grad.norm()) for name, p in sorted(model.named_parameters())},
+        }
+    if not GOLDEN.exists():
+        GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+        pytest.fail(f"{GOLDEN} was missing and has been written: look at it and run again")
+    golden = json.loads(GOLDEN.read_text())
+    for preset, expected in golden.items():
+        assert found[preset]["increment"] == pytest.approx(expected["increment"], rel=1e-3, abs=1e-4)
+        assert found[preset]["gradients"] == pytest.approx(expected["gradients"], rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("change", [{}, {"boundary_conditions": WALLS}, {"wavelet": "bior4.4"}], ids=str)

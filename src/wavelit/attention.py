@@ -20,25 +20,24 @@ References:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from wavelit.norm import rms_norm
+from wavelit.grids import DepthwiseConv, TokenGrids, split_grids, to_tokens
+from wavelit.norm import EPS, gated, rms_norm
 
 __all__ = [
     "FEATURE_MAPS",
     "AugmentedLinearAttention",
-    "TokenGrid",
     "linear_attention",
     "naive_linear_attention",
-    "rotary_angles",
     "rotate",
-    "split_grids",
 ]
 
 # Added to the normaliser phi(q) . mean phi(k), which is about the head width for normalised queries and keys.
@@ -119,122 +118,6 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, first * sin + second * cos, rest], -1)
 
 
-def _harmonics(count: int) -> list[int]:
-    """The first `count` of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: two an octave."""
-    ladder = [1]
-    power = 2
-    while len(ladder) < count:
-        ladder += [power, power + power // 2]
-        power *= 2
-    return ladder[:count]
-
-
-def rotary_angles(
-    shape: Sequence[int], periodic: Sequence[bool], head_dim: int, device: torch.device | None = None
-) -> Tensor:
-    """Rotary phases of the tokens of a grid.
-
-    Along a periodic axis of n tokens, token i has the phases 2 pi m (i + 1/2) / n with whole m, so that wrapping round is
-    exact; along any other axis pi m (i + 1/2) / n, so that opposite walls differ. Harmonics m above n / 2 would alias: their
-    phase is zero.
-
-    Args:
-        shape: Tokens along each axis.
-        periodic: Whether each axis wraps.
-        head_dim: Channels of a head; each axis gets head_dim // (2 * axes) of the harmonics, the rest stays unrotated.
-        device: Where the result lives.
-
-    Returns:
-        (L, R) float32, tokens in row-major order.
-    """
-    n_harmonics = head_dim // (2 * len(shape))
-    harmonics = torch.tensor(_harmonics(n_harmonics), dtype=torch.float32, device=device)
-    per_axis = []
-    for axis, (n, wraps) in enumerate(zip(shape, periodic, strict=True)):
-        position = (torch.arange(n, dtype=torch.float32, device=device) + 0.5) / n
-        turns = (2 * math.pi if wraps else math.pi) * harmonics * (harmonics <= n / 2)
-        phases = position[:, None] * turns  # (n, n_harmonics)
-        view = [1] * len(shape)
-        view[axis] = n
-        per_axis.append(phases.view(*view, n_harmonics).expand(*shape, n_harmonics))
-    return torch.cat(per_axis, -1).flatten(0, -2)
-
-
-class TokenGrid:
-    """Where the tokens of one scale sit: their grid, how it wraps, their neighbours and their rotary phases.
-
-    Args:
-        shape: Tokens along each axis.
-        periodic: Whether each axis wraps; other axes repeat their edge.
-        head_dim: Channels of an attention head, for the rotary phases; None for no phases.
-        start: Index of the grid's first token in a sequence that holds several grids.
-        device: Where the index and the phases live.
-    """
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        periodic: Sequence[bool],
-        head_dim: int | None = None,
-        start: int = 0,
-        device: torch.device | None = None,
-    ) -> None:
-        self.shape = tuple(shape)
-        self.n_tokens = math.prod(shape)
-        self.angles = None if head_dim is None else rotary_angles(shape, periodic, head_dim, device)
-        index = torch.full((1,) * len(self.shape), start, device=device)
-        stride = self.n_tokens
-        for axis, (n, wraps) in enumerate(zip(self.shape, periodic, strict=True)):
-            stride //= n
-            along = torch.arange(-1, n + 1, device=device)
-            along = along % n if wraps else along.clamp(0, n - 1)
-            view = [1] * len(self.shape)
-            view[axis] = n + 2
-            index = index + (along * stride).view(view)
-        # Flat indices of the grid with one cell of padding all round.
-        self.padded = index.flatten()
-
-
-def split_grids(x: Tensor, grids: Sequence[TokenGrid]) -> tuple[Tensor, ...]:
-    """The tokens of each grid out of a sequence (B, L, ...) that holds them in turn."""
-    # One split, not a narrow for each: its gradient is one concatenation instead of zeros and sums.
-    return x.split([grid.n_tokens for grid in grids], 1) if len(grids) > 1 else (x,)
-
-
-class DepthwiseConv(nn.Module):
-    """3^d depthwise convolution over token grids, padded per axis: circular where periodic, edge-replicating elsewhere.
-
-    Padding is one gather in channels-last order: four times faster on a CPU than `F.pad`, whose circular mode falls back
-    to channels-first copies.
-
-    Args:
-        dim: Channels.
-        spatial: Grid axes, 1 to 3.
-        residual: Return x + conv(x); the identity is added to the centre tap and costs nothing.
-    """
-
-    def __init__(self, dim: int, spatial: int, residual: bool = False) -> None:
-        super().__init__()
-        self.residual = residual
-        self.weight = nn.Parameter(torch.empty(dim, 1, *(3,) * spatial))
-        self.bias = nn.Parameter(torch.empty(dim))
-        identity = torch.zeros(3**spatial)
-        identity[3**spatial // 2] = 1
-        self.register_buffer("identity", identity.view(1, 1, *(3,) * spatial), persistent=False)
-        self.identity: Tensor
-
-    def forward(self, x: Tensor, grids: Sequence[TokenGrid]) -> Tensor:
-        """x: (B, L, E), the tokens of all grids in turn. Returns the same shape."""
-        weight = self.weight + self.identity if self.residual else self.weight
-        conv = (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3]
-        out = []
-        for grid in grids:
-            padded = x.index_select(1, grid.padded).unflatten(1, [n + 2 for n in grid.shape])
-            y = conv(padded.movedim(-1, 1), weight, self.bias, groups=x.shape[-1])
-            out.append(y.movedim(1, -1).flatten(1, -2))
-        return torch.cat(out, 1) if len(out) > 1 else out[0]
-
-
 class AugmentedLinearAttention(nn.Module):
     """Linear attention with normalised queries and keys, centred values, rotary phases, a local path and a gate.
 
@@ -278,29 +161,147 @@ class AugmentedLinearAttention(nn.Module):
         self.mean_gain = nn.Parameter(torch.empty(dim)) if centre else None
         self.local = DepthwiseConv(dim, spatial) if local else None
 
-    def forward(self, x: Tensor, grids: Sequence[TokenGrid]) -> Tensor:
+    def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
         """x: (B, L, E), the tokens of all grids in turn; tokens attend within their own grid. Returns the same shape."""
-        q, k, v, *gate = self.project(x).chunk(4 if self.gate else 3, -1)
-        wide = torch.promote_types(q.dtype, torch.float32)
+        e = x.shape[-1]
+        qk, v, *gate = self.project(x).split([2 * e, e, e] if self.gate else [2 * e, e], -1)
+        wide = torch.promote_types(qk.dtype, torch.float32)
+        attend = self._attend if self.feature_map == "elu" and self.centre else self.define
         with torch.autocast(x.device.type, enabled=False):
-            parts = zip(*(split_grids(t.to(wide), grids) for t in (q, k, v)), strict=True)
-            out = [self._attend(grid, *part) for grid, part in zip(grids, parts, strict=True)]
-        o = torch.cat(out, 1) if len(out) > 1 else out[0]  # (B, L, E)
+            o = attend(qk.to(wide), v.to(wide), grids)  # (B, L, E)
         if self.local is not None:
             o = o + self.local(v, grids)
         if gate:
-            o = o * F.silu(gate[0])
+            o = gated(o, gate[0])
         y: Tensor = self.out(o)
         return y
 
-    def _attend(self, grid: TokenGrid, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend(self, qk: Tensor, v: Tensor, grids: TokenGrids) -> Tensor:
+        gains = torch.stack([self.query_gain, self.key_gain])
+        o: Tensor = _Attend.apply(qk, v, gains, self.head_gain, self.mean_gain, grids)  # type: ignore[no-untyped-call]
+        return o
+
+    def define(self, qk: Tensor, v: Tensor, grids: TokenGrids) -> Tensor:
+        """Queries with keys (B, L, 2 E) and values (B, L, E) -> the normalised heads (B, L, E), as the formula has it."""
         heads = "b l (a d) -> b a l d"
         feature = FEATURE_MAPS[self.feature_map]
-        q = feature(rms_norm(rearrange(q, heads, a=self.num_heads)) * self.query_gain)
-        k = feature(rms_norm(rearrange(k, heads, a=self.num_heads)) * self.key_gain)
-        mean = v.mean(1, keepdim=True)
-        o = linear_attention(q, k, rearrange(v, heads, a=self.num_heads), grid.angles, self.centre)
-        if self.centre:
-            o = o * torch.rsqrt(o.square().mean((-2, -1), keepdim=True) + HEAD_EPS)
-        o = rearrange(o, "b a l d -> b l (a d)") * self.head_gain
-        return o if self.mean_gain is None else o + self.mean_gain * mean
+        q, k = (rearrange(t, heads, a=self.num_heads) for t in qk.chunk(2, -1))
+        q = feature(rms_norm(q) * self.query_gain)
+        k = feature(rms_norm(k) * self.key_gain)
+        out = []
+        parts = (split_grids(q, grids, 2), split_grids(k, grids, 2), split_grids(v, grids), grids.angles)
+        for q_s, k_s, v_s, angles in zip(*parts, strict=True):
+            o = linear_attention(q_s, k_s, rearrange(v_s, heads, a=self.num_heads), angles, self.centre)
+            if self.centre:
+                o = o * torch.rsqrt(o.square().mean((-2, -1), keepdim=True) + HEAD_EPS)
+            o = rearrange(o, "b a l d -> b l (a d)") * self.head_gain
+            out.append(o if self.mean_gain is None else o + self.mean_gain * v_s.mean(1, keepdim=True))
+        return torch.cat(out, 1)
+
+
+class _Attend(torch.autograd.Function):
+    """`AugmentedLinearAttention.define` for phi = elu + 1 and centred values, with its gradient written out.
+
+    On a CPU a small model's step is spent on memory and on the dispatch of operations, not on arithmetic: here all grids
+    share every operation but the products over tokens, and rows of all heads stay whole, as loops over the few channels
+    of a head are slow. Sums over heads, and the way back, are products with their membership H (E, A); heads are the
+    diagonal blocks of one E x E product; rotation is r = f cos + (f J) sin. With n = x / RMS_head(x), f = phi(gain n),
+    c = v - v_mean:
+
+        w = f_q . mean f_k + eps,   M = mean r_k^T c,   y = r_q M,   o = y / w,   t = 1 / RMS_head(o)
+        out = t head_gain o + mean_gain v_mean
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        qk: Tensor,
+        v: Tensor,
+        gains: Tensor,
+        head_gain: Tensor,
+        mean_gain: Tensor,
+        grids: TokenGrids,
+    ) -> Tensor:
+        mean, head, head_dim = grids.mean, grids.head, gains.shape[-1]
+        x = qk.unflatten(-1, (2, v.shape[-1]))  # (B, L, 2, E)
+        gains = gains.repeat(1, head.shape[1])  # (2, E)
+        inverse = torch.rsqrt(((x * x) @ head).div_(head_dim).add_(EPS))  # (B, L, 2, A)
+        f = _phi(_scale_heads(x, inverse).mul_(gains))
+        r = _turn(f, grids, 1.0)
+        k_mean, v_mean = mean @ f[:, :, 1], mean @ v  # (B, S, E)
+        c = v - to_tokens(v_mean, grids)
+        w = ((f[:, :, 0] * to_tokens(k_mean, grids)) @ head).add_(NORMALISER_EPS).reciprocal_()  # (B, L, A)
+        same_head = head @ head.T
+        ys, ms = [], []
+        for r_s, c_s in zip(split_grids(r, grids), split_grids(c, grids), strict=True):
+            m = (r_s[:, :, 1].mT @ c_s).mul_(same_head / c_s.shape[1])
+            ms.append(m)
+            ys.append(r_s[:, :, 0] @ m)
+        o = _scale_heads(torch.cat(ys, 1), w)  # (B, L, E)
+        t = torch.rsqrt((mean @ (o * o) @ same_head).div_(head_dim).add_(HEAD_EPS))  # (B, S, E)
+        out = torch.addcmul(to_tokens(mean_gain * v_mean, grids), o, to_tokens(t * head_gain, grids))
+        ctx.save_for_backward(
+            x, gains, head_gain, mean_gain, inverse, f, r, k_mean, v_mean, c, w, torch.stack(ms), o, t
+        )
+        ctx.grids = grids
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, gains, head_gain, mean_gain, inverse, f, r, k_mean, v_mean, c, w, ms, o, t = ctx.saved_tensors
+        grids: TokenGrids = ctx.grids
+        mean, head = grids.mean, grids.head
+        n_heads, head_dim = head.shape[1], head.shape[0] // head.shape[1]
+        same_head = head @ head.T
+        sizes = mean.new_tensor(grids.sizes)[:, None]
+        # out = t head_gain o + mean_gain v_mean
+        grad_mean = mean @ grad  # (B, S, E)
+        d_mean_gain = (grad_mean * v_mean * sizes).sum((0, 1))
+        along = mean @ (grad * o)
+        d_head_gain = (along * t * sizes).sum((0, 1))
+        shrink = ((along * head_gain) @ same_head).div_(head_dim).mul_(t**3)
+        d_y = (grad * to_tokens(t * head_gain, grids)).addcmul_(o, to_tokens(shrink, grids), value=-1)
+        # o = y / w
+        d_y = _scale_heads(d_y, w)
+        d_w = ((d_y * o) @ head).neg_() @ head.T  # (B, L, E)
+        # y = r_q M, M = mean r_k^T c
+        d_rs, d_cs = [], []
+        for r_s, m, c_s, d_s in zip(
+            split_grids(r, grids), ms, split_grids(c, grids), split_grids(d_y, grids), strict=True
+        ):
+            d_m = (r_s[:, :, 0].mT @ d_s).mul_(same_head / c_s.shape[1])
+            d_rs.append(torch.stack([d_s @ m.mT, c_s @ d_m.mT], 2))
+            d_cs.append(r_s[:, :, 1] @ d_m)
+        d_f, d_v = _turn(torch.cat(d_rs, 1), grids, -1.0), torch.cat(d_cs, 1)
+        d_v.add_(to_tokens(mean_gain * grad_mean - mean @ d_v, grids))
+        # w = f_q . mean f_k, then back through phi, gain and normalisation
+        d_f[:, :, 0].addcmul_(d_w, to_tokens(k_mean, grids))
+        d_f[:, :, 1].add_(to_tokens(mean @ d_w.mul_(f[:, :, 0]), grids))
+        # phi' is 1 for positive arguments and phi itself for the others.
+        d_n = d_f.mul_(f.clamp_max(1))
+        n = _scale_heads(x, inverse)
+        product = d_n * n
+        d_gains = product.sum((0, 1)).unflatten(-1, (n_heads, head_dim)).sum(1)
+        share = (product.mul_(gains) @ head).div_(head_dim)
+        d_qk = _scale_heads(d_n.mul_(gains).sub_(_scale_heads(n, share)), inverse).flatten(2)
+        return d_qk, d_v, d_gains, d_head_gain, d_mean_gain, None
+
+
+def _scale_heads(x: Tensor, scale: Tensor) -> Tensor:
+    """Rows (..., E) of all heads, times one factor a head, (..., A)."""
+    n_heads = scale.shape[-1]
+    heads: Tensor = x.unflatten(-1, (n_heads, x.shape[-1] // n_heads))
+    return (heads * scale[..., None]).flatten(-2)
+
+
+def _phi(x: Tensor) -> Tensor:
+    """elu(x) + 1 = exp(min(x, 0)) + max(x, 0), in place; several times faster than `F.elu` on a CPU."""
+    low = x.clamp_max(0).exp_()
+    return x.clamp_min_(0).add_(low)
+
+
+def _turn(x: Tensor, grids: TokenGrids, direction: float) -> Tensor:
+    """`rotate` of all heads, (B, L, 2, E), by the grids' phases, forwards or back."""
+    cos, sin = grids.cos[:, None], grids.sin[:, None]
+    return (x * cos).addcmul_(x @ grids.turn, sin, value=direction)

@@ -25,10 +25,11 @@ from the_well.data.datasets import WellMetadata
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from wavelit.attention import FEATURE_MAPS, AugmentedLinearAttention, DepthwiseConv
+from wavelit.attention import FEATURE_MAPS, AugmentedLinearAttention
 from wavelit.data.normalize import Normalizer
 from wavelit.data.well import Batch
 from wavelit.errors import WavelitError
+from wavelit.grids import DepthwiseConv
 from wavelit.pyramid import Block, Exchange, Pyramid, ScaledRMSNorm
 from wavelit.tokenizer import WaveletTokenizer
 from wavelit.wavelets import WAVELETS
@@ -328,12 +329,14 @@ class WaveLiT(
         if self.boundary is not None:
             side = 2**self.config.levels
             cells = [n / side for n in shape]
-            h = h + self.boundary(boundary_features(grid, cells, self.config.boundary_conditions, h.device))
+            h = h + self.boundary(
+                boundary_features(grid, cells, self.config.boundary_conditions, h.device).to(h)
+            )
         condition = None
         if self.condition is not None and scalars is not None:
             condition = F.silu(self.condition(self.normalizer.scalars(scalars)))
         h = self.pyramid(h, grid, self.config.periodic, condition)
-        h = self.norm(h, torch.zeros(1, dtype=torch.long, device=h.device))
+        h = self.norm(h)
         out = F.linear(h, self.head.weight * out_scale[:, None], self.head.bias * out_scale)
         out = out + F.linear(tokens, self.skip.weight * out_scale[:, None] / in_scale)
         y = self.tokenizer.decode_tokens(out.unflatten(1, grid))  # (B, C, *S_padded)

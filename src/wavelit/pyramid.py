@@ -22,13 +22,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavelit.attention import AugmentedLinearAttention, DepthwiseConv, TokenGrid, split_grids
-from wavelit.norm import rms_norm
+from wavelit.attention import AugmentedLinearAttention
+from wavelit.grids import DepthwiseConv, TokenGrids, split_grids, spread, token_grids
+from wavelit.norm import gated, scaled_rms_norm
 
 __all__ = ["Block", "ConvGLU", "Pyramid", "ScaledRMSNorm", "coarsen", "refine"]
+
+
+# The scales of a pyramid that a sequence of tokens holds.
+ALL = slice(None)
 
 
 class ScaledRMSNorm(nn.Module):
@@ -43,9 +47,10 @@ class ScaledRMSNorm(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.empty(num_scales, dim))
 
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        """x: (B, L, E); scale: (L,), the scale of each token. Returns the shape of x."""
-        return rms_norm(x) * self.gain[scale]
+    def forward(self, x: Tensor, grids: TokenGrids | None = None, scales: slice = ALL) -> Tensor:
+        """x: (B, L, E), of scale `scales` of all; without grids, of scale 0. Returns the shape of x."""
+        gain = self.gain[0] if grids is None else spread(self.gain[scales], grids)
+        return scaled_rms_norm(x, gain)
 
 
 class ConvGLU(nn.Module):
@@ -66,13 +71,12 @@ class ConvGLU(nn.Module):
         self.local = DepthwiseConv(2 * hidden, spatial, residual=True) if local else None
         self.contract = nn.Linear(hidden, dim)
 
-    def forward(self, x: Tensor, grids: Sequence[TokenGrid]) -> Tensor:
+    def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
         """x: (B, L, E), the tokens of all grids in turn. Returns the same shape."""
         h = self.expand(x)
         if self.local is not None:
             h = self.local(h, grids)
-        u, w = h.chunk(2, -1)
-        y: Tensor = self.contract(u * F.silu(w))
+        y: Tensor = self.contract(gated(*h.chunk(2, -1)))
         return y
 
 
@@ -119,20 +123,20 @@ class Block(nn.Module):
         self.modulation = nn.Linear(condition_dim, 2 * dim) if condition_dim else None
 
     def forward(
-        self, x: Tensor, grids: Sequence[TokenGrid], scale: Tensor, condition: Tensor | None = None
+        self, x: Tensor, grids: TokenGrids, scales: slice = ALL, condition: Tensor | None = None
     ) -> Tensor:
-        """x: (B, L, E) of all grids in turn; scale: (L,); condition: (B, E_c). Returns the shape of x."""
+        """x: (B, L, E), the grids of the `scales` in turn; condition: (B, E_c). Returns the shape of x."""
         if self.local is not None:
             x = self.local(x, grids)
         gain = shift = None
         if self.modulation is not None and condition is not None:
             gain, shift = self.modulation(condition)[:, None].chunk(2, -1)
-        n = self.attention_norm(x, scale)
-        n = n if gain is None else n * (1 + gain) + shift
-        x = x + self.attention_scale[scale] * self.attention(n, grids)
-        n = self.mlp_norm(x, scale)
-        n = n if gain is None else n * (1 + gain) + shift
-        x = x + self.mlp_scale[scale] * self.mlp(n, grids)
+        n = self.attention_norm(x, grids, scales)
+        n = n if gain is None or shift is None else torch.addcmul(shift, n, 1 + gain)
+        x = torch.addcmul(x, spread(self.attention_scale[scales], grids), self.attention(n, grids))
+        n = self.mlp_norm(x, grids, scales)
+        n = n if gain is None or shift is None else torch.addcmul(shift, n, 1 + gain)
+        x = torch.addcmul(x, spread(self.mlp_scale[scales], grids), self.mlp(n, grids))
         return x
 
 
@@ -165,15 +169,15 @@ class Exchange(nn.Module):
         self.down_gate = nn.Parameter(torch.empty(()))
         self.up_gate = nn.Parameter(torch.empty(()))
 
-    def forward(self, x: Tensor, grids: Sequence[TokenGrid]) -> Tensor:
+    def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
         """x: (B, L, E) of all grids in turn, finest first. Returns the same shape."""
-        levels = list(split_grids(x, grids))
-        for s in range(len(grids) - 1):
-            mean = coarsen(levels[s], grids[s].shape)
+        levels, shapes = list(split_grids(x, grids)), grids.shapes
+        for s in range(len(shapes) - 1):
+            mean = coarsen(levels[s], shapes[s])
             levels[s + 1] = levels[s + 1] + self.down_gate * self.down(mean)
-        for s in reversed(range(len(grids) - 1)):
+        for s in reversed(range(len(shapes) - 1)):
             # The linear map commutes with the copies: apply it on the coarse grid.
-            levels[s] = levels[s] + refine(self.up_gate * self.up(levels[s + 1]), grids[s + 1].shape)
+            levels[s] = levels[s] + refine(self.up_gate * self.up(levels[s + 1]), shapes[s + 1])
         return torch.cat(levels, 1)
 
 
@@ -207,7 +211,7 @@ class Pyramid(nn.Module):
         block_options: dict[str, str | bool] | None = None,
     ) -> None:
         super().__init__()
-        self.head_dim = dim // num_heads
+        self.heads = (num_heads, dim // num_heads)
         self.num_scales = num_scales
         self.level_embedding = nn.Parameter(torch.empty(num_scales, dim))
         options = block_options or {}
@@ -224,31 +228,27 @@ class Pyramid(nn.Module):
         self, x: Tensor, shape: Sequence[int], periodic: Sequence[bool], condition: Tensor | None = None
     ) -> Tensor:
         """x: tokens (B, L, E) of the finest grid `shape`, row-major; condition: (B, E_c). Returns the shape of x."""
-        levels, packed = [x], [TokenGrid(shape, periodic, self.head_dim, device=x.device)]
+        levels, shapes, periodic = [x], [tuple(shape)], tuple(periodic)
         for _ in range(1, self.num_scales):
-            levels.append(coarsen(levels[-1], packed[-1].shape))
-            side = [n // 2 for n in packed[-1].shape]
-            start = sum(grid.n_tokens for grid in packed)
-            packed.append(TokenGrid(side, periodic, self.head_dim, start, x.device))
-        scale = torch.cat([torch.full((g.n_tokens,), s, device=x.device) for s, g in enumerate(packed)])
-        x = torch.cat(levels, 1) + self.level_embedding[scale]
-        if len(self.towers) == 1:
-            segments = [packed]
-        else:
-            segments = [[TokenGrid(g.shape, periodic, self.head_dim, device=x.device)] for g in packed]
-        sizes = [sum(g.n_tokens for g in grids) for grids in segments]
+            levels.append(coarsen(levels[-1], shapes[-1]))
+            shapes.append(tuple(n // 2 for n in shapes[-1]))
+        tables = (periodic, self.heads, x.device, torch.promote_types(x.dtype, torch.float32))
+        every = token_grids(tuple(shapes), *tables)
+        x = torch.cat(levels, 1) + spread(self.level_embedding, every)
+        parts = [(every, ALL)]
+        if len(self.towers) > 1:
+            parts = [(token_grids((shape,), *tables), slice(s, s + 1)) for s, shape in enumerate(shapes)]
+        sizes = [sum(grids.sizes) for grids, _ in parts]
         n_groups = max(1, len(self.exchanges))
         for group in range(n_groups):
-            parts = []
-            for tower, grids, part, ids in zip(
-                self.towers, segments, x.split(sizes, 1), scale.split(sizes), strict=True
-            ):
+            out = []
+            for tower, (grids, scales), part in zip(self.towers, parts, x.split(sizes, 1), strict=True):
                 blocks = list(tower)  # type: ignore[call-overload]
                 step = len(blocks) // n_groups
                 for block in blocks[group * step : (group + 1) * step]:
-                    part = block(part, grids, ids, condition)
-                parts.append(part)
-            x = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+                    part = block(part, grids, scales, condition)
+                out.append(part)
+            x = torch.cat(out, 1) if len(out) > 1 else out[0]
             if len(self.exchanges):
-                x = self.exchanges[group](x, packed)
-        return x[:, : packed[0].n_tokens]
+                x = self.exchanges[group](x, every)
+        return x[:, : every.sizes[0]]
