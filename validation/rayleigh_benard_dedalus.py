@@ -1,30 +1,24 @@
 """Rayleigh-Benard convection at Ra = 10^5 against Dedalus, from the same smooth start.
 
-    apt-get install libopenmpi-dev openmpi-bin libfftw3-mpi-dev libfftw3-dev
-    python -m venv dedalus && CC=mpicc dedalus/bin/pip install dedalus
     OMP_NUM_THREADS=1 python validation/rayleigh_benard_dedalus.py dedalus/bin/python
 
-Dedalus runs in an environment of its own, given by its Python; this script starts itself there. Both codes use
-64 x 32 modes, products on 96 x 48 points, and hold the fields at the same points. Written to
-results/validation/rayleigh_benard_dedalus.json: relative L2 differences |a - b| / |b - mean b|.
+How to install Dedalus: see dedalus_runs.py. Both codes use 64 x 32 modes, products on 96 x 48 points, and
+hold the fields at the same points. Written to results/validation/rayleigh_benard_dedalus.json: relative L2
+differences |a - b| / |b - mean b|.
 """
 
 from __future__ import annotations
 
-import json
-import platform
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
+from dedalus_runs import chebyshev_weights, dedalus_runs, difference, march, record, write
 
 SHAPE, LENGTH = (64, 32), 4.0
 RAYLEIGH, PRANDTL = 1e5, 1.0
 MOMENTS = (2.0, 4.0, 8.0)
-RESULT = Path(__file__).parent.parent / "results" / "validation" / "rayleigh_benard_dedalus.json"
+NAME = "rayleigh_benard_dedalus"
 
 
 def start(x, z):
@@ -78,21 +72,8 @@ def with_dedalus(dt, path):
         problem.add_equation(equation)
     solver = problem.build_solver(d3.RK443)
     b["g"] = start(x, z)
-    found = []
-    begin = time.perf_counter()
-    for moment in MOMENTS:
-        while solver.sim_time < moment - dt / 2:
-            solver.step(dt)
-        for field in (b, p, u):
-            field.change_scales(1)
-        found.append(np.stack([b["g"], u["g"][0], u["g"][1], p["g"]]))
-    np.savez(
-        path,
-        fields=np.stack(found),
-        z=z.ravel(),
-        seconds=time.perf_counter() - begin,
-        version=dedalus.__version__,
-    )
+    fields, seconds = march(solver, dt, MOMENTS, [(b, 1), (u, 1), (p, 1)])
+    np.savez(path, fields=fields, z=z.ravel(), seconds=seconds, version=dedalus.__version__)
 
 
 def with_wavelit(dt):
@@ -119,65 +100,37 @@ def with_wavelit(dt):
     return np.stack(found), points["y"], time.perf_counter() - begin
 
 
-def difference(a, b):
-    """Relative L2 per moment and field, weighted by the cells' heights."""
-    points = np.arange(SHAPE[1]) + 0.5
-    weight = np.sin(np.pi * points / SHAPE[1])
-    weight /= weight.sum() * SHAPE[0]
-
-    def mean(v):
-        return (v * weight).sum((-2, -1), keepdims=True)
-
-    # The pressures' zero differs by how the integral is taken.
-    a, b = a - mean(a), b - mean(b)
-    values = np.sqrt(mean((a - b) ** 2) / mean(b**2))[..., 0, 0]
-    return {
-        f"t={moment:g}": {name: float(f"{v:.3g}") for name, v in zip("buwp", row, strict=True)}
-        for moment, row in zip(MOMENTS, values, strict=True)
-    }
-
-
 def main():
     if sys.argv[1] == "--dedalus":
         with_dedalus(float(sys.argv[2]), sys.argv[3])
         return
-    runs = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for dt in (0.02, 0.01):
-            path = f"{folder}/{dt}.npz"
-            subprocess.run([sys.argv[1], __file__, "--dedalus", str(dt), path], check=True)
-            with np.load(path) as stored:
-                runs[dt] = {key: stored[key] for key in stored.files}
-    record = {
-        "command": "OMP_NUM_THREADS=1 python validation/rayleigh_benard_dedalus.py dedalus/bin/python",
-        "setting": {"Rayleigh": RAYLEIGH, "Prandtl": PRANDTL, "modes": SHAPE, "length": LENGTH},
-        "versions": {
-            "dedalus": str(runs[0.01]["version"]),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": platform.machine(),
+
+    def apart(a, b):
+        return difference(a, b, MOMENTS, "buwp", chebyshev_weights(SHAPE[1]))
+
+    runs = dedalus_runs(sys.argv[1], __file__, (0.02, 0.01))
+    setting = {"Rayleigh": RAYLEIGH, "Prandtl": PRANDTL, "modes": SHAPE, "length": LENGTH}
+    found = {
+        **record(NAME, setting, runs[0.01]["version"]),
         "seconds": {},
         "relative_l2": {},
-        "relative_l2 of dedalus's two steps": difference(runs[0.02]["fields"], runs[0.01]["fields"]),
+        "relative_l2 of dedalus's two steps": apart(runs[0.02]["fields"], runs[0.01]["fields"]),
     }
     for dt in (0.02, 0.01):
         fields, z, seconds = with_wavelit(dt)
         if not np.allclose(z, runs[dt]["z"]):
             raise SystemExit("the two grids differ: use Chebyshev's roots in both")
-        record["relative_l2"][f"dt={dt}"] = difference(fields, runs[dt]["fields"])
-        record["seconds"][f"dt={dt}"] = {
+        found["relative_l2"][f"dt={dt}"] = apart(fields, runs[dt]["fields"])
+        found["seconds"][f"dt={dt}"] = {
             "wavelit": round(seconds, 1),
             "dedalus": round(float(runs[dt]["seconds"]), 1),
         }
     # Dedalus's pressure is the multiplier of its last stage, of first order in the step.
     limit = 2 * runs[0.01]["fields"] - runs[0.02]["fields"]
-    record["relative_l2 of the pressure, dedalus's extrapolated to dt=0"] = {
-        moment: values["p"] for moment, values in difference(fields, limit).items()
+    found["relative_l2 of the pressure, dedalus's extrapolated to dt=0"] = {
+        moment: values["p"] for moment, values in apart(fields, limit).items()
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
-    print(json.dumps(record, indent=2))
+    write(NAME, found)
 
 
 if __name__ == "__main__":
