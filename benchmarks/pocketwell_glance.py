@@ -188,6 +188,10 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def tables() -> list[str]:
+    return [table()]
+
+
 def render() -> None:
     text = PAGE.read_text()
     before, rest = text.split(BEGIN)

@@ -65,6 +65,16 @@ def test_grids_on_one_canvas_do_not_touch(shapes):
         torch.testing.assert_close(one, other)
 
 
+def test_a_shift_is_added_before_the_convolution():
+    torch.manual_seed(0)
+    conv = DepthwiseConv(3, 2, residual=True).double()
+    torch.nn.init.normal_(conv.weight)
+    torch.nn.init.normal_(conv.bias)
+    grids = token_grids(((4, 6), (2, 3)), (True, False), (1, 8))
+    x, shift = torch.randn(2, 30, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    torch.testing.assert_close(conv(x, grids, shift), conv(x + shift, grids))
+
+
 @pytest.mark.parametrize("periodic", [(True, True), (True, False), (False, False)])
 def test_gradient_of_the_padding(periodic):
     torch.manual_seed(0)

@@ -21,7 +21,8 @@ commands:
   train           train a model into a run folder
   evaluate        score a run on a split and write its report
   rollout         write a run's rollout as HDF5, PNG, GIF and MP4
-  info            versions, devices and model presets
+  info            versions, devices and model presets; with a preset and a resolution, what a model costs
+  benchmark speed time the reader, the transforms, training, inference and rollouts; one CSV each
 
 `wavelit COMMAND --help` explains the options of a command."""
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    name = " ".join(words[: 2 if words[0] == "data" else 1])
+    name = " ".join(words[: 2 if words[0] in ("data", "benchmark") else 1])
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
         print(f"wavelit: error: unknown command '{name}'; known: {known}", file=sys.stderr)
@@ -228,7 +229,31 @@ def _rollout(parser: Any, words: list[str]) -> None:
 
 
 def _info(parser: Any, words: list[str]) -> None:
-    parser.parse_args(words)
+    parser.add_argument("--preset", type=str | None, default=None, help="say what this preset costs")
+    parser.add_argument("--resolution", type=int, nargs="+", default=[64, 64], help="points per axis")
+    parser.add_argument("--fields", type=int, default=4, help="field channels")
+    parser.add_argument("--batch", type=int, default=1, help="samples of a step")
+    parser.add_argument(
+        "--flops", type=float | None, default=None, help="sustained FLOP/s of another device, for an estimate"
+    )
+    parser.add_argument(
+        "--bandwidth", type=float | None, default=None, help="its memory bandwidth in bytes/s"
+    )
+    options = parser.parse_args(words)
+    if options.preset is not None:
+        from wavelit.cost import describe_cost
+
+        print(
+            describe_cost(
+                options.preset,
+                options.resolution,
+                options.fields,
+                options.batch,
+                options.flops,
+                options.bandwidth,
+            )
+        )
+        return
     import os
     import platform
 
@@ -250,6 +275,17 @@ def _info(parser: Any, words: list[str]) -> None:
         )
 
 
+def _benchmark_speed(parser: Any, words: list[str]) -> None:
+    parser.add_argument("parts", nargs="*", default=[], help="parts to measure; all if none is named")
+    parser.add_argument("--output", type=str, default="results/speed", help="folder of the CSV files")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    options = parser.parse_args(words)
+    from wavelit.benchmarks.speed import run
+
+    for path in run(options.parts, options.output, options.threads):
+        print(path)
+
+
 def _print_scores(evaluation: Any, report: Path) -> None:
     from rich.console import Console
 
@@ -268,6 +304,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "evaluate": _evaluate,
     "rollout": _rollout,
     "info": _info,
+    "benchmark speed": _benchmark_speed,
 }
 
 

@@ -291,10 +291,13 @@ class DepthwiseConv(nn.Module):
         self.register_buffer("identity", identity.view(1, 1, *(3,) * spatial), persistent=False)
         self.identity: Tensor
 
-    def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
-        """x: (B, L, E), the tokens of all grids in turn. Returns the same shape."""
+    def forward(self, x: Tensor, grids: TokenGrids, shift: Tensor | None = None) -> Tensor:
+        """x: (B, L, E), the tokens of all grids in turn; shift: (E,), added to x first. Returns the shape of x."""
         weight = self.weight + self.identity if self.residual else self.weight
         bias: Tensor = self.bias
+        if shift is not None:
+            # The padding repeats values, so a constant comes through as itself times the kernel's sum: no pass over x.
+            bias = bias + shift * weight.flatten(1).sum(1)
         if torch.is_autocast_enabled(x.device.type):
             low = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(low), weight.to(low), bias.to(low)

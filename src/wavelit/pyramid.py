@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavelit.attention import AugmentedLinearAttention
@@ -73,9 +74,10 @@ class ConvGLU(nn.Module):
 
     def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
         """x: (B, L, E), the tokens of all grids in turn. Returns the same shape."""
-        h = self.expand(x)
-        if self.local is not None:
-            h = self.local(h, grids)
+        if self.local is None:
+            h = self.expand(x)
+        else:
+            h = self.local(F.linear(x, self.expand.weight), grids, self.expand.bias)
         y: Tensor = self.contract(gated(*h.chunk(2, -1)))
         return y
 

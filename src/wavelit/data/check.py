@@ -208,7 +208,21 @@ def check_dataset(
         findings.append(_finding(path, error))
     if not any(finding.severity == "error" for finding in findings):
         findings += _check_statistics(path, layouts["train"], mask_field, mask_excludes, storage_options)
-    return sorted(findings, key=lambda finding: finding.severity)
+    return sorted(_merge(findings), key=lambda finding: finding.severity)
+
+
+def _merge(findings: Sequence[Finding]) -> list[Finding]:
+    """One warning for all the files that it is true of."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        files.setdefault((finding.severity, finding.message), []).append(finding.file)
+    merged = []
+    for (severity, message), names in files.items():
+        if severity == "error" or len(names) == 1:
+            merged += [Finding(severity, name, message) for name in names]
+        else:
+            merged.append(Finding(severity, names[0], f"{message} (as in {len(names) - 1} more)"))
+    return merged
 
 
 def _finding(file: str, error: WavelitError) -> Finding:

@@ -1,0 +1,58 @@
+"""The parts of `wavelit benchmark speed`, each a function from no arguments to rows, and the CSV they are written to.
+
+A part is measured in the calling process, on one thread unless told otherwise. Parts that compare with The Well's models
+need the extra `baselines`.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from wavelit.atomic import atomic_path
+from wavelit.benchmarks.timing import Row, environment
+from wavelit.errors import WavelitError
+
+__all__ = ["PARTS", "run"]
+
+PARTS: dict[str, str] = {
+    "reader": "samples a second beside The Well's reader",
+    "transforms": "wavelet transforms beside ptwt and a copy of the bytes",
+    "training": "a training step beside The Well's models (extra baselines)",
+    "inference": "a prediction and its memory beside CNextU-Net (extra baselines)",
+    "scaling": "time and memory against the number of grid points",
+    "solvers": "a rollout beside the classical solver that made the data",
+    "startup": "wavelit --help and import wavelit",
+}
+"""The parts, in modules of this package of the same names, each with a function `measure() -> list[Row]`."""
+
+
+def run(parts: Sequence[str], output: str | Path = "results/speed", threads: int = 1) -> list[Path]:
+    """Measure parts and write <output>/<part>.csv of each.
+
+    Raises:
+        WavelitError: unknown part, or a part's extra is not installed.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise WavelitError(f"unknown part '{part}': expected one of {', '.join(PARTS)}")
+    torch.set_num_threads(threads)
+    written = []
+    for part in parts or PARTS:
+        module = importlib.import_module(f"wavelit.benchmarks.{part}")
+        rows: list[Row] = module.measure()
+        written.append(_write(Path(output) / f"{part}.csv", [{**row, **environment()} for row in rows]))
+    return written
+
+
+def _write(path: Path, rows: Sequence[Row]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

@@ -1,0 +1,110 @@
+"""What a model costs: parameters, arithmetic, memory, the time of a step here, and an estimate for another device.
+
+FLOPs are counted by PyTorch over the operations that a step really runs (a multiplication and an addition are two).
+Activations are the bytes that the forward pass keeps for the backward pass. The estimate is a roofline: the larger of FLOPs
+over the device's sustained FLOP/s and of bytes moved over its bandwidth, where every kept byte is written once and read
+twice; it knows neither launches nor caches and is a lower bound.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from wavelit.errors import WavelitError
+from wavelit.model import PRESETS, WaveLiT, WaveLiTConfig, padded_shape
+
+__all__ = ["describe_cost"]
+
+# Times that a kept byte passes the memory bus in a step: written, read by what follows, read by the backward pass.
+PASSES = 3
+
+
+def describe_cost(
+    preset: str,
+    resolution: Sequence[int],
+    n_fields: int = 4,
+    batch: int = 1,
+    flops_per_second: float | None = None,
+    bytes_per_second: float | None = None,
+) -> str:
+    """Lines that say what a training step and a prediction of a preset cost on a periodic grid.
+
+    Args:
+        preset: A key of `PRESETS`.
+        resolution: Points along each axis, 1 to 3 axes.
+        n_fields: Field channels C.
+        batch: Samples of a step.
+        flops_per_second: Sustained FLOP/s of another device; with `bytes_per_second`, for the estimate.
+        bytes_per_second: Its memory bandwidth.
+
+    Raises:
+        WavelitError: Unknown preset, a grid the preset cannot take, or only one of the two rates.
+    """
+    if preset not in PRESETS:
+        raise WavelitError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    if (flops_per_second is None) != (bytes_per_second is None):
+        raise WavelitError("an estimate needs both rates of the device: --flops and --bandwidth")
+    if batch < 1 or n_fields < 1:
+        raise WavelitError(f"batch and fields must be at least 1, not {batch} and {n_fields}")
+    config = WaveLiTConfig.preset(preset, n_fields=n_fields, spatial=len(resolution))
+    padded_shape(resolution, config)
+    model = WaveLiT(config)
+    fields = torch.randn(batch, config.n_steps_input, n_fields, *resolution)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model.increment(fields).square().mean()
+    loss.backward()
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    activations = sum(size for pointer, size in kept.items() if pointer not in weights)
+    with FlopCounterMode(display=False) as counter:
+        model.increment(fields).square().mean().backward()
+    training_flops = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(fields)
+    flops = counter.get_total_flops()
+
+    def train() -> None:
+        model.increment(fields).square().mean().backward()
+
+    def predict() -> None:
+        with torch.no_grad():
+            model(fields)
+
+    grid = " x ".join(map(str, resolution))
+    lines = [
+        f"{preset}: {n_fields} fields, history {config.n_steps_input}, {grid} points, batch {batch}",
+        f"parameters        {model.n_parameters / 1e6:.2f}M",
+        f"prediction        {flops / 1e9:.2f} GFLOP, {_seconds(predict) * 1e3:.1f} ms here",
+        f"training step     {training_flops / 1e9:.2f} GFLOP, {_seconds(train) * 1e3:.1f} ms here, without the optimiser",
+        f"kept activations  {activations / 1e6:.1f} MB",
+        f"measured on       {torch.get_num_threads()} CPU thread(s), float32",
+    ]
+    if flops_per_second is not None and bytes_per_second is not None:
+        arithmetic, traffic = training_flops / flops_per_second, PASSES * activations / bytes_per_second
+        bound = "arithmetic" if arithmetic > traffic else "memory"
+        lines.append(
+            f"estimate          at least {max(arithmetic, traffic) * 1e3:.2f} ms a training step at "
+            f"{flops_per_second:.3g} FLOP/s and {bytes_per_second:.3g} B/s, bound by {bound} (an estimate, not measured)"
+        )
+    return "\n".join(lines)
+
+
+def _seconds(call: object, repeats: int = 5) -> float:
+    """Median seconds of a call, after one that warms up."""
+    assert callable(call)
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[repeats // 2]

@@ -1,0 +1,60 @@
+"""What a model is said to cost."""
+
+import re
+
+import pytest
+import torch
+
+from wavelit.cost import describe_cost
+from wavelit.errors import WavelitError
+from wavelit.model import WaveLiT, WaveLiTConfig
+
+
+def figure(text: str, pattern: str) -> float:
+    found = re.search(pattern, text)
+    assert found is not None, text
+    return float(found[1])
+
+
+def test_cost_grows_with_the_grid_and_parameters_do_not():
+    small, large = (describe_cost("nano", (side, side)) for side in (32, 64))
+    parameters = WaveLiT(WaveLiTConfig.preset("nano", n_fields=4)).n_parameters
+    assert figure(small, r"parameters +([\d.]+)M") == pytest.approx(parameters / 1e6, abs=5e-3)
+    assert figure(large, r"parameters +([\d.]+)M") == figure(small, r"parameters +([\d.]+)M")
+    for pattern in (r"prediction +([\d.]+) GFLOP", r"activations +([\d.]+) MB"):
+        assert 3 < figure(large, pattern) / figure(small, pattern) < 4.5, pattern
+
+
+def test_flops_of_the_linear_maps_are_counted():
+    """At least two operations a weight of the shared linear maps and token, on all three scales."""
+    model = WaveLiT(WaveLiTConfig.preset("nano", n_fields=4))
+    weights = sum(
+        m.weight.numel()
+        for block in model.pyramid.towers[0]
+        for m in block.modules()
+        if isinstance(m, torch.nn.Linear)
+    )
+    tokens = 64 + 16 + 4
+    assert figure(describe_cost("nano", (32, 32)), r"prediction +([\d.]+) GFLOP") * 1e9 > 2 * weights * tokens
+
+
+def test_estimate_is_the_larger_of_arithmetic_and_traffic():
+    text = describe_cost("nano", (32, 32), flops_per_second=1e9, bytes_per_second=1e15)
+    assert "bound by arithmetic (an estimate, not measured)" in text
+    gflop = figure(text, r"training step +([\d.]+) GFLOP")
+    assert figure(text, r"at least ([\d.]+) ms") == pytest.approx(gflop * 1e3, rel=0.05)
+    assert "bound by memory" in describe_cost("nano", (32, 32), flops_per_second=1e18, bytes_per_second=1e6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "huge"}, "unknown preset 'huge'"),
+        ({"resolution": (30, 32)}, "axis 0 is periodic with 30 points"),
+        ({"flops_per_second": 1e12}, "both rates"),
+        ({"batch": 0}, "at least 1"),
+    ],
+)
+def test_bad_requests_are_named(options, message):
+    with pytest.raises(WavelitError, match=message):
+        describe_cost(**{"preset": "nano", "resolution": (32, 32), **options})
