@@ -291,18 +291,40 @@ class DepthwiseConv(nn.Module):
         self.register_buffer("identity", identity.view(1, 1, *(3,) * spatial), persistent=False)
         self.identity: Tensor
 
-    def forward(self, x: Tensor, grids: TokenGrids, shift: Tensor | None = None) -> Tensor:
-        """x: (B, L, E), the tokens of all grids in turn; shift: (E,), added to x first. Returns the shape of x."""
+    def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
+        """x: (B, L, E), the tokens of all grids in turn. Returns the same shape."""
+        ((weight, bias),) = self.split(1)
+        return depthwise(x, weight, bias, grids)
+
+    def split(self, parts: int) -> list[tuple[Tensor, Tensor]]:
+        """Kernels and biases of equal parts of the channels."""
         weight = self.weight + self.identity if self.residual else self.weight
-        bias: Tensor = self.bias
-        if shift is not None:
-            # The padding repeats values, so a constant comes through as itself times the kernel's sum: no pass over x.
-            bias = bias + shift * weight.flatten(1).sum(1)
-        if torch.is_autocast_enabled(x.device.type):
-            low = torch.get_autocast_dtype(x.device.type)
-            x, weight, bias = x.to(low), weight.to(low), bias.to(low)
-        y: Tensor = _Depthwise.apply(x, weight, bias, grids)  # type: ignore[no-untyped-call]
-        return y
+        return list(zip(weight.chunk(parts), self.bias.chunk(parts), strict=True))
+
+
+def depthwise(
+    x: Tensor, weight: Tensor, bias: Tensor, grids: TokenGrids, shift: Tensor | None = None
+) -> Tensor:
+    """Convolve token grids channel by channel, padded as `DepthwiseConv` says.
+
+    Args:
+        x: Tokens of all grids in turn, (B, L, E).
+        weight: Kernels, (E, 1, 3, ...).
+        bias: (E,).
+        grids: The grids.
+        shift: Added to x first, (E,).
+
+    Returns:
+        (B, L, E).
+    """
+    if shift is not None:
+        # The padding repeats values, so a constant comes through as itself times the kernel's sum: no pass over x.
+        bias = bias + shift * weight.flatten(1).sum(1)
+    if torch.is_autocast_enabled(x.device.type):
+        low = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(low), weight.to(low), bias.to(low)
+    y: Tensor = _Depthwise.apply(x, weight, bias, grids)  # type: ignore[no-untyped-call]
+    return y
 
 
 class _Depthwise(torch.autograd.Function):

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavelit.attention import AugmentedLinearAttention
-from wavelit.grids import DepthwiseConv, TokenGrids, split_grids, spread, token_grids
+from wavelit.grids import DepthwiseConv, TokenGrids, depthwise, split_grids, spread, token_grids
 from wavelit.norm import gated, scaled_rms_norm
 
 __all__ = ["Block", "ConvGLU", "Pyramid", "ScaledRMSNorm", "coarsen", "refine"]
@@ -74,11 +74,16 @@ class ConvGLU(nn.Module):
 
     def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
         """x: (B, L, E), the tokens of all grids in turn. Returns the same shape."""
+        # Products of their own, not halves of one: whole rows are faster in all that follows.
+        weights, biases = self.expand.weight.chunk(2), self.expand.bias.chunk(2)
         if self.local is None:
-            h = self.expand(x)
+            u, w = (F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
         else:
-            h = self.local(F.linear(x, self.expand.weight), grids, self.expand.bias)
-        y: Tensor = self.contract(gated(*h.chunk(2, -1)))
+            u, w = (
+                depthwise(F.linear(x, weight), *kernel, grids, bias)
+                for weight, bias, kernel in zip(weights, biases, self.local.split(2), strict=True)
+            )
+        y: Tensor = self.contract(gated(u, w))
         return y
 
 
