@@ -8,6 +8,7 @@ import pywt
 import torch
 from torch import Tensor
 
+from wavelit import lifting, wavelets
 from wavelit.errors import WavelitError
 from wavelit.wavelets import WAVELETS, band_names, dwt, idwt
 
@@ -122,6 +123,39 @@ def test_perfect_reconstruction(wavelet: str, periodic: tuple[bool, ...], short:
         y = idwt(dwt(x, wavelet, 2, periodic), wavelet, periodic)
         assert y.dtype == dtype
         assert (y - x).norm() <= tolerance * x.norm()
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "bior2.2"])
+@pytest.mark.parametrize(
+    "periodic",
+    [(True,), (False,), (True, True), (True, False), (False, True), (False, False), (True, False, True)],
+)
+@pytest.mark.parametrize("block", [1, 2**7, 2**17])
+def test_lifting_equals_the_matrices(
+    wavelet: str, periodic: tuple[bool, ...], block: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Sub-bands, signal and both gradients, for blocks of one signal, of some with a remainder, and of all."""
+    monkeypatch.setattr(lifting, "_BLOCK", block)
+    x = signal(5, *(4, 12, 8)[: len(periodic)]).requires_grad_()
+    results = []
+    for lifts in (lifting.lifts, lambda *_: False):
+        monkeypatch.setattr(wavelets, "lifts", lifts)
+        coefficients = dwt(x, wavelet, 1 + (len(periodic) < 3), periodic)
+        y = [band.detach().requires_grad_() for band in flat(coefficients)]
+        keys = list(coefficients[1])
+        levels = [dict(zip(keys, y[i : i + len(keys)], strict=True)) for i in range(1, len(y), len(keys))]
+        rebuilt = idwt([y[0], *levels], wavelet, periodic)
+        cotangents = like(coefficients)
+        results.append(
+            [
+                *y,
+                rebuilt,
+                *torch.autograd.grad(flat(coefficients), x, cotangents),
+                *torch.autograd.grad(rebuilt, y, signal(*x.shape, seed=9)),
+            ]
+        )
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("wavelet", ORTHOGONAL)

@@ -1,6 +1,7 @@
 """The reader against The Well's own, its batches, and the named error of every bad file."""
 
 import multiprocessing
+import os
 import pickle
 import shutil
 
@@ -11,10 +12,11 @@ import pytest
 import torch
 from pytorch_lightning.utilities import move_data_to_device
 from the_well.data import WellDataset as TheWells
+from the_well.data.normalization import ZScoreNormalization
 from torch.utils.data import DataLoader
 
 from conftest import write_dataset, write_file
-from wavelit.data import well
+from wavelit.data import handles
 from wavelit.data.well import Batch, WellDataModule, WellDataset, boundary_conditions
 from wavelit.errors import WavelitError
 
@@ -76,6 +78,70 @@ def test_trajectories_of_different_length(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "storage", [{"chunks": True}, {"chunks": (1, 2, 4, 3), "compression": "gzip"}, "offset"]
+)
+def test_however_a_field_is_stored(well_folder, storage):
+    for path in (well_folder / "data" / "train").glob("*.hdf5"):
+        with h5py.File(path, "r+") as file:
+            density = file["t0_fields/density"]
+            values, attrs = density[()], dict(density.attrs)
+            if storage != "offset":
+                del file["t0_fields/density"]
+                file["t0_fields"].create_dataset("density", data=values, **storage).attrs.update(attrs)
+        if storage == "offset":
+            # A user block shifts all that HDF5 counts from its own beginning.
+            path.rename(path.with_suffix(".old"))
+            with (
+                h5py.File(path.with_suffix(".old")) as old,
+                h5py.File(path, "w", userblock_size=512) as file,
+            ):
+                for name in old:
+                    old.copy(name, file)
+                file.attrs.update(old.attrs)
+    where = {"path": str(well_folder), "well_split_name": "train", "n_steps_input": 3}
+    assert_same_samples(WellDataset(**where), TheWells(**where))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_other_numbers_than_float32(well_folder, dtype):
+    path = well_folder / "data" / "train" / "two.hdf5"
+    with h5py.File(path, "r+") as file:
+        pressure = file["t0_fields/pressure"]
+        values, attrs = pressure[()], dict(pressure.attrs)
+        del file["t0_fields/pressure"]
+        file["t0_fields"].create_dataset("pressure", data=values.astype(dtype)).attrs.update(attrs)
+    where = {"path": str(well_folder), "well_split_name": "train", "n_steps_input": 3}
+    ours = WellDataset(**where)
+    assert_same_samples(ours, TheWells(**where))
+    assert ours.collate(ours.__getitems__([0, len(ours) - 1])).fields.dtype == torch.float32
+
+
+def test_normalized_and_transformed_samples_are_the_wells(shared_well_folder):
+    def double(data, metadata):
+        for fields in data["variable_fields"].values():
+            for x in fields.values():
+                x.mul_(metadata.time_idx + 2.0)
+        return data
+
+    where = {"path": str(shared_well_folder), "well_split_name": "train", "n_steps_input": 2}
+    for options in (
+        {"transform": double},
+        {"use_normalization": True, "normalization_type": ZScoreNormalization},
+    ):
+        ours, theirs = WellDataset(**where, **options), TheWells(**where, **options)
+        assert not torch.equal(ours[0]["input_fields"], WellDataset(**where)[0]["input_fields"])
+        assert_same_samples(ours, theirs)
+
+
+def test_a_file_cut_while_open_is_named(well_folder):
+    dataset = train(well_folder, n_steps_input=2)
+    dataset[0]
+    os.truncate(dataset.files_paths[0], os.path.getsize(dataset.files_paths[0]) // 8)
+    with pytest.raises(WavelitError, match=r"one.hdf5: ends before its data do"):
+        dataset[0]
+
+
 def test_metadata_is_the_wells(shared_well_folder):
     where = {"path": str(shared_well_folder), "well_split_name": "valid"}
     ours, theirs = WellDataset(**where).metadata, TheWells(**where).metadata
@@ -129,7 +195,7 @@ def test_memory_filesystem(in_memory_filesystem, shared_well_folder):
 
 
 def test_few_remote_files_stay_open(in_memory_filesystem, shared_well_folder, monkeypatch):
-    monkeypatch.setattr(well, "MAX_OPEN_REMOTE", 1)
+    monkeypatch.setattr(handles, "MAX_OPEN_REMOTE", 1)
     dataset = WellDataset(in_memory_filesystem, well_split_name="train")
     theirs = TheWells(path=str(shared_well_folder), well_split_name="train")
     assert_same_samples(dataset, theirs)
@@ -142,7 +208,9 @@ def test_few_remote_files_stay_open(in_memory_filesystem, shared_well_folder, mo
 def test_files_are_opened_once(shared_well_folder, monkeypatch):
     dataset = WellDataset(str(shared_well_folder), well_split_name="train")
     opened = []
-    monkeypatch.setattr(well, "open_file", lambda fs, path, **_: opened.append(path) or h5py.File(path, "r"))
+    monkeypatch.setattr(
+        handles, "open_file", lambda fs, path, **_: opened.append(path) or h5py.File(path, "r")
+    )
     for index in [*range(len(dataset)), *range(len(dataset))]:
         dataset[index]
     assert sorted(opened) == sorted(dataset.files_paths)
@@ -151,7 +219,7 @@ def test_files_are_opened_once(shared_well_folder, monkeypatch):
 def test_close_and_reopen(shared_well_folder):
     dataset = WellDataset(str(shared_well_folder), well_split_name="train")
     before = dataset[0]["input_fields"]
-    file = dataset._handles[0][0]
+    file = dataset._handles[0].file
     dataset.close()
     assert not file
     assert torch.equal(dataset[0]["input_fields"], before)
@@ -210,6 +278,22 @@ def test_batch_is_channels_first(shared_well_folder):
         assert torch.equal(batch.target[row], sample["output_fields"].permute(0, 3, 1, 2))
         assert torch.equal(batch.constants[row], sample["constant_fields"].permute(2, 0, 1))
         assert torch.equal(batch.scalars[row], sample["constant_scalars"])
+
+
+def test_a_batch_is_made_of_its_samples(shared_well_folder):
+    dataset = train(shared_well_folder, n_steps_input=3)
+    samples = dataset.__getitems__([4, 0, 7])
+    single = [{**dataset[sample["index"]], "index": sample["index"]} for sample in samples]
+    batch, copied = dataset.collate(samples), dataset.collate(single)
+    assert batch.fields.data_ptr() == samples[0]["input_fields"].data_ptr()
+    for ours, due in zip(batch, copied, strict=True):
+        assert (ours is None and due is None) or torch.equal(ours, due)
+
+
+def test_values_whose_sum_overflows_are_finite(well_folder):
+    spoil(well_folder, "t0_fields/pressure", (1, slice(2, 4), 3, 3), 3e38)
+    dataset = train(well_folder, n_steps_input=4)
+    assert dataset.collate(dataset.__getitems__([9])).fields.amax() == np.float32(3e38)
 
 
 def test_channels_carry_their_names(shared_well_folder):

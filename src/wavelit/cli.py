@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from jsonargparse import ArgumentError, ArgumentParser
 
+    from wavelit.memory import keep_freed_memory
+
+    keep_freed_memory()
     parser = ArgumentParser(prog=f"wavelit {name}", exit_on_error=False, allow_abbrev=False)
     try:
         COMMANDS[name](parser, words[len(name.split()) :])

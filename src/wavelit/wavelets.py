@@ -7,7 +7,7 @@ periodic axis wraps the filters (PyWavelets' `periodization`; W W^T = I for an o
 axis mirrors the signal about its first and last samples (whole-sample symmetry), which the symmetric filters
 of CDF 5/3 and 9/7 turn into mirrored coefficients and asymmetric ones do not. In d dimensions the matrices
 act axis by axis; level j + 1 splits the approximation of level j (Mallat). Gradients apply W^T and V^T,
-themselves banded.
+themselves banded. On a CPU `wavelit.lifting` applies the matrices of Haar and CDF 5/3 on even axes.
 
 References:
     Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", 1989.
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavelit.errors import WavelitError
+from wavelit.lifting import lifted_analysis, lifted_synthesis, lifts
 
 WAVELETS: tuple[str, ...] = ("haar", "db2", "db3", "db4", "sym4", "bior2.2", "bior4.4")
 _WALL_WAVELETS = ("haar", "bior2.2", "bior4.4")
@@ -138,6 +139,8 @@ class _Analysis(torch.autograd.Function):
         ctx.setting = wavelet, periodic, dual
         spatial = len(periodic)
         lengths = x.shape[x.ndim - spatial :]
+        if lifts(wavelet, x, lengths):
+            return lifted_analysis(x, wavelet, periodic, dual)
         if wavelet == "haar" and not any(n % 2 for n in lengths):
             return tuple(_haar_split(x, spatial))
         for axis, wraps in enumerate(periodic):
@@ -163,7 +166,10 @@ class _Synthesis(torch.autograd.Function):
     def forward(ctx: Any, wavelet: str, periodic: tuple[bool, ...], dual: bool, *bands: Tensor) -> Tensor:
         ctx.setting = wavelet, periodic, dual
         spatial, ndim = len(periodic), bands[0].ndim
-        if wavelet == "haar" and all(band.shape == bands[0].shape for band in bands):
+        even = all(band.shape == bands[0].shape for band in bands)
+        if even and lifts(wavelet, bands[0], ()):
+            return lifted_synthesis(bands, wavelet, periodic, dual)
+        if wavelet == "haar" and even:
             return _haar_merge(list(bands), spatial)
         parts = list(bands)
         for dim in range(ndim - 1, ndim - spatial - 1, -1):

@@ -16,6 +16,7 @@ from wavelit.benchmarks.rivals import rival
 from wavelit.benchmarks.timing import Row, medians, peak_memory, reset_peak_memory
 from wavelit.benchmarks.training import CONSTANTS, FIELDS, HISTORY, wavelit_inputs, wavelit_model
 from wavelit.errors import WavelitError
+from wavelit.memory import keep_freed_memory
 
 __all__ = ["measure", "prediction"]
 
@@ -75,6 +76,7 @@ def fresh_memory(name: str, side: int) -> float:
 
 def _memory(name: str, side: int, threads: int, sender: Connection) -> None:
     torch.set_num_threads(threads)
+    keep_freed_memory()
     # A small prediction first loads kernels and tables that are no part of the cost.
     prediction(name, 64)()
     call = prediction(name, side)

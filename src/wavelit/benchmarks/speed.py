@@ -16,6 +16,7 @@ import torch
 from wavelit.atomic import atomic_path
 from wavelit.benchmarks.timing import Row, environment
 from wavelit.errors import WavelitError
+from wavelit.memory import keep_freed_memory
 
 __all__ = ["PARTS", "run"]
 
@@ -41,9 +42,14 @@ def run(parts: Sequence[str], output: str | Path = "results/speed", threads: int
         if part not in PARTS:
             raise WavelitError(f"unknown part '{part}': expected one of {', '.join(PARTS)}")
     torch.set_num_threads(threads)
+    # As the command line does, for all that is compared.
+    keep_freed_memory()
     written = []
     for part in parts or PARTS:
-        module = importlib.import_module(f"wavelit.benchmarks.{part}")
+        try:
+            module = importlib.import_module(f"wavelit.benchmarks.{part}")
+        except ImportError as error:
+            raise WavelitError(f"the part '{part}' needs the extra `baselines`: {error}") from error
         rows: list[Row] = module.measure()
         written.append(_write(Path(output) / f"{part}.csv", [{**row, **environment()} for row in rows]))
     return written

@@ -2,8 +2,9 @@
 
 A sample of window i of a trajectory is the history u(i), ..., u(i + n_steps_input - 1) and the target, the
 n_steps_output frames after it. `WellDataset` gives the very samples of The Well's own reader, from files that stay
-open instead of being opened once a sample. Its `collate` is the only place where channels-last becomes channels-first,
-where values are checked to be finite, and where a declared mask decides which cells count.
+open instead of being opened once a sample. `wavelit.data.handles` reads fields channels first, of which samples show a
+view channels last; `collate` is the only place where values are checked to be finite, and where a declared mask decides
+which cells count.
 
 References:
     The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
@@ -13,21 +14,21 @@ References:
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-import h5py
 import pytorch_lightning as pl
 import torch
-from fsspec.implementations.local import LocalFileSystem
 from the_well.data import WellDataset as _TheWellDataset
 from the_well.data.datasets import WellMetadata
 from the_well.data.utils import IO_PARAMS
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, room
+from wavelit.data.handles import Handles
 from wavelit.data.layout import (
     BoundaryConditions,
     FileLayout,
@@ -44,58 +45,6 @@ from wavelit.data.sampling import StepBatchSampler
 from wavelit.errors import WavelitError
 
 __all__ = ["Batch", "WellDataModule", "WellDataset", "boundary_conditions"]
-
-# A remote file keeps up to 256 MB of blocks in memory (fsspec's block cache of 32 x 8 MB), a local one some kilobytes.
-MAX_OPEN_REMOTE = 4
-MAX_OPEN_LOCAL = 256
-
-
-class Batch(NamedTuple):
-    """Samples, channels first, in physical units.
-
-    `fields` (B, T, C, *S) is the history, oldest first; `target` (B, To, C, *S) the frames after it; `constants`
-    (B, K, *S) the fields without time; `scalars` (B, P) the PDE's parameters; `valid` (B, 1, *S) is False on cells that
-    the declared mask excludes; `indices` (B,) number the samples in their dataset; `n_filled` (B,) counts the
-    non-finite values on excluded cells that were set to 0. What a dataset does not have is None.
-    """
-
-    fields: Tensor
-    target: Tensor
-    constants: Tensor | None
-    scalars: Tensor | None
-    valid: Tensor | None
-    indices: Tensor
-    n_filled: Tensor | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        return Batch(*(None if x is None else x.to(device, non_blocking=non_blocking) for x in self))  # type: ignore[arg-type]
-
-
-class _Node:
-    """A group or dataset of an HDF5 file whose attributes and members are looked up once; indexes like the original."""
-
-    def __init__(self, item: Any, in_memory: bool) -> None:
-        self.attrs = dict(item.attrs)
-        self._in_memory = in_memory
-        self._members: dict[str, _Node] = {}
-        is_group = isinstance(item, h5py.Group)
-        self._names = list(item.keys()) if is_group else []
-        self.item = item[()] if in_memory and not is_group else item
-        if in_memory:
-            for name in self._names:
-                self[name]
-            if is_group:
-                self.item = None
-
-    def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, str):
-            return self.item[key]
-        if key not in self._members:
-            self._members[key] = _Node(self.item[key], self._in_memory)
-        return self._members[key]
-
-    def keys(self) -> list[str]:
-        return self._names
 
 
 class WellDataset(_TheWellDataset):  # type: ignore[misc]
@@ -128,9 +77,6 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         cache_bytes: int = 0,
         **options: Any,
     ) -> None:
-        self._handles: OrderedDict[int, tuple[h5py.File, _Node]] = OrderedDict()
-        self._memory: dict[int, _Node] = {}
-        self._pid = os.getpid()
         path = None if path is None else os.fspath(path)
         if path is not None:
             find_files(split_folder(path, well_split_name), options.get("storage_options"))
@@ -141,6 +87,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         self.mask_excludes = mask_excludes
         self.mask_channel = None if mask_field is None else self._find_mask(mask_field)
         self.in_memory = sum(layout.nbytes for layout in self.layouts) <= cache_bytes
+        self._handles = Handles(self.fs, self.layouts, self.in_memory, keep=self.cache_small)
 
     def _build_metadata(self) -> WellMetadata:
         layouts: list[FileLayout] = []
@@ -171,42 +118,15 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         """Name of each of the K channels of the constant fields."""
         return [name for names in self.metadata.constant_field_names.values() for name in names]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handles": OrderedDict(), "_memory": {}, "_pid": -1}
-
     def close(self) -> None:
         """Close the files that this process has open; they open again when needed."""
-        if self._pid == os.getpid():
-            for file, _ in self._handles.values():
-                file.close()
-        self._handles = OrderedDict()
+        self._handles.close()
 
     def load(self) -> None:
         """Read the whole split into memory now, if it is small enough: before workers are forked, they share it."""
         if self.in_memory:
             for file_index in range(len(self.files_paths)):
-                self._node(file_index)
-
-    def _node(self, file_index: int) -> _Node:
-        if file_index in self._memory:
-            return self._memory[file_index]
-        path = self.files_paths[file_index]
-        if self.in_memory:
-            with open_file(self.fs, path, **IO_PARAMS["fsspec_params"]) as file:
-                self._memory[file_index] = _Node(file, in_memory=True)
-            return self._memory[file_index]
-        if self._pid != os.getpid():
-            # Handles inherited by a fork belong to the parent: kept aside, neither read nor closed here.
-            self._inherited = self._handles
-            self._handles, self._pid = OrderedDict(), os.getpid()
-        if file_index not in self._handles:
-            limit = MAX_OPEN_LOCAL if isinstance(self.fs, LocalFileSystem) else MAX_OPEN_REMOTE
-            while len(self._handles) >= limit:
-                self._handles.popitem(last=False)[1][0].close()
-            file = open_file(self.fs, path, **IO_PARAMS["fsspec_params"])
-            self._handles[file_index] = (file, _Node(file, in_memory=False))
-        self._handles.move_to_end(file_index)
-        return self._handles[file_index][1]
+                self._handles[file_index]
 
     def locate(self, index: int) -> tuple[int, int, int]:
         """File, trajectory within the file and first time step of a sample."""
@@ -214,10 +134,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             raise IndexError(f"sample {index} of a dataset of {len(self)}")
         if self.restriction_set is not None:
             index = int(self.restriction_set[index])
-        file_index = 0
-        while index >= self.file_index_offsets[file_index + 1]:
-            file_index += 1
         # The first offset is stored as -1.
+        file_index = bisect_right(self.file_index_offsets, index) - 1
         trajectory, start = divmod(
             index - max(int(self.file_index_offsets[file_index]), 0),
             self.n_windows_per_trajectory[file_index],
@@ -230,8 +148,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         """The Well's step from an index to raw tensors, its file replaced by one that is open already."""
         file_index, trajectory, start = self.locate(index)
         stride = self._draw_stride(file_index, start)
-        n_steps = self.n_steps_input + min(self.n_steps_output, self.max_rollout_steps)
-        where = (self._node(file_index), self.caches[file_index], trajectory, start, n_steps, stride)
+        n_steps = self.n_steps_input + self._n_steps_target
+        where = (self._handles[file_index].node, self.caches[file_index], trajectory, start, n_steps, stride)
         data: dict[str, Any] = {}
         data["variable_fields"], data["constant_fields"] = self._reconstruct_fields(*where)
         data["variable_scalars"], data["constant_scalars"] = self._reconstruct_scalars(*where)
@@ -264,9 +182,83 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         high = min(high, (self.n_steps_per_trajectory[file_index] - 1 - start) // intervals)
         return int(torch.randint(low, high + 1, ())) if high > low else low
 
+    @property
+    def _n_steps_target(self) -> int:
+        return int(min(self.n_steps_output, self.max_rollout_steps))
+
+    @property
+    def _is_raw(self) -> bool:
+        """Whether samples are what the files hold: neither normalized nor transformed."""
+        return self.transform is None and not (self.use_normalization and self.norm)
+
+    def _arrays(self, n_samples: int) -> Arrays:
+        """Room for history, target and constants of so many samples, channels first."""
+        n_fields, n_constants = len(self.field_channels), len(self.constant_channels)
+        shape = (n_fields, *self.size_tuple)
+        fields = room((n_samples, self.n_steps_input, *shape))
+        target = room((n_samples, self._n_steps_target, *shape))
+        constants = room((n_samples, n_constants, *self.size_tuple)) if n_constants else None
+        return fields, target, constants
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """A sample of The Well's, by its names, channels last; its fields are views of channels-first memory."""
+        sample: dict[str, Tensor] = self.__getitems__([index])[0]
+        del sample["index"]
+        return sample
+
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """What a DataLoader fetches for a batch: the samples, each with its `index`, which `collate` needs."""
-        return [{**self[index], "index": index} for index in indices]
+        """What a DataLoader fetches for a batch: the samples, each with its `index`, which `collate` needs.
+
+        Their fields are views of arrays which `collate` makes the batch's own.
+        """
+        places = [self.locate(index) for index in indices]
+        if not self._is_raw:
+            return self._samples_of_the_wells_code(indices)
+        arrays = self._arrays(len(indices))
+        samples = Samples(arrays)
+        for b, (index, place) in enumerate(zip(indices, places, strict=True)):
+            if not self._handles[place[0]].plain:
+                return self._samples_of_the_wells_code(indices)
+            sample = self._read(
+                *place, arrays[0][b], arrays[1][b], None if arrays[2] is None else arrays[2][b]
+            )
+            sample["index"] = index
+            samples.append(sample)
+        return samples
+
+    def _samples_of_the_wells_code(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        return [{**super(WellDataset, self).__getitem__(index), "index": index} for index in indices]
+
+    def _read(
+        self,
+        file_index: int,
+        trajectory: int,
+        start: int,
+        fields: Tensor,
+        target: Tensor,
+        constants: Tensor | None,
+    ) -> dict[str, Any]:
+        """A sample as The Well's reader gives it, its fields views of the channels-first arrays that are filled here."""
+        stride = self._draw_stride(file_index, start)
+        file, cache = self._handles[file_index], self.caches[file_index]
+        frames = [*fields.numpy(), *target.numpy()]
+        file.read(frames, None if constants is None else constants.numpy(), trajectory, start, stride)
+        sample = {"input_fields": fields.movedim(1, -1), "output_fields": target.movedim(1, -1)}
+        if constants is not None:
+            sample["constant_fields"] = constants.movedim(0, -1)
+        if file.scalars is not None:
+            # A copy, as all of a sample is: what it is done to stays outside the table.
+            scalars = file.scalars[trajectory, start : start + stride * len(frames) : stride].clone()
+            sample["input_scalars"], sample["output_scalars"] = scalars.split([len(fields), len(target)])
+        if file.constant_scalars is not None:
+            sample["constant_scalars"] = file.constant_scalars[trajectory].clone()
+        where = (file.node, cache, trajectory, start, len(frames), stride)
+        if self.boundary_return_type is not None:
+            sample["boundary_conditions"] = self._reconstruct_bcs(*where)
+        if self.return_grid:
+            sample["space_grid"], times = self._reconstruct_grids(*where)
+            sample["input_time_grid"], sample["output_time_grid"] = times.split([len(fields), len(target)])
+        return sample
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
         """Stack samples into a batch: channels first, float32, finite wherever a cell counts.
@@ -280,15 +272,12 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
                 "write it as a constant field or leave it out"
             )
         indices = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
-        constants = valid = None
-        if "constant_fields" in samples[0]:
-            constants = _channels_first([sample["constant_fields"] for sample in samples], axis=0)
+        fields, target, constants = arrays_of(samples)
+        valid = None
         if self.mask_channel is not None:
             assert constants is not None
             valid = constants[:, self.mask_channel, None] != self.mask_excludes  # (B, 1, *S)
         n_filled = None if valid is None else torch.zeros(len(samples), dtype=torch.int64)
-        fields = _channels_first([sample["input_fields"] for sample in samples], axis=1)
-        target = _channels_first([sample["output_fields"] for sample in samples], axis=1)
         for x, names, lag in (
             (fields, self.field_channels, 0),
             (target, self.field_channels, self.n_steps_input),
@@ -322,8 +311,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         n_filled: Tensor | None,
     ) -> None:
         """Refuse non-finite values on cells that count; set those on excluded cells to 0, in place, and count them."""
-        # The extremes take NaN along, and cost a twentieth of testing every value.
-        if torch.isfinite(torch.stack(torch.aminmax(x))).all():
+        # A sum takes NaN and infinity along, and costs a thirtieth of testing every value; it may also overflow.
+        if torch.isfinite(x.sum()):
             return
         counted = bad = ~torch.isfinite(x)
         if valid is not None:
@@ -337,18 +326,10 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
                 f"trajectory {trajectory}{'' if step is None else f' at step {step}'}; write it again, or declare the "
                 "excluded cells by mask_field"
             )
-        assert n_filled is not None
+        if valid is None or n_filled is None:
+            return
         n_filled += bad.flatten(1).sum(1)
         x[bad] = 0.0
-
-
-def _channels_first(tensors: list[Tensor], axis: int) -> Tensor:
-    """Stack samples (..., *S, C) with C moved to `axis` of the sample, in one copy, as float32."""
-    views = [x.movedim(-1, axis) for x in tensors]
-    out = torch.empty((len(views), *views[0].shape), dtype=torch.float32)
-    for row, view in zip(out, views, strict=True):
-        row.copy_(view)
-    return out
 
 
 def boundary_conditions(dataset: WellDataset) -> BoundaryConditions:

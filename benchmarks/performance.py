@@ -1,0 +1,155 @@
+"""The tables of docs/performance.md, from results/speed/*.csv.
+
+wavelit benchmark speed                                                             in the environment of `make baselines`
+OMP_NUM_THREADS=1 .venv/bin/python benchmarks/step_profile.py now
+.venv/bin/python benchmarks/performance.py
+"""
+
+import csv
+import re
+from pathlib import Path
+
+SPEED = Path("results/speed")
+SCORES = Path("results/pocketwell_training.csv")
+PAGE = Path("docs/performance.md")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def reader() -> str:
+    head = ["grid", "case", "wavelit, samples/s", "The Well, samples/s", "ratio"]
+    keys = ["grid", "case", "wavelit_samples_per_second", "the_well_samples_per_second", "ratio"]
+    return markdown(head, [[row[key] for key in keys] for row in read(SPEED / "reader.csv")])
+
+
+def transforms() -> str:
+    head = ["what", "wavelet", "wavelit, ms", "ptwt, ms", "ptwt / wavelit", "wavelit / copy bound"]
+    keys = ["case", "wavelet", "wavelit_ms", "ptwt_ms", "ptwt_over_wavelit", "wavelit_over_copy_bound"]
+    return markdown(head, [[row[key] for key in keys] for row in read(SPEED / "transforms.csv")])
+
+
+def training() -> str:
+    rows = read(SPEED / "training.csv")
+    ratios = [key for key in rows[0] if key.startswith("speed_over_")]
+    head = [
+        "model",
+        "grid",
+        "batch",
+        "ms a sample",
+        *(f"x {key.removeprefix('speed_over_')}" for key in ratios),
+    ]
+    head += ["matrix products", "their bound, ms"]
+    cells = []
+    for row in rows:
+        own = [
+            row["model"],
+            f"{row['side']}²",
+            row["batch"],
+            row["ms_per_sample"],
+            *(row[key] for key in ratios),
+        ]
+        cells.append([*own, f"{float(row['share_of_products']):.0%}", row["products_bound_ms_per_sample"]])
+    return markdown(head, cells)
+
+
+def profile() -> str:
+    rows = read(SPEED / "profile.csv")
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    head = ["kind", *(f"{label}, share" for label in labels), *(f"{label}, calls a step" for label in labels)]
+    by = {(row["label"], row["kind"]): row for row in rows}
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    cells = [
+        [
+            kind,
+            *(f"{float(by[label, kind]['share']):.0%}" for label in labels),
+            *(by[label, kind]["calls"] for label in labels),
+        ]
+        for kind in kinds
+    ]
+    whole = [by[label, kinds[0]]["ms_per_sample_unprofiled"] for label in labels]
+    cells.append(["ms a sample, without the profiler", *whole, *("" for _ in labels)])
+    return markdown(head, cells)
+
+
+def inference() -> str:
+    head = ["model", "grid", "ms", "x CNextU-Net", "memory, MB", "of CNextU-Net's"]
+    cells = [
+        [
+            row["model"],
+            f"{row['side']}²",
+            row["ms"],
+            row["speed_over_CNextU-Net"],
+            row["memory_mb"],
+            row["memory_over_CNextU-Net"],
+        ]
+        for row in read(SPEED / "inference.csv")
+    ]
+    return markdown(head, cells)
+
+
+def scaling() -> str:
+    rows = read(SPEED / "scaling.csv")
+    head = ["grid", "ms", "memory, MB", "exponent since the last grid"]
+    cells = [
+        [f"{row['side']}²", row["ms"], row["memory_mb"], row["exponent_since_last"].replace("nan", "")]
+        for row in rows
+    ]
+    cells.append(
+        ["all, exponent", rows[0]["exponent_of_time"], rows[0]["exponent_of_memory"], ""],
+    )
+    return markdown(head, cells)
+
+
+def solvers() -> str:
+    scores = {row["system"]: row["one_step"] for row in read(SCORES)}
+    head = ["system", "grid", "solver, s", "nano, s", "speed-up", "one-step VRMSE of the first model"]
+    cells = [
+        [
+            row["system"],
+            row["grid"],
+            row["solver_s_per_time"],
+            row["emulator_s_per_time"],
+            row["speed_up"],
+            f"{float(scores[row['system']]):.3f}",
+        ]
+        for row in read(SPEED / "solvers.csv")
+    ]
+    return markdown(head, cells)
+
+
+def startup() -> str:
+    return markdown(
+        ["what", "seconds"], [[row["case"], row["seconds"]] for row in read(SPEED / "startup.csv")]
+    )
+
+
+TABLES = {
+    f.__name__: f for f in (reader, transforms, training, profile, inference, scaling, solvers, startup)
+}
+
+
+def tables() -> list[str]:
+    return [make() for make in TABLES.values()]
+
+
+def main() -> None:
+    text = PAGE.read_text()
+    for name, make in TABLES.items():
+        begin, end = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"{PAGE} has no place for the table '{name}': {begin} ... {end}")
+        text = pattern.sub(f"{begin}\n{make()}\n{end}", text)
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

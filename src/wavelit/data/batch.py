@@ -1,0 +1,78 @@
+"""What a reader hands over: samples as The Well names them, and batches, channels first.
+
+Samples may be views of the arrays of a batch: then making the batch copies nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+__all__ = ["Arrays", "Batch", "Samples", "arrays_of", "room"]
+
+Arrays = tuple[Tensor, Tensor, Tensor | None]
+"""History (B, T, C, *S), target (B, To, C, *S) and constants (B, K, *S) of a batch."""
+
+
+class Batch(NamedTuple):
+    """Samples, channels first, in physical units.
+
+    `fields` (B, T, C, *S) is the history, oldest first; `target` (B, To, C, *S) the frames after it; `constants`
+    (B, K, *S) the fields without time; `scalars` (B, P) the PDE's parameters; `valid` (B, 1, *S) is False on cells that
+    the declared mask excludes; `indices` (B,) number the samples in their dataset; `n_filled` (B,) counts the
+    non-finite values on excluded cells that were set to 0. What a dataset does not have is None.
+    """
+
+    fields: Tensor
+    target: Tensor
+    constants: Tensor | None
+    scalars: Tensor | None
+    valid: Tensor | None
+    indices: Tensor
+    n_filled: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        return Batch(*(None if x is None else x.to(device, non_blocking=non_blocking) for x in self))  # type: ignore[arg-type]
+
+
+class Samples(list[dict[str, Any]]):
+    """Samples whose fields are views of the arrays of a batch."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__()
+        self.arrays = arrays
+
+
+def room(shape: tuple[int, ...]) -> Tensor:
+    """An array of float32 to fill; in a DataLoader's worker it lies in the shared memory by which batches leave."""
+    if get_worker_info() is None:
+        return torch.empty(shape)
+    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
+    return torch.empty(0).set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
+
+
+def arrays_of(samples: Sequence[dict[str, Any]]) -> Arrays:
+    """The arrays that samples are views of, or a copy of what other samples hold."""
+    if isinstance(samples, Samples):
+        return samples.arrays
+    fields, target = (
+        _channels_first([sample[key] for sample in samples], axis=1)
+        for key in ("input_fields", "output_fields")
+    )
+    if "constant_fields" not in samples[0]:
+        return fields, target, None
+    return fields, target, _channels_first([sample["constant_fields"] for sample in samples], axis=0)
+
+
+def _channels_first(tensors: list[Tensor], axis: int) -> Tensor:
+    """Stack samples (..., *S, C) with C moved to `axis` of the sample, in one copy, as float32."""
+    views = [x.movedim(-1, axis) for x in tensors]
+    out = torch.empty((len(views), *views[0].shape), dtype=torch.float32)
+    for row, view in zip(out, views, strict=True):
+        row.copy_(view)
+    return out

@@ -1,0 +1,256 @@
+"""Files that stay open, and the windows read through them.
+
+A window is the frames start, start + stride, ... of every field of one trajectory, channels first. Where a file stores a
+field as one plain block of native float32 on a local disk, as `wavelit.data.write` does, the operating system puts the
+frames straight where they belong, HDF5 being asked only for the offset of the block. Compressed, chunked and remote
+fields, and those stored along some axes only, go through HDF5.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
+from the_well.data.utils import IO_PARAMS
+from torch import Tensor
+
+from wavelit.data.layout import ORDERS, FieldLayout, FileLayout, open_file
+from wavelit.errors import WavelitError
+
+__all__ = ["Handles", "OpenFile"]
+
+# A remote file keeps up to 256 MB of blocks in memory (fsspec's block cache of 32 x 8 MB), a local one some kilobytes.
+MAX_OPEN_REMOTE = 4
+MAX_OPEN_LOCAL = 256
+# What one `preadv` may be asked for: Linux caps it at 1024 pieces and 2 GiB.
+MAX_PIECES, MAX_BYTES = 1024, 2**30
+
+
+class Node:
+    """A group or dataset of an HDF5 file whose attributes and members are looked up once; indexes like the original."""
+
+    def __init__(self, item: Any, in_memory: bool) -> None:
+        self.attrs = dict(item.attrs)
+        self._in_memory = in_memory
+        self._members: dict[str, Node] = {}
+        is_group = isinstance(item, h5py.Group)
+        self._names = list(item.keys()) if is_group else []
+        self.item = item[()] if in_memory and not is_group else item
+        if in_memory:
+            for name in self._names:
+                self[name]
+            if is_group:
+                self.item = None
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return self.item[key]
+        if key not in self._members:
+            self._members[key] = Node(self.item[key], self._in_memory)
+        return self._members[key]
+
+    def keys(self) -> list[str]:
+        return self._names
+
+
+class _Field:
+    """One field of an open file, and where its frames go.
+
+    Args:
+        data: the stored array, (trajectory?, time?, axis?..., component...), in the file or in memory.
+        layout: what the field varies along.
+        file: what its file holds.
+        first: the first of its channels.
+        descriptor: of the local file, for reading without HDF5; None: not possible.
+        keep: whether a field that is the same for all trajectories and times is kept in memory.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        layout: FieldLayout,
+        file: FileLayout,
+        first: int,
+        descriptor: int | None,
+        keep: bool,
+    ) -> None:
+        resolution = file.resolution
+        self.path, self.resolution, self.n_components = file.path, resolution, layout.n_components
+        self.sample_varying, self.time_varying = layout.sample_varying, layout.time_varying
+        self.n_steps = file.n_steps if layout.time_varying else 1
+        self.channels = slice(first, first + layout.n_components)
+        self.stored = tuple(
+            n if varies else 1 for n, varies in zip(resolution, layout.dim_varying, strict=True)
+        )
+        self.frame_bytes = 4 * math.prod(resolution) * layout.n_components
+        self.descriptor, self.offset = descriptor, None
+        if descriptor is not None and all(layout.dim_varying) and self.frame_bytes <= MAX_BYTES:
+            self.offset = data.id.get_offset()  # None unless the array is one block of this file
+        invariant = not (layout.sample_varying or layout.time_varying)
+        self.data = data[()] if self.offset is None and invariant and keep else data
+
+    def read(self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int) -> None:
+        """Read frames start, start + stride, ... of a trajectory into arrays (C, *S), one a frame."""
+        if self.offset is None:
+            self._read_by_hdf5(frames, trajectory, start, stride)
+            return
+        place = self.offset + self.frame_bytes * (start + self.n_steps * trajectory * self.sample_varying)
+        step = self.frame_bytes * stride
+        if self.n_components > 1:
+            stored = np.empty((*self.resolution, self.n_components), np.float32)
+            channels_first = np.moveaxis(stored, -1, 0)
+            for i, frame in enumerate(frames):
+                self._fill([stored], place + i * step)
+                frame[self.channels] = channels_first
+            return
+        rows = [frame[self.channels] for frame in frames]
+        together = max(1, min(MAX_PIECES, MAX_BYTES // self.frame_bytes)) if stride == 1 else 1
+        for i in range(0, len(rows), together):
+            self._fill(rows[i : i + together], place + i * step)
+
+    def _fill(self, rows: list[Any], place: int) -> None:
+        assert self.descriptor is not None
+        if os.preadv(self.descriptor, rows, place) != self.frame_bytes * len(rows):
+            raise WavelitError(f"{self.path}: ends before its data do; download or write it again")
+
+    def _read_by_hdf5(self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int) -> None:
+        index: tuple[Any, ...] = (trajectory,) if self.sample_varying else ()
+        if self.time_varying:
+            index = (*index, slice(start, start + stride * len(frames), stride))
+        values = self.data[index].reshape(len(frames), *self.stored, self.n_components)
+        for frame, value in zip(frames, values, strict=True):
+            frame[self.channels] = np.moveaxis(value, -1, 0)
+
+
+class OpenFile:
+    """A file looked up once: a tree that indexes like the file, its fields by channel, its scalars by trajectory.
+
+    Attributes:
+        file: the handle; None if everything is in memory.
+        node: the tree.
+        plain: whether all fields are native float32; only then `read` serves.
+        scalars: (trajectory, time, scalar), those that vary in time; or None.
+        constant_scalars: (trajectory, scalar), those that do not; or None.
+    """
+
+    def __init__(self, file: h5py.File, layout: FileLayout, in_memory: bool, keep: bool = True) -> None:
+        self.node = Node(file, in_memory)
+        self.file = None if in_memory else file
+        # The descriptor that HDF5 itself reads from: closed with the file.
+        on_disk = not in_memory and file.driver == "sec2" and hasattr(os, "preadv")
+        descriptor = file.id.get_vfd_handle() if on_disk else None
+        self._varying: list[_Field] = []
+        self._constant: list[_Field] = []
+        self.plain = True
+        counts = [0, 0]
+        for field in layout.fields:
+            item = self.node[ORDERS[field.order]][field.name].item
+            self.plain &= item.dtype == np.float32 and item.dtype.isnative
+            first = counts[field.time_varying]
+            counts[field.time_varying] += field.n_components
+            reader = _Field(item, field, layout, first, descriptor, keep)
+            (self._varying if field.time_varying else self._constant).append(reader)
+        self.constant_scalars = self._scalars(list(layout.scalars), (layout.n_trajectories,))
+        lengths = (layout.n_trajectories, layout.n_steps)
+        self.scalars = self._scalars(list(layout.time_varying_scalars), lengths)
+
+    def read(
+        self,
+        frames: Sequence[NDArray[Any]],
+        constants: NDArray[Any] | None,
+        trajectory: int,
+        start: int,
+        stride: int,
+    ) -> None:
+        """Read a window.
+
+        Args:
+            frames: float32 arrays (C, *S) to fill, one a frame, each contiguous.
+            constants: the array (K, *S) to fill, if the file has constant fields.
+            trajectory: which trajectory of the file.
+            start: its first frame.
+            stride: frames from one to the next.
+        """
+        for field in self._varying:
+            field.read(frames, trajectory, start, stride)
+        if constants is not None:
+            for field in self._constant:
+                field.read([constants], trajectory, 0, 1)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def _scalars(self, names: list[str], lengths: tuple[int, ...]) -> Tensor | None:
+        columns = []
+        for name in names:
+            item = self.node["scalars"][name]
+            values = torch.as_tensor(item[()])
+            if not item.attrs["sample_varying"]:
+                values = values[None]
+            columns.append(values.expand(lengths)[..., None])
+        return torch.cat(columns, -1) if columns else None
+
+
+class Handles:
+    """The files of a dataset by number, opened on first use.
+
+    Every process has its own, so that forked and spawned workers open theirs; pickles hold none. Beyond a limit the one
+    used least recently is closed.
+
+    Args:
+        fs: the filesystem of the files.
+        layouts: what the files hold; they name the paths.
+        in_memory: whether a file is read whole and closed.
+        keep: whether what is the same for all samples and slow to read is kept in memory.
+    """
+
+    def __init__(self, fs: Any, layouts: Sequence[FileLayout], in_memory: bool, keep: bool) -> None:
+        self._fs, self._layouts, self._in_memory, self._keep = fs, layouts, in_memory, keep
+        self._limit = MAX_OPEN_LOCAL if isinstance(fs, LocalFileSystem) else MAX_OPEN_REMOTE
+        self._open: OrderedDict[int, OpenFile] = OrderedDict()
+        self._memory: dict[int, OpenFile] = {}
+        self._pid = os.getpid()
+
+    def __len__(self) -> int:
+        """How many files are open."""
+        return len(self._open)
+
+    def __getitem__(self, number: int) -> OpenFile:
+        if number in self._memory:
+            return self._memory[number]
+        if self._pid != os.getpid():
+            # Handles inherited by a fork belong to the parent: kept aside, neither read nor closed here.
+            self._inherited = self._open
+            self._open, self._pid = OrderedDict(), os.getpid()
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        layout = self._layouts[number]
+        file = open_file(self._fs, layout.path, **IO_PARAMS["fsspec_params"])
+        if self._in_memory:
+            with file:
+                self._memory[number] = OpenFile(file, layout, in_memory=True)
+            return self._memory[number]
+        while len(self._open) >= self._limit:
+            self._open.popitem(last=False)[1].close()
+        self._open[number] = OpenFile(file, layout, in_memory=False, keep=self._keep)
+        return self._open[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict(), "_memory": {}, "_inherited": None, "_pid": -1}
+
+    def close(self) -> None:
+        """Close the files that this process has open; they open again when needed."""
+        if self._pid == os.getpid():
+            for file in self._open.values():
+                file.close()
+        self._open = OrderedDict()
