@@ -32,8 +32,14 @@ def reader() -> str:
 
 def transforms() -> str:
     head = ["what", "wavelet", "wavelit, ms", "ptwt, ms", "ptwt / wavelit", "wavelit / copy bound"]
+    head.append("ptwt / wavelit, memory given back")
     keys = ["case", "wavelet", "wavelit_ms", "ptwt_ms", "ptwt_over_wavelit", "wavelit_over_copy_bound"]
-    return markdown(head, [[row[key] for key in keys] for row in read(SPEED / "transforms.csv")])
+    other = read(SPEED / "default_allocator" / "transforms.csv")
+    cells = [
+        [*(row[key] for key in keys), default["ptwt_over_wavelit"]]
+        for row, default in zip(read(SPEED / "transforms.csv"), other, strict=True)
+    ]
+    return markdown(head, cells)
 
 
 def training() -> str:
@@ -77,6 +83,12 @@ def profile() -> str:
     whole = [by[label, kinds[0]]["ms_per_sample_unprofiled"] for label in labels]
     cells.append(["ms a sample, without the profiler", *whole, *("" for _ in labels)])
     return markdown(head, cells)
+
+
+def compiled() -> str:
+    head = ["model", "grid", "batch", "eager, ms a sample", "compiled, ms a sample", "compiling, s"]
+    keys = ["model", "side", "batch", "eager_ms_per_sample", "compiled_ms_per_sample", "compile_seconds"]
+    return markdown(head, [[row[key] for key in keys] for row in read(SPEED / "compiled.csv")])
 
 
 def inference() -> str:
@@ -132,7 +144,8 @@ def startup() -> str:
 
 
 TABLES = {
-    f.__name__: f for f in (reader, transforms, training, profile, inference, scaling, solvers, startup)
+    f.__name__: f
+    for f in (reader, transforms, training, profile, compiled, inference, scaling, solvers, startup)
 }
 
 

@@ -134,7 +134,7 @@ def test_a_mask_that_excludes_nothing_or_everything(well_folder):
     found = findings(well_folder, mask_field="mask", mask_excludes=2.0)
     assert [severity for severity, _, _ in found] == ["warning"]
     assert "mask_field 'mask' has 2 values (0, 1), but 2 on excluded cells" in found[0][2]
-    assert found[0][2].endswith("(as in 3 more)")
+    assert found[0][2].endswith("(and in 3 more files)")
     for split, name in (("train", "one"), ("train", "two"), ("valid", "one"), ("test", "one")):
         change(well_folder, "t0_fields/mask", slice(None), 1.0, split, name)
     assert "error" in [f[0] for f in findings(well_folder, mask_field="mask")]
@@ -227,7 +227,7 @@ def test_uneven_time_and_missing_parameters(well_folder):
 def test_a_warning_of_many_files_is_one(well_folder):
     for split in ("train", "valid", "test"):
         change(well_folder, "dimensions/time", -1, 9.0, split=split)
-    only(well_folder, "warning", "one.hdf5", "models assume it is (as in 2 more)")
+    only(well_folder, "warning", "one.hdf5", "models assume it is (and in 2 more files)")
 
 
 def test_scalars(well_folder):

@@ -38,6 +38,12 @@ def test_flops_of_the_linear_maps_are_counted():
     assert figure(describe_cost("nano", (32, 32)), r"prediction +([\d.]+) GFLOP") * 1e9 > 2 * weights * tokens
 
 
+def test_a_training_step_costs_about_three_predictions():
+    text = describe_cost("nano", (32, 32))
+    ratio = figure(text, r"step +([\d.]+) GFLOP") / figure(text, r"prediction +([\d.]+) GFLOP")
+    assert 2 < ratio < 3.5
+
+
 def test_estimate_is_the_larger_of_arithmetic_and_traffic():
     text = describe_cost("nano", (32, 32), flops_per_second=1e9, bytes_per_second=1e15)
     assert "bound by arithmetic (an estimate, not measured)" in text

@@ -43,13 +43,21 @@ def test_the_tree_in_the_readme_names_every_module():
             assert f"data/{module.name}" in tree, module.name
 
 
-def test_the_table_of_pocketwell_is_the_measured_one():
-    path = ROOT / "benchmarks" / "pocketwell_glance.py"
-    spec = importlib.util.spec_from_file_location("pocketwell_glance", path)
+@pytest.mark.parametrize(
+    ("script", "page"),
+    [
+        ("pocketwell_glance", "pocketwell.md"),
+        ("pocketwell_training", "pocketwell.md"),
+        ("performance", "performance.md"),
+    ],
+)
+def test_tables_are_the_measured_ones(script, page):
+    spec = importlib.util.spec_from_file_location(script, ROOT / "benchmarks" / f"{script}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        assert module.table() in (ROOT / "docs" / "pocketwell.md").read_text()
+        for table in module.tables():
+            assert table in (ROOT / "docs" / page).read_text()

@@ -1,6 +1,5 @@
 """Freed memory stays with the process."""
 
-import platform
 import subprocess
 import sys
 
@@ -12,7 +11,8 @@ import torch
 from wavelit.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+    if not keep_freed_memory():
+        sys.exit("refused")
 size = 16 * 2**20
 # The first few allocations still find no room that fits.
 for _ in range(12):
@@ -24,14 +24,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def page_faults(mode: str) -> int:
+    run = subprocess.run([sys.executable, "-c", SCRIPT, mode], capture_output=True, text=True, check=False)
+    if run.stderr.strip() == "refused":
+        pytest.skip("this C library does not take the setting")
+    assert run.returncode == 0, run.stderr
+    return int(run.stdout)
+
+
 def test_kept_memory_is_not_fetched_again():
-    faults = {
-        mode: int(
-            subprocess.run(
-                [sys.executable, "-c", SCRIPT, mode], capture_output=True, text=True, check=True
-            ).stdout
-        )
-        for mode in ("keep", "return")
-    }
-    assert faults["keep"] < 0.1 * faults["return"]
+    assert page_faults("keep") < 0.1 * page_faults("return")

@@ -169,6 +169,16 @@ def test_bfloat16_autocast_is_close_to_float32():
     assert float(error) < 0.03
 
 
+def test_bfloat16_autocast_keeps_the_residual_stream_in_float32():
+    model = randomised(small())
+    seen = []
+    model.norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model.increment(torch.randn(1, 4, 2, 32, 32)).square().mean().backward()
+    assert seen == [torch.float32]
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
 def test_units_cancel():
     """Rescaled and shifted fields with the statistics to match give the rescaled and shifted prediction."""
     model = randomised(small())
@@ -328,6 +338,21 @@ def test_compiles_without_graph_breaks(change):
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     x = torch.randn(2, 4, 2, 32, 32)
     torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+
+
+def test_compiled_steps_take_any_batch():
+    """One graph for batches of any size, forward and backward."""
+    model = randomised(small(n_scalars=1))
+    compiled = torch.compile(model.increment, fullgraph=True, backend="aot_eager")
+    for batch in (2, 3, 5):
+        x, s = torch.randn(batch, 4, 2, 32, 32), torch.rand(batch, 1)
+        gradients = []
+        for increment in (model.increment, compiled):
+            model.zero_grad()
+            increment(x, None, s).square().mean().backward()
+            gradients.append([p.grad.clone() for p in model.parameters()])
+        for plain, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(other, plain, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.cuda

@@ -86,3 +86,24 @@ def test_coarse_scales_reach_across_the_domain():
         reach.append(int(changed.sum()))
     assert reach[0] <= 25
     assert reach[1] > 2 * reach[0]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_recomputing_gives_the_same_gradients_and_keeps_less(shared):
+    pyramid = randomised(Pyramid(16, 2, 2, 2.0, 2, num_scales=2, num_exchanges=2, shared=shared))
+    x = torch.randn(2, 64, 16, dtype=torch.float64)
+    kept, gradients = [], []
+    for pyramid.recompute in (False, True):
+        sizes = {}
+
+        def keep(tensor, sizes=sizes):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = pyramid(x, (8, 8), (True, False)).square().mean()
+        kept.append(sum(sizes.values()))
+        gradients.append(torch.autograd.grad(loss, list(pyramid.parameters())))
+    assert kept[1] < 0.5 * kept[0]
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain)

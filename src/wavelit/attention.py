@@ -227,7 +227,7 @@ class _Attend(torch.autograd.Function):
     ) -> Tensor:
         mean, head, head_dim = grids.mean, grids.head, gains.shape[-1]
         x = qk.unflatten(-1, (2, v.shape[-1]))  # (B, L, 2, E)
-        gains = gains.repeat(1, head.shape[1])  # (2, E)
+        gains = gains.repeat(1, v.shape[-1] // head_dim)  # (2, E)
         inverse = torch.rsqrt(((x * x) @ head).div_(head_dim).add_(EPS))  # (B, L, 2, A)
         f = _phi(_scale_heads(x, inverse).mul_(gains))
         r = _turn(f, grids, 1.0)
@@ -246,7 +246,7 @@ class _Attend(torch.autograd.Function):
         ctx.save_for_backward(
             x, gains, head_gain, mean_gain, inverse, f, r, k_mean, v_mean, c, w, torch.stack(ms), o, t
         )
-        ctx.grids = grids
+        ctx.grids, ctx.head_dim = grids, head_dim
         return out
 
     @staticmethod
@@ -254,8 +254,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gains, head_gain, mean_gain, inverse, f, r, k_mean, v_mean, c, w, ms, o, t = ctx.saved_tensors
         grids: TokenGrids = ctx.grids
-        mean, head = grids.mean, grids.head
-        n_heads, head_dim = head.shape[1], head.shape[0] // head.shape[1]
+        mean, head, head_dim = grids.mean, grids.head, ctx.head_dim
         same_head = head @ head.T
         sizes = mean.new_tensor(grids.sizes)[:, None]
         # out = t head_gain o + mean_gain v_mean
@@ -285,7 +284,7 @@ class _Attend(torch.autograd.Function):
         d_n = d_f.mul_(f.clamp_max(1))
         n = _scale_heads(x, inverse)
         product = d_n * n
-        d_gains = product.sum((0, 1)).unflatten(-1, (n_heads, head_dim)).sum(1)
+        d_gains = product.sum((0, 1)).unflatten(-1, (-1, head_dim)).sum(1)
         share = (product.mul_(gains) @ head).div_(head_dim)
         d_qk = _scale_heads(d_n.mul_(gains).sub_(_scale_heads(n, share)), inverse).flatten(2)
         return d_qk, d_v, d_gains, d_head_gain, d_mean_gain, None

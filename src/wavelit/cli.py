@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from wavelit.memory import keep_freed_memory
 
-    keep_freed_memory()
+    if name != "benchmark speed":
+        keep_freed_memory()
     parser = ArgumentParser(prog=f"wavelit {name}", exit_on_error=False, allow_abbrev=False)
     try:
         COMMANDS[name](parser, words[len(name.split()) :])
@@ -282,10 +283,13 @@ def _benchmark_speed(parser: Any, words: list[str]) -> None:
     parser.add_argument("parts", nargs="*", default=[], help="parts to measure; all if none is named")
     parser.add_argument("--output", type=str, default="results/speed", help="folder of the CSV files")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument(
+        "--keep_memory", type=bool, default=True, help="keep freed memory, as other commands do"
+    )
     options = parser.parse_args(words)
     from wavelit.benchmarks.speed import run
 
-    for path in run(options.parts, options.output, options.threads):
+    for path in run(options.parts, options.output, options.threads, options.keep_memory):
         print(path)
 
 

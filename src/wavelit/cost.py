@@ -8,12 +8,14 @@ twice; it knows neither launches nor caches and is a lower bound.
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from wavelit.benchmarks.timing import medians
 from wavelit.errors import WavelitError
 from wavelit.model import PRESETS, WaveLiT, WaveLiTConfig, padded_shape
 
@@ -65,7 +67,8 @@ def describe_cost(
     loss.backward()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     activations = sum(size for pointer, size in kept.items() if pointer not in weights)
-    with FlopCounterMode(display=False) as counter:
+    mapping = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model.increment(fields).square().mean().backward()
     training_flops = counter.get_total_flops()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -79,12 +82,13 @@ def describe_cost(
         with torch.no_grad():
             model(fields)
 
+    seconds = medians({"predict": predict, "train": train}, rounds=5, warm_up=1)
     grid = " x ".join(map(str, resolution))
     lines = [
         f"{preset}: {n_fields} fields, history {config.n_steps_input}, {grid} points, batch {batch}",
         f"parameters        {model.n_parameters / 1e6:.2f}M",
-        f"prediction        {flops / 1e9:.2f} GFLOP, {_seconds(predict) * 1e3:.1f} ms here",
-        f"training step     {training_flops / 1e9:.2f} GFLOP, {_seconds(train) * 1e3:.1f} ms here, without the optimiser",
+        f"prediction        {flops / 1e9:.2f} GFLOP, {seconds['predict'] * 1e3:.1f} ms here",
+        f"training step     {training_flops / 1e9:.2f} GFLOP, {seconds['train'] * 1e3:.1f} ms here, without the optimiser",
         f"kept activations  {activations / 1e6:.1f} MB",
         f"measured on       {torch.get_num_threads()} CPU thread(s), float32",
     ]
@@ -98,13 +102,8 @@ def describe_cost(
     return "\n".join(lines)
 
 
-def _seconds(call: object, repeats: int = 5) -> float:
-    """Median seconds of a call, after one that warms up."""
-    assert callable(call)
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[repeats // 2]
+def _convolution_backward_flops(
+    grad_shape: Sequence[int], x_shape: Sequence[int], weight_shape: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Both gradients cost what the convolution does; PyTorch's own count takes a depthwise one for a full one."""
+    return 2 * 2 * math.prod(grad_shape) * math.prod(weight_shape[1:])

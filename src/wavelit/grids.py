@@ -95,7 +95,9 @@ def split_grids(x: Tensor, grids: TokenGrids, dim: int = 1) -> tuple[Tensor, ...
 def spread(x: Tensor, grids: TokenGrids) -> Tensor:
     """One row per grid, (S, E), to one per token, (L, E)."""
     # A product, as the gradient of a gather is many small sums.
-    return grids.membership @ x
+    # In float32 under autocast: gains and the residual stream are no matter for bfloat16.
+    with torch.autocast(x.device.type, enabled=False):
+        return grids.membership @ x
 
 
 def to_tokens(x: Tensor, grids: TokenGrids) -> Tensor:
@@ -124,7 +126,7 @@ def token_grids(
     return _cached_token_grids(shapes, periodic, heads, device, dtype)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _cached_token_grids(
     shapes: tuple[tuple[int, ...], ...],
     periodic: tuple[bool, ...],

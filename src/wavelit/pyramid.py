@@ -20,10 +20,12 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from wavelit.attention import AugmentedLinearAttention
 from wavelit.grids import DepthwiseConv, TokenGrids, depthwise, split_grids, spread, token_grids
@@ -218,6 +220,8 @@ class Pyramid(nn.Module):
         block_options: dict[str, str | bool] | None = None,
     ) -> None:
         super().__init__()
+        # Keep a block's input alone and compute the rest anew in the backward pass.
+        self.recompute = False
         self.heads = (num_heads, dim // num_heads)
         self.num_scales = num_scales
         self.level_embedding = nn.Parameter(torch.empty(num_scales, dim))
@@ -235,7 +239,8 @@ class Pyramid(nn.Module):
         self, x: Tensor, shape: Sequence[int], periodic: Sequence[bool], condition: Tensor | None = None
     ) -> Tensor:
         """x: tokens (B, L, E) of the finest grid `shape`, row-major; condition: (B, E_c). Returns the shape of x."""
-        levels, shapes, periodic = [x], [tuple(shape)], tuple(periodic)
+        # `index` fixes sides that a compiler holds as symbolic: the tables depend on them.
+        levels, shapes, periodic = [x], [tuple(index(n) for n in shape)], tuple(periodic)
         for _ in range(1, self.num_scales):
             levels.append(coarsen(levels[-1], shapes[-1]))
             shapes.append(tuple(n // 2 for n in shapes[-1]))
@@ -253,7 +258,10 @@ class Pyramid(nn.Module):
                 blocks = list(tower)  # type: ignore[call-overload]
                 step = len(blocks) // n_groups
                 for block in blocks[group * step : (group + 1) * step]:
-                    part = block(part, grids, scales, condition)
+                    if self.recompute and torch.is_grad_enabled():
+                        part = checkpoint(block, part, grids, scales, condition, use_reentrant=False)
+                    else:
+                        part = block(part, grids, scales, condition)
                 out.append(part)
             x = torch.cat(out, 1) if len(out) > 1 else out[0]
             if len(self.exchanges):

@@ -18,7 +18,7 @@ from wavelit.benchmarks.training import CONSTANTS, FIELDS, HISTORY, wavelit_inpu
 from wavelit.errors import WavelitError
 from wavelit.memory import keep_freed_memory
 
-__all__ = ["measure", "prediction"]
+__all__ = ["fresh_memory", "measure", "prediction"]
 
 RIVAL = "CNextU-Net"
 
@@ -68,7 +68,7 @@ def fresh_memory(name: str, side: int) -> float:
         grown: float = receiver.recv()
     except EOFError as error:
         raise WavelitError(
-            f"{name}: the process that measures memory ended: call this under `if __name__ == '__main__':`"
+            f"{name}: the process that measures memory ended: call this under `if __name__ == '__main__':`, or free memory"
         ) from error
     process.join()
     return grown

@@ -5,8 +5,8 @@ readers have the options of `WellDataModule` (`boundary_return_type=None`, `retu
 names The Well's defaults; one process reads, except where workers are named. Before anything is timed, every window is
 compared bit for bit. The files fit the page cache: the software is measured, not the disk.
 
-Our windows lie channels first in memory, as `collate` wants them; "files, channels last" adds the copy to The Well's
-memory order. In the cases with batches each reader makes its own batches: ours channels first by `collate`, The Well's
+WaveLiT's windows lie channels first in memory, as `collate` wants them; "files, channels last" adds the copy to The Well's
+memory order. In the cases with batches each reader makes its own batches: WaveLiT's channels first by `collate`, The Well's
 channels last by torch's default.
 """
 

@@ -1,4 +1,4 @@
-"""The Well's own models at its benchmark sizes, as nobody here wrote them (extra `baselines`).
+"""The Well's own models at its benchmark sizes, unchanged (extra `baselines`).
 
 Settings are those of The Well's benchmark configurations (the_well/benchmark/configs/model, and `init_features=42,
 blocks_per_stage=2` for CNextU-Net, 18.6M parameters).

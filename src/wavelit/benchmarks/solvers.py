@@ -3,7 +3,7 @@
 The solver's time is that of one of its own batches over the whole record, from the initial state to the last snapshot, over
 that time and the batch. The emulator's is a step of a rollout of the same batch, over the interval between snapshots; it does
 not depend on the weights, so an untrained model is timed. helmholtz_staircase is no time-stepper: its solver finds the whole
-record at once.
+record at once; its unit of time is a period.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def measure(
         solver, n_fields, n_constants = _solver(system, shape, times, rounds)
         step = _emulator(system, shape, preset, n_fields, n_constants, rounds)
         interval = float(times[1] - times[0])
-        # The time axis of a record that is found at once counts from its first snapshot.
-        simulated = float(times[-1]) if times[-1] > 0 else interval
+        simulated = float(times[-1])
         rows.append(
             {
                 "system": name,

@@ -24,6 +24,7 @@ PARTS: dict[str, str] = {
     "reader": "samples a second beside The Well's reader",
     "transforms": "wavelet transforms beside ptwt and a copy of the bytes",
     "training": "a training step beside The Well's models (extra baselines)",
+    "compiled": "a training step through torch.compile beside eager",
     "inference": "a prediction and its memory beside CNextU-Net (extra baselines)",
     "scaling": "time and memory against the number of grid points",
     "solvers": "a rollout beside the classical solver that made the data",
@@ -32,8 +33,16 @@ PARTS: dict[str, str] = {
 """The parts, in modules of this package of the same names, each with a function `measure() -> list[Row]`."""
 
 
-def run(parts: Sequence[str], output: str | Path = "results/speed", threads: int = 1) -> list[Path]:
+def run(
+    parts: Sequence[str], output: str | Path = "results/speed", threads: int = 1, keep_memory: bool = True
+) -> list[Path]:
     """Measure parts and write <output>/<part>.csv of each.
+
+    Args:
+        parts: keys of `PARTS`; all if there are none.
+        output: folder of the CSV files.
+        threads: CPU threads.
+        keep_memory: let the allocator keep what is freed, for all that is compared, as the command line does elsewhere.
 
     Raises:
         WavelitError: unknown part, or a part's extra is not installed.
@@ -42,8 +51,8 @@ def run(parts: Sequence[str], output: str | Path = "results/speed", threads: int
         if part not in PARTS:
             raise WavelitError(f"unknown part '{part}': expected one of {', '.join(PARTS)}")
     torch.set_num_threads(threads)
-    # As the command line does, for all that is compared.
-    keep_freed_memory()
+    if keep_memory:
+        keep_freed_memory()
     written = []
     for part in parts or PARTS:
         try:

@@ -39,7 +39,11 @@ def environment() -> Row:
     """What a figure depends on beside the code under test."""
     here = Path(__file__).parent
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=here
+        ["git", "describe", "--always", "--dirty", "--exclude", "*"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=here,
     )
     return {
         "threads": torch.get_num_threads(),

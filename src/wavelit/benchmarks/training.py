@@ -19,7 +19,7 @@ from wavelit.benchmarks.timing import Row, medians
 from wavelit.losses import increment_loss
 from wavelit.model import WaveLiT, WaveLiTConfig
 
-__all__ = ["FIELDS", "measure", "wavelit_inputs", "wavelit_model"]
+__all__ = ["CONSTANTS", "FIELDS", "HISTORY", "measure", "wavelit_inputs", "wavelit_model", "wavelit_step"]
 
 FIELDS, CONSTANTS, HISTORY = 3, 2, 4
 BOUNDARY = (("wall", "wall"), ("open", "open"))
@@ -50,7 +50,8 @@ def wavelit_inputs(batch: int, side: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def _wavelit_step(model: WaveLiT, side: int, batch: int, compiled: bool = False) -> Callable[[], None]:
+def wavelit_step(model: WaveLiT, side: int, batch: int, compiled: bool = False) -> Callable[[], None]:
+    """A call that trains on one batch."""
     fields, constants = wavelit_inputs(batch, side)
     target = torch.randn(batch, FIELDS, side, side)
     increment = torch.compile(model.increment) if compiled else model.increment
@@ -80,7 +81,7 @@ def measure(batches: dict[int, int] = BATCH, rivals: tuple[str, ...] = RIVALS, r
     for side, batch in batches.items():
         models: dict[str, nn.Module] = {f"WaveLiT {preset}": wavelit_model(preset) for preset in PRESETS}
         steps = {
-            name: _wavelit_step(model, side, batch)
+            name: wavelit_step(model, side, batch)
             for name, model in models.items()
             if isinstance(model, WaveLiT)
         }

@@ -3,7 +3,7 @@
 A call is `idwt(dwt(x))` followed by the backward pass of a random cotangent to x: four transforms, the analysis, the
 synthesis and their two adjoints. x is (8, 16, 256, 256) float32, both axes periodic, two levels. ptwt is
 `waverec2(wavedec2(x))` with its mode "periodic", the closest it has: it pads by wrapping and keeps the padding's extra
-coefficients, where ours are as many as the samples. `tokens` is `WaveletTokenizer.decode(encode(x))` and its backward pass.
+coefficients, where WaveLiT's are as many as the samples. `tokens` is `WaveletTokenizer.decode(encode(x))` and its backward pass.
 
 The bound is the time of the copies that no transform taken level by level can save: each transform reads and
 writes the data of level j once, which is a copy of 4^(1 - j) of x, so 1 + 1/4 copies of x each and 5 copies of x in all; the
@@ -32,7 +32,7 @@ PERIODIC = (True, True)
 
 
 def measure() -> list[Row]:
-    """Milliseconds of a call of ours, of ptwt's and of the bound, and the ratios."""
+    """Milliseconds of a call of WaveLiT's, of ptwt's and of the bound, and the ratios."""
     return _rows(SHAPE)
 
 

@@ -51,14 +51,14 @@ class Samples(list[dict[str, Any]]):
 def room(shape: tuple[int, ...]) -> Tensor:
     """An array of float32 to fill; in a DataLoader's worker it lies in the shared memory by which batches leave."""
     if get_worker_info() is None:
-        return torch.empty(shape)
+        return torch.empty(shape, dtype=torch.float32, device="cpu")
     storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
-    return torch.empty(0).set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
+    return torch.empty(0, dtype=torch.float32, device="cpu").set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
 
 
 def arrays_of(samples: Sequence[dict[str, Any]]) -> Arrays:
-    """The arrays that samples are views of, or a copy of what other samples hold."""
-    if isinstance(samples, Samples):
+    """The arrays that samples are views of, as long as they still are, or a copy of what the samples hold."""
+    if isinstance(samples, Samples) and _are_rows(samples):
         return samples.arrays
     fields, target = (
         _channels_first([sample[key] for sample in samples], axis=1)
@@ -67,6 +67,20 @@ def arrays_of(samples: Sequence[dict[str, Any]]) -> Arrays:
     if "constant_fields" not in samples[0]:
         return fields, target, None
     return fields, target, _channels_first([sample["constant_fields"] for sample in samples], axis=0)
+
+
+def _are_rows(samples: Samples) -> bool:
+    """Whether sample b still shows row b of the arrays: nothing replaced, moved, added or taken out."""
+    keys = ("input_fields", "output_fields", "constant_fields")
+    if len(samples) != len(samples.arrays[0]):
+        return False
+    return all(
+        (key in sample) == (array is not None)
+        and (array is None or sample[key].data_ptr() == array[b].data_ptr())
+        and (array is None or sample[key].numel() == array[b].numel())
+        for b, sample in enumerate(samples)
+        for key, array in zip(keys, samples.arrays, strict=True)
+    )
 
 
 def _channels_first(tensors: list[Tensor], axis: int) -> Tensor:

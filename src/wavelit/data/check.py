@@ -221,7 +221,7 @@ def _merge(findings: Sequence[Finding]) -> list[Finding]:
         if severity == "error" or len(names) == 1:
             merged += [Finding(severity, name, message) for name in names]
         else:
-            merged.append(Finding(severity, names[0], f"{message} (as in {len(names) - 1} more)"))
+            merged.append(Finding(severity, names[0], f"{message} (and in {len(set(names)) - 1} more files)"))
     return merged
 
 

@@ -92,7 +92,9 @@ class _Field:
         )
         self.frame_bytes = 4 * math.prod(resolution) * layout.n_components
         self.descriptor, self.offset = descriptor, None
-        if descriptor is not None and all(layout.dim_varying) and self.frame_bytes <= MAX_BYTES:
+        whole = descriptor is not None and all(layout.dim_varying) and self.frame_bytes <= MAX_BYTES
+        # What was never written, or holds fewer bits than h5py's float32, takes another room than its values do.
+        if whole and data.id.get_storage_size() == data.nbytes:
             self.offset = data.id.get_offset()  # None unless the array is one block of this file
         invariant = not (layout.sample_varying or layout.time_varying)
         self.data = data[()] if self.offset is None and invariant and keep else data
@@ -118,8 +120,18 @@ class _Field:
 
     def _fill(self, rows: list[Any], place: int) -> None:
         assert self.descriptor is not None
-        if os.preadv(self.descriptor, rows, place) != self.frame_bytes * len(rows):
-            raise WavelitError(f"{self.path}: ends before its data do; download or write it again")
+        wanted = self.frame_bytes * len(rows)
+        if os.preadv(self.descriptor, rows, place) == wanted:
+            return
+        # A mounted filesystem may give less than it has at once: piece by piece then, until nothing comes.
+        for row in rows:
+            values, done = memoryview(row).cast("B"), 0
+            while done < self.frame_bytes:
+                got = os.preadv(self.descriptor, [values[done:]], place + done)
+                if not got:
+                    raise WavelitError(f"{self.path}: ends before its data do; download or write it again")
+                done += got
+            place += self.frame_bytes
 
     def _read_by_hdf5(self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int) -> None:
         index: tuple[Any, ...] = (trajectory,) if self.sample_varying else ()

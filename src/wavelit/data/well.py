@@ -263,6 +263,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
     def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
         """Stack samples into a batch: channels first, float32, finite wherever a cell counts.
 
+        The batch takes over the memory of samples that `__getitems__` made, and writes into it.
+
         Raises:
             WavelitError: a value on a cell that counts is not finite, or a scalar varies in time.
         """
