@@ -66,7 +66,9 @@ def test_the_mesh_error_falls_faster_than_the_fourth_order():
         surface = PeriodicSurface(2.04282969, Boundary(STAIRS, panels, order=6, grading=6))
         errors.append(np.abs(surface.solve(SOURCES, points, 64) - reference).max())
     assert errors[0] < 2e-2
-    assert errors[2] < errors[1] / 16 < errors[0] / 16**2
+    assert errors[1] < errors[0] / 16
+    # Order five over both doublings; rounding moves each one by a half, from one BLAS kernel to the next.
+    assert errors[2] < errors[0] / 4**5
 
 
 def test_reciprocity_within_and_across_cells():
@@ -109,7 +111,7 @@ def test_the_stairs_are_sound_hard():
 @pytest.mark.parametrize(("omega", "number"), [(0.81330465, 13), (1.5412579, 25), (2.5110908, 46)])
 def test_trapped_waves_of_the_wells_frequencies(omega, number):
     # The Well's frequencies are those of trapped waves with whole numbers of 0.02 pi.
-    surface = PeriodicSurface(omega, Boundary(STAIRS, panels=6))
+    surface = PeriodicSurface(omega, Boundary(STAIRS))
     source = [surface._conditions(SOURCES[:1], np.ones(1))]
 
     def inverse(kappa):
