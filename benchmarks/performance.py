@@ -1,27 +1,15 @@
-"""The tables of docs/performance.md, from results/speed/*.csv.
+"""The tables of docs/performance.md, from results/speed/*.csv; the page says how those are made.
 
-wavelit benchmark speed                                                             in the environment of `make baselines`
-OMP_NUM_THREADS=1 .venv/bin/python benchmarks/step_profile.py now
 .venv/bin/python benchmarks/performance.py
 """
 
-import csv
-import re
 from pathlib import Path
+
+from tables import markdown, put, read
 
 SPEED = Path("results/speed")
 SCORES = Path("results/pocketwell_training.csv")
 PAGE = Path("docs/performance.md")
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def reader() -> str:
@@ -153,16 +141,6 @@ def tables() -> list[str]:
     return [make() for make in TABLES.values()]
 
 
-def main() -> None:
-    text = PAGE.read_text()
-    for name, make in TABLES.items():
-        begin, end = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if not pattern.search(text):
-            raise SystemExit(f"{PAGE} has no place for the table '{name}': {begin} ... {end}")
-        text = pattern.sub(f"{begin}\n{make()}\n{end}", text)
-    PAGE.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    for name, make in TABLES.items():
+        put(PAGE, f"<!-- table: {name} -->", f"<!-- end: {name} -->", make())

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from tables import markdown, put, read
 
 from wavelit.data.pocketwell import SYSTEMS, System
 from wavelit.data.well import WellDataset
@@ -125,8 +126,7 @@ def picture(dataset: WellDataset, path: Path) -> None:
 def measure(names: list[str]) -> None:
     lines = {}
     if TABLE.exists():
-        with TABLE.open(newline="") as file:
-            lines = {line["system"]: line for line in csv.DictReader(file)}
+        lines = {line["system"]: line for line in read(TABLE)}
     for name in names:
         folder, system = ROOT / name, SYSTEMS[name]
         record = json.loads((folder / "pocketwell.json").read_text())
@@ -162,9 +162,7 @@ def measure(names: list[str]) -> None:
 
 def table() -> str:
     """The Markdown table of the CSV's lines."""
-    with TABLE.open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    head = (
+    head = [
         "system",
         "grid",
         "channels",
@@ -176,27 +174,20 @@ def table() -> str:
         "growth",
         "Haar 1 %",
         "Haar 5 %",
-    )
-    rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for line in lines:
+    ]
+    rows = []
+    for line in read(TABLE):
         star = " (unseen)" if line["unseen"] == "True" else ""
         name = f"[{line['system']}](pocketwell/{line['system']}.md){star}"
         keys = ("grid", "channels", "trajectories", "snapshots", "megabytes", "seconds", "persistence_vrmse")
         cells = [name, *(line[key] for key in keys), line["growth_per_interval"] or "none"]
         cells += [f"{float(line[key]):.1%}" for key in ("haar_energy_1_percent", "haar_energy_5_percent")]
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append(cells)
+    return markdown(head, rows)
 
 
 def tables() -> list[str]:
     return [table()]
-
-
-def render() -> None:
-    text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
 
 
 if __name__ == "__main__":
@@ -208,6 +199,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.action == "render":
-        render()
+        put(PAGE, BEGIN, END, table())
         sys.exit()
     measure(options.systems or [name for name in SYSTEMS if (ROOT / name / "pocketwell.json").exists()])

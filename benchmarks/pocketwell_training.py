@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tables import markdown, put, read
+
 TABLE = Path("results/pocketwell_training.csv")
 PAGE = Path("docs/pocketwell.md")
 CONFIGS = Path("configs/pocketwell")
@@ -26,8 +28,7 @@ WINDOWS = {"one step": "one_step", "1:20": "rollout_1_20", "6:12": "rollout_6_12
 def measure(systems: list[str]) -> None:
     lines = {}
     if TABLE.exists():
-        with TABLE.open(newline="") as file:
-            lines = {line["system"]: line for line in csv.DictReader(file)}
+        lines = {line["system"]: line for line in read(TABLE)}
     for system in systems:
         folder = Path("runs") / f"pw-{system}"
         wavelit = [sys.executable, "-m", "wavelit.cli"]
@@ -59,16 +60,14 @@ def measure(systems: list[str]) -> None:
 
 def table() -> str:
     """The Markdown table of the CSV's lines: model / persistence."""
-    with TABLE.open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    rows = ["| system | parameters | " + " | ".join(WINDOWS) + " |", "|---" * (len(WINDOWS) + 2) + "|"]
-    for line in lines:
+    rows = []
+    for line in read(TABLE):
         cells = [line["system"], f"{int(line['parameters']) / 1e6:.2f}M"]
         cells += [
             f"{_short(line[name])} / {_short(line[f'persistence_{name}'])}" for name in WINDOWS.values()
         ]
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append(cells)
+    return markdown(["system", "parameters", *WINDOWS], rows)
 
 
 def _short(score: str) -> str:
@@ -79,12 +78,6 @@ def tables() -> list[str]:
     return [table()]
 
 
-def render() -> None:
-    before, rest = PAGE.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -93,6 +86,6 @@ if __name__ == "__main__":
     parser.add_argument("systems", nargs="*")
     options = parser.parse_args()
     if options.action == "render":
-        render()
+        put(PAGE, BEGIN, END, table())
     else:
         measure(options.systems or sorted(path.stem for path in CONFIGS.glob("*.yaml")))

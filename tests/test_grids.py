@@ -97,6 +97,14 @@ def test_tables_agree_with_loops():
     torch.testing.assert_close(spread(gain, grids), gain[grids.member])
 
 
+def test_tables_made_under_autocast_keep_their_type():
+    with torch.autocast("cpu", torch.bfloat16):
+        grids = token_grids(((6, 12), (3, 6)), (True, False), (3, 8))
+    tables = [table for table in grids if isinstance(table, torch.Tensor) and table.is_floating_point()]
+    assert {table.dtype for table in tables} == {torch.float32}
+    torch.testing.assert_close(grids.same_head, grids.head @ grids.head.T)
+
+
 def test_tables_made_in_inference_mode_serve_training():
     with torch.inference_mode():
         grids = token_grids(((6, 10),), (True, False), (1, 8))

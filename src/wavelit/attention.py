@@ -225,7 +225,7 @@ class _Attend(torch.autograd.Function):
         mean_gain: Tensor,
         grids: TokenGrids,
     ) -> Tensor:
-        mean, head, head_dim = grids.mean, grids.head, gains.shape[-1]
+        mean, head, same_head, head_dim = grids.mean, grids.head, grids.same_head, gains.shape[-1]
         x = qk.unflatten(-1, (2, v.shape[-1]))  # (B, L, 2, E)
         gains = gains.repeat(1, v.shape[-1] // head_dim)  # (2, E)
         inverse = torch.rsqrt(((x * x) @ head).div_(head_dim).add_(EPS))  # (B, L, 2, A)
@@ -234,7 +234,6 @@ class _Attend(torch.autograd.Function):
         k_mean, v_mean = mean @ f[:, :, 1], mean @ v  # (B, S, E)
         c = v - to_tokens(v_mean, grids)
         w = ((f[:, :, 0] * to_tokens(k_mean, grids)) @ head).add_(NORMALISER_EPS).reciprocal_()  # (B, L, A)
-        same_head = head @ head.T
         ys, ms = [], []
         for r_s, c_s in zip(split_grids(r, grids), split_grids(c, grids), strict=True):
             m = (r_s[:, :, 1].mT @ c_s).mul_(same_head / c_s.shape[1])
@@ -254,8 +253,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gains, head_gain, mean_gain, inverse, f, r, k_mean, v_mean, c, w, ms, o, t = ctx.saved_tensors
         grids: TokenGrids = ctx.grids
-        mean, head, head_dim = grids.mean, grids.head, ctx.head_dim
-        same_head = head @ head.T
+        mean, head, same_head, head_dim = grids.mean, grids.head, grids.same_head, ctx.head_dim
         sizes = mean.new_tensor(grids.sizes)[:, None]
         # out = t head_gain o + mean_gain v_mean
         grad_mean = mean @ grad  # (B, S, E)

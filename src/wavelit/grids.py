@@ -56,6 +56,7 @@ class TokenGrids(NamedTuple):
         cos, sin: Of the phases, for every channel, (L, E); 1 and 0 for channels that do not turn.
         turn: J of the rotation x cos + (x J) sin, (E, E).
         head: 1 where a channel belongs to an attention head, (E, A).
+        same_head: 1 where two channels belong to one head, (E, E).
         canvas: Sides of the canvas.
         valid: Sides of the convolved canvas, two less each.
         fill: Tokens that fill the canvas.
@@ -75,6 +76,7 @@ class TokenGrids(NamedTuple):
     sin: Tensor
     turn: Tensor
     head: Tensor
+    same_head: Tensor
     canvas: tuple[int, ...]
     valid: tuple[int, ...]
     fill: Tensor
@@ -151,6 +153,8 @@ def _cached_token_grids(
             tuple(angles),
             *_rotation(torch.cat(angles), heads),
             torch.eye(heads[0]).repeat_interleave(heads[1], 0).to(device, dtype),
+            # No product of the former with itself: a caller's autocast would round the table that is kept.
+            torch.block_diag(*[torch.ones(heads[1], heads[1])] * heads[0]).to(device, dtype),
             canvas,
             valid,
             fill,
@@ -185,7 +189,7 @@ def _lay_out(
     for side in padded[1:]:
         corner = [0] * len(side)
         corner[-1] = padded[0][-1]
-        corner[0] = height if len(side) > 1 else corner[0] + height
+        corner[0] += height
         corners.append(corner)
         height += side[0]
     canvas = tuple(

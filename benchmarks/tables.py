@@ -1,0 +1,22 @@
+"""From a CSV in results/ to a Markdown table in docs/: what the scripts beside this one share."""
+
+import csv
+from pathlib import Path
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def put(page: Path, begin: str, end: str, table: str) -> None:
+    """Write a table between two markers of a page, which must be there once each."""
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n{table}\n{end}{after}")
