@@ -23,6 +23,8 @@ commands:
   rollout         write a run's rollout as HDF5, PNG, GIF and MP4
   info            versions, devices and model presets; with a preset and a resolution, what a model costs
   benchmark speed time the reader, the transforms, training, inference and rollouts; one CSV each
+  benchmark accuracy
+                  train and judge WaveLiT, The Well's models and controls alike; one JSON each, resumable
 
 `wavelit COMMAND --help` explains the options of a command."""
 
@@ -293,6 +295,29 @@ def _benchmark_speed(parser: Any, words: list[str]) -> None:
         print(path)
 
 
+def _benchmark_accuracy(parser: Any, words: list[str]) -> None:
+    parser.add_argument(
+        "stages", nargs="*", default=[], help="rates, lr, final; all in turn if none is named"
+    )
+    parser.add_argument("--models", type=str, nargs="+", default=[], help="contestants; all if absent")
+    parser.add_argument(
+        "--systems", type=str, nargs="+", default=[], help="of PocketWell; the eight if absent"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the final runs")
+    parser.add_argument("--minutes", type=float, default=5.0, help="core-minutes of a final run")
+    parser.add_argument("--output", type=str, default="results/accuracy", help="folder of the results")
+    parser.add_argument(
+        "--root", type=str, default="datasets/pocketwell/small", help="folder of the datasets"
+    )
+    parser.add_argument("--weights", type=str, default="runs/accuracy", help="folder of the trained weights")
+    parser.add_argument("--processes", type=int, default=1, help="runs side by side, one thread each")
+    options = vars(parser.parse_args(words))
+    from wavelit.benchmarks.accuracy import STAGES, run
+
+    for path in run(options.pop("stages") or STAGES, **options):
+        print(path, flush=True)
+
+
 def _print_scores(evaluation: Any, report: Path) -> None:
     from rich.console import Console
 
@@ -312,6 +337,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "rollout": _rollout,
     "info": _info,
     "benchmark speed": _benchmark_speed,
+    "benchmark accuracy": _benchmark_accuracy,
 }
 
 

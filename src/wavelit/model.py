@@ -28,6 +28,7 @@ from typing_extensions import Self
 from wavelit.attention import FEATURE_MAPS, AugmentedLinearAttention
 from wavelit.data.normalize import Normalizer
 from wavelit.data.well import Batch
+from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.grids import DepthwiseConv
 from wavelit.pyramid import Block, Exchange, Pyramid, ScaledRMSNorm
@@ -172,7 +173,7 @@ Model = TypeVar("Model", bound="WaveLiT")
 
 
 class WaveLiT(
-    nn.Module,
+    IncrementEmulator,
     PyTorchModelHubMixin,
     library_name="wavelit",
     license="mit",
@@ -187,6 +188,7 @@ class WaveLiT(
     def __init__(self, config: WaveLiTConfig) -> None:
         super().__init__()
         self.config = config
+        self.spatial = config.spatial
         self.normalizer = Normalizer(config.n_fields, config.n_constant_fields, config.n_scalars)
         self.tokenizer = WaveletTokenizer(config.spatial, config.levels, config.periodic, config.wavelet)
         q, c, e = self.tokenizer.n_coefficients, config.n_fields, config.embed_dim
@@ -291,24 +293,6 @@ class WaveLiT(
         config = WaveLiTConfig.preset(preset, **{**facts, **changes})
         padded_shape(metadata.spatial_resolution, config)
         return cls(config)
-
-    def forward(
-        self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
-    ) -> Tensor:
-        """The next state.
-
-        Args:
-            fields: History in physical units, oldest first, (B, T, C, *S).
-            constants: Constant fields, (B, K, *S), if the model has any.
-            scalars: PDE scalars, (B, P), if the model has any.
-
-        Returns:
-            (B, C, *S), float32, physical units.
-
-        Raises:
-            WavelitError: A shape the model was not built for.
-        """
-        return self.normalizer.add_increment(fields[:, -1], self.increment(fields, constants, scalars))
 
     def increment(
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None

@@ -50,6 +50,7 @@ __all__ = [
     "load_data",
     "load_model",
     "load_settings",
+    "quieten",
     "read_json",
     "resume",
 ]
@@ -90,7 +91,7 @@ class TrainerConfig:
         Raises:
             WavelitError: Not a number of threads, or a device that is not there.
         """
-        _quieten()
+        quieten()
         if self.threads < 1:
             raise WavelitError(f"threads must be at least 1, not {self.threads}")
         try:
@@ -311,7 +312,7 @@ def _run(
     checkpoint: Path | None,
 ) -> WaveLiT:
     torch.set_num_threads(trainer.threads)
-    _quieten()
+    quieten()
     module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)
     # Nothing below draws from the global generators, but what a user adds may.
     pl.seed_everything(seed, verbose=False)
@@ -416,7 +417,7 @@ def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
     return logger
 
 
-def _quieten() -> None:
+def quieten() -> None:
     for pattern in QUIET:
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

@@ -19,7 +19,7 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -31,10 +31,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wavelit.data.well import Batch
+from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
-from wavelit.losses import increment_loss
+from wavelit.losses import field_loss, increment_loss
 from wavelit.metrics import VRMSE
 from wavelit.model import WaveLiT
+from wavelit.optimiser import MuonAdamW
 
 __all__ = ["EMA", "EmulatorModule", "TrainConfig", "learning_rate_factor", "parameter_groups"]
 
@@ -47,7 +49,8 @@ class TrainConfig:
         steps: Budget in optimiser steps.
         samples: Budget in training windows.
         minutes: Budget in minutes of training, validation not counted; such a run is not repeatable bit for bit.
-        lr: Peak learning rate of AdamW.
+        optimiser: adamw, or muon: Muon for the matrices of the blocks and AdamW for the rest.
+        lr: Peak learning rate.
         weight_decay: On matrices and convolution kernels only.
         schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
         warmup: Share of the budget in which the learning rate rises from zero.
@@ -67,6 +70,7 @@ class TrainConfig:
     steps: int | None = None
     samples: int | None = None
     minutes: float | None = None
+    optimiser: Literal["adamw", "muon"] = "adamw"
     lr: float = 4e-3
     weight_decay: float = 0.01
     schedule: Literal["cosine", "wsd"] = "cosine"
@@ -122,18 +126,38 @@ def learning_rate_factor(progress: float, config: TrainConfig) -> float:
     return 1.0 if progress < 0.8 else 1 - math.sqrt((progress - 0.8) / 0.2)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def block_matrices(
+    model: nn.Module,
+) -> tuple[list[nn.Parameter], list[tuple[str, nn.Parameter]]]:
+    """The matrices of a WaveLiT's blocks and exchanges, and all other parameters by name."""
+    matrices: list[nn.Parameter] = []
+    rest: list[tuple[str, nn.Parameter]] = []
+    for name, parameter in model.named_parameters():
+        if (
+            name.startswith(("pyramid.towers", "pyramid.exchanges"))
+            and name.endswith("weight")
+            and parameter.ndim == 2
+        ):
+            matrices.append(parameter)
+        else:
+            rest.append((name, parameter))
+    return matrices, rest
+
+
+def parameter_groups(
+    named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
     """AdamW groups: matrices and kernels decay, gains, biases and embeddings do not."""
     decay: list[nn.Parameter] = []
     keep: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in named_parameters:
         is_weight = parameter.ndim >= 2 and not name.endswith(("gain", "scale", "embedding"))
         (decay if is_weight else keep).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
 
 
 class EmulatorModule(pl.LightningModule):
-    """A WaveLiT in training.
+    """An emulator in training: a WaveLiT, or another network that predicts the scaled increment.
 
     Args:
         model: The emulator; its statistics must be set.
@@ -141,18 +165,31 @@ class EmulatorModule(pl.LightningModule):
         seed: Seed of noise and unroll lengths.
         batch_size: Samples of a step, over all devices.
         field_names: Names of the C channels, for the logs.
+
+    Raises:
+        WavelitError: `wavelet_weight` or `recompute` is asked of a network other than a WaveLiT.
     """
 
     def __init__(
-        self, model: WaveLiT, config: TrainConfig, seed: int, batch_size: int, field_names: Sequence[str]
+        self,
+        model: IncrementEmulator,
+        config: TrainConfig,
+        seed: int,
+        batch_size: int,
+        field_names: Sequence[str],
     ) -> None:
         super().__init__()
         self.model = model
-        self.model.pyramid.recompute = config.recompute
+        if isinstance(model, WaveLiT):
+            model.pyramid.recompute = config.recompute
+        elif config.wavelet_weight or config.recompute:
+            raise WavelitError(
+                f"wavelet_weight and recompute are for WaveLiT: set both to 0 to train a {type(model).__name__}"
+            )
         self.config = config
         self.seed = seed
         self.total_steps = config.total_steps(batch_size)
-        self.vrmse = VRMSE(field_names, model.config.spatial)
+        self.vrmse = VRMSE(field_names, model.spatial)
         # A plain attribute: the compiled module shares the model's parameters and must not stand in the checkpoint twice.
         self._increment = (
             [torch.compile(model.increment, dynamic=None)] if config.compile else [model.increment]
@@ -172,7 +209,11 @@ class EmulatorModule(pl.LightningModule):
         return min(1.0, self.train_seconds / (60 * self.config.minutes))
 
     def configure_optimizers(self) -> Optimizer:
-        groups = parameter_groups(self.model, self.config.weight_decay)
+        if self.config.optimiser == "muon":
+            matrices, rest = block_matrices(self.model)
+            groups = parameter_groups(rest, self.config.weight_decay)
+            return MuonAdamW(matrices, groups, self.config.lr, (0.9, 0.95), self.config.weight_decay)
+        groups = parameter_groups(self.model.named_parameters(), self.config.weight_decay)
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), fused=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -180,7 +221,10 @@ class EmulatorModule(pl.LightningModule):
         predicted = self._increment[0](fields, batch.constants, batch.scalars)
         true = self.model.normalizer.increment(target - fields[:, -1])
         self._samples = batch.indices.tolist()
-        loss = increment_loss(self.model, predicted, true, self.config.wavelet_weight, batch.valid)
+        if isinstance(self.model, WaveLiT):
+            loss = increment_loss(self.model, predicted, true, self.config.wavelet_weight, batch.valid)
+        else:
+            loss = field_loss(predicted - true, batch.valid)
         if not torch.isfinite(loss):
             raise WavelitError(
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "
@@ -196,7 +240,7 @@ class EmulatorModule(pl.LightningModule):
         if config.noise:
             generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
             xi = torch.randn(fields.shape, generator=generator).to(fields)
-            std = self.model.normalizer.delta_std.view(-1, *(1,) * self.model.config.spatial)
+            std = self.model.normalizer.delta_std.view(-1, *(1,) * self.model.spatial)
             fields = _inside(fields + config.noise * std * xi, batch.valid)
         unroll = 0
         if config.pushforward > 1 and self.progress >= config.pushforward_from:

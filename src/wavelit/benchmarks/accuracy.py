@@ -1,0 +1,361 @@
+"""Equal data, equal core-minutes: every contestant trained and judged alike on PocketWell, one JSON a run, resumable.
+
+rates    milliseconds a training sample of every contestant on every system, on one thread of a quiet machine; they turn
+         the budget into a number of samples once and for all, so that a run does not depend on what else is running
+lr       a short run for each learning rate of the grid on one wave and one flow; the validation split chooses
+final    a run of the whole budget; only here is the test split read, once, after training
+
+History, normalisation, target (the scaled increment), batches, optimiser, schedule, clipping and averaging of the weights are
+the same for all. WaveLiT adds its wavelet-domain loss; the models of The Well get the PDE scalars as channels.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader, Subset
+
+from wavelit.atomic import atomic_path
+from wavelit.benchmarks.contestants import CONTESTANTS, build
+from wavelit.benchmarks.timing import environment
+from wavelit.data.pocketwell import SYSTEMS
+from wavelit.data.well import WellDataModule
+from wavelit.emulator import IncrementEmulator
+from wavelit.errors import WavelitError
+from wavelit.evaluate import Evaluation, Scores, evaluate
+from wavelit.memory import keep_freed_memory
+from wavelit.run import quieten
+from wavelit.train import EMA, EmulatorModule, TrainConfig
+
+__all__ = ["BATCH_SIZE", "LEARNING_RATES", "STAGES", "THE_EIGHT", "Cell", "best_lr", "run"]
+
+STAGES = ("rates", "lr", "final")
+THE_EIGHT = (
+    "acoustic_scattering_maze",
+    "shear_flow",
+    "gray_scott_reaction_diffusion",
+    "active_matter",
+    "turbulent_radiative_layer_2D",
+    "rayleigh_benard",
+    "viscoelastic_instability",
+    "helmholtz_staircase",
+)
+MINUTES = 5.0
+BATCH_SIZE = 4
+LEARNING_RATES = (5e-4, 1.4e-3, 4e-3)
+# One wave and one flow, a minute each.
+LR_SYSTEMS = ("acoustic_scattering_maze", "rayleigh_benard")
+LR_MINUTES = 1.0
+# Steps timed for a rate, after as many that are not.
+RATE_STEPS = 8
+# A run is validated this often on every fourth window, for its learning curve.
+CURVE_POINTS, CURVE_STRIDE = 10, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run: who, on what, how long, how."""
+
+    model: str
+    system: str
+    seed: int
+    minutes: float
+    lr: float
+    stage: str
+
+    def path(self, output: Path) -> Path:
+        """Where its result stands."""
+        name = f"{self.model.replace(' ', '_')}/{self.system}"
+        if self.stage == "lr":
+            return output / "lr" / f"{name}-{self.lr:g}.json"
+        return output / f"{self.minutes:g}min" / f"{name}-{self.seed}.json"
+
+
+def run(
+    stages: Sequence[str] = STAGES,
+    models: Sequence[str] = (),
+    systems: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    minutes: float = MINUTES,
+    output: str | os.PathLike[str] = "results/accuracy",
+    root: str | os.PathLike[str] = "datasets/pocketwell/small",
+    weights: str | os.PathLike[str] = "runs/accuracy",
+    processes: int = 1,
+) -> Iterator[Path]:
+    """Run what is missing, in the order rates, learning rates, final runs, and yield every result's path as it is there.
+
+    Args:
+        stages: of `STAGES`.
+        models: keys of `CONTESTANTS`; all if there are none.
+        systems: of PocketWell; the eight of The Well's benchmark if there are none.
+        seeds: of the final runs; learning rates are searched with seed 0.
+        minutes: core-minutes of a final run.
+        output: folder of the results.
+        root: folder of the datasets.
+        weights: folder of the trained weights.
+        processes: runs side by side, each on one thread; rates are always measured alone.
+
+    Raises:
+        WavelitError: unknown name, a dataset or an earlier stage is missing.
+    """
+    output, root, weights = Path(output), Path(root), Path(weights)
+    models, systems = models or list(CONTESTANTS), systems or THE_EIGHT
+    for kind, names, known in (
+        ("stage", stages, STAGES),
+        ("model", models, CONTESTANTS),
+        ("system", systems, SYSTEMS),
+    ):
+        for name in names:
+            if name not in known:
+                raise WavelitError(f"unknown {kind} '{name}': expected one of {', '.join(known)}")
+    if "rates" in stages:
+        _set_up()
+        wanted = {*itertools.product(models, systems), *itertools.product(models, LR_SYSTEMS)}
+        if missing := sorted(wanted - read_rates(output).keys()):
+            for model, system in missing:
+                _measure_rate(model, system, output, root)
+            yield output / "rates.csv"
+    for stage in ("lr", "final"):
+        if stage not in stages:
+            continue
+        if stage == "lr":
+            tuned = [name for name in models if CONTESTANTS[name].tuned_as is None]
+            combinations = itertools.product(tuned, LR_SYSTEMS, LEARNING_RATES)
+            cells = [Cell(name, system, 0, LR_MINUTES, lr, "lr") for name, system, lr in combinations]
+        else:
+            cells = [
+                Cell(name, system, seed, minutes, best_lr(name, output), "final")
+                for seed, name, system in itertools.product(seeds, models, systems)
+            ]
+        cells = [cell for cell in cells if not cell.path(output).exists()]
+        work = [(cell, output, root, weights) for cell in cells]
+        if processes == 1:
+            _set_up()
+            yield from itertools.starmap(_run_cell, work)
+        else:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(processes, context, initializer=_set_up) as pool:
+                yield from pool.map(_run_cell, *zip(*work, strict=True)) if work else ()
+
+
+def read_rates(output: Path) -> dict[tuple[str, str], float]:
+    """Milliseconds a training sample by (model, system)."""
+    path = output / "rates.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf8") as file:
+        return {
+            (row["model"], row["system"]): float(row["ms_per_sample"])
+            for row in csv.DictReader(file)
+            if int(row["batch_size"]) == BATCH_SIZE
+        }
+
+
+def best_lr(model: str, output: Path) -> float:
+    """The learning rate with the smallest geometric mean of the one-step VRMSE over the search's systems, on validation.
+
+    Raises:
+        WavelitError: the search is not complete.
+    """
+    model = CONTESTANTS[model].tuned_as or model
+    means = {}
+    for lr in LEARNING_RATES:
+        paths = [Cell(model, system, 0, LR_MINUTES, lr, "lr").path(output) for system in LR_SYSTEMS]
+        if absent := [path for path in paths if not path.exists()]:
+            raise WavelitError(
+                f"{absent[0]} is missing: search {model}'s learning rate first, `wavelit benchmark accuracy lr`"
+            )
+        scores = [json.loads(path.read_text(encoding="utf8"))["valid"]["one_step"] for path in paths]
+        # A run that diverged has no score, or an infinite one.
+        means[lr] = math.inf if None in scores else statistics.geometric_mean(scores)
+    return min(means, key=lambda lr: means[lr])
+
+
+def _set_up() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    quieten()
+
+
+def _data(system: str, root: Path, seed: int) -> WellDataModule:
+    return WellDataModule(
+        os.fspath(root / system), batch_size=BATCH_SIZE, seed=seed, mask_field=SYSTEMS[system].mask_field
+    )
+
+
+def _train(
+    model: IncrementEmulator,
+    data: WellDataModule,
+    config: TrainConfig,
+    seed: int,
+    callbacks: list[Callback],
+    validate_every: int | None = None,
+) -> EmulatorModule:
+    """Train for the steps of the config; validate, if at all, on every fourth window. The averaged weights stay in the model."""
+    module = EmulatorModule(model, config, seed, data.batch_size, data.field_names)
+    validation = None
+    if validate_every is not None:
+        windows = data.dataset("valid")
+        windows.load()
+        some: Subset[Any] = Subset(windows, range(0, len(windows), CURVE_STRIDE))
+        validation = DataLoader(some, batch_size=data.batch_size, collate_fn=windows.collate)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=module.total_steps or -1,
+        max_epochs=1,
+        val_check_interval=validate_every,
+        limit_val_batches=None if validation is not None else 0,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[EMA(config.ema), *callbacks],
+    )
+    data.train_sampler.n_steps = module.total_steps
+    trainer.fit(module, data.train_dataloader(), validation)
+    return module
+
+
+class _Clock(Callback):
+    """Seconds between the ends of consecutive steps."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        self.times.append(time.perf_counter())
+
+
+class _Curve(Callback):
+    """Validation VRMSE by samples and seconds of training."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.points: list[dict[str, float | None]] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, EmulatorModule)
+        self.points.append(
+            {
+                "samples": trainer.global_step * self.batch_size,
+                "seconds": round(module.train_seconds, 1),
+                "vrmse": _number(float(trainer.callback_metrics["val_vrmse"])),
+            }
+        )
+
+
+def _train_config(model: str, **changes: Any) -> TrainConfig:
+    return TrainConfig(**{**CONTESTANTS[model].train, **changes})
+
+
+def _measure_rate(model: str, system: str, output: Path, root: Path) -> None:
+    data, clock = _data(system, root, 0), _Clock()
+    emulator = build(model, data, 0)
+    _train(emulator, data, _train_config(model, steps=2 * RATE_STEPS), 0, [clock])
+    seconds = statistics.median(np.diff(clock.times[RATE_STEPS - 1 :]).tolist())
+    row = {
+        "model": model,
+        "system": system,
+        "batch_size": BATCH_SIZE,
+        "ms_per_sample": round(seconds / BATCH_SIZE * 1e3, 2),
+        "parameters": sum(p.numel() for p in emulator.parameters()),
+        **environment(),
+    }
+    path = output / "rates.csv"
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf8") as file:
+            rows = [r for r in csv.DictReader(file) if (r["model"], r["system"]) != (model, system)]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
+        writer = csv.DictWriter(file, row.keys())
+        writer.writeheader()
+        writer.writerows([*rows, row])
+
+
+def _run_cell(cell: Cell, output: Path, root: Path, weights: Path) -> Path:
+    """Train and judge one contestant, and write the result; `final` runs are judged on the test split too."""
+    rates = read_rates(output)
+    if (cell.model, cell.system) not in rates:
+        raise WavelitError(
+            f"{output / 'rates.csv'} has no rate of {cell.model} on {cell.system}: `wavelit benchmark accuracy rates`"
+        )
+    rate = rates[cell.model, cell.system]
+    steps = max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
+    data, curve = _data(cell.system, root, cell.seed), _Curve(BATCH_SIZE)
+    emulator = build(cell.model, data, cell.seed)
+    config = _train_config(cell.model, steps=steps, lr=cell.lr)
+    result: dict[str, Any] = {
+        **dataclasses.asdict(cell),
+        "batch_size": BATCH_SIZE,
+        "samples": steps * BATCH_SIZE,
+        "ms_per_sample": rate,
+        "parameters": sum(p.numel() for p in emulator.parameters()),
+        "train": dataclasses.asdict(config),
+        **environment(),
+    }
+    interval = max(1, steps // CURVE_POINTS)
+    try:
+        module = _train(emulator, data, config, cell.seed, [curve], interval)
+    except WavelitError as error:
+        # A loss or gradient that is no number: the run has no score, and says why.
+        result |= {"failure": str(error), "valid": {"one_step": None}}
+    else:
+        result |= {"seconds": round(module.train_seconds, 1), "curve": curve.points}
+        for split in ("valid", "test") if cell.stage == "final" else ("valid",):
+            result[split] = _scores(evaluate(emulator, data, split, rollout_batch_size=4))
+        if cell.stage == "final":
+            path = cell.path(weights).with_suffix(".safetensors")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({name: value.contiguous() for name, value in emulator.state_dict().items()}, path)
+    path = cell.path(output)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf8")
+    return path
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Any]:
+    """What the tables and figures need, of the contestant and of its companions."""
+    found = {name: _summary(scores, evaluation) for name, scores in evaluation.scores.items()}
+    return {**found.pop(evaluation.model), **{name.replace(" ", "_"): each for name, each in found.items()}}
+
+
+def _summary(scores: Scores, evaluation: Evaluation) -> dict[str, Any]:
+    per_step = scores.rollout.mean(-1)  # (trajectories, steps)
+    return {
+        "one_step": _number(scores.one_step.mean()),
+        "one_step_by_field": dict(
+            zip(evaluation.field_names, map(_number, scores.one_step.mean(0)), strict=True)
+        ),
+        "rollout": {
+            window.label: _number(per_step[:, window.first - 1 : window.last].mean())
+            for window, _ in evaluation.windows()
+        },
+        "worst": _number(per_step.max()),
+        "rollout_by_step": [_number(value) for value in per_step.mean(0)],
+    }
+
+
+def _number(value: float) -> float | None:
+    """Four significant digits; None for what is not finite, which JSON has no number for."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None

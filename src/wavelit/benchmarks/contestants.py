@@ -1,0 +1,78 @@
+"""Who takes part in the accuracy benchmark: WaveLiT, models of The Well, and twins of WaveLiT that lack one idea each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from wavelit.benchmarks.rivals import SETTINGS, Rival
+from wavelit.data.well import WellDataModule
+from wavelit.emulator import IncrementEmulator
+from wavelit.errors import WavelitError
+from wavelit.run import build_model
+
+__all__ = ["ABLATIONS", "CONTESTANTS", "TWINS", "Contestant", "build"]
+
+PATCHES = {"wavelet": None, "band_scales": False}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A WaveLiT `nano` changed in a few entries, or a model of The Well.
+
+    Args:
+        model: entries of `WaveLiTConfig` that differ from `nano`; None for a model of The Well.
+        train: entries of `TrainConfig` that differ from its defaults.
+        tuned_as: the contestant whose learning rate is taken over; None: its own is searched.
+    """
+
+    model: dict[str, Any] | None
+    train: dict[str, Any] = field(default_factory=dict)
+    tuned_as: str | None = None
+
+
+def _ablation(model: dict[str, Any], train: dict[str, Any] | None = None) -> Contestant:
+    return Contestant(model, train or {}, tuned_as="WaveLiT")
+
+
+TWINS = {
+    "patchify twin": Contestant(PATCHES, {"wavelet_weight": 0.0}),
+    "plain linear attention": Contestant({"centre": False, "gate": False, "local": False}),
+}
+"""Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without augmentation."""
+
+ABLATIONS = {
+    "without wavelet tokens": _ablation(PATCHES),
+    "without band scales": _ablation({"band_scales": False}),
+    "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
+    "without pyramid": _ablation({"num_scales": 1}),
+    "with unshared weights": _ablation({"shared": False}),
+    "without centring": _ablation({"centre": False}),
+    "without gate": _ablation({"gate": False}),
+    "without local convolutions": _ablation({"local": False}),
+}
+"""Each ingredient and each augmentation of the attention taken away alone."""
+
+CONTESTANTS: dict[str, Contestant] = {
+    "WaveLiT": Contestant({}),
+    **{name: Contestant(None, {"wavelet_weight": 0.0}) for name in SETTINGS},
+    **TWINS,
+    **ABLATIONS,
+}
+
+
+def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
+    """The contestant for a dataset, its statistics set, initialised from the seed.
+
+    Raises:
+        WavelitError: unknown name, or the extra `baselines` is not installed.
+    """
+    if name not in CONTESTANTS:
+        raise WavelitError(f"unknown model '{name}': expected one of {', '.join(CONTESTANTS)}")
+    changes = CONTESTANTS[name].model
+    if changes is not None:
+        return build_model(data, "nano", seed, **changes)
+    torch.manual_seed(seed)
+    return Rival(name, data.statistics, data.n_steps_input, data.metadata.spatial_resolution)

@@ -1,0 +1,44 @@
+"""What training, evaluation and rollouts ask of a network: the increment, in units of its spread."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from wavelit.data.normalize import Normalizer
+
+__all__ = ["IncrementEmulator"]
+
+
+class IncrementEmulator(nn.Module):
+    """A network that predicts the next state of a PDE as its last one plus a scaled increment, u + sigma_D y.
+
+    A subclass sets `normalizer` and `spatial` and defines `increment`; `wavelit.train.EmulatorModule` trains it and
+    `wavelit.evaluate` and `wavelit.rollout` take it as it is.
+    """
+
+    normalizer: Normalizer
+    spatial: int
+
+    def increment(
+        self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
+    ) -> Tensor:
+        """The predicted increment over its standard deviation, (B, C, *S) in float32: what the loss compares."""
+        raise NotImplementedError(f"{type(self).__name__} must define increment(fields, constants, scalars)")
+
+    def forward(
+        self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
+    ) -> Tensor:
+        """The next state.
+
+        Args:
+            fields: History in physical units, oldest first, (B, T, C, *S).
+            constants: Constant fields, (B, K, *S), if the model has any.
+            scalars: PDE scalars, (B, P), if the model has any.
+
+        Returns:
+            (B, C, *S), float32, physical units.
+
+        Raises:
+            WavelitError: A shape the model was not built for.
+        """
+        return self.normalizer.add_increment(fields[:, -1], self.increment(fields, constants, scalars))
