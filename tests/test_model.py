@@ -209,14 +209,17 @@ def test_calibration_measures_the_bands():
     batch = Batch(fields, fields[:, :1] + 0.5 * smooth[:, None], None, None, None, torch.arange(16))
     model.calibrate([batch])
     expected = model.tokenizer.band_rms(model.tokenizer.encode(smooth))
-    torch.testing.assert_close(model.input_scale, expected)
+    # The last two frames of the eight are the last state's two channels; a history at rest has increments at the floor.
+    torch.testing.assert_close(model.input_scale[-2:], expected)
+    torch.testing.assert_close(model.input_scale[:2], 0.1 * expected)
     torch.testing.assert_close(model.output_scale, 0.5 * expected)
-    assert float(model.input_scale[0, 0]) > 4 * float(model.input_scale[0, -1]), (
-        "a smooth field has quiet details"
-    )
+    assert float(expected[0, 0]) > 4 * float(expected[0, -1]), "a smooth field has quiet details"
+    states = WaveLiT(small(history="states"))
+    states.calibrate([batch])
+    torch.testing.assert_close(states.input_scale, expected.repeat(4, 1))
     plain = WaveLiT(small(band_scales=False))
     plain.calibrate([batch])
-    assert torch.all(plain.input_scale == 1)
+    assert torch.all(plain.input_scale[-2:] == 1)
     assert torch.all(plain.output_scale == 1)
     with pytest.raises(WavelitError, match="at least one"):
         model.calibrate([])
@@ -226,8 +229,26 @@ def test_band_scales_have_a_floor():
     model = WaveLiT(small())
     flat = torch.ones(2, 4, 2, 16, 16)
     model.calibrate([Batch(flat, flat[:, :1] * 2, None, None, None, torch.arange(2))])
-    whole = model.input_scale[0, 0] / 4
-    assert float(model.input_scale[0, 1]) == pytest.approx(0.02 * float(whole))
+    last = model.input_scale[-1]
+    assert float(last[1]) == pytest.approx(0.02 * float(last[0] / 4))
+
+
+@pytest.mark.parametrize("history", ["increments", "states"])
+def test_tokens_are_read_as_scaled_frames(history):
+    torch.manual_seed(0)
+    model = WaveLiT(small(history=history, n_constant_fields=1))
+    model.input_scale.uniform_(0.1, 2.0)
+    fields, constants = torch.randn(3, 4, 2, 16, 16), torch.randn(3, 1, 16, 16)
+    frames = fields
+    if history == "increments":
+        frames = torch.cat([fields[:, 1:] - fields[:, :-1], fields[:, -1:]], 1)
+
+    def tokens(x):
+        return model.tokenizer.encode_tokens(torch.cat([x.flatten(1, 2), constants], 1))
+
+    weight = torch.randn(5, model.input_scale.numel())
+    read = tokens(frames) / model.input_scale.flatten() @ weight.T
+    torch.testing.assert_close(tokens(fields) @ model._on_states(weight).T, read, rtol=1e-4, atol=1e-4)
 
 
 def metadata(**changes) -> WellMetadata:
@@ -311,7 +332,13 @@ def test_outputs_and_gradients_are_the_golden_ones():
     for preset in PRESETS:
         torch.manual_seed(0)
         config = WaveLiTConfig.preset(
-            preset, n_fields=2, n_constant_fields=1, n_scalars=1, boundary_conditions=WALLS, num_scales=2
+            preset,
+            n_fields=2,
+            n_constant_fields=1,
+            n_scalars=1,
+            boundary_conditions=WALLS,
+            num_scales=2,
+            history="states",
         )
         model = WaveLiT(config)
         for p in model.parameters():

@@ -41,9 +41,12 @@ BoundaryConditions = tuple[tuple[str, str], ...]
 """Per axis the (low, high) sides, each "periodic", "wall" or "open"."""
 
 BOUNDARY_TYPES = ("periodic", "wall", "open")
+HISTORIES = ("increments", "states")
 
 # A sub-band quieter than this share of its field's RMS is scaled by the share: empty bands amplify nothing.
 BAND_FLOOR = 0.02
+# An increment of the history quieter than this share of its sub-band is scaled by the share: a prediction's own errors are not.
+INCREMENT_FLOOR = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,8 @@ class WaveLiTConfig:
         wavelet: One of `wavelit.wavelets.WAVELETS`, or None for plain patches, the control.
         levels: DWT levels J; a token covers 2^J cells along each axis.
         band_scales: Divide every sub-band by its RMS in the training data.
+        history: Read the history as its last state and the "increments" between its states, each divided by its own RMS; or
+            as "states". Consecutive states are nearly equal: as they are, what tells them apart is hard to learn.
         embed_dim: Channels E.
         num_heads: Attention heads.
         depth: Blocks, the same at every scale.
@@ -87,6 +92,7 @@ class WaveLiTConfig:
     wavelet: str | None = "haar"
     levels: int = 2
     band_scales: bool = True
+    history: str = "increments"
     embed_dim: int = 96
     num_heads: int = 4
     depth: int = 4
@@ -125,6 +131,8 @@ class WaveLiTConfig:
             raise WavelitError(
                 f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}, or none for patches"
             )
+        if self.history not in HISTORIES:
+            raise WavelitError(f"unknown history {self.history!r}; known: {', '.join(HISTORIES)}")
         if self.feature_map not in FEATURE_MAPS:
             raise WavelitError(f"unknown feature_map {self.feature_map!r}; known: {', '.join(FEATURE_MAPS)}")
         for name in ("n_fields", "n_steps_input", "levels", "embed_dim", "num_heads", "depth", "num_scales"):
@@ -193,8 +201,8 @@ class WaveLiT(
         self.tokenizer = WaveletTokenizer(config.spatial, config.levels, config.periodic, config.wavelet)
         q, c, e = self.tokenizer.n_coefficients, config.n_fields, config.embed_dim
         n_in = config.n_steps_input * c + config.n_constant_fields
-        # RMS of every sub-band: of the fields and constant fields (C + K, Q), of the scaled increment (C, Q).
-        self.register_buffer("input_scale", torch.ones(c + config.n_constant_fields, q))
+        # RMS of every sub-band: of the T frames that are read and the constant fields (T C + K, Q), of the scaled increment (C, Q).
+        self.register_buffer("input_scale", torch.ones(n_in, q))
         self.register_buffer("output_scale", torch.ones(c, q))
         self.input_scale: Tensor
         self.output_scale: Tensor
@@ -307,9 +315,9 @@ class WaveLiT(
         tokens = self.tokenizer.encode_tokens(x)  # (B, *S / 2^J, (T C + K) Q)
         grid = tokens.shape[1:-1]
         tokens = tokens.flatten(1, -2)  # (B, L, (T C + K) Q)
-        # Dividing the tokens by their band RMS is dividing the columns of what reads them: no pass over the data.
-        in_scale, out_scale = self._token_scales()
-        h = F.linear(tokens, self.embed.weight / in_scale, self.embed.bias)
+        # Scaling and differencing the tokens is doing so to the columns of what reads them: no pass over the data.
+        out_scale = self.output_scale.flatten()
+        h = F.linear(tokens, self._on_states(self.embed.weight), self.embed.bias)
         if self.boundary is not None:
             side = 2**self.config.levels
             cells = [n / side for n in shape]
@@ -322,7 +330,7 @@ class WaveLiT(
         h = self.pyramid(h, grid, self.config.periodic, condition)
         h = self.norm(h)
         out = F.linear(h, self.head.weight * out_scale[:, None], self.head.bias * out_scale)
-        out = out + F.linear(tokens, self.skip.weight * out_scale[:, None] / in_scale)
+        out = out + F.linear(tokens, self._on_states(self.skip.weight) * out_scale[:, None])
         y = self.tokenizer.decode_tokens(out.unflatten(1, grid))  # (B, C, *S_padded)
         for axis, n in enumerate(shape):
             y = y.narrow(2 + axis, 0, n)
@@ -331,20 +339,24 @@ class WaveLiT(
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Measure the RMS of every sub-band of inputs and increments on training batches; the normaliser's statistics
-        must be set before. Without it, or with `band_scales` off, all scales are one.
+        must be set before. Without it all scales are one; with `band_scales` off the increments of the history alone are
+        scaled, each channel as a whole.
 
         Raises:
             WavelitError: No batches.
         """
         config = self.config
+        c, n_states = config.n_fields, config.n_steps_input * config.n_fields
         squares_in, squares_out = torch.zeros_like(self.input_scale), torch.zeros_like(self.output_scale)
         n_batches = 0
         for batch in batches:
-            last = batch.fields[:, -1]
-            x = self.normalizer.fields(last[:, None])[:, 0]
+            history = self.normalizer.fields(batch.fields)
+            if config.history == "increments":
+                history = torch.cat([history.diff(dim=1), history[:, -1:]], 1)
+            x = history.flatten(1, 2)
             if batch.constants is not None:
                 x = torch.cat([x, self.normalizer.constants(batch.constants)], 1)
-            increment = self.normalizer.increment(batch.target[:, 0] - last)
+            increment = self.normalizer.increment(batch.target[:, 0] - batch.fields[:, -1])
             if batch.valid is not None:
                 # The step at the edge of the mask is no part of the dynamics.
                 x, increment = x * batch.valid, increment * batch.valid
@@ -353,20 +365,30 @@ class WaveLiT(
             n_batches += 1
         if not n_batches:
             raise WavelitError("calibration needs at least one training batch, none came")
-        if not config.band_scales:
-            return
-        for buffer, squares in ((self.input_scale, squares_in), (self.output_scale, squares_out)):
-            rms = (squares / n_batches).sqrt()
-            whole = rms.square().mean(1, keepdim=True).sqrt()
-            # A channel that is zero throughout the batches (a mask that never occurs) keeps scale one.
-            rms = torch.where(whole > 0, rms.clamp(min=BAND_FLOOR * whole), torch.ones_like(rms))
-            buffer.copy_(rms)
+        inputs, outputs = ((squares / n_batches).sqrt() for squares in (squares_in, squares_out))
+        if config.band_scales:
+            scale_in, scale_out = _floored(inputs), _floored(outputs)
+        else:
+            inputs = inputs.square().mean(1, keepdim=True).sqrt().expand_as(inputs)
+            scale_in, scale_out = torch.ones_like(inputs), torch.ones_like(outputs)
+        if config.history == "increments":
+            states = scale_in[n_states - c : n_states].repeat(config.n_steps_input - 1, 1)
+            scale_in[: n_states - c] = inputs[: n_states - c].clamp(min=INCREMENT_FLOOR * states)
+        self.input_scale.copy_(scale_in)
+        self.output_scale.copy_(scale_out)
 
-    def _token_scales(self) -> tuple[Tensor, Tensor]:
-        """Scale of every input channel ((T C + K) Q,) and output channel (C Q,) of the tokens."""
-        c, t = self.config.n_fields, self.config.n_steps_input
-        history = self.input_scale[:c].repeat(t, 1)
-        return torch.cat([history, self.input_scale[c:]]).flatten(), self.output_scale.flatten()
+    def _on_states(self, weight: Tensor) -> Tensor:
+        """Columns that read scaled frames (E, (T C + K) Q), as columns that read the states' own tokens."""
+        weight = weight / self.input_scale.flatten()
+        t = self.config.n_steps_input
+        if self.config.history == "states" or t == 1:
+            return weight
+        n = t * self.config.n_fields * self.tokenizer.n_coefficients
+        frames = weight[:, :n].unflatten(1, (t, -1))
+        # u(t+1) - u(t) adds its columns to the later state and takes them from the earlier; the last frame is a state.
+        increments = frames[:, :-1]
+        states = torch.cat([-increments, frames[:, -1:]], 1) + F.pad(increments, (0, 0, 1, 0))
+        return torch.cat([states.flatten(1), weight[:, n:]], 1)
 
     def _check(self, fields: Tensor, constants: Tensor | None, scalars: Tensor | None) -> None:
         config = self.config
@@ -383,6 +405,13 @@ class WaveLiT(
             came = 0 if value is None else value.shape[1]
             if came != channels:
                 raise WavelitError(f"{name} must have {channels} channels, came {came}")
+
+
+def _floored(rms: Tensor) -> Tensor:
+    """RMS of the sub-bands (N, Q) of N channels, at least `BAND_FLOOR` of the channel's own."""
+    whole = rms.square().mean(1, keepdim=True).sqrt()
+    # A channel that is zero throughout the batches (a mask that never occurs) keeps scale one.
+    return torch.where(whole > 0, rms.clamp(min=BAND_FLOOR * whole), torch.ones_like(rms))
 
 
 def _init_uniform(weight: Tensor, fan_in: int) -> None:

@@ -19,7 +19,7 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -36,7 +36,6 @@ from wavelit.errors import WavelitError
 from wavelit.losses import field_loss, increment_loss
 from wavelit.metrics import VRMSE
 from wavelit.model import WaveLiT
-from wavelit.optimiser import MuonAdamW
 
 __all__ = ["EMA", "EmulatorModule", "TrainConfig", "learning_rate_factor", "parameter_groups"]
 
@@ -49,8 +48,7 @@ class TrainConfig:
         steps: Budget in optimiser steps.
         samples: Budget in training windows.
         minutes: Budget in minutes of training, validation not counted; such a run is not repeatable bit for bit.
-        optimiser: adamw, or muon: Muon for the matrices of the blocks and AdamW for the rest.
-        lr: Peak learning rate.
+        lr: Peak learning rate of AdamW.
         weight_decay: On matrices and convolution kernels only.
         schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
         warmup: Share of the budget in which the learning rate rises from zero.
@@ -70,7 +68,6 @@ class TrainConfig:
     steps: int | None = None
     samples: int | None = None
     minutes: float | None = None
-    optimiser: Literal["adamw", "muon"] = "adamw"
     lr: float = 4e-3
     weight_decay: float = 0.01
     schedule: Literal["cosine", "wsd"] = "cosine"
@@ -126,31 +123,11 @@ def learning_rate_factor(progress: float, config: TrainConfig) -> float:
     return 1.0 if progress < 0.8 else 1 - math.sqrt((progress - 0.8) / 0.2)
 
 
-def block_matrices(
-    model: nn.Module,
-) -> tuple[list[nn.Parameter], list[tuple[str, nn.Parameter]]]:
-    """The matrices of a WaveLiT's blocks and exchanges, and all other parameters by name."""
-    matrices: list[nn.Parameter] = []
-    rest: list[tuple[str, nn.Parameter]] = []
-    for name, parameter in model.named_parameters():
-        if (
-            name.startswith(("pyramid.towers", "pyramid.exchanges"))
-            and name.endswith("weight")
-            and parameter.ndim == 2
-        ):
-            matrices.append(parameter)
-        else:
-            rest.append((name, parameter))
-    return matrices, rest
-
-
-def parameter_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
-) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """AdamW groups: matrices and kernels decay, gains, biases and embeddings do not."""
     decay: list[nn.Parameter] = []
     keep: list[nn.Parameter] = []
-    for name, parameter in named_parameters:
+    for name, parameter in model.named_parameters():
         is_weight = parameter.ndim >= 2 and not name.endswith(("gain", "scale", "embedding"))
         (decay if is_weight else keep).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
@@ -209,11 +186,7 @@ class EmulatorModule(pl.LightningModule):
         return min(1.0, self.train_seconds / (60 * self.config.minutes))
 
     def configure_optimizers(self) -> Optimizer:
-        if self.config.optimiser == "muon":
-            matrices, rest = block_matrices(self.model)
-            groups = parameter_groups(rest, self.config.weight_decay)
-            return MuonAdamW(matrices, groups, self.config.lr, (0.9, 0.95), self.config.weight_decay)
-        groups = parameter_groups(self.model.named_parameters(), self.config.weight_decay)
+        groups = parameter_groups(self.model, self.config.weight_decay)
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), fused=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
