@@ -59,7 +59,7 @@ THE_EIGHT = (
 )
 MINUTES = 5.0
 BATCH_SIZE = 4
-LEARNING_RATES = (5e-4, 1.4e-3, 4e-3)
+LEARNING_RATES = (5e-4, 1.4e-3, 4e-3, 1.1e-2)
 # One wave and one flow, a minute each.
 LR_SYSTEMS = ("acoustic_scattering_maze", "rayleigh_benard")
 LR_MINUTES = 1.0
