@@ -51,7 +51,7 @@ INCREMENT_FLOOR = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class WaveLiTConfig:
-    """All that determines a WaveLiT's architecture; the defaults are the preset `nano` for periodic 2-D fields.
+    """All that determines a WaveLiT's architecture; the defaults are for periodic 2-D fields.
 
     The data decide the first six entries (`from_metadata` fills them in); the rest are the architecture and every one of
     them can be changed alone.
@@ -170,7 +170,7 @@ class WaveLiTConfig:
 
 
 PRESETS: dict[str, dict[str, int]] = {
-    "nano": {},
+    "nano": {"num_scales": 1},
     "1M": {"embed_dim": 128},
     "3M": {"embed_dim": 192, "num_heads": 6, "depth": 6},
     "10M": {"embed_dim": 256, "num_heads": 8, "depth": 12, "num_exchanges": 3},

@@ -47,13 +47,14 @@ ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
     "without band scales": _ablation({"band_scales": False}),
     "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
-    "without pyramid": _ablation({"num_scales": 1}),
-    "with unshared weights": _ablation({"shared": False}),
+    "with a pyramid of three scales": _ablation({"num_scales": 3}),
+    "with a pyramid of unshared weights": _ablation({"num_scales": 3, "shared": False}),
+    "with states for increments": _ablation({"history": "states"}),
     "without centring": _ablation({"centre": False}),
     "without gate": _ablation({"gate": False}),
     "without local convolutions": _ablation({"local": False}),
 }
-"""Each ingredient and each augmentation of the attention taken away alone."""
+"""Each ingredient and each augmentation of the attention taken away alone; the pyramid, which `nano` does without, added."""
 
 CONTESTANTS: dict[str, Contestant] = {
     "WaveLiT": Contestant({}),
