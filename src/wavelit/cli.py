@@ -20,7 +20,7 @@ commands:
   data info       what a dataset folder holds
   train           train a model into a run folder
   evaluate        score a run on a split and write its report
-  rollout         write a run's rollout as HDF5, PNG, GIF and MP4
+  rollout         write a run's rollout, or a pretrained model's, as HDF5, PNG, GIF and MP4
   info            versions, devices and model presets; with a preset and a resolution, what a model costs
   benchmark speed time the reader, the transforms, training, inference and rollouts; one CSV each
   benchmark accuracy
@@ -215,7 +215,16 @@ def _evaluate(parser: Any, words: list[str]) -> None:
 
 
 def _rollout(parser: Any, words: list[str]) -> None:
-    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("run", type=str | None, nargs="?", default=None, help="run folder")
+    parser.add_argument(
+        "--pretrained",
+        type=str | None,
+        default=None,
+        help="PocketWell system: its model from the package instead of a run",
+    )
+    parser.add_argument(
+        "--output", type=str, default="runs/pretrained", help="folder for the rollouts of pretrained models"
+    )
     parser.add_argument(
         "--split", type=Literal["train", "valid", "test"], default="valid", help="split to roll out"
     )
@@ -226,11 +235,19 @@ def _rollout(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
     options = parser.parse_args(words)
-    from wavelit.judge import record_rollout
+    if (options.run is None) == (options.pretrained is None):
+        raise WavelitError("name a run folder, or a system with --pretrained, and not both")
+    if options.pretrained is not None:
+        from wavelit.judge import record_pretrained_rollout
 
-    for path in record_rollout(
-        options.run, options.split, options.trajectory, options.field, options.weights, options.device
-    ):
+        paths = record_pretrained_rollout(options.pretrained, options.output, options.field, options.device)
+    else:
+        from wavelit.judge import record_rollout
+
+        paths = record_rollout(
+            options.run, options.split, options.trajectory, options.field, options.weights, options.device
+        )
+    for path in paths:
         print(path)
 
 

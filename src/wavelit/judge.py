@@ -14,16 +14,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import Batch, WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluate import Evaluation, evaluate, predict
 from wavelit.figures import animation, rollout_figure, save
 from wavelit.model import WaveLiT
+from wavelit.pretrained import PREFIX
 from wavelit.report import write_report
 from wavelit.rollout import write_rollout
 from wavelit.run import fields_of, load_data, load_model, load_settings, read_json
 
-__all__ = ["judge", "record_rollout"]
+__all__ = ["judge", "record_pretrained_rollout", "record_rollout"]
 
 Weights = Literal["final", "best"]
 
@@ -97,6 +99,43 @@ def record_rollout(
     """
     folder, device = Path(folder), _device(device)
     model, module = _open(folder, weights, None)
+    return _record(model, module, folder, split, trajectory, field, device)
+
+
+def record_pretrained_rollout(
+    system: str, folder: str | os.PathLike[str], field: str | None = None, device: str | None = None
+) -> list[Path]:
+    """Compute one trajectory of the system's validation split and roll out the model that comes with the package beside it.
+
+    Args:
+        system: A name of `wavelit.data.pocketwell.SYSTEMS` that has a model (`wavelit.pretrained.pretrained`).
+        folder: Where the files go, and the trajectory, in <folder>/<system>, if it is not there yet.
+        field: The field to draw; the first if absent.
+        device: Where to run; a GPU if there is one.
+
+    Returns:
+        The files written.
+
+    Raises:
+        WavelitError: No such model or field.
+    """
+    model, device = WaveLiT.from_pretrained(f"{PREFIX}{system}"), _device(device)
+    path = Path(folder) / system
+    if not any(path.glob("data/train/*.hdf5")):
+        generate_one(system, path)
+    module = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
+    return _record(model, module, path, "valid", 0, field, device)
+
+
+def _record(
+    model: WaveLiT,
+    module: WellDataModule,
+    folder: Path,
+    split: str,
+    trajectory: int,
+    field: str | None,
+    device: str,
+) -> list[Path]:
     batch, prediction, truth = _roll_out(model.to(device), module, split, trajectory, device)
     stem = folder / f"rollout-{split}-{trajectory}"
     valid = None if batch.valid is None else batch.valid[0, 0]

@@ -13,8 +13,10 @@ References:
 
 # No postponed annotations here: the hub mixin reads the type of `config` from the constructor's signature.
 
+import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ from wavelit.data.well import Batch
 from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.grids import DepthwiseConv
+from wavelit.pretrained import resolve
 from wavelit.pyramid import Block, Exchange, Pyramid, ScaledRMSNorm
 from wavelit.tokenizer import WaveletTokenizer
 from wavelit.wavelets import WAVELETS
@@ -262,6 +265,22 @@ class WaveLiT(
     def n_parameters(self) -> int:
         """Trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Self:  # type: ignore[override]
+        """A trained model.
+
+        Args:
+            name: pocketwell/<system> for one that comes with the package (`wavelit.pretrained`), a folder that `save_pretrained`
+                wrote, or a name on the Hugging Face hub.
+            options: See `huggingface_hub.PyTorchModelHubMixin.from_pretrained`.
+
+        Raises:
+            WavelitError: No such model in the package.
+        """
+        # The mixin announces on standard output where it loads from.
+        with contextlib.redirect_stdout(None):
+            return super().from_pretrained(resolve(name), **options)
 
     @classmethod
     def from_metadata(

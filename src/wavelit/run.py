@@ -11,7 +11,6 @@ weights/           the trained model (averaged weights), for `WaveLiT.from_pretr
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import inspect
@@ -254,12 +253,10 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
             raise WavelitError(
                 f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`"
             )
-        # The hub mixin announces on standard output where it loads from.
-        with contextlib.redirect_stdout(None):
-            try:
-                return WaveLiT.from_pretrained(folder / "weights")
-            except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
-                raise WavelitError(f"{folder / 'weights'} cannot be read: {_one_line(error)}") from error
+        try:
+            return WaveLiT.from_pretrained(folder / "weights")
+        except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
+            raise WavelitError(f"{folder / 'weights'} cannot be read: {_one_line(error)}") from error
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no best checkpoint: no validation took place")

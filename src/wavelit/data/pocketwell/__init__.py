@@ -4,8 +4,8 @@
 about a minute on two cores; the same seed gives the same bytes whatever the number of processes.
 """
 
-from wavelit.data.pocketwell.build import generate
+from wavelit.data.pocketwell.build import generate, generate_one
 from wavelit.data.pocketwell.registry import SYSTEMS
 from wavelit.data.pocketwell.system import SIZES, Size, System, Trajectories
 
-__all__ = ["SIZES", "SYSTEMS", "Size", "System", "Trajectories", "generate"]
+__all__ = ["SIZES", "SYSTEMS", "Size", "System", "Trajectories", "generate", "generate_one"]

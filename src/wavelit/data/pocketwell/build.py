@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -46,7 +46,7 @@ from wavelit.data.pocketwell.system import SIZES, DivergedError, Size, System, T
 from wavelit.data.write import SPLITS, write_well
 from wavelit.errors import WavelitError
 
-__all__ = ["generate", "persistence_vrmse"]
+__all__ = ["generate", "generate_one", "persistence_vrmse"]
 
 RECORD = "pocketwell.json"
 
@@ -133,6 +133,35 @@ def generate(
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
     shutil.rmtree(parts)
     console.print(f"{folder} computed in {record['seconds']:.0f} s")
+    return folder
+
+
+def generate_one(system: str, folder: str | Path, size: str = "small", split: str = "valid") -> Path:
+    """Compute the first trajectory of a split, seed 0, alone: in seconds, in this process.
+
+    The folder's data/train holds it too, as readers look there for names and grid. It is the dataset's own trajectory up to the
+    rounding of operations on several of them at once, which a chaotic system blows up in time.
+
+    Args:
+        system: a name of `SYSTEMS`.
+        folder: a new folder for the record.
+        size: a name of `SIZES`.
+        split: valid or test.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WavelitError: unknown system, or the solver diverged.
+    """
+    if system not in SYSTEMS:
+        raise WavelitError(f"unknown system '{system}': expected one of {', '.join(SYSTEMS)}")
+    spec, folder = SYSTEMS[system], Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    first = Batch(split, spec.parameters[0], (0,), folder / "part.npz")
+    _solve_batch(spec, size, 0, first)
+    _assemble(spec, size, folder, [first, replace(first, split="train")])
+    first.part.unlink()
     return folder
 
 

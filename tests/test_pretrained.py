@@ -1,0 +1,86 @@
+"""The models in the package: that they load and run, that their cards say what was measured, that one call rolls one out."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavelit import WaveLiT, WavelitError
+from wavelit.cli import main
+from wavelit.data.pocketwell import SYSTEMS, generate
+from wavelit.data.well import WellDataModule
+from wavelit.judge import record_pretrained_rollout
+from wavelit.pretrained import FOLDER, PREFIX, pretrained
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "accuracy" / "5min" / "WaveLiT"
+QUICK = "acoustic_scattering_maze"
+
+
+@pytest.mark.parametrize("name", pretrained())
+def test_a_model_predicts_and_its_card_tells_what_was_measured(name, monkeypatch):
+    system = name.removeprefix(PREFIX)
+    model = WaveLiT.from_pretrained(name)
+    c, k, p = model.config.n_fields, model.config.n_constant_fields, model.config.n_scalars
+    shape = SYSTEMS[system].shapes["small"]
+    mean, std = (x.view(1, 1, -1, 1, 1) for x in (model.normalizer.mean, model.normalizer.std))
+    generator = torch.Generator().manual_seed(0)
+    fields = mean + std * torch.randn(1, 4, c, *shape, generator=generator)
+    scalars = model.normalizer.scalar_mean[None]
+    scalars = torch.where(model.normalizer.scalar_log, scalars.exp(), scalars)
+    with torch.no_grad():
+        following = model(fields, torch.ones(1, k, *shape) if k else None, scalars if p else None)
+    assert following.shape == (1, c, *shape)
+    assert following.isfinite().all()
+    assert not torch.equal(following, fields[:, -1])
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    spec = importlib.util.spec_from_file_location("cards", ROOT / "benchmarks" / "pretrained.py")
+    assert spec is not None
+    assert spec.loader is not None
+    cards = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cards)
+    result = json.loads((RESULTS / f"{system}-0.json").read_text())
+    assert (FOLDER / name / "README.md").read_text() == cards.card(result)
+    assert model.n_parameters == result["parameters"]
+
+
+def test_one_call_simulates_and_rolls_out(tmp_path):
+    paths = record_pretrained_rollout(QUICK, tmp_path, device="cpu")
+    assert {path.suffix for path in paths} >= {".hdf5", ".png", ".gif"}
+    # The trajectory is the first of the validation split.
+    whole = WellDataModule(str(tmp_path / QUICK)).rollout_dataset("valid")[0]
+    assert whole["input_fields"].shape[1:3] == SYSTEMS[QUICK].shapes["small"]
+    before = [path.stat().st_mtime_ns for path in (tmp_path / QUICK).glob("data/*/*.hdf5")]
+    record_pretrained_rollout(QUICK, tmp_path, device="cpu")
+    assert before == [path.stat().st_mtime_ns for path in (tmp_path / QUICK).glob("data/*/*.hdf5")]
+
+
+def test_the_model_does_on_its_trajectory_what_the_card_says(tmp_path):
+    from wavelit.evaluate import evaluate
+
+    record_pretrained_rollout(QUICK, tmp_path, device="cpu")
+    data = WellDataModule(str(tmp_path / QUICK))
+    scores = evaluate(WaveLiT.from_pretrained(PREFIX + QUICK), data, "valid").scores
+    assert scores["model"].one_step.mean() < 0.2 * scores["persistence"].one_step.mean()
+    assert scores["model"].rollout[:, :20].mean() < 0.5 * scores["persistence"].rollout[:, :20].mean()
+
+
+def test_one_trajectory_is_the_datasets_own(tmp_path):
+    from wavelit.data.pocketwell import generate_one
+
+    whole = generate(QUICK, "tiny", root=tmp_path, processes=1, progress=False)
+    alone = generate_one(QUICK, tmp_path / "alone", "tiny")
+    ours, theirs = (
+        WellDataModule(str(p)).rollout_dataset("valid")[0]["output_fields"] for p in (alone, whole)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_not_there_is_named(capsys, tmp_path):
+    with pytest.raises(WavelitError, match=f"the package has .*{PREFIX}{QUICK}"):
+        WaveLiT.from_pretrained(PREFIX + "mhd")
+    assert main(["rollout", "--pretrained", "mhd", "--output", str(tmp_path)]) == 2
+    assert main(["rollout"]) == 2
+    assert "not both" in capsys.readouterr().err
