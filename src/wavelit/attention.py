@@ -38,6 +38,7 @@ __all__ = [
     "linear_attention",
     "naive_linear_attention",
     "rotate",
+    "softmax_attention",
 ]
 
 # Added to the normaliser phi(q) . mean phi(k), which is about the head width for normalised queries and keys.
@@ -58,10 +59,16 @@ def _focused(x: Tensor) -> Tensor:
     return focused
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 FEATURE_MAPS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": _elu_plus_one,
     "relu": F.relu,
     "focused": _focused,
+    # Softmax attention, O(L^2): the control.
+    "softmax": _as_it_is,
 }
 
 
@@ -108,6 +115,20 @@ def linear_attention(
     key_values = (k * scale).transpose(-2, -1) @ (v * scale)  # (B, A, D, D)
     out: Tensor = (q @ key_values) / normaliser
     return out
+
+
+def softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, angles: Tensor | None = None, centre: bool = True
+) -> Tensor:
+    """softmax(R_i q_i . R_j k_j / sqrt(D)) for the weights, in O(L^2) time: what the linear kind is compared with.
+
+    Arguments and result as in `naive_linear_attention`, but queries and keys of any sign.
+    """
+    if angles is not None:
+        q, k = rotate(q, angles), rotate(k, angles)
+    if centre:
+        v = v - v.mean(-2, keepdim=True)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
@@ -188,13 +209,14 @@ class AugmentedLinearAttention(nn.Module):
         """Queries with keys (B, L, 2 E) and values (B, L, E) -> the normalised heads (B, L, E), as the formula has it."""
         heads = "b l (a d) -> b a l d"
         feature = FEATURE_MAPS[self.feature_map]
+        mix = softmax_attention if self.feature_map == "softmax" else linear_attention
         q, k = (rearrange(t, heads, a=self.num_heads) for t in qk.chunk(2, -1))
         q = feature(rms_norm(q) * self.query_gain)
         k = feature(rms_norm(k) * self.key_gain)
         out = []
         parts = (split_grids(q, grids, 2), split_grids(k, grids, 2), split_grids(v, grids), grids.angles)
         for q_s, k_s, v_s, angles in zip(*parts, strict=True):
-            o = linear_attention(q_s, k_s, rearrange(v_s, heads, a=self.num_heads), angles, self.centre)
+            o = mix(q_s, k_s, rearrange(v_s, heads, a=self.num_heads), angles, self.centre)
             if self.centre:
                 o = o * torch.rsqrt(o.square().mean((-2, -1), keepdim=True) + HEAD_EPS)
             o = rearrange(o, "b a l d -> b l (a d)") * self.head_gain

@@ -40,8 +40,10 @@ def _ablation(model: dict[str, Any], train: dict[str, Any] | None = None) -> Con
 TWINS = {
     "patchify twin": Contestant(PATCHES, {"wavelet_weight": 0.0}),
     "plain linear attention": Contestant({"centre": False, "gate": False, "local": False}),
+    "softmax twin": Contestant({"feature_map": "softmax"}),
 }
-"""Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without augmentation."""
+"""Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without
+augmentation, softmax for linear attention with all else kept."""
 
 ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
