@@ -328,6 +328,12 @@ def _benchmark_accuracy(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--weights", type=str, default="runs/accuracy", help="folder of the trained weights")
     parser.add_argument("--processes", type=int, default=1, help="runs side by side, one thread each")
+    parser.add_argument(
+        "--tuning",
+        type=str | None,
+        default=None,
+        help="folder whose rates and learning rates are taken; --output if absent",
+    )
     options = vars(parser.parse_args(words))
     from wavelit.benchmarks.accuracy import STAGES, run
 

@@ -56,8 +56,8 @@ __all__ = [
 
 # Training windows on which the RMS of the sub-bands is measured.
 CALIBRATION_SAMPLES = 256
-# Lightning's warnings of what is meant: a timing has no validation, windows are read in the training process, a resumed run's earlier metrics are put
-# back by `_csv_logger`, and the data stream needs no state of its own.
+# Lightning's warnings of what is meant: a timing has no validation, windows are read in the training process, a resumed run's
+# earlier metrics are put back by `_csv_logger`, and the data stream needs no state of its own.
 QUIET = (
     ".*defined a `validation_step` but have no.*",
     ".*does not have many workers.*",

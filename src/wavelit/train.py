@@ -37,7 +37,18 @@ from wavelit.losses import field_loss, increment_loss
 from wavelit.metrics import VRMSE
 from wavelit.model import WaveLiT
 
-__all__ = ["EMA", "EmulatorModule", "TrainConfig", "learning_rate_factor", "parameter_groups"]
+__all__ = [
+    "EMA",
+    "DivergedError",
+    "EmulatorModule",
+    "TrainConfig",
+    "learning_rate_factor",
+    "parameter_groups",
+]
+
+
+class DivergedError(WavelitError):
+    """The loss or a gradient of a training is no longer finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +210,7 @@ class EmulatorModule(pl.LightningModule):
         else:
             loss = field_loss(predicted - true, batch.valid)
         if not torch.isfinite(loss):
-            raise WavelitError(
+            raise DivergedError(
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "
                 f"{batch.indices.tolist()} of the training split; a checkpoint written before is kept: train anew with a lower lr"
             )
@@ -270,7 +281,7 @@ class EmulatorModule(pl.LightningModule):
     ) -> None:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not torch.isfinite(norm):
-            raise WavelitError(
+            raise DivergedError(
                 f"the gradient became {norm.item()} at step {self.global_step} on samples {self._samples} of the training split; "
                 "a checkpoint written before is kept: train anew with a lower lr"
             )

@@ -5,8 +5,9 @@ rates    milliseconds a training sample of every contestant on every system, on 
 lr       a short run for each learning rate of the grid on one wave and one flow; the validation split chooses
 final    a run of the whole budget; only here is the test split read, once, after training
 
-History, normalisation, target (the scaled increment), batches, optimiser, schedule, clipping and averaging of the weights are
-the same for all. WaveLiT adds its wavelet-domain loss; the models of The Well get the PDE scalars as channels.
+Length of history, normalisation, target (the scaled increment), batches, optimiser, schedule, clipping and averaging of the
+weights are the same for all. WaveLiT adds its wavelet-domain loss and reads the history as increments; the models of The Well
+read states, as in The Well's benchmark, and two of them increments too, and get the PDE scalars as channels.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from safetensors.torch import save_file
+from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from wavelit.atomic import atomic_path
@@ -42,7 +44,7 @@ from wavelit.errors import WavelitError
 from wavelit.evaluate import Evaluation, Scores, evaluate
 from wavelit.memory import keep_freed_memory
 from wavelit.run import quieten
-from wavelit.train import EMA, EmulatorModule, TrainConfig
+from wavelit.train import EMA, DivergedError, EmulatorModule, TrainConfig
 
 __all__ = ["BATCH_SIZE", "LEARNING_RATES", "STAGES", "THE_EIGHT", "Cell", "best_lr", "run"]
 
@@ -65,6 +67,8 @@ LR_SYSTEMS = ("acoustic_scattering_maze", "rayleigh_benard")
 LR_MINUTES = 1.0
 # Steps timed for a rate, after as many that are not.
 RATE_STEPS = 8
+# Training batches that batch normalisations are measured on after training.
+NORM_BATCHES = 50
 # A run is validated this often on every fourth window, for its learning curve.
 CURVE_POINTS, CURVE_STRIDE = 10, 4
 
@@ -98,6 +102,7 @@ def run(
     root: str | os.PathLike[str] = "datasets/pocketwell/small",
     weights: str | os.PathLike[str] = "runs/accuracy",
     processes: int = 1,
+    tuning: str | os.PathLike[str] | None = None,
 ) -> Iterator[Path]:
     """Run what is missing, in the order rates, learning rates, final runs, and yield every result's path as it is there.
 
@@ -111,11 +116,16 @@ def run(
         root: folder of the datasets.
         weights: folder of the trained weights.
         processes: runs side by side, each on one thread; rates are always measured alone.
+        tuning: folder of results whose rates and learning rates are taken; `output` if absent.
 
     Raises:
-        WavelitError: unknown name, a dataset or an earlier stage is missing.
+        WavelitError: unknown name, a dataset or an earlier stage is missing, a result is there that other rates or learning
+            rates gave.
     """
     output, root, weights = Path(output), Path(root), Path(weights)
+    tuning = output if tuning is None else Path(tuning)
+    if minutes <= 0 or processes < 1:
+        raise WavelitError(f"minutes and processes must be positive, not {minutes} and {processes}")
     models, systems = models or list(CONTESTANTS), systems or THE_EIGHT
     for kind, names, known in (
         ("stage", stages, STAGES),
@@ -128,10 +138,10 @@ def run(
     if "rates" in stages:
         _set_up()
         wanted = {*itertools.product(models, systems), *itertools.product(models, LR_SYSTEMS)}
-        if missing := sorted(wanted - read_rates(output).keys()):
+        if missing := sorted(wanted - read_rates(tuning).keys()):
             for model, system in missing:
-                _measure_rate(model, system, output, root)
-            yield output / "rates.csv"
+                _measure_rate(model, system, tuning, root)
+            yield tuning / "rates.csv"
     for stage in ("lr", "final"):
         if stage not in stages:
             continue
@@ -141,11 +151,11 @@ def run(
             cells = [Cell(name, system, 0, LR_MINUTES, lr, "lr") for name, system, lr in combinations]
         else:
             cells = [
-                Cell(name, system, seed, minutes, best_lr(name, output), "final")
+                Cell(name, system, seed, minutes, best_lr(name, tuning), "final")
                 for seed, name, system in itertools.product(seeds, models, systems)
             ]
-        cells = [cell for cell in cells if not cell.path(output).exists()]
-        work = [(cell, output, root, weights) for cell in cells]
+        work = [(cell, output if stage == "final" else tuning, root, weights, tuning) for cell in cells]
+        work = [item for item in work if not _is_done(item[0], item[1], tuning)]
         if processes == 1:
             _set_up()
             yield from itertools.starmap(_run_cell, work)
@@ -234,7 +244,25 @@ def _train(
     )
     data.train_sampler.n_steps = module.total_steps
     trainer.fit(module, data.train_dataloader(), validation)
+    _refresh_batch_norms(model, data)
     return module
+
+
+def _refresh_batch_norms(model: IncrementEmulator, data: WellDataModule) -> None:
+    """Measure the statistics of batch normalisations anew: those of training belong to weights before their averaging."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    model.train()
+    with torch.no_grad():
+        for batch in itertools.islice(data.train_dataloader(), NORM_BATCHES):
+            model(batch.fields, batch.constants, batch.scalars)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 class _Clock(Callback):
@@ -293,15 +321,38 @@ def _measure_rate(model: str, system: str, output: Path, root: Path) -> None:
         writer.writerows([*rows, row])
 
 
-def _run_cell(cell: Cell, output: Path, root: Path, weights: Path) -> Path:
-    """Train and judge one contestant, and write the result; `final` runs are judged on the test split too."""
-    rates = read_rates(output)
+def _rate_and_steps(cell: Cell, tuning: Path) -> tuple[float, int]:
+    """Milliseconds a sample, and the optimiser steps that the cell's minutes come to."""
+    rates = read_rates(tuning)
     if (cell.model, cell.system) not in rates:
         raise WavelitError(
-            f"{output / 'rates.csv'} has no rate of {cell.model} on {cell.system}: `wavelit benchmark accuracy rates`"
+            f"{tuning / 'rates.csv'} has no rate of {cell.model} on {cell.system}: `wavelit benchmark accuracy rates`"
         )
     rate = rates[cell.model, cell.system]
-    steps = max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
+    return rate, max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
+
+
+def _is_done(cell: Cell, output: Path, tuning: Path) -> bool:
+    """Whether the result is there; one of another rate or learning rate must not pass for it."""
+    path = cell.path(output)
+    if not path.exists():
+        return False
+    result = json.loads(path.read_text(encoding="utf8"))
+    lr, samples = cell.lr, _rate_and_steps(cell, tuning)[1] * BATCH_SIZE
+    if (result["lr"], result["samples"]) != (lr, samples):
+        raise WavelitError(
+            f"{path} was run with lr {result['lr']:g} and {result['samples']} samples, now {lr:g} and {samples} are due: "
+            "remove it, or name another --output"
+        )
+    return True
+
+
+def _run_cell(cell: Cell, output: Path, root: Path, weights: Path, tuning: Path) -> Path:
+    """Train and judge one contestant, and write the result; `final` runs are judged on the test split too."""
+    # Another runner may have been here since the work was listed.
+    if _is_done(cell, output, tuning):
+        return cell.path(output)
+    rate, steps = _rate_and_steps(cell, tuning)
     data, curve = _data(cell.system, root, cell.seed), _Curve(BATCH_SIZE)
     emulator = build(cell.model, data, cell.seed)
     config = _train_config(cell.model, steps=steps, lr=cell.lr)
@@ -317,8 +368,8 @@ def _run_cell(cell: Cell, output: Path, root: Path, weights: Path) -> Path:
     interval = max(1, steps // CURVE_POINTS)
     try:
         module = _train(emulator, data, config, cell.seed, [curve], interval)
-    except WavelitError as error:
-        # A loss or gradient that is no number: the run has no score, and says why.
+    except DivergedError as error:
+        # The run has no score, and says why.
         result |= {"failure": str(error), "valid": {"one_step": None}}
     else:
         result |= {"seconds": round(module.train_seconds, 1), "curve": curve.points}
@@ -326,8 +377,10 @@ def _run_cell(cell: Cell, output: Path, root: Path, weights: Path) -> Path:
             result[split] = _scores(evaluate(emulator, data, split, rollout_batch_size=4))
         if cell.stage == "final":
             path = cell.path(weights).with_suffix(".safetensors")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: value.contiguous() for name, value in emulator.state_dict().items()}, path)
+            with atomic_path(path) as temporary:
+                save_file(
+                    {name: value.contiguous() for name, value in emulator.state_dict().items()}, temporary
+                )
     path = cell.path(output)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf8")
@@ -351,7 +404,7 @@ def _summary(scores: Scores, evaluation: Evaluation) -> dict[str, Any]:
             window.label: _number(per_step[:, window.first - 1 : window.last].mean())
             for window, _ in evaluation.windows()
         },
-        "worst": _number(per_step.max()),
+        "worst": _number(scores.rollout.max()),
         "rollout_by_step": [_number(value) for value in per_step.mean(0)],
     }
 

@@ -13,7 +13,7 @@ from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.run import build_model
 
-__all__ = ["ABLATIONS", "CONTESTANTS", "TWINS", "Contestant", "build"]
+__all__ = ["ABLATIONS", "CONTESTANTS", "TWINS", "WITH_INCREMENTS", "Contestant", "build"]
 
 PATCHES = {"wavelet": None, "band_scales": False}
 
@@ -24,26 +24,38 @@ class Contestant:
 
     Args:
         model: entries of `WaveLiTConfig` that differ from `nano`; None for a model of The Well.
+        rival: the model of The Well, a key of `rivals.SETTINGS`.
+        increments: whether that model reads its history as increments, as WaveLiT does.
         train: entries of `TrainConfig` that differ from its defaults.
         tuned_as: the contestant whose learning rate is taken over; None: its own is searched.
     """
 
-    model: dict[str, Any] | None
+    model: dict[str, Any] | None = None
+    rival: str | None = None
+    increments: bool = False
     train: dict[str, Any] = field(default_factory=dict)
     tuned_as: str | None = None
 
 
 def _ablation(model: dict[str, Any], train: dict[str, Any] | None = None) -> Contestant:
-    return Contestant(model, train or {}, tuned_as="WaveLiT")
+    return Contestant(model, train=train or {}, tuned_as="WaveLiT")
 
 
 TWINS = {
-    "patchify twin": Contestant(PATCHES, {"wavelet_weight": 0.0}),
+    "patchify twin": Contestant(PATCHES, train={"wavelet_weight": 0.0}),
     "plain linear attention": Contestant({"centre": False, "gate": False, "local": False}),
     "softmax twin": Contestant({"feature_map": "softmax"}),
 }
 """Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without
 augmentation, softmax for linear attention with all else kept."""
+
+WITH_INCREMENTS = {
+    f"{name} with increments": Contestant(
+        rival=name, increments=True, train={"wavelet_weight": 0.0}, tuned_as=name
+    )
+    for name in ("FNO-0.5M", "CNextU-Net-0.5M")
+}
+"""The strongest rivals, with WaveLiT's way to read the history."""
 
 ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
@@ -60,7 +72,8 @@ ABLATIONS = {
 
 CONTESTANTS: dict[str, Contestant] = {
     "WaveLiT": Contestant({}),
-    **{name: Contestant(None, {"wavelet_weight": 0.0}) for name in SETTINGS},
+    **{name: Contestant(rival=name, train={"wavelet_weight": 0.0}) for name in SETTINGS},
+    **WITH_INCREMENTS,
     **TWINS,
     **ABLATIONS,
 }
@@ -74,8 +87,9 @@ def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
     """
     if name not in CONTESTANTS:
         raise WavelitError(f"unknown model '{name}': expected one of {', '.join(CONTESTANTS)}")
-    changes = CONTESTANTS[name].model
-    if changes is not None:
-        return build_model(data, "nano", seed, **changes)
+    contestant = CONTESTANTS[name]
+    if contestant.rival is None:
+        return build_model(data, "nano", seed, **(contestant.model or {}))
     torch.manual_seed(seed)
-    return Rival(name, data.statistics, data.n_steps_input, data.metadata.spatial_resolution)
+    shape = data.metadata.spatial_resolution
+    return Rival(contestant.rival, data.statistics, data.n_steps_input, shape, contestant.increments)

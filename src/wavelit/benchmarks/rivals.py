@@ -67,10 +67,20 @@ class Rival(IncrementEmulator):
         statistics: of the dataset.
         n_steps_input: history T.
         shape: the grid.
+        increments: read the history as WaveLiT does, the last state and the increments between states in units of their spread;
+            else as The Well gives it, all states.
     """
 
-    def __init__(self, name: str, statistics: Statistics, n_steps_input: int, shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        statistics: Statistics,
+        n_steps_input: int,
+        shape: Sequence[int],
+        increments: bool = False,
+    ) -> None:
         super().__init__()
+        self.increments = increments
         n_fields, n_constants, n_scalars = (
             len(values) for values in (statistics.mean, statistics.constant_mean, statistics.scalar_mean)
         )
@@ -84,7 +94,13 @@ class Rival(IncrementEmulator):
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
     ) -> Tensor:
         """The predicted increment over its standard deviation, (B, C, *S)."""
-        parts = [self.normalizer.fields(fields).flatten(1, 2)]
+        states = self.normalizer.fields(fields)
+        if self.increments:
+            steps = self.normalizer.increment(fields.diff(dim=1).flatten(0, 1)).unflatten(
+                0, (len(fields), -1)
+            )
+            states = torch.cat([steps, states[:, -1:]], 1)
+        parts = [states.flatten(1, 2)]
         if constants is not None:
             parts.append(self.normalizer.constants(constants))
         if scalars is not None:
