@@ -1,19 +1,27 @@
 """The accuracy benchmark on a tiny set: what a run records, that nothing is run twice, that the test split is read last."""
 
+import importlib.util
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from wavelit.benchmarks import accuracy
 from wavelit.benchmarks.accuracy import Cell, best_lr, run
 from wavelit.benchmarks.contestants import CONTESTANTS, build
 from wavelit.cli import main
+from wavelit.data.normalize import Normalizer
 from wavelit.data.pocketwell import generate
 from wavelit.data.well import WellDataModule
+from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.evaluate import evaluate
 from wavelit.model import WaveLiT
+from wavelit.train import DivergedError, TrainConfig
 
 MAZE, INCLUSIONS = "acoustic_scattering_maze", "acoustic_scattering_inclusions"
 TWIN = "patchify twin"
@@ -74,6 +82,112 @@ def test_stages_run_in_order_and_once(root, tmp_path):
     assert first == pytest.approx(scores.rollout[:, :20].mean(), rel=1e-3)
     assert final["test"]["persistence"]["one_step"] > 0
     assert list(run(**options)) == []
+
+
+def test_the_search_does_without_a_test_split(root, tmp_path):
+    for system in (MAZE, INCLUSIONS):
+        shutil.copytree(root / system, tmp_path / "data" / system, ignore=shutil.ignore_patterns("test"))
+    options = {"models": [TWIN], "systems": [MAZE], "root": tmp_path / "data", "output": tmp_path / "results"}
+    assert len(list(run(["rates", "lr"], **options))) == 5
+
+
+def test_a_result_of_another_learning_rate_does_not_pass(root, tmp_path):
+    options = {"models": [TWIN], "systems": [MAZE], "minutes": 0.005, "root": root, "output": tmp_path}
+    *_, path = run(**options, weights=tmp_path / "weights")
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"lr": 1.0}))
+    with pytest.raises(WavelitError, match="was run with lr 1 and"):
+        list(run(["final"], **options))
+
+
+def test_what_diverges_is_recorded_and_what_fails_is_not(root, tmp_path, monkeypatch):
+    options = {"models": [TWIN], "systems": [MAZE], "root": root, "output": tmp_path}
+    list(run(["rates"], **options))
+
+    def fail(error):
+        def train(*_):
+            raise error
+
+        return train
+
+    monkeypatch.setattr(accuracy, "_train", fail(WavelitError("unreadable")))
+    with pytest.raises(WavelitError, match="unreadable"):
+        list(run(["lr"], **options))
+    assert not (tmp_path / "lr").exists()
+    monkeypatch.setattr(accuracy, "_train", fail(DivergedError("loss is nan")))
+    for path in run(["lr"], **options):
+        result = json.loads(path.read_text())
+        assert (result["failure"], result["valid"]["one_step"]) == ("loss is nan", None)
+
+
+class Convolution(IncrementEmulator):
+    """The smallest network that is no WaveLiT, with a batch normalisation."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.spatial = 2
+        self.normalizer = Normalizer(3, 2, 0)
+        self.normalizer.set_statistics(data.statistics)
+        self.network = nn.Sequential(nn.BatchNorm2d(14), nn.Conv2d(14, 3, 3, padding=1))
+
+    def increment(self, fields, constants=None, scalars=None):
+        x = torch.cat([self.normalizer.fields(fields).flatten(1, 2), self.normalizer.constants(constants)], 1)
+        return self.network(x)
+
+
+def test_any_network_that_predicts_the_increment_is_trained(root):
+    data = WellDataModule(str(root / MAZE), batch_size=2)
+    model = Convolution(data)
+    before = model.network[1].weight.clone()
+    accuracy._train(model, data, TrainConfig(steps=3, wavelet_weight=0.0), 0, [])
+    assert not torch.equal(model.network[1].weight, before)
+    # Statistics are the mean over the batches, not a moving average that still remembers its start.
+    seen = [model.normalizer.constants(batch.constants) for batch in data.train_dataloader()]
+    expected = torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(model.network[0].running_var[12:], expected)
+    with pytest.raises(WavelitError, match="wavelet_weight and recompute are for WaveLiT"):
+        accuracy._train(model, data, TrainConfig(steps=3), 0, [])
+
+
+def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch):
+    root = Path(__file__).parent.parent
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    spec = importlib.util.spec_from_file_location("rendered", root / "benchmarks" / "accuracy.py")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    assert "Nowhere, among what has been run" in page.losses()
+
+    def write(model, system, one_step, seed=0):
+        persistence = {"one_step": 0.5, "rollout": {"1:20": 1.0}, "worst": 2.0}
+        test = {"one_step": one_step, "rollout": {"1:20": 0.2}, "worst": 12.0, "persistence": persistence}
+        result = {"model": model, "system": system} | ({} if one_step is None else {"test": test})
+        path = tmp_path / "5min" / model / f"{system}-{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result))
+
+    for seed, score in enumerate((0.1, 0.3)):
+        write("WaveLiT", MAZE, score, seed)
+    write("WaveLiT", "shear_flow", 0.1)
+    write("FNO", MAZE, 0.1)
+    write("FNO", "shear_flow", None)
+    write("U-Net", MAZE, 0.4)
+    page.runs.cache_clear()
+    assert f"- {MAZE}, one step: WaveLiT 0.2; FNO 0.1" in page.losses()
+    table = page.compared(page.one_step)
+    assert f"| {MAZE} | 0.2 | 0.4 | **0.1** | 0.5 |" in table
+    assert "| shear_flow | **0.1** |  | ∞ | 0.5 |" in table
+    assert "| **WaveLiT over it, seven systems** |  | 0.50 (1 of 7) | 2.00 (1 of 7) |" in table
+    claims = page.claims()
+    assert (
+        "| one step, best rival of any size | U-Net, FNO | 8 of 8 | 1 of 2 | 0.5 | 2.00 (2 of 7) |" in claims
+    )
+    assert f"| 0 of 2 |  | {MAZE} 12, shear_flow 12 |" in claims
+    assert "- U-Net: shear_flow, gray_scott" in page.missing()
+    write("WaveLiT", MAZE, None, 2)
+    page.runs.cache_clear()
+    assert f"| {MAZE} | ∞ |" in page.compared(page.one_step)
+    page.claims()
 
 
 def test_best_lr_is_the_geometric_mean_and_skips_what_failed(tmp_path):

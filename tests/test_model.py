@@ -169,6 +169,21 @@ def test_bfloat16_autocast_is_close_to_float32():
     assert float(error) < 0.03
 
 
+def test_bfloat16_autocast_reads_a_slow_history():
+    """States that hardly differ: what is read is their increments, which the bfloat16 of a state does not resolve."""
+    torch.manual_seed(0)
+    model = WaveLiT(small())
+    start, change = torch.randn(2, 2, 2, 16, 16)
+    history = torch.stack([start + 0.01 * n * change for n in range(5)], 1)
+    batch = Batch(history[:, :4], history[:, 4:], None, None, None, torch.arange(2))
+    model.calibrate([batch])
+    torch.nn.init.normal_(model.skip.weight)
+    exact = model.increment(batch.fields)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model.increment(batch.fields)
+    assert float(((rounded - exact).norm() / exact.norm()).detach()) < 5e-3
+
+
 def test_bfloat16_autocast_keeps_the_residual_stream_in_float32():
     model = randomised(small())
     seen = []

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wavelit import WaveLiT, WavelitError
+from wavelit.benchmarks.accuracy import THE_EIGHT
 from wavelit.cli import main
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.data.well import WellDataModule
@@ -44,6 +45,10 @@ def test_a_model_predicts_and_its_card_tells_what_was_measured(name, monkeypatch
     result = json.loads((RESULTS / f"{system}-0.json").read_text())
     assert (FOLDER / name / "README.md").read_text() == cards.card(result)
     assert model.n_parameters == result["parameters"]
+
+
+def test_each_of_the_eight_has_one():
+    assert pretrained() == sorted(PREFIX + system for system in THE_EIGHT)
 
 
 def test_one_call_simulates_and_rolls_out(tmp_path):

@@ -238,6 +238,11 @@ def _rollout(parser: Any, words: list[str]) -> None:
     if (options.run is None) == (options.pretrained is None):
         raise WavelitError("name a run folder, or a system with --pretrained, and not both")
     if options.pretrained is not None:
+        for name, default in (("split", "valid"), ("trajectory", 0), ("weights", "final")):
+            if getattr(options, name) != default:
+                raise WavelitError(
+                    f"--{name} is for run folders: a pretrained model has one trajectory, of the validation split"
+                )
         from wavelit.judge import record_pretrained_rollout
 
         paths = record_pretrained_rollout(options.pretrained, options.output, options.field, options.device)

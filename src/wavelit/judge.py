@@ -108,7 +108,7 @@ def record_pretrained_rollout(
     """Compute one trajectory of the system's validation split and roll out the model that comes with the package beside it.
 
     Args:
-        system: A name of `wavelit.data.pocketwell.SYSTEMS` that has a model (`wavelit.pretrained.pretrained`).
+        system: One of `wavelit.pretrained.pretrained`, with or without pocketwell/.
         folder: Where the files go, and the trajectory, in <folder>/<system>, if it is not there yet.
         field: The field to draw; the first if absent.
         device: Where to run; a GPU if there is one.
@@ -119,6 +119,7 @@ def record_pretrained_rollout(
     Raises:
         WavelitError: No such model or field.
     """
+    system = system.removeprefix(PREFIX)
     model, device = WaveLiT.from_pretrained(f"{PREFIX}{system}"), _device(device)
     path = Path(folder) / system
     if not any(path.glob("data/train/*.hdf5")):
