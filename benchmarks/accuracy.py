@@ -1,4 +1,4 @@
-"""The tables and figures of docs/results.md, from results/accuracy; the page says how those are made.
+"""The tables and figures of docs/results.md and of the README, from results/accuracy; the page says how those are made.
 
 .venv/bin/python benchmarks/accuracy.py
 """
@@ -21,6 +21,7 @@ from wavelit.benchmarks.rivals import SETTINGS
 
 RESULTS = Path("results/accuracy")
 PAGE = Path("docs/results.md")
+README = Path("README.md")
 IMAGES = Path("docs/images/results")
 SMALL = [name for name in SETTINGS if name.endswith("0.5M")]
 # Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from the means.
@@ -181,6 +182,23 @@ def claims() -> str:
     return markdown(head, rows)
 
 
+def headline() -> str:
+    """For the README: WaveLiT beside the best model of The Well that was run, whichever that is on a system and score."""
+    rows = []
+    scores = {"one step": _scores(one_step), "rollout 1:20": _scores(rollout)}
+    for system in THE_EIGHT:
+        cells = []
+        for each in scores.values():
+            rivals = {n: each[n, system] for n in (*SETTINGS, *WITH_INCREMENTS) if (n, system) in each}
+            if ("WaveLiT", system) in each and rivals:
+                best = min(rivals, key=lambda name: rivals[name])
+                cells += [_number(each["WaveLiT", system]), f"{_number(rivals[best])} ({best})"]
+        if cells:
+            rows.append([system, *cells, _number(scores["rollout 1:20"]["persistence", system])])
+    head = [f"{who}, {what}" for what in scores for who in ("WaveLiT", "best of The Well's")]
+    return markdown(["system", *head, "persistence, rollout 1:20"], rows)
+
+
 def losses() -> str:
     """Where anything in the tables is better than WaveLiT, said first."""
     lines = []
@@ -262,14 +280,15 @@ SECTIONS = {
 
 
 def tables() -> list[str]:
-    return [make() for make in SECTIONS.values()]
+    return [headline(), *(make() for make in SECTIONS.values())]
 
 
 def curves() -> None:
     """Validation VRMSE against seconds of one core's work, by the quiet rate, a panel a system."""
     mpl.rcParams["svg.hashsalt"] = "wavelit"
     figure, axes = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
-    colours = {name: f"C{i % 10}" for i, name in enumerate(["WaveLiT", *SETTINGS, *WITH_INCREMENTS, *TWINS])}
+    names = ["WaveLiT", *SETTINGS, *WITH_INCREMENTS, *TWINS]
+    colours = dict(zip(names, mpl.colormaps["tab20"].colors, strict=False))
     found = runs()
     for system, ax in zip(THE_EIGHT, axes.flat, strict=True):
         for name, colour in colours.items():
@@ -284,13 +303,16 @@ def curves() -> None:
                     ls="--" if name in TWINS else "-",
                 )
         ax.set(title=system.replace("_", " "), yscale="log")
+        for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+            which(lambda value, _: f"{value:.2g}")
+        ax.tick_params(labelsize=7, which="both")
         ax.grid(alpha=0.3, which="both")
     for ax in axes[-1]:
         ax.set_xlabel("core-seconds of training")
     for ax in axes[:, 0]:
         ax.set_ylabel("one-step VRMSE, validation")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    shown = dict(pair[::-1] for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=6)
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / "curves.png", dpi=110, metadata={"Software": None})
 
@@ -327,5 +349,6 @@ def sizes() -> None:
 if __name__ == "__main__":
     for section, make in SECTIONS.items():
         put(PAGE, f"<!-- {section}: benchmarks/accuracy.py -->", f"<!-- end of {section} -->", make())
+    put(README, "<!-- accuracy: benchmarks/accuracy.py -->", "<!-- end of accuracy -->", headline())
     curves()
     sizes()
