@@ -80,6 +80,13 @@ def test_stages_run_in_order_and_once(root, tmp_path):
     # A tiny record has fewer than twenty steps to predict.
     (first, *_) = final["test"]["rollout"].values()
     assert first == pytest.approx(scores.rollout[:, :20].mean(), rel=1e-3)
+    whole = max(
+        scores.rollout[:, first:last].mean((1, 2)).max()
+        for first, last in ((0, 20), (5, 12), (12, 30))
+        if first < 12
+    )
+    assert final["test"]["worst_window"] == pytest.approx(whole, rel=1e-3)
+    assert final["test"]["worst"] >= final["test"]["worst_window"]
     assert final["test"]["persistence"]["one_step"] > 0
     assert list(run(**options)) == []
 
@@ -159,8 +166,13 @@ def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch):
     assert "Nowhere, among what has been run" in page.losses()
 
     def write(model, system, one_step, seed=0):
-        persistence = {"one_step": 0.5, "rollout": {"1:20": 1.0}, "worst": 2.0}
-        test = {"one_step": one_step, "rollout": {"1:20": 0.2}, "worst": 12.0, "persistence": persistence}
+        persistence = {"one_step": 0.5, "rollout": {"1:20": 1.0}, "worst_window": 2.0}
+        test = {
+            "one_step": one_step,
+            "rollout": {"1:20": 0.2},
+            "worst_window": 12.0,
+            "persistence": persistence,
+        }
         result = {"model": model, "system": system} | ({} if one_step is None else {"test": test})
         path = tmp_path / "5min" / model / f"{system}-{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -395,16 +395,18 @@ def _scores(evaluation: Evaluation) -> dict[str, Any]:
 
 def _summary(scores: Scores, evaluation: Evaluation) -> dict[str, Any]:
     per_step = scores.rollout.mean(-1)  # (trajectories, steps)
+    windows = {
+        window.label: per_step[:, window.first - 1 : window.last] for window, _ in evaluation.windows()
+    }
     return {
         "one_step": _number(scores.one_step.mean()),
         "one_step_by_field": dict(
             zip(evaluation.field_names, map(_number, scores.one_step.mean(0)), strict=True)
         ),
-        "rollout": {
-            window.label: _number(per_step[:, window.first - 1 : window.last].mean())
-            for window, _ in evaluation.windows()
-        },
+        "rollout": {label: _number(part.mean()) for label, part in windows.items()},
+        # The largest score of any field at any step of any trajectory; and of any trajectory's window, mean over fields and steps.
         "worst": _number(scores.rollout.max()),
+        "worst_window": _number(max(part.mean(1).max() for part in windows.values())),
         "rollout_by_step": [_number(value) for value in per_step.mean(0)],
     }
 
