@@ -130,6 +130,8 @@ def missing() -> str:
         if contestant.tuned_as == "WaveLiT" or not absent:
             continue
         lines.append(f"- {name}: {'all' if len(absent) == len(THE_EIGHT) else ', '.join(absent)}")
+    absent = [name for name in ABLATIONS if not any((name, s) in found for s in THE_EIGHT)]
+    lines.append(f"- ablations: {', '.join(absent) or 'none'}")
     seeds = {len(each) for (name, _), each in found.items() if name == "WaveLiT"}
     lines.append(f"- seeds of WaveLiT: {', '.join(map(str, sorted(seeds)))} of 3")
     return "\n".join(lines)
@@ -317,38 +319,8 @@ def curves() -> None:
     figure.savefig(IMAGES / "curves.png", dpi=110, metadata={"Software": None})
 
 
-def sizes() -> None:
-    """Test VRMSE against parameters: geometric mean over the seven systems that all models have."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for ax, (label, score) in zip(axes, {"one step": one_step, "rollout 1:20": rollout}.items(), strict=True):
-        scores = _scores(score)
-        for name in ("WaveLiT", *SETTINGS, *WITH_INCREMENTS, *TWINS):
-            values = [scores[name, s] for s in SEVEN if (name, s) in scores]
-            if len(values) == len(SEVEN) and all(map(math.isfinite, values)):
-                millions = mean(r["parameters"] for s in SEVEN for r in runs()[name, s]) / 1e6
-                ax.scatter(
-                    millions,
-                    geometric_mean(values),
-                    s=60,
-                    label=name,
-                    marker="*" if name == "WaveLiT" else "o",
-                )
-                ax.annotate(
-                    name,
-                    (millions, geometric_mean(values)),
-                    xytext=(5, 5),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
-        ax.set(xscale="log", yscale="log", xlabel="parameters, millions", ylabel=f"VRMSE, {label}")
-        ax.margins(x=0.25, y=0.15)
-        ax.grid(alpha=0.3, which="both")
-    figure.savefig(IMAGES / "parameters.png", dpi=110, metadata={"Software": None})
-
-
 if __name__ == "__main__":
     for section, make in SECTIONS.items():
         put(PAGE, f"<!-- {section}: benchmarks/accuracy.py -->", f"<!-- end of {section} -->", make())
     put(README, "<!-- accuracy: benchmarks/accuracy.py -->", "<!-- end of accuracy -->", headline())
     curves()
-    sizes()
