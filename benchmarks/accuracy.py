@@ -15,7 +15,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from tables import markdown, put
 
-from wavelit.benchmarks.accuracy import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr
+from wavelit.benchmarks.accuracy import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
 from wavelit.benchmarks.contestants import ABLATIONS, CONTESTANTS, TWINS, WITH_INCREMENTS
 from wavelit.benchmarks.rivals import SETTINGS
 
@@ -23,6 +23,7 @@ RESULTS = Path("results/accuracy")
 PAGE = Path("docs/results.md")
 README = Path("README.md")
 IMAGES = Path("docs/images/results")
+RIVALS = [*SETTINGS, *WITH_INCREMENTS]
 SMALL = [name for name in SETTINGS if name.endswith("0.5M")]
 # Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from the means.
 SEVEN = [system for system in THE_EIGHT if system != "helmholtz_staircase"]
@@ -34,10 +35,10 @@ Scores = dict[tuple[str, str], float]
 
 
 @cache
-def runs(minutes: str = "5min") -> dict[tuple[str, str], list[Run]]:
+def runs() -> dict[tuple[str, str], list[Run]]:
     """All seeds of every (model, system) that has been run."""
     found: dict[tuple[str, str], list[Run]] = {}
-    for path in sorted((RESULTS / minutes).glob("*/*.json")):
+    for path in sorted((RESULTS / "5min").glob("*/*.json")):
         result = json.loads(path.read_text())
         found.setdefault((result["model"], result["system"]), []).append(result)
     return found
@@ -60,7 +61,7 @@ def _finite(value: float | None) -> float:
     return math.inf if value is None else value
 
 
-def _scores(score: Callable[[Run], float]) -> dict[tuple[str, str], float]:
+def _scores(score: Callable[[Run], float]) -> Scores:
     """Mean over seeds of every (model, system), infinite where a seed diverged; persistence and the exact rotation beside them."""
     scores = {key: mean(map(score, each)) for key, each in runs().items()}
     for (_, system), each in runs().items():
@@ -71,7 +72,7 @@ def _scores(score: Callable[[Run], float]) -> dict[tuple[str, str], float]:
 
 
 def _mean_ratio(pairs: Sequence[tuple[float, float]]) -> str:
-    """Geometric mean of the first over the second; pairs in which the second diverged count for the first and are named."""
+    """Geometric mean of the first over the second; pairs in which the second diverged are left out."""
     finite = [a / b for a, b in pairs if math.isfinite(b)]
     if not finite:
         return ""
@@ -84,8 +85,8 @@ def _over(n: int, n_all: int) -> str:
     return "" if n == n_all else f" ({n} of {n_all})"
 
 
-def compared(score) -> str:
-    """VRMSE by system and model; the last line has the geometric mean over seven systems of WaveLiT's over the column's."""
+def compared(score: Callable[[Run], float]) -> str:
+    """VRMSE by system and model; the last lines have the geometric mean over some systems of WaveLiT's over the column's."""
     scores = _scores(score)
     present = {model for model, _ in scores}
     names = [*CONTESTANTS, "persistence", "exact_rotation"]
@@ -111,6 +112,11 @@ def _ratio(scores: Scores, model: str, base: str = "WaveLiT", systems: Sequence[
     ]
     text = _mean_ratio(pairs)
     return text and text + _over(sum(math.isfinite(b) for _, b in pairs), len(systems))
+
+
+def _best(scores: Scores, names: Sequence[str], system: str) -> str | None:
+    """Who of these that were run on the system has the lowest score."""
+    return min((n for n in names if (n, system) in scores), key=lambda n: scores[n, system], default=None)
 
 
 def _bold(value: float, best: bool) -> str:
@@ -141,19 +147,16 @@ def claims() -> str:
     """Each claim of the benchmark, what it asks for and what came out."""
     rows = []
     for label, score, names, need, bar in (
-        ("one step, best rival of any size", one_step, [*SETTINGS, *WITH_INCREMENTS], 8, 0.5),
-        ("rollout 1:20, best rival of any size", rollout, [*SETTINGS, *WITH_INCREMENTS], 7, 0.5),
+        ("one step, best rival of any size", one_step, RIVALS, 8, 0.5),
+        ("rollout 1:20, best rival of any size", rollout, RIVALS, 7, 0.5),
         ("one step, best rival with the same parameters", one_step, [*SMALL, *WITH_INCREMENTS], None, 0.5),
         ("one step, patchify twin", one_step, ["patchify twin"], None, 0.85),
         ("rollout 1:20, patchify twin", rollout, ["patchify twin"], None, 0.95),
         ("one step, plain linear attention", one_step, ["plain linear attention"], None, 0.7),
     ):
         scores = _scores(score)
-        best = {
-            s: min(scores[n, s] for n in names if (n, s) in scores)
-            for s in THE_EIGHT
-            if ("WaveLiT", s) in scores and any((n, s) in scores for n in names)
-        }
+        found = {s: _best(scores, names, s) for s in THE_EIGHT if ("WaveLiT", s) in scores}
+        best = {s: scores[name, s] for s, name in found.items() if name is not None}
         run = [name for name in names if any((name, s) in scores for s in THE_EIGHT)]
         wins = sum(scores["WaveLiT", s] < value for s, value in best.items())
         pairs = [(scores["WaveLiT", s], best[s]) for s in SEVEN if s in best]
@@ -191,10 +194,9 @@ def headline() -> str:
     for system in THE_EIGHT:
         cells = []
         for each in scores.values():
-            rivals = {n: each[n, system] for n in (*SETTINGS, *WITH_INCREMENTS) if (n, system) in each}
-            if ("WaveLiT", system) in each and rivals:
-                best = min(rivals, key=lambda name: rivals[name])
-                cells += [_number(each["WaveLiT", system]), f"{_number(rivals[best])} ({best})"]
+            best = _best(each, RIVALS, system)
+            if ("WaveLiT", system) in each and best is not None:
+                cells += [_number(each["WaveLiT", system]), f"{_number(each[best, system])} ({best})"]
         if cells:
             rows.append([system, *cells, _number(scores["rollout 1:20"]["persistence", system])])
     head = [f"{who}, {what}" for what in scores for who in ("WaveLiT", "best of The Well's")]
@@ -204,7 +206,7 @@ def headline() -> str:
 def losses() -> str:
     """Where anything in the tables is better than WaveLiT, said first."""
     lines = []
-    others = [*SETTINGS, *WITH_INCREMENTS, *TWINS, *ABLATIONS, "persistence"]
+    others = [*RIVALS, *TWINS, *ABLATIONS, "persistence"]
     for label, score in (("one step", one_step), ("rollout 1:20", rollout)):
         scores = _scores(score)
         for system in THE_EIGHT:
@@ -241,12 +243,9 @@ def ablations() -> str:
 def learning_rates() -> str:
     rows = []
     for name in CONTESTANTS:
-        paths = [
-            [RESULTS / "lr" / name.replace(" ", "_") / f"{s}-{lr:g}.json" for lr in LEARNING_RATES]
-            for s in LR_SYSTEMS
-        ]
-        if all(path.exists() for each in paths for path in each):
-            values = [_finite(json.loads(p.read_text())["valid"]["one_step"]) for each in paths for p in each]
+        paths = [cell.path(RESULTS) for cell in search_cells(name)]
+        if all(path.exists() for path in paths):
+            values = [_finite(json.loads(path.read_text())["valid"]["one_step"]) for path in paths]
             rows.append([name, *(f"{v:.3g}" for v in values), f"{best_lr(name, RESULTS):g}"])
     head = [f"{s}, {lr:g}" for s in LR_SYSTEMS for lr in LEARNING_RATES]
     return markdown(["model", *head, "taken"], rows)
@@ -287,9 +286,8 @@ def tables() -> list[str]:
 
 def curves() -> None:
     """Validation VRMSE against seconds of one core's work, by the quiet rate, a panel a system."""
-    mpl.rcParams["svg.hashsalt"] = "wavelit"
     figure, axes = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
-    names = ["WaveLiT", *SETTINGS, *WITH_INCREMENTS, *TWINS]
+    names = ["WaveLiT", *RIVALS, *TWINS]
     colours = dict(zip(names, mpl.colormaps["tab20"].colors, strict=False))
     found = runs()
     for system, ax in zip(THE_EIGHT, axes.flat, strict=True):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from safetensors.torch import load_file
+from tables import markdown
 
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.data.well import WellDataModule
@@ -21,14 +22,13 @@ DATASETS = Path("datasets/pocketwell/small")
 def card(result: dict) -> str:
     """Model card: what the model is, what it was trained on, how well it does, where it should not be used."""
     system, test = result["system"], result["test"]
-    scores = {"one step": ("one_step", None), "rollout, steps 1:20": ("rollout", "1:20")}
-    lines = []
-    for label, (key, window) in scores.items():
-        model, rest = (
-            (each[key] if window is None else each[key][window]) for each in (test, test["persistence"])
-        )
-        lines.append(f"| {label} | {model:.3g} | {rest:.3g} |")
-    table = "\n".join(["| VRMSE, test split | model | persistence |", "|---|---|---|", *lines])
+    persistence = test["persistence"]
+    scores = {
+        "one step": (test["one_step"], persistence["one_step"]),
+        "rollout, steps 1:20": (test["rollout"]["1:20"], persistence["rollout"]["1:20"]),
+    }
+    rows = [[label, f"{model:.3g}", f"{held:.3g}"] for label, (model, held) in scores.items()]
+    table = markdown(["VRMSE, test split", "model", "persistence"], rows)
     return f"""---
 library_name: wavelit
 license: mit

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import h5py
@@ -11,6 +14,23 @@ import pytest
 import yaml
 
 AXES = "xyz"
+
+
+@pytest.fixture
+def load_script(monkeypatch) -> Callable[[str], ModuleType]:
+    """Imports a script of benchmarks/ by name, with the modules beside it."""
+    folder = Path(__file__).parent.parent / "benchmarks"
+
+    def load(name: str) -> ModuleType:
+        monkeypatch.syspath_prepend(folder)
+        spec = importlib.util.spec_from_file_location(f"script_{name}", folder / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 def write_file(

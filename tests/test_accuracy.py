@@ -1,9 +1,7 @@
 """The accuracy benchmark on a tiny set: what a run records, that nothing is run twice, that the test split is read last."""
 
-import importlib.util
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -156,12 +154,8 @@ def test_any_network_that_predicts_the_increment_is_trained(root):
         accuracy._train(model, data, TrainConfig(steps=3), 0, [])
 
 
-def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch):
-    root = Path(__file__).parent.parent
-    monkeypatch.syspath_prepend(root / "benchmarks")
-    spec = importlib.util.spec_from_file_location("rendered", root / "benchmarks" / "accuracy.py")
-    page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
+def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch, load_script):
+    page = load_script("accuracy")
     monkeypatch.setattr(page, "RESULTS", tmp_path)
     assert "Nowhere, among what has been run" in page.losses()
 
@@ -219,7 +213,7 @@ def test_every_twin_is_a_wavelit_that_lacks_something(root):
     data = WellDataModule(str(root / MAZE), batch_size=2)
     whole = build("WaveLiT", data, 0)
     for name, contestant in CONTESTANTS.items():
-        if contestant.model is None or name == "WaveLiT":
+        if contestant.rival is not None or name == "WaveLiT":
             continue
         twin = build(name, data, 0)
         assert isinstance(twin, WaveLiT)

@@ -1,6 +1,5 @@
 """What the documentation shows runs, and what it quotes is what was measured."""
 
-import importlib.util
 import re
 import runpy
 from pathlib import Path
@@ -52,13 +51,8 @@ def test_the_tree_in_the_readme_names_every_module():
         ("accuracy", "results.md"),
     ],
 )
-def test_tables_are_the_measured_ones(script, page, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    spec = importlib.util.spec_from_file_location(script, ROOT / "benchmarks" / f"{script}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):
+    module = load_script(script)
     monkeypatch.chdir(ROOT)
     text = (ROOT / "docs" / page).read_text() + (ROOT / "README.md").read_text()
     for table in module.tables():

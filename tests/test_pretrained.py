@@ -1,6 +1,5 @@
 """The models in the package: that they load and run, that their cards say what was measured, that one call rolls one out."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -21,7 +20,7 @@ QUICK = "acoustic_scattering_maze"
 
 
 @pytest.mark.parametrize("name", pretrained())
-def test_a_model_predicts_and_its_card_tells_what_was_measured(name, monkeypatch):
+def test_a_model_predicts_and_its_card_tells_what_was_measured(name, load_script):
     system = name.removeprefix(PREFIX)
     model = WaveLiT.from_pretrained(name)
     c, k, p = model.config.n_fields, model.config.n_constant_fields, model.config.n_scalars
@@ -36,12 +35,7 @@ def test_a_model_predicts_and_its_card_tells_what_was_measured(name, monkeypatch
     assert following.shape == (1, c, *shape)
     assert following.isfinite().all()
     assert not torch.equal(following, fields[:, -1])
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    spec = importlib.util.spec_from_file_location("cards", ROOT / "benchmarks" / "pretrained.py")
-    assert spec is not None
-    assert spec.loader is not None
-    cards = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(cards)
+    cards = load_script("pretrained")
     result = json.loads((RESULTS / f"{system}-0.json").read_text())
     assert (FOLDER / name / "README.md").read_text() == cards.card(result)
     assert model.n_parameters == result["parameters"]

@@ -19,6 +19,11 @@ class IncrementEmulator(nn.Module):
     normalizer: Normalizer
     spatial: int
 
+    @property
+    def n_parameters(self) -> int:
+        """Trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
     def increment(
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
     ) -> Tensor:

@@ -261,11 +261,6 @@ class WaveLiT(
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.skip.weight)
 
-    @property
-    def n_parameters(self) -> int:
-        """Trainable parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Self:  # type: ignore[override]
         """A trained model.

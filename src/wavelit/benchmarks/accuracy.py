@@ -21,7 +21,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,17 @@ from torch.utils.data import DataLoader, Subset
 
 from wavelit.atomic import atomic_path
 from wavelit.benchmarks.contestants import CONTESTANTS, build
-from wavelit.benchmarks.timing import environment
+from wavelit.benchmarks.timing import environment, write_rows
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.data.well import WellDataModule
 from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
-from wavelit.evaluate import Evaluation, Scores, evaluate
+from wavelit.evaluate import Evaluation, Row, evaluate
 from wavelit.memory import keep_freed_memory
 from wavelit.run import quieten
 from wavelit.train import EMA, DivergedError, EmulatorModule, TrainConfig
 
-__all__ = ["BATCH_SIZE", "LEARNING_RATES", "STAGES", "THE_EIGHT", "Cell", "best_lr", "run"]
+__all__ = ["BATCH_SIZE", "LEARNING_RATES", "STAGES", "THE_EIGHT", "Cell", "best_lr", "run", "search_cells"]
 
 STAGES = ("rates", "lr", "final")
 THE_EIGHT = (
@@ -147,15 +147,16 @@ def run(
             continue
         if stage == "lr":
             tuned = [name for name in models if CONTESTANTS[name].tuned_as is None]
-            combinations = itertools.product(tuned, LR_SYSTEMS, LEARNING_RATES)
-            cells = [Cell(name, system, 0, LR_MINUTES, lr, "lr") for name, system, lr in combinations]
+            cells = [cell for name in tuned for cell in search_cells(name)]
         else:
             cells = [
                 Cell(name, system, seed, minutes, best_lr(name, tuning), "final")
                 for seed, name, system in itertools.product(seeds, models, systems)
             ]
-        work = [(cell, output if stage == "final" else tuning, root, weights, tuning) for cell in cells]
-        work = [item for item in work if not _is_done(item[0], item[1], tuning)]
+        rates = read_rates(tuning)
+        folder = output if stage == "final" else tuning
+        work = [(cell, _rate(cell, rates, tuning), folder, root, weights) for cell in cells]
+        work = [item for item in work if not _is_done(*item[:3])]
         if processes == 1:
             _set_up()
             yield from itertools.starmap(_run_cell, work)
@@ -167,15 +168,27 @@ def run(
 
 def read_rates(output: Path) -> dict[tuple[str, str], float]:
     """Milliseconds a training sample by (model, system)."""
+    return {
+        (row["model"], row["system"]): float(row["ms_per_sample"])
+        for row in _rate_rows(output)
+        if int(row["batch_size"]) == BATCH_SIZE
+    }
+
+
+def _rate_rows(output: Path) -> list[dict[str, Any]]:
     path = output / "rates.csv"
     if not path.exists():
-        return {}
+        return []
     with path.open(newline="", encoding="utf8") as file:
-        return {
-            (row["model"], row["system"]): float(row["ms_per_sample"])
-            for row in csv.DictReader(file)
-            if int(row["batch_size"]) == BATCH_SIZE
-        }
+        return list(csv.DictReader(file))
+
+
+def search_cells(model: str) -> list[Cell]:
+    """The short runs that a model's learning rate is chosen by, system by system."""
+    return [
+        Cell(model, system, 0, LR_MINUTES, lr, "lr")
+        for system, lr in itertools.product(LR_SYSTEMS, LEARNING_RATES)
+    ]
 
 
 def best_lr(model: str, output: Path) -> float:
@@ -185,16 +198,19 @@ def best_lr(model: str, output: Path) -> float:
         WavelitError: the search is not complete.
     """
     model = CONTESTANTS[model].tuned_as or model
-    means = {}
-    for lr in LEARNING_RATES:
-        paths = [Cell(model, system, 0, LR_MINUTES, lr, "lr").path(output) for system in LR_SYSTEMS]
-        if absent := [path for path in paths if not path.exists()]:
+    scores: dict[float, list[float | None]] = {lr: [] for lr in LEARNING_RATES}
+    for cell in search_cells(model):
+        path = cell.path(output)
+        if not path.exists():
             raise WavelitError(
-                f"{absent[0]} is missing: search {model}'s learning rate first, `wavelit benchmark accuracy lr`"
+                f"{path} is missing: search {model}'s learning rate first, `wavelit benchmark accuracy lr`"
             )
-        scores = [json.loads(path.read_text(encoding="utf8"))["valid"]["one_step"] for path in paths]
-        # A run that diverged has no score, or an infinite one.
-        means[lr] = math.inf if None in scores else statistics.geometric_mean(scores)
+        scores[cell.lr].append(json.loads(path.read_text(encoding="utf8"))["valid"]["one_step"])
+    means = {
+        # A run that diverged has no score.
+        lr: math.inf if None in each else statistics.geometric_mean(x for x in each if x is not None)
+        for lr, each in scores.items()
+    }
     return min(means, key=lambda lr: means[lr])
 
 
@@ -307,38 +323,33 @@ def _measure_rate(model: str, system: str, output: Path, root: Path) -> None:
         "system": system,
         "batch_size": BATCH_SIZE,
         "ms_per_sample": round(seconds / BATCH_SIZE * 1e3, 2),
-        "parameters": sum(p.numel() for p in emulator.parameters()),
+        "parameters": emulator.n_parameters,
         **environment(),
     }
-    path = output / "rates.csv"
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        with path.open(newline="", encoding="utf8") as file:
-            rows = [r for r in csv.DictReader(file) if (r["model"], r["system"]) != (model, system)]
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
-        writer = csv.DictWriter(file, row.keys())
-        writer.writeheader()
-        writer.writerows([*rows, row])
+    others = [r for r in _rate_rows(output) if (r["model"], r["system"]) != (model, system)]
+    write_rows(output / "rates.csv", [*others, row])
 
 
-def _rate_and_steps(cell: Cell, tuning: Path) -> tuple[float, int]:
-    """Milliseconds a sample, and the optimiser steps that the cell's minutes come to."""
-    rates = read_rates(tuning)
+def _rate(cell: Cell, rates: Mapping[tuple[str, str], float], tuning: Path) -> float:
     if (cell.model, cell.system) not in rates:
         raise WavelitError(
             f"{tuning / 'rates.csv'} has no rate of {cell.model} on {cell.system}: `wavelit benchmark accuracy rates`"
         )
-    rate = rates[cell.model, cell.system]
-    return rate, max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
+    return rates[cell.model, cell.system]
 
 
-def _is_done(cell: Cell, output: Path, tuning: Path) -> bool:
+def _steps(cell: Cell, rate: float) -> int:
+    """Optimiser steps that the cell's minutes come to, at so many milliseconds a sample."""
+    return max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
+
+
+def _is_done(cell: Cell, rate: float, output: Path) -> bool:
     """Whether the result is there; one of another rate or learning rate must not pass for it."""
     path = cell.path(output)
     if not path.exists():
         return False
     result = json.loads(path.read_text(encoding="utf8"))
-    lr, samples = cell.lr, _rate_and_steps(cell, tuning)[1] * BATCH_SIZE
+    lr, samples = cell.lr, _steps(cell, rate) * BATCH_SIZE
     if (result["lr"], result["samples"]) != (lr, samples):
         raise WavelitError(
             f"{path} was run with lr {result['lr']:g} and {result['samples']} samples, now {lr:g} and {samples} are due: "
@@ -347,12 +358,12 @@ def _is_done(cell: Cell, output: Path, tuning: Path) -> bool:
     return True
 
 
-def _run_cell(cell: Cell, output: Path, root: Path, weights: Path, tuning: Path) -> Path:
+def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) -> Path:
     """Train and judge one contestant, and write the result; `final` runs are judged on the test split too."""
     # Another runner may have been here since the work was listed.
-    if _is_done(cell, output, tuning):
+    if _is_done(cell, rate, output):
         return cell.path(output)
-    rate, steps = _rate_and_steps(cell, tuning)
+    steps = _steps(cell, rate)
     data, curve = _data(cell.system, root, cell.seed), _Curve(BATCH_SIZE)
     emulator = build(cell.model, data, cell.seed)
     config = _train_config(cell.model, steps=steps, lr=cell.lr)
@@ -361,7 +372,7 @@ def _run_cell(cell: Cell, output: Path, root: Path, weights: Path, tuning: Path)
         "batch_size": BATCH_SIZE,
         "samples": steps * BATCH_SIZE,
         "ms_per_sample": rate,
-        "parameters": sum(p.numel() for p in emulator.parameters()),
+        "parameters": emulator.n_parameters,
         "train": dataclasses.asdict(config),
         **environment(),
     }
@@ -389,24 +400,24 @@ def _run_cell(cell: Cell, output: Path, root: Path, weights: Path, tuning: Path)
 
 def _scores(evaluation: Evaluation) -> dict[str, Any]:
     """What the tables and figures need, of the contestant and of its companions."""
-    found = {name: _summary(scores, evaluation) for name, scores in evaluation.scores.items()}
+    rows = [row for row in evaluation.rows() if row.how == "mean"]
+    found = {name: _summary(name, evaluation, rows) for name in evaluation.scores}
     return {**found.pop(evaluation.model), **{name.replace(" ", "_"): each for name, each in found.items()}}
 
 
-def _summary(scores: Scores, evaluation: Evaluation) -> dict[str, Any]:
-    per_step = scores.rollout.mean(-1)  # (trajectories, steps)
-    windows = {
-        window.label: per_step[:, window.first - 1 : window.last] for window, _ in evaluation.windows()
-    }
+def _summary(name: str, evaluation: Evaluation, rows: Sequence[Row]) -> dict[str, Any]:
+    rollout = evaluation.scores[name].rollout
+    per_step = rollout.mean(-1)  # (trajectories, steps)
+    windows = [per_step[:, window.first - 1 : window.last] for window, _ in evaluation.windows()]
+    # All fields first, then each field's own.
+    one_step, *windows_means = ([_number(value) for value in row.scores[name]] for row in rows)
     return {
-        "one_step": _number(scores.one_step.mean()),
-        "one_step_by_field": dict(
-            zip(evaluation.field_names, map(_number, scores.one_step.mean(0)), strict=True)
-        ),
-        "rollout": {label: _number(part.mean()) for label, part in windows.items()},
+        "one_step": one_step[0],
+        "one_step_by_field": dict(zip(evaluation.field_names, one_step[1:], strict=True)),
+        "rollout": {row.steps: means[0] for row, means in zip(rows[1:], windows_means, strict=True)},
         # The largest score of any field at any step of any trajectory; and of any trajectory's window, mean over fields and steps.
-        "worst": _number(scores.rollout.max()),
-        "worst_window": _number(max(part.mean(1).max() for part in windows.values())),
+        "worst": _number(rollout.max()),
+        "worst_window": _number(max(part.mean(1).max() for part in windows)),
         "rollout_by_step": [_number(value) for value in per_step.mean(0)],
     }
 

@@ -23,14 +23,14 @@ class Contestant:
     """A WaveLiT `nano` changed in a few entries, or a model of The Well.
 
     Args:
-        model: entries of `WaveLiTConfig` that differ from `nano`; None for a model of The Well.
-        rival: the model of The Well, a key of `rivals.SETTINGS`.
+        model: entries of `WaveLiTConfig` that differ from `nano`.
+        rival: the model of The Well, a key of `rivals.SETTINGS`; None for a WaveLiT.
         increments: whether that model reads its history as increments, as WaveLiT does.
         train: entries of `TrainConfig` that differ from its defaults.
         tuned_as: the contestant whose learning rate is taken over; None: its own is searched.
     """
 
-    model: dict[str, Any] | None = None
+    model: dict[str, Any] = field(default_factory=dict)
     rival: str | None = None
     increments: bool = False
     train: dict[str, Any] = field(default_factory=dict)
@@ -39,6 +39,16 @@ class Contestant:
 
 def _ablation(model: dict[str, Any], train: dict[str, Any] | None = None) -> Contestant:
     return Contestant(model, train=train or {}, tuned_as="WaveLiT")
+
+
+def _rival(name: str, increments: bool = False) -> Contestant:
+    # The wavelet-domain loss needs a WaveLiT.
+    return Contestant(
+        rival=name,
+        increments=increments,
+        train={"wavelet_weight": 0.0},
+        tuned_as=name if increments else None,
+    )
 
 
 TWINS = {
@@ -50,10 +60,7 @@ TWINS = {
 augmentation, softmax for linear attention with all else kept."""
 
 WITH_INCREMENTS = {
-    f"{name} with increments": Contestant(
-        rival=name, increments=True, train={"wavelet_weight": 0.0}, tuned_as=name
-    )
-    for name in ("FNO-0.5M", "CNextU-Net-0.5M")
+    f"{name} with increments": _rival(name, increments=True) for name in ("FNO-0.5M", "CNextU-Net-0.5M")
 }
 """The strongest rivals, with WaveLiT's way to read the history."""
 
@@ -71,8 +78,8 @@ ABLATIONS = {
 """Each ingredient and each augmentation of the attention taken away alone; the pyramid, which `nano` does without, added."""
 
 CONTESTANTS: dict[str, Contestant] = {
-    "WaveLiT": Contestant({}),
-    **{name: Contestant(rival=name, train={"wavelet_weight": 0.0}) for name in SETTINGS},
+    "WaveLiT": Contestant(),
+    **{name: _rival(name) for name in SETTINGS},
     **WITH_INCREMENTS,
     **TWINS,
     **ABLATIONS,
@@ -89,7 +96,7 @@ def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
         raise WavelitError(f"unknown model '{name}': expected one of {', '.join(CONTESTANTS)}")
     contestant = CONTESTANTS[name]
     if contestant.rival is None:
-        return build_model(data, "nano", seed, **(contestant.model or {}))
+        return build_model(data, "nano", seed, **contestant.model)
     torch.manual_seed(seed)
     shape = data.metadata.spatial_resolution
     return Rival(contestant.rival, data.statistics, data.n_steps_input, shape, contestant.increments)

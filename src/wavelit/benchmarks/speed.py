@@ -6,15 +6,13 @@ need the extra `baselines`.
 
 from __future__ import annotations
 
-import csv
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from wavelit.atomic import atomic_path
-from wavelit.benchmarks.timing import Row, environment
+from wavelit.benchmarks.timing import Row, environment, write_rows
 from wavelit.errors import WavelitError
 from wavelit.memory import keep_freed_memory
 
@@ -60,14 +58,7 @@ def run(
         except ImportError as error:
             raise WavelitError(f"the part '{part}' needs the extra `baselines`: {error}") from error
         rows: list[Row] = module.measure()
-        written.append(_write(Path(output) / f"{part}.csv", [{**row, **environment()} for row in rows]))
+        path = Path(output) / f"{part}.csv"
+        write_rows(path, [{**row, **environment()} for row in rows])
+        written.append(path)
     return written
-
-
-def _write(path: Path, rows: Sequence[Row]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return path

@@ -5,20 +5,22 @@ A slow moment then hits all cases alike. Every row of a result carries what it w
 
 from __future__ import annotations
 
+import csv
 import os
 import platform
 import resource
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 import wavelit
+from wavelit.atomic import atomic_path
 
-__all__ = ["Row", "environment", "medians", "peak_memory", "reset_peak_memory"]
+__all__ = ["Row", "environment", "medians", "peak_memory", "reset_peak_memory", "write_rows"]
 
 Row = dict[str, str | int | float]
 
@@ -53,6 +55,14 @@ def environment() -> Row:
         "cpu": _cpu_name(),
         "cores": os.cpu_count() or 1,
     }
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """A CSV of rows that all have the first one's columns, whole or absent."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def reset_peak_memory() -> None:

@@ -90,15 +90,11 @@ def generate(
         WavelitError: unknown system or size; a complete dataset of another seed or version is there; a solver
             diverged.
     """
-    if system not in SYSTEMS:
-        raise WavelitError(f"unknown system '{system}': expected one of {', '.join(SYSTEMS)}")
-    if size not in SIZES:
-        raise WavelitError(f"unknown size '{size}': expected one of {', '.join(SIZES)}")
+    spec = _system(system, size)
     if processes is not None and processes < 1:
         raise WavelitError(f"processes: expected at least 1, got {processes}")
     if seed < 0:
         raise WavelitError(f"seed: expected a whole number >= 0, got {seed}")
-    spec = SYSTEMS[system]
     folder = Path(root) / size / system
     console = Console(stderr=True, quiet=not progress)
     if force:
@@ -152,17 +148,23 @@ def generate_one(system: str, folder: str | Path, size: str = "small", split: st
         The folder.
 
     Raises:
-        WavelitError: unknown system, or the solver diverged.
+        WavelitError: unknown system or size, or the solver diverged.
     """
-    if system not in SYSTEMS:
-        raise WavelitError(f"unknown system '{system}': expected one of {', '.join(SYSTEMS)}")
-    spec, folder = SYSTEMS[system], Path(folder)
+    spec, folder = _system(system, size), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     first = Batch(split, spec.parameters[0], (0,), folder / "part.npz")
     _solve_batch(spec, size, 0, first)
     _assemble(spec, size, folder, [first, replace(first, split="train")])
     first.part.unlink()
     return folder
+
+
+def _system(name: str, size: str) -> System:
+    if name not in SYSTEMS:
+        raise WavelitError(f"unknown system '{name}': expected one of {', '.join(SYSTEMS)}")
+    if size not in SIZES:
+        raise WavelitError(f"unknown size '{size}': expected one of {', '.join(SIZES)}")
+    return SYSTEMS[name]
 
 
 def plan(system: System, size: Size, parts: Path) -> list[Batch]:
