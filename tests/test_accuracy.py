@@ -1,5 +1,6 @@
 """The accuracy benchmark on a tiny set: what a run records, that nothing is run twice, that the test split is read last."""
 
+import csv
 import json
 import shutil
 
@@ -103,6 +104,26 @@ def test_a_result_of_another_learning_rate_does_not_pass(root, tmp_path):
     path.write_text(json.dumps(result | {"lr": 1.0}))
     with pytest.raises(WavelitError, match="was run with lr 1 and"):
         list(run(["final"], **options))
+
+
+def test_rates_count_in_the_reference_models_milliseconds(root, tmp_path):
+    options = {"systems": [MAZE], "root": root, "output": tmp_path}
+    list(run(["rates"], models=["WaveLiT"], **options))
+    path = tmp_path / "rates.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["model"], row["system"]) for row in rows} == {("WaveLiT", MAZE), ("WaveLiT", INCLUSIONS)}
+    for row in rows:
+        row["ms_per_sample"] = "1000.0"
+    accuracy.write_rows(path, rows)
+    list(run(["rates"], models=[TWIN], **options))
+    with path.open(newline="") as file:
+        twins = [row for row in csv.DictReader(file) if row["model"] == TWIN]
+    assert len(twins) == 2
+    for row in twins:
+        ratio = float(row["measured_ms"]) / float(row["reference_ms"])
+        assert float(row["ms_per_sample"]) == pytest.approx(1000 * ratio, rel=1e-2)
+    assert accuracy.read_rates(tmp_path)["WaveLiT", MAZE] == 1000
 
 
 def test_what_diverges_is_recorded_and_what_fails_is_not(root, tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """Equal data, equal core-minutes: every contestant trained and judged alike on PocketWell, one JSON a run, resumable.
 
-rates    milliseconds a training sample of every contestant on every system, on one thread of a quiet machine; they turn
-         the budget into a number of samples once and for all, so that a run does not depend on what else is running
+rates    milliseconds a training sample of every contestant on every system, on one thread of a quiet machine, in turns
+         with WaveLiT; they turn the budget into a number of samples once and for all, so that a run does not depend on
+         what else is running
 lr       a short run for each learning rate of the grid on one wave and one flow; the validation split chooses
 final    a run of the whole budget; only here is the test split read, once, after training
 
@@ -65,8 +66,10 @@ LEARNING_RATES = (5e-4, 1.4e-3, 4e-3, 1.1e-2)
 # One wave and one flow, a minute each.
 LR_SYSTEMS = ("acoustic_scattering_maze", "rayleigh_benard")
 LR_MINUTES = 1.0
-# Steps timed for a rate, after as many that are not.
-RATE_STEPS = 8
+# Steps timed for a rate, after as many that are not, in so many turns.
+RATE_STEPS, RATE_TURNS = 8, 3
+# Timed in turns with all others: its rate is frozen, and theirs count in its milliseconds, however fast the machine is that day.
+REFERENCE = "WaveLiT"
 # Training batches that batch normalisations are measured on after training.
 NORM_BATCHES = 50
 # A run is validated this often on every fourth window, for its learning curve.
@@ -138,9 +141,10 @@ def run(
     if "rates" in stages:
         _set_up()
         wanted = {*itertools.product(models, systems), *itertools.product(models, LR_SYSTEMS)}
-        if missing := sorted(wanted - read_rates(tuning).keys()):
-            for model, system in missing:
-                _measure_rate(model, system, tuning, root)
+        missing = sorted(wanted - read_rates(tuning).keys(), key=lambda pair: pair[::-1])
+        for system, pairs in itertools.groupby(missing, key=lambda pair: pair[1]):
+            _measure_rates([model for model, _ in pairs], system, tuning, root)
+        if missing:
             yield tuning / "rates.csv"
     for stage in ("lr", "final"):
         if stage not in stages:
@@ -313,21 +317,34 @@ def _train_config(model: str, **changes: Any) -> TrainConfig:
     return TrainConfig(**{**CONTESTANTS[model].train, **changes})
 
 
-def _measure_rate(model: str, system: str, output: Path, root: Path) -> None:
-    data, clock = _data(system, root, 0), _Clock()
-    emulator = build(model, data, 0)
-    _train(emulator, data, _train_config(model, steps=2 * RATE_STEPS), 0, [clock])
-    seconds = statistics.median(np.diff(clock.times[RATE_STEPS - 1 :]).tolist())
-    row = {
-        "model": model,
-        "system": system,
-        "batch_size": BATCH_SIZE,
-        "ms_per_sample": round(seconds / BATCH_SIZE * 1e3, 2),
-        "parameters": emulator.n_parameters,
-        **environment(),
-    }
-    others = [r for r in _rate_rows(output) if (r["model"], r["system"]) != (model, system)]
-    write_rows(output / "rates.csv", [*others, row])
+def _measure_rates(models: Sequence[str], system: str, output: Path, root: Path) -> None:
+    turns = [REFERENCE, *(model for model in models if model != REFERENCE)]
+    measured: dict[str, list[float]] = {model: [] for model in turns}
+    parameters = {}
+    for model in turns * RATE_TURNS:
+        data, clock = _data(system, root, 0), _Clock()
+        emulator = build(model, data, 0)
+        _train(emulator, data, _train_config(model, steps=2 * RATE_STEPS), 0, [clock])
+        measured[model] += np.diff(clock.times[RATE_STEPS - 1 :]).tolist()
+        parameters[model] = emulator.n_parameters
+    ms = {model: statistics.median(seconds) / BATCH_SIZE * 1e3 for model, seconds in measured.items()}
+    known = read_rates(output)
+    scale = known.get((REFERENCE, system), ms[REFERENCE]) / ms[REFERENCE]
+    rows = [
+        {
+            "model": model,
+            "system": system,
+            "batch_size": BATCH_SIZE,
+            "ms_per_sample": round(scale * ms[model], 2),
+            "measured_ms": round(ms[model], 2),
+            "reference_ms": round(ms[REFERENCE], 2),
+            "parameters": parameters[model],
+            **environment(),
+        }
+        for model in turns
+        if (model, system) not in known
+    ]
+    write_rows(output / "rates.csv", [*_rate_rows(output), *rows])
 
 
 def _rate(cell: Cell, rates: Mapping[tuple[str, str], float], tuning: Path) -> float:
