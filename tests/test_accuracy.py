@@ -19,6 +19,7 @@ from wavelit.data.well import WellDataModule
 from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.evaluate import evaluate
+from wavelit.metrics import binned_spectral_mse
 from wavelit.model import WaveLiT
 from wavelit.train import DivergedError, TrainConfig
 
@@ -87,6 +88,7 @@ def test_stages_run_in_order_and_once(root, tmp_path):
     assert final["test"]["worst_window"] == pytest.approx(whole, rel=1e-3)
     assert final["test"]["worst"] >= final["test"]["worst_window"]
     assert final["test"]["persistence"]["one_step"] > 0
+    assert final["bands"] == accuracy.band_errors(model, data)
     assert list(run(**options)) == []
 
 
@@ -173,6 +175,21 @@ def test_any_network_that_predicts_the_increment_is_trained(root):
     torch.testing.assert_close(model.network[0].running_var[12:], expected)
     with pytest.raises(WavelitError, match="wavelet_weight and recompute are for WaveLiT"):
         accuracy._train(model, data, TrainConfig(steps=3), 0, [])
+
+
+def test_bands_share_the_error_by_wavenumber(root, monkeypatch):
+    monkeypatch.setattr(accuracy, "CURVE_STRIDE", 10**6)
+    data = WellDataModule(str(root / MAZE), batch_size=2)
+    model = Convolution(data)
+    (batch,) = accuracy._some_windows(data)
+    model.eval()
+    with torch.no_grad():
+        following = model(batch.fields, batch.constants, batch.scalars)
+    target = batch.target[:, 0]
+    variance = target.double().var((2, 3)) + 1e-7
+    bands = (binned_spectral_mse(following, target, 2) / variance.unsqueeze(1)).sqrt()
+    expected = bands.mean((0, 2)).tolist()
+    assert accuracy.band_errors(model, data) == pytest.approx(expected, rel=2e-3)
 
 
 def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch, load_script):

@@ -44,10 +44,22 @@ from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.evaluate import Evaluation, Row, evaluate
 from wavelit.memory import keep_freed_memory
+from wavelit.metrics import binned_spectral_mse, vrmse
+from wavelit.rollout import inference
 from wavelit.run import quieten
 from wavelit.train import EMA, DivergedError, EmulatorModule, TrainConfig
 
-__all__ = ["BATCH_SIZE", "LEARNING_RATES", "STAGES", "THE_EIGHT", "Cell", "best_lr", "run", "search_cells"]
+__all__ = [
+    "BATCH_SIZE",
+    "LEARNING_RATES",
+    "STAGES",
+    "THE_EIGHT",
+    "Cell",
+    "band_errors",
+    "best_lr",
+    "run",
+    "search_cells",
+]
 
 STAGES = ("rates", "lr", "final")
 THE_EIGHT = (
@@ -242,10 +254,7 @@ def _train(
     module = EmulatorModule(model, config, seed, data.batch_size, data.field_names)
     validation = None
     if validate_every is not None:
-        windows = data.dataset("valid")
-        windows.load()
-        some: Subset[Any] = Subset(windows, range(0, len(windows), CURVE_STRIDE))
-        validation = DataLoader(some, batch_size=data.batch_size, collate_fn=windows.collate)
+        validation = _some_windows(data)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -266,6 +275,14 @@ def _train(
     trainer.fit(module, data.train_dataloader(), validation)
     _refresh_batch_norms(model, data)
     return module
+
+
+def _some_windows(data: WellDataModule) -> DataLoader[Any]:
+    """Every fourth window of the validation split."""
+    windows = data.dataset("valid")
+    windows.load()
+    some: Subset[Any] = Subset(windows, range(0, len(windows), CURVE_STRIDE))
+    return DataLoader(some, batch_size=data.batch_size, collate_fn=windows.collate)
 
 
 def _refresh_batch_norms(model: IncrementEmulator, data: WellDataModule) -> None:
@@ -404,6 +421,7 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
         for split in ("valid", "test") if cell.stage == "final" else ("valid",):
             result[split] = _scores(evaluate(emulator, data, split, rollout_batch_size=4))
         if cell.stage == "final":
+            result["bands"] = band_errors(emulator, data)
             path = cell.path(weights).with_suffix(".safetensors")
             with atomic_path(path) as temporary:
                 save_file(
@@ -437,6 +455,23 @@ def _summary(name: str, evaluation: Evaluation, rows: Sequence[Row]) -> dict[str
         "worst_window": _number(max(part.mean(1).max() for part in windows)),
         "rollout_by_step": [_number(value) for value in per_step.mean(0)],
     }
+
+
+def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | None]:
+    """Error of one step that each of The Well's three bands of wavenumber carries, on every fourth window of validation.
+
+    In units of VRMSE, sqrt( MSE in the band / (var(v) + eps) ), mean over windows and fields: for one window and field the
+    squares add up to the square of its VRMSE.
+    """
+    found = []
+    for batch in _some_windows(data):
+        with inference(model):
+            following = model(batch.fields, batch.constants, batch.scalars)
+        target = batch.target[:, 0]
+        mse = binned_spectral_mse(following, target, model.spatial, valid=batch.valid)  # (B, bands, C)
+        total = vrmse(following, target, model.spatial, valid=batch.valid)
+        found.append(total.unsqueeze(1) * (mse / mse.sum(1, keepdim=True).clamp_min(1e-300)).sqrt())
+    return [_number(value) for value in torch.cat(found).mean((0, 2)).tolist()]
 
 
 def _number(value: float) -> float | None:
