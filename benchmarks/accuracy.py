@@ -268,12 +268,35 @@ def costs() -> str:
     return markdown(["model", "parameters", "ms a sample", "samples in 5 core-minutes"], rows)
 
 
+def bands() -> str:
+    """Error of one step by band of wavenumber; the last line has the geometric mean of WaveLiT's over the column's."""
+    found = {
+        key: [mean(column) for column in zip(*(run["bands"] for run in each), strict=True)]
+        for key, each in runs().items()
+        if all("bands" in run for run in each)
+    }
+    models = [n for n in CONTESTANTS if n not in ABLATIONS and any((n, s) in found for s in THE_EIGHT)]
+    rows = [
+        [s, *(" / ".join(map(_number, found[m, s])) if (m, s) in found else "" for m in models)]
+        for s in THE_EIGHT
+    ]
+    ratios = []
+    for model in models:
+        both = [s for s in SEVEN if (model, s) in found and ("WaveLiT", s) in found]
+        pairs = [list(zip(found["WaveLiT", s], found[model, s], strict=True)) for s in both]
+        each = [_mean_ratio(band) for band in zip(*pairs, strict=True)] if model != "WaveLiT" else []
+        ratios.append(" / ".join(each) + (_over(len(both), len(SEVEN)) if each else ""))
+    rows.append(["**WaveLiT over it, seven systems**", *ratios])
+    return markdown(["system", *models], rows)
+
+
 SECTIONS = {
     "missing": missing,
     "losses": losses,
     "claims": claims,
     "one step": lambda: compared(one_step),
     "rollout": lambda: compared(rollout),
+    "bands": bands,
     "costs": costs,
     "learning rates": learning_rates,
     "ablations": ablations,
@@ -317,8 +340,33 @@ def curves() -> None:
     figure.savefig(IMAGES / "curves.png", dpi=110, metadata={"Software": None})
 
 
+def sizes() -> None:
+    """Test VRMSE against parameters, geometric means over the seven systems, of who was run on all of them."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    found = runs()
+    for ax, (label, score) in zip(axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True):
+        scores = _scores(score)
+        for name in ("WaveLiT", *RIVALS, *TWINS):
+            if not all(math.isfinite(scores.get((name, s), math.inf)) for s in SEVEN):
+                continue
+            size = geometric_mean(found[name, s][0]["parameters"] for s in SEVEN)
+            value = geometric_mean(scores[name, s] for s in SEVEN)
+            marker = "*" if name == "WaveLiT" else "o" if name in RIVALS else "s"
+            ax.plot(size, value, marker, ms=14 if name == "WaveLiT" else 8)
+            ax.annotate(name, (size, value), xytext=(7, 5), textcoords="offset points", fontsize=8)
+        ax.axhline(geometric_mean(scores["persistence", s] for s in SEVEN), color="grey", ls=":")
+        ax.set(xscale="log", yscale="log", xlim=(3e5, 6e7), xlabel="parameters", ylabel=f"VRMSE, {label}")
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+        ax.yaxis.set_minor_formatter(lambda value, _: f"{value:.2g}")
+        ax.grid(alpha=0.3, which="both")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(IMAGES / "sizes.png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
 if __name__ == "__main__":
     for section, make in SECTIONS.items():
         put(PAGE, f"<!-- {section}: benchmarks/accuracy.py -->", f"<!-- end of {section} -->", make())
     put(README, "<!-- accuracy: benchmarks/accuracy.py -->", "<!-- end of accuracy -->", headline())
     curves()
+    sizes()
