@@ -31,6 +31,7 @@ from torch.autograd.function import once_differentiable
 __all__ = [
     "DepthwiseConv",
     "TokenGrids",
+    "padded_tokens",
     "rotary_angles",
     "split_grids",
     "spread",
@@ -49,6 +50,7 @@ class TokenGrids(NamedTuple):
     Args:
         shapes: Tokens along each axis, of each of the S grids.
         sizes: Tokens of each grid.
+        periodic: Whether each axis wraps.
         member: Number of the grid of each token, (L,).
         membership: 1 where a token belongs to a grid, (L, S).
         mean: Averages over the tokens of each grid, (S, L).
@@ -68,6 +70,7 @@ class TokenGrids(NamedTuple):
 
     shapes: tuple[tuple[int, ...], ...]
     sizes: tuple[int, ...]
+    periodic: tuple[bool, ...]
     member: Tensor
     membership: Tensor
     mean: Tensor
@@ -147,6 +150,7 @@ def _cached_token_grids(
         return TokenGrids(
             shapes,
             tuple(sizes),
+            periodic,
             member.to(device),
             membership.to(device, dtype),
             (membership / torch.tensor(sizes)).T.contiguous().to(device, dtype),
@@ -201,11 +205,7 @@ def _lay_out(
     take, inner, halo_cells, halo_tokens = [], [], [], []
     start = 0
     for shape, side, corner in zip(shapes, padded, corners, strict=True):
-        near = []
-        for n, wraps in zip(shape, periodic, strict=True):
-            along = torch.arange(-1, n + 1)
-            near.append(along % n if wraps else along.clamp(0, n - 1))
-        token = start + _ravel(near, shape)
+        token = start + padded_tokens(shape, periodic)
         fill[tuple(slice(c, c + n) for c, n in zip(corner, side, strict=True))] = token
         cell = _ravel([c + torch.arange(n) for c, n in zip(corner, side, strict=True)], canvas)
         core = (slice(1, -1),) * len(shape)
@@ -223,6 +223,15 @@ def _lay_out(
     back[taken], live[taken] = torch.arange(len(taken)), 1.0
     adjoint = (torch.cat(parts) for parts in (inner, halo_cells, halo_tokens))
     return canvas, valid, [fill.flatten(), taken, back, live, *adjoint]
+
+
+def padded_tokens(shape: Sequence[int], periodic: Sequence[bool]) -> Tensor:
+    """The tokens of a grid with one of padding on every side: those across a periodic axis, elsewhere the edge's own."""
+    near = []
+    for n, wraps in zip(shape, periodic, strict=True):
+        along = torch.arange(-1, n + 1)
+        near.append(along % n if wraps else along.clamp(0, n - 1))
+    return _ravel(near, shape)
 
 
 def _ravel(index: Sequence[Tensor], shape: Sequence[int]) -> Tensor:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["gated", "rms_norm", "scaled_rms_norm"]
+__all__ = ["gated", "inverse_rms", "rms_norm", "scaled_rms_norm"]
 
 EPS = 1e-7
 
@@ -41,7 +41,7 @@ def gated(u: Tensor, w: Tensor) -> Tensor:
     return y
 
 
-def _inverse_rms(x: Tensor) -> Tensor:
+def inverse_rms(x: Tensor) -> Tensor:
     """1 / sqrt(mean x^2 + eps) along the last dimension, kept."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return torch.rsqrt(norm.square() / x.shape[-1] + EPS)
@@ -50,7 +50,7 @@ def _inverse_rms(x: Tensor) -> Tensor:
 class _ScaledRMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
-        inverse = _inverse_rms(x)
+        inverse = inverse_rms(x)
         ctx.save_for_backward(x, gain, inverse)
         return (x * inverse).mul_(gain)
 

@@ -21,15 +21,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from wavelit.attention import AugmentedLinearAttention
 from wavelit.grids import DepthwiseConv, TokenGrids, depthwise, split_grids, spread, token_grids
 from wavelit.norm import gated, scaled_rms_norm
+from wavelit.strips import block_in_strips, pays
 
 __all__ = ["Block", "ConvGLU", "Pyramid", "ScaledRMSNorm", "coarsen", "refine"]
 
@@ -122,6 +125,8 @@ class Block(nn.Module):
         local: bool = True,
     ) -> None:
         super().__init__()
+        # Lacks nothing: strips are for no other.
+        self.whole = feature_map == "elu" and centre and gate and local
         self.local = DepthwiseConv(dim, spatial, residual=True) if local else None
         self.attention_norm = ScaledRMSNorm(dim, num_scales)
         self.attention = AugmentedLinearAttention(dim, num_heads, spatial, feature_map, centre, gate, local)
@@ -135,6 +140,8 @@ class Block(nn.Module):
         self, x: Tensor, grids: TokenGrids, scales: slice = ALL, condition: Tensor | None = None
     ) -> Tensor:
         """x: (B, L, E), the grids of the `scales` in turn; condition: (B, E_c). Returns the shape of x."""
+        if self.whole and pays(x):
+            return block_in_strips(self, x, grids, scales, condition)
         if self.local is not None:
             x = self.local(x, grids)
         gain = shift = None
@@ -151,16 +158,53 @@ class Block(nn.Module):
 
 def coarsen(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Mean over cubes of 2: tokens (B, L, E) of a grid of even sides to (B, L / 2^d, E)."""
-    split = x.unflatten(1, [m for n in shape for m in (n // 2, 2)])
-    mean: Tensor = split.mean(tuple(range(2, 2 * len(shape) + 1, 2))).flatten(1, -2)
-    return mean
+    y: Tensor = _Coarsen.apply(x, tuple(shape))  # type: ignore[no-untyped-call]
+    return y
 
 
 def refine(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Nearest neighbour: tokens (B, L, E) of a grid to (B, L 2^d, E) on the grid of twice the sides."""
+    y: Tensor = _Refine.apply(x, tuple(shape))  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Coarsen(torch.autograd.Function):
+    """Sums and copies over cubes are each other's transpose; autograd would sum over axes between others."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        ctx.shape = shape
+        return _cube_sums(x, shape).mul_(0.5 ** len(shape))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _copies(grad, [n // 2 for n in ctx.shape]).mul_(0.5 ** len(ctx.shape)), None
+
+
+class _Refine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        ctx.shape = shape
+        return _copies(x, shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _cube_sums(grad, [2 * n for n in ctx.shape]), None
+
+
+def _cube_sums(x: Tensor, shape: Sequence[int]) -> Tensor:
+    x = x.unflatten(1, [m for n in shape for m in (n // 2, 2)])
+    # Pairs, axis by axis: a sum over axes between others takes fifteen times as long.
+    for axis in range(len(shape)):
+        x = x.select(2 + axis, 0) + x.select(2 + axis, 1)
+    return x.flatten(1, -2)
+
+
+def _copies(x: Tensor, shape: Sequence[int]) -> Tensor:
     cells = x.unflatten(1, [m for n in shape for m in (n, 1)])
-    doubled = [m for n in shape for m in (n, 2)]
-    copies: Tensor = cells.expand(-1, *doubled, -1).flatten(1, -2)
+    copies: Tensor = cells.expand(-1, *[m for n in shape for m in (n, 2)], -1).flatten(1, -2)
     return copies
 
 
