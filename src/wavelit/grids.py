@@ -98,7 +98,9 @@ def split_grids(x: Tensor, grids: TokenGrids, dim: int = 1) -> tuple[Tensor, ...
 
 
 def spread(x: Tensor, grids: TokenGrids) -> Tensor:
-    """One row per grid, (S, E), to one per token, (L, E)."""
+    """One row per grid, (S, E), to one per token, (L, E); to (1, E), which stands for them all, if there is one grid."""
+    if len(grids.sizes) == 1:
+        return x
     # A product, as the gradient of a gather is many small sums.
     # In float32 under autocast: gains and the residual stream are no matter for bfloat16.
     with torch.autocast(x.device.type, enabled=False):
@@ -106,8 +108,8 @@ def spread(x: Tensor, grids: TokenGrids) -> Tensor:
 
 
 def to_tokens(x: Tensor, grids: TokenGrids) -> Tensor:
-    """One row per sample and grid, (B, S, ...), to one per token, (B, L, ...)."""
-    return x.index_select(1, grids.member)
+    """One row per sample and grid, (B, S, ...), to one per token, (B, L, ...); (B, 1, ...) stands for them if there is one grid."""
+    return x.index_select(1, grids.member) if len(grids.sizes) > 1 else x
 
 
 # Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling it.
@@ -353,14 +355,18 @@ class _Depthwise(torch.autograd.Function):
         spatial = len(grids.canvas)
         with torch.autocast(x.device.type, enabled=False):
             y = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1](padded, weight, bias, groups=x.shape[-1])
-        return y.movedim(1, -1).flatten(1, -2).index_select(1, grids.take)
+        cells = y.movedim(1, -1).flatten(1, -2)
+        # A grid by itself is its convolved canvas.
+        return cells if len(grids.sizes) == 1 else cells.index_select(1, grids.take)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (padded, weight), grids = ctx.saved_tensors, ctx.grids
         dim, spatial = grad.shape[-1], len(grids.canvas)
-        on_canvas = grad.index_select(1, grids.back).mul_(grids.live)
+        on_canvas = grad
+        if len(grids.sizes) > 1:
+            on_canvas = grad.index_select(1, grids.back).mul_(grids.live)
         one, zero = [1] * spatial, [0] * spatial
         dpadded, dweight, dbias = torch.ops.aten.convolution_backward(
             on_canvas.unflatten(1, grids.valid).movedim(-1, 1),
