@@ -99,12 +99,15 @@ def test_the_search_does_without_a_test_split(root, tmp_path):
     assert len(list(run(["rates", "lr"], **options))) == 5
 
 
-def test_a_result_of_another_learning_rate_does_not_pass(root, tmp_path):
+def test_a_result_of_other_settings_does_not_pass(root, tmp_path):
     options = {"models": [TWIN], "systems": [MAZE], "minutes": 0.005, "root": root, "output": tmp_path}
     *_, path = run(**options, weights=tmp_path / "weights")
     result = json.loads(path.read_text())
     path.write_text(json.dumps(result | {"lr": 1.0}))
-    with pytest.raises(WavelitError, match="was run with lr 1 and"):
+    with pytest.raises(WavelitError, match=r"was run with lr 1.0, now lr 0.\d+ is due"):
+        list(run(["final"], **options))
+    path.write_text(json.dumps(result | {"train": result["train"] | {"wavelet_weight": 0.5}}))
+    with pytest.raises(WavelitError, match="was run with wavelet_weight"):
         list(run(["final"], **options))
 
 

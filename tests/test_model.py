@@ -218,7 +218,7 @@ def test_units_cancel():
 
 def test_calibration_measures_the_bands():
     torch.manual_seed(0)
-    model = WaveLiT(small())
+    model = WaveLiT(small(band_scales=True))
     smooth = torch.nn.functional.avg_pool2d(torch.randn(16, 2, 68, 68), 5, 1)
     fields = smooth[:, None].expand(-1, 4, -1, -1, -1)
     batch = Batch(fields, fields[:, :1] + 0.5 * smooth[:, None], None, None, None, torch.arange(16))
@@ -229,10 +229,10 @@ def test_calibration_measures_the_bands():
     torch.testing.assert_close(model.input_scale[:2], 0.1 * expected)
     torch.testing.assert_close(model.output_scale, 0.5 * expected)
     assert float(expected[0, 0]) > 4 * float(expected[0, -1]), "a smooth field has quiet details"
-    states = WaveLiT(small(history="states"))
+    states = WaveLiT(small(history="states", band_scales=True))
     states.calibrate([batch])
     torch.testing.assert_close(states.input_scale, expected.repeat(4, 1))
-    plain = WaveLiT(small(band_scales=False))
+    plain = WaveLiT(small())
     plain.calibrate([batch])
     assert torch.all(plain.input_scale[-2:] == 1)
     assert torch.all(plain.output_scale == 1)
@@ -241,7 +241,7 @@ def test_calibration_measures_the_bands():
 
 
 def test_band_scales_have_a_floor():
-    model = WaveLiT(small())
+    model = WaveLiT(small(band_scales=True))
     flat = torch.ones(2, 4, 2, 16, 16)
     model.calibrate([Batch(flat, flat[:, :1] * 2, None, None, None, torch.arange(2))])
     last = model.input_scale[-1]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 def quoted_rows() -> list[tuple[str, ...]]:
     # The table after the one of the benchmark.
-    text = (ROOT / "README.md").read_text().split("`make demo`, before")[1]
+    text = (ROOT / "README.md").read_text().split("`make demo`: `nano`")[1]
     return [
         tuple(cell.strip() for cell in line.strip("|").split("|"))
         for line in re.findall(r"^\| (?:acoustic|shear).*\|$", text, re.MULTILINE)

@@ -2,8 +2,9 @@
 
     L = mean |e|^2 + lambda * mean over sub-bands b of  mean |W_b e| / sigma_b,     e = predicted - true scaled increment
 
-By Parseval an unweighted squared loss in an orthonormal basis is the field loss again; what the second term adds are the
-weights 1 / sigma_b, which make quiet sub-bands count, and the absolute value, which does not let the loud ones dominate.
+By Parseval an unweighted squared loss in an orthonormal basis is the field loss again; what the second term adds is that every
+sub-band weighs the same, whatever its number of coefficients, and the absolute value, whose gradient does not fade with the error.
+sigma_b is the RMS of the sub-band in a model with band scales, where quiet sub-bands count as much as loud ones; else it is 1.
 
 References:
     Sankaran, Wang, Perdikaris, 2026, arXiv 2605.25949 names a wavelet-domain auxiliary loss; weights and norm are ours.
@@ -32,7 +33,7 @@ def field_loss(error: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def wavelet_loss(error: Tensor, model: WaveLiT, valid: Tensor | None = None) -> Tensor:
-    """Mean over sub-bands of mean |W_b error| / sigma_b, with the model's own transform and band RMS.
+    """Mean over sub-bands of mean |W_b error| / sigma_b, with the model's own transform and scales.
 
     Every sub-band weighs the same, whatever its number of coefficients. Cells that do not count are set to zero before the
     transform. Arguments as in `field_loss`.

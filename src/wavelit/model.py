@@ -2,9 +2,9 @@
 
     u(t+1) = u(t) + sigma_D . IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
 
-What is unusual: tokens are wavelet coefficients divided by the RMS of their sub-band, so that a detail a thousand times
-smaller than the mean flow is seen and predicted on equal terms; the network predicts the increment, scaled by its own
-standard deviation; all normalisation lives in buffers, so that a checkpoint takes and returns physical units.
+What is unusual: tokens are wavelet coefficients, and the loss weighs their sub-bands alike (`losses`); the history is read as
+increments between its states, and the increment is what is predicted, each scaled by its own spread; all normalisation lives
+in buffers, so that a checkpoint takes and returns physical units.
 
 References:
     Sankaran, Wang, Perdikaris, Small Models, Strong Priors: Architectural Inductive Bias for Parameter-Efficient Neural
@@ -68,7 +68,7 @@ class WaveLiTConfig:
         boundary_conditions: Per axis the (low, high) types; () means periodic everywhere.
         wavelet: One of `wavelit.wavelets.WAVELETS`, or None for plain patches, the control.
         levels: DWT levels J; a token covers 2^J cells along each axis.
-        band_scales: Divide every sub-band by its RMS in the training data.
+        band_scales: Divide every sub-band, read or predicted, by its RMS in the training data: sharper details, shorter rollouts.
         history: Read the history as its last state and the "increments" between its states, each divided by its own RMS; or
             as "states". Consecutive states are nearly equal: as they are, what tells them apart is hard to learn.
         embed_dim: Channels E.
@@ -94,7 +94,7 @@ class WaveLiTConfig:
     boundary_conditions: BoundaryConditions = ()
     wavelet: str | None = "haar"
     levels: int = 2
-    band_scales: bool = True
+    band_scales: bool = False
     history: str = "increments"
     embed_dim: int = 96
     num_heads: int = 4

@@ -110,7 +110,7 @@ class TrainerConfig:
 
 
 def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
-    """A model for the dataset, with its statistics and band scales, initialised from the seed.
+    """A model for the dataset, with its statistics measured, initialised from the seed.
 
     Args:
         data: The dataset.

@@ -88,7 +88,7 @@ class TrainConfig:
     noise: float = 0.0
     pushforward: int = 1
     pushforward_from: float = 0.8
-    wavelet_weight: float = 0.3
+    wavelet_weight: float = 1.0
     compile: bool = False
     recompute: bool = False
     validate_every: int = 500

@@ -380,16 +380,18 @@ def _steps(cell: Cell, rate: float) -> int:
 
 
 def _is_done(cell: Cell, rate: float, output: Path) -> bool:
-    """Whether the result is there; one of another rate or learning rate must not pass for it."""
+    """Whether the result is there; one of another rate or other settings must not pass for it."""
     path = cell.path(output)
     if not path.exists():
         return False
     result = json.loads(path.read_text(encoding="utf8"))
-    lr, samples = cell.lr, _steps(cell, rate) * BATCH_SIZE
-    if (result["lr"], result["samples"]) != (lr, samples):
+    config = _train_config(cell.model, steps=_steps(cell, rate), lr=cell.lr)
+    due = {**dataclasses.asdict(config), "samples": _steps(cell, rate) * BATCH_SIZE}
+    was = {**result["train"], "samples": result["samples"], "lr": result["lr"]}
+    if changed := [name for name, value in was.items() if due.get(name) != value and name != "steps"]:
+        there, now = (", ".join(f"{name} {each[name]}" for name in changed) for each in (was, due))
         raise WavelitError(
-            f"{path} was run with lr {result['lr']:g} and {result['samples']} samples, now {lr:g} and {samples} are due: "
-            "remove it, or name another --output"
+            f"{path} was run with {there}, now {now} is due: remove it, or name another --output"
         )
     return True
 

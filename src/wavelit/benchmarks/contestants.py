@@ -15,7 +15,7 @@ from wavelit.run import build_model
 
 __all__ = ["ABLATIONS", "CONTESTANTS", "TWINS", "WITH_INCREMENTS", "Contestant", "build"]
 
-PATCHES = {"wavelet": None, "band_scales": False}
+PATCHES = {"wavelet": None}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ WITH_INCREMENTS = {
 
 ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
-    "without band scales": _ablation({"band_scales": False}),
+    "with band scales": _ablation({"band_scales": True}),
     "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
     "with a pyramid of three scales": _ablation({"num_scales": 3}),
     "with a pyramid of unshared weights": _ablation({"num_scales": 3, "shared": False}),
