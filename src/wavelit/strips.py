@@ -133,12 +133,12 @@ def _cut(grids: TokenGrids, strip: int) -> tuple[list[_Grid], _Heads]:
 def pays(x: Tensor) -> bool:
     """Whether tokens x (B, L, E) are better predicted in strips: on a CPU, without gradients, on a large grid."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and x.shape[1] * x.shape[2] >= LARGE
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
