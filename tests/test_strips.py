@@ -51,13 +51,13 @@ def model(**changes) -> WaveLiT:
     return made
 
 
-def calls(monkeypatch) -> list[tuple[int, ...]]:
+def calls(monkeypatch, **options) -> list[tuple[int, ...]]:
     """Shapes of what goes through strips from now on."""
     found = []
 
     def watched(block, x, *rest):
         found.append(tuple(x.shape))
-        return block_in_strips(block, x, *rest)
+        return block_in_strips(block, x, *rest, **options)
 
     monkeypatch.setattr("wavelit.pyramid.block_in_strips", watched)
     return found
@@ -68,9 +68,8 @@ def test_a_large_grid_is_predicted_in_strips(monkeypatch, changes):
     wave, x = model(**changes), torch.randn(2, 4, 2, 64, 48)
     with torch.no_grad():
         whole = wave(x)
-    seen = calls(monkeypatch)
+    seen = calls(monkeypatch, strip=24 * 12 * 2)
     monkeypatch.setattr(strips, "LARGE", 1)
-    monkeypatch.setattr(strips, "STRIP", 24 * 12 * 2)
     with torch.no_grad():
         torch.testing.assert_close(wave(x), whole, rtol=1e-4, atol=1e-5)
     assert seen

@@ -119,8 +119,8 @@ def _cut(grids: TokenGrids, strip: int) -> tuple[list[_Grid], _Heads]:
             _Grid(
                 slice(start, start + size),
                 shape,
-                # Two at least: so many are handed on.
-                max(2, strip // (dim * math.prod(shape[1:]))),
+                # Two at least: so many are handed on, if there is another strip.
+                min(shape[0], max(2, strip // (dim * math.prod(shape[1:])))),
                 padded_tokens(shape, grids.periodic).flatten().to(device),
                 phases.cos(),
                 phases.sin(),
