@@ -144,8 +144,9 @@ def test_written_out_gradient_equals_the_definition(shapes, dim):
     weight = torch.randn(3, n, dim, dtype=torch.float64)
     gains = [block.query_gain, block.key_gain, block.head_gain, block.mean_gain]
     results = []
-    for attend in (block._attend, block.define):
-        out = attend(*inputs, grids)
+    qk, v = inputs
+    for attend, channels in ((block._attend, qk[..., grids.order]), (block.define, qk)):
+        out = attend(channels, v, grids)
         results.append((out, *torch.autograd.grad((out * weight).sum(), [*inputs, *gains])))
     for fast, definition in zip(*results, strict=True):
         assert relative(fast, definition) < 1e-10

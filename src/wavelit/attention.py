@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from wavelit.grids import DepthwiseConv, TokenGrids, split_grids, to_tokens
-from wavelit.norm import EPS, gated, rms_norm
+from wavelit.norm import gated, inverse_rms, rms_norm
 
 __all__ = [
     "FEATURE_MAPS",
@@ -187,10 +187,13 @@ class AugmentedLinearAttention(nn.Module):
         e = x.shape[-1]
         sizes = [2 * e, e, e] if self.gate else [2 * e, e]
         # Products of their own, not views of one: whole rows are faster in all that follows.
-        weights, biases = self.project.weight.split(sizes), self.project.bias.split(sizes)
+        weights, biases = list(self.project.weight.split(sizes)), list(self.project.bias.split(sizes))
+        attend = self.define
+        if self.feature_map == "elu" and self.centre and len(self.query_gain) % 2 == 0:
+            attend = self._attend
+            weights[0], biases[0] = (w[0].index_select(0, grids.order) for w in (weights, biases))
         qk, v, *gate = (F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
         wide = torch.promote_types(qk.dtype, torch.float32)
-        attend = self._attend if self.feature_map == "elu" and self.centre else self.define
         with torch.autocast(x.device.type, enabled=False):
             o = attend(qk.to(wide), v.to(wide), grids)  # (B, L, E)
         if self.local is not None:
@@ -201,7 +204,10 @@ class AugmentedLinearAttention(nn.Module):
         return y
 
     def _attend(self, qk: Tensor, v: Tensor, grids: TokenGrids) -> Tensor:
-        gains = torch.stack([self.query_gain, self.key_gain])
+        """What `define` returns, of queries and keys in the order of `TokenGrids`."""
+        gains = torch.stack([self.query_gain, self.key_gain]).index_select(
+            1, grids.order[: len(self.key_gain)]
+        )
         o: Tensor = _Attend.apply(qk, v, gains, self.head_gain, self.mean_gain, grids)  # type: ignore[no-untyped-call]
         return o
 
@@ -229,9 +235,8 @@ class _Attend(torch.autograd.Function):
 
     On a CPU a small model's step is spent on memory and on the dispatch of operations, not on arithmetic: here all grids
     share every operation but the products over tokens, and rows of all heads stay whole, as loops over the few channels
-    of a head are slow. Sums over heads, and the way back, are products with their membership H (E, A); heads are the
-    diagonal blocks of one E x E product; rotation is r = f cos + (f J) sin. With n = x / RMS_head(x), f = phi(gain n),
-    c = v - v_mean:
+    of a head are slow. Heads are the diagonal blocks of one E x E product; the rotation f -> r is one of complex numbers,
+    whose two channels the order of `TokenGrids` has made neighbours. With n = x / RMS_head(x), f = phi(gain n), c = v - v_mean:
 
         w = f_q . mean f_k + eps,   M = mean r_k^T c,   y = r_q M,   o = y / w,   t = 1 / RMS_head(o)
         out = t head_gain o + mean_gain v_mean
@@ -247,15 +252,17 @@ class _Attend(torch.autograd.Function):
         mean_gain: Tensor,
         grids: TokenGrids,
     ) -> Tensor:
-        mean, head, same_head, head_dim = grids.mean, grids.head, grids.same_head, gains.shape[-1]
+        mean, same_head, head_dim = grids.mean, grids.same_head, gains.shape[-1]
         x = qk.unflatten(-1, (2, v.shape[-1]))  # (B, L, 2, E)
         gains = gains.repeat(1, v.shape[-1] // head_dim)  # (2, E)
-        inverse = torch.rsqrt(((x * x) @ head).div_(head_dim).add_(EPS))  # (B, L, 2, A)
+        inverse = inverse_rms(x.unflatten(-1, (-1, head_dim))).squeeze(-1)  # (B, L, 2, A)
         f = _phi(_scale_heads(x, inverse).mul_(gains))
-        r = _turn(f, grids, 1.0)
+        r = _turn(f, grids.turn)
         k_mean, v_mean = mean @ f[:, :, 1], mean @ v  # (B, S, E)
         c = v - to_tokens(v_mean, grids)
-        w = ((f[:, :, 0] * to_tokens(k_mean, grids)) @ head).add_(NORMALISER_EPS).reciprocal_()  # (B, L, A)
+        w = (
+            _head_sums(f[:, :, 0] * to_tokens(k_mean, grids), head_dim).add_(NORMALISER_EPS).reciprocal_()
+        )  # (B, L, A)
         ys, ms = [], []
         for r_s, c_s in zip(split_grids(r, grids), split_grids(c, grids), strict=True):
             m = (r_s[:, :, 1].mT @ c_s).mul_(same_head / c_s.shape[1])
@@ -275,7 +282,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gains, head_gain, mean_gain, inverse, f, r, k_mean, v_mean, c, w, ms, o, t = ctx.saved_tensors
         grids: TokenGrids = ctx.grids
-        mean, head, same_head, head_dim = grids.mean, grids.head, grids.same_head, ctx.head_dim
+        mean, same_head, head_dim = grids.mean, grids.same_head, ctx.head_dim
         sizes = mean.new_tensor(grids.sizes)[:, None]
         # out = t head_gain o + mean_gain v_mean
         grad_mean = mean @ grad  # (B, S, E)
@@ -286,7 +293,7 @@ class _Attend(torch.autograd.Function):
         d_y = (grad * to_tokens(t * head_gain, grids)).addcmul_(o, to_tokens(shrink, grids), value=-1)
         # o = y / w
         d_y = _scale_heads(d_y, w)
-        d_w = ((d_y * o) @ head).neg_() @ head.T  # (B, L, E)
+        d_w = _head_sums(d_y * o, head_dim).neg_() @ grids.head.T  # (B, L, E)
         # y = r_q M, M = mean r_k^T c
         d_rs, d_cs = [], []
         for r_s, m, c_s, d_s in zip(
@@ -295,7 +302,7 @@ class _Attend(torch.autograd.Function):
             d_m = (r_s[:, :, 0].mT @ d_s).mul_(same_head / c_s.shape[1])
             d_rs.append(torch.stack([d_s @ m.mT, c_s @ d_m.mT], 2))
             d_cs.append(r_s[:, :, 1] @ d_m)
-        d_f, d_v = _turn(torch.cat(d_rs, 1), grids, -1.0), torch.cat(d_cs, 1)
+        d_f, d_v = _turn(torch.cat(d_rs, 1), grids.turn_back), torch.cat(d_cs, 1)
         d_v.add_(to_tokens(mean_gain * grad_mean - mean @ d_v, grids))
         # w = f_q . mean f_k, then back through phi, gain and normalisation
         d_f[:, :, 0].addcmul_(d_w, to_tokens(k_mean, grids))
@@ -305,9 +312,15 @@ class _Attend(torch.autograd.Function):
         n = _scale_heads(x, inverse)
         product = d_n * n
         d_gains = product.sum((0, 1)).unflatten(-1, (-1, head_dim)).sum(1)
-        share = (product.mul_(gains) @ head).div_(head_dim)
+        share = _head_sums(product.mul_(gains), head_dim).div_(head_dim)
         d_qk = _scale_heads(d_n.mul_(gains).sub_(_scale_heads(n, share)), inverse).flatten(2)
         return d_qk, d_v, d_gains, d_head_gain, d_mean_gain, None
+
+
+def _head_sums(x: Tensor, head_dim: int) -> Tensor:
+    """Sums over the channels of each head, (..., E) to (..., A)."""
+    heads: Tensor = x.unflatten(-1, (-1, head_dim))
+    return heads.sum(-1)
 
 
 def _scale_heads(x: Tensor, scale: Tensor) -> Tensor:
@@ -323,7 +336,11 @@ def _phi(x: Tensor) -> Tensor:
     return x.clamp_min_(0).add_(low)
 
 
-def _turn(x: Tensor, grids: TokenGrids, direction: float) -> Tensor:
-    """`rotate` of all heads, (B, L, 2, E), by the grids' phases, forwards or back."""
-    cos, sin = grids.cos[:, None], grids.sin[:, None]
-    return (x * cos).addcmul_(x @ grids.turn, sin, value=direction)
+def _turn(x: Tensor, phases: Tensor) -> Tensor:
+    """Rotate the pairs of neighbours in the rows of all heads (B, L, 2, E), by phases (L, 2, E / 2, 2)."""
+    pairs = x.unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():
+        # A compiler fuses real arithmetic alone.
+        (first, second), (cos, sin) = pairs.unbind(-1), phases.unbind(-1)
+        return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-2)
+    return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(phases)).flatten(-2)

@@ -55,8 +55,9 @@ class TokenGrids(NamedTuple):
         membership: 1 where a token belongs to a grid, (L, S).
         mean: Averages over the tokens of each grid, (S, L).
         angles: Rotary phases of each grid's tokens, (L_s, R).
-        cos, sin: Of the phases, for every channel, (L, E); 1 and 0 for channels that do not turn.
-        turn: J of the rotation x cos + (x J) sin, (E, E).
+        order: Queries' and keys' channels, head by head, so that the two of a pair that turns are neighbours, (2 E,).
+        turn, turn_back: cos and sin, or cos and -sin, of the phases of these pairs, (L, 2, E / 2, 2); 1 and 0 where nothing
+            turns. Empty if a head has an odd number of channels.
         head: 1 where a channel belongs to an attention head, (E, A).
         same_head: 1 where two channels belong to one head, (E, E).
         canvas: Sides of the canvas.
@@ -75,9 +76,9 @@ class TokenGrids(NamedTuple):
     membership: Tensor
     mean: Tensor
     angles: tuple[Tensor, ...]
-    cos: Tensor
-    sin: Tensor
+    order: Tensor
     turn: Tensor
+    turn_back: Tensor
     head: Tensor
     same_head: Tensor
     canvas: tuple[int, ...]
@@ -157,7 +158,7 @@ def _cached_token_grids(
             membership.to(device, dtype),
             (membership / torch.tensor(sizes)).T.contiguous().to(device, dtype),
             tuple(angles),
-            *_rotation(torch.cat(angles), heads),
+            *_pairs(torch.cat(angles), heads),
             torch.eye(heads[0]).repeat_interleave(heads[1], 0).to(device, dtype),
             # No product of the former with itself: a caller's autocast would round the table that is kept.
             torch.block_diag(*[torch.ones(heads[1], heads[1])] * heads[0]).to(device, dtype),
@@ -173,16 +174,19 @@ def _cached_token_grids(
         )
 
 
-def _rotation(angles: Tensor, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """cos, sin and J of x cos + (x J) sin, the rotation of the channel pairs (i, i + R) of every head."""
+def _pairs(angles: Tensor, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Order of the channels of queries and keys, and the rotation of their pairs there and back."""
     n_heads, head_dim = heads
     n_pairs = angles.shape[-1]
-    rest = angles.new_zeros(len(angles), head_dim - 2 * n_pairs)
-    every = torch.cat([angles, angles, rest], -1).repeat(1, n_heads)
-    one = angles.new_zeros(head_dim, head_dim)
-    for i in range(n_pairs):
-        one[i, i + n_pairs], one[i + n_pairs, i] = 1.0, -1.0
-    return every.cos(), every.sin(), torch.block_diag(*[one] * n_heads)
+    pairs = torch.arange(2 * n_pairs).view(2, n_pairs).T.flatten()
+    one = torch.cat([pairs, torch.arange(2 * n_pairs, head_dim)])
+    order = (torch.arange(2 * n_heads)[:, None] * head_dim + one).flatten().to(angles.device)
+    if head_dim % 2:
+        return order, angles.new_empty(0), angles.new_empty(0)
+    still = angles.new_zeros(len(angles), head_dim // 2 - n_pairs)
+    phases = torch.cat([angles, still], 1).repeat(1, 2 * n_heads).view(len(angles), 2, -1)
+    cos, sin = phases.cos(), phases.sin()
+    return order, torch.stack([cos, sin], -1), torch.stack([cos, -sin], -1)
 
 
 def _lay_out(

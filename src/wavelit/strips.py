@@ -105,7 +105,7 @@ class _Heads(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _cut(grids: TokenGrids, strip: int) -> tuple[list[_Grid], _Heads]:
-    device, (dim, n_heads) = grids.cos.device, grids.head.shape
+    device, (dim, n_heads) = grids.head.device, grids.head.shape
     channels = torch.arange(dim, device=device).view(n_heads, -1)
     n_pairs = grids.angles[0].shape[-1]
     first, second, rest = channels.split([n_pairs, n_pairs, channels.shape[1] - 2 * n_pairs], 1)

@@ -118,5 +118,5 @@ def _products(step: Callable[[], None]) -> tuple[float, float]:
     counts = counter.get_flop_counts()["Global"]
     flops = sum(n for op, n in counts.items() if str(op).split(".")[1] in ("mm", "addmm", "bmm", "baddbmm"))
     a, b = torch.randn(4096, 96), torch.randn(96, 384)
-    rate = 2 * 4096 * 96 * 384 / medians({"product": lambda: a @ b}, rounds=20)["product"]
+    rate = 2 * 4096 * 96 * 384 / medians({"product": lambda: a @ b}, rounds=100)["product"]
     return share, flops / rate
