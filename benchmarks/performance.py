@@ -1,15 +1,94 @@
-"""The tables of docs/performance.md, from results/speed/*.csv; the page says how those are made.
+"""The tables of docs/performance.md, from results/speed; the page says how those are made.
 
 .venv/bin/python benchmarks/performance.py
 """
 
+import math
 from pathlib import Path
 
 from tables import markdown, put, read
 
 SPEED = Path("results/speed")
+# An earlier state of the code on another machine.
+XEON = SPEED / "xeon"
+MACHINES = {"AMD EPYC": SPEED, "Intel Xeon, earlier": XEON}
 SCORES = Path("results/pocketwell_training.csv")
 PAGE = Path("docs/performance.md")
+
+
+# What is aimed at: words, part, what its lines must hold, column, at least or at most, the bar.
+AIMS = (
+    ("reader, x The Well's, 64²", "reader", {"case": "files", "grid": "64x64"}, "ratio", ">=", 10),
+    ("reader, x The Well's, 256²", "reader", {"case": "files", "grid": "256x256"}, "ratio", ">=", 3),
+    *(
+        (f"{wavelet}, {words}", "transforms", {"case": "transform", "wavelet": name}, column, sense, bar)
+        for wavelet, name in (("Haar", "haar"), ("CDF 5/3", "bior2.2"))
+        for words, column, sense, bar in (
+            ("x ptwt", "ptwt_over_wavelit", ">=", 5),
+            ("over a copy of its bytes", "wavelit_over_copy_bound", "<=", 4),
+        )
+    ),
+    *(
+        (
+            f"training step of `nano`, x {rival}, 64² / 128² / 256²",
+            "training",
+            {"model": "WaveLiT nano"},
+            f"speed_over_{rival}",
+            ">=",
+            8,
+        )
+        for rival in ("CNextU-Net", "U-Net", "FNO")
+    ),
+    ("its share of matrix products", "training", {"model": "WaveLiT nano"}, "share_of_products", ">=", 0.4),
+    *(
+        (
+            f"prediction of `{preset}` at 512², {words}",
+            "inference",
+            {"model": f"WaveLiT {preset}"},
+            column,
+            sense,
+            bar,
+        )
+        for preset, speed in (("1M", 4), ("3M", 2))
+        for words, column, sense, bar in (
+            ("x CNextU-Net", "speed_over_CNextU-Net", ">=", speed),
+            ("of its memory", "memory_over_CNextU-Net", "<=", 0.5),
+        )
+    ),
+    (
+        "cost in N, exponent of each doubling from 64² to 1024²",
+        "scaling",
+        {},
+        "exponent_since_last",
+        "<=",
+        1.05,
+    ),
+    ("`wavelit --help`, s", "startup", {"case": "wavelit --help"}, "seconds", "<=", 0.5),
+    (
+        "`import wavelit` beyond torch, s",
+        "startup",
+        {"case": "import wavelit, beyond import torch"},
+        "seconds",
+        "<=",
+        2,
+    ),
+)
+
+
+def aims() -> str:
+    """Every aim on both machines; in bold where it is missed."""
+    rows = []
+    for words, part, where, column, sense, bar in AIMS:
+        cells = [words, f"{'at least' if sense == '>=' else 'at most'} {bar:g}"]
+        for folder in MACHINES.values():
+            lines = [row for row in read(folder / f"{part}.csv") if where.items() <= row.items()]
+            values = [value for row in lines if not math.isnan(value := float(row[column]))]
+            missed = [value < bar if sense == ">=" else value > bar for value in values]
+            cells.append(
+                " / ".join(f"**{v:.3g}**" if m else f"{v:.3g}" for v, m in zip(values, missed, strict=True))
+            )
+        rows.append(cells)
+    return markdown(["what", "asked", *MACHINES], rows)
 
 
 def reader() -> str:
@@ -55,7 +134,7 @@ def training() -> str:
 
 
 def profile() -> str:
-    rows = read(SPEED / "profile.csv")
+    rows = [*read(XEON / "profile.csv"), *read(SPEED / "profile.csv")]
     labels = list(dict.fromkeys(row["label"] for row in rows))
     head = ["kind", *(f"{label}, share" for label in labels), *(f"{label}, calls a step" for label in labels)]
     by = {(row["label"], row["kind"]): row for row in rows}
@@ -120,7 +199,7 @@ def solvers() -> str:
             row["speed_up"],
             f"{float(scores[row['system']]):.3f}",
         ]
-        for row in read(SPEED / "solvers.csv")
+        for row in read(XEON / "solvers.csv")
     ]
     return markdown(head, cells)
 
@@ -133,7 +212,7 @@ def startup() -> str:
 
 TABLES = {
     f.__name__: f
-    for f in (reader, transforms, training, profile, compiled, inference, scaling, solvers, startup)
+    for f in (aims, reader, transforms, training, profile, compiled, inference, scaling, solvers, startup)
 }
 
 
