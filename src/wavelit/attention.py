@@ -257,7 +257,7 @@ class _Attend(torch.autograd.Function):
         gains = gains.repeat(1, v.shape[-1] // head_dim)  # (2, E)
         inverse = inverse_rms(x.unflatten(-1, (-1, head_dim))).squeeze(-1)  # (B, L, 2, A)
         f = _phi(_scale_heads(x, inverse).mul_(gains))
-        r = _turn(f, grids.turn)
+        r = _turn(f, grids)
         k_mean, v_mean = mean @ f[:, :, 1], mean @ v  # (B, S, E)
         c = v - to_tokens(v_mean, grids)
         w = (
@@ -302,7 +302,7 @@ class _Attend(torch.autograd.Function):
             d_m = (r_s[:, :, 0].mT @ d_s).mul_(same_head / c_s.shape[1])
             d_rs.append(torch.stack([d_s @ m.mT, c_s @ d_m.mT], 2))
             d_cs.append(r_s[:, :, 1] @ d_m)
-        d_f, d_v = _turn(torch.cat(d_rs, 1), grids.turn_back), torch.cat(d_cs, 1)
+        d_f, d_v = _turn(torch.cat(d_rs, 1), grids, back=True), torch.cat(d_cs, 1)
         d_v.add_(to_tokens(mean_gain * grad_mean - mean @ d_v, grids))
         # w = f_q . mean f_k, then back through phi, gain and normalisation
         d_f[:, :, 0].addcmul_(d_w, to_tokens(k_mean, grids))
@@ -336,11 +336,14 @@ def _phi(x: Tensor) -> Tensor:
     return x.clamp_min_(0).add_(low)
 
 
-def _turn(x: Tensor, phases: Tensor) -> Tensor:
-    """Rotate the pairs of neighbours in the rows of all heads (B, L, 2, E), by phases (L, 2, E / 2, 2)."""
-    pairs = x.unflatten(-1, (-1, 2))
+def _turn(x: Tensor, grids: TokenGrids, back: bool = False) -> Tensor:
+    """Rotate the pairs of neighbours in the rows of all heads (B, L, 2, E) by the grids' phases."""
+    pairs, phases = x.unflatten(-1, (-1, 2)), grids.turn[:, None]
     if torch.compiler.is_compiling():
         # A compiler fuses real arithmetic alone.
         (first, second), (cos, sin) = pairs.unbind(-1), phases.unbind(-1)
+        sin = -sin if back else sin
         return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-2)
-    return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(phases)).flatten(-2)
+    turn = torch.view_as_complex(phases)
+    turned = torch.view_as_complex(pairs) * (turn.conj() if back else turn)
+    return torch.view_as_real(turned).flatten(-2)

@@ -56,8 +56,8 @@ class TokenGrids(NamedTuple):
         mean: Averages over the tokens of each grid, (S, L).
         angles: Rotary phases of each grid's tokens, (L_s, R).
         order: Queries' and keys' channels, head by head, so that the two of a pair that turns are neighbours, (2 E,).
-        turn, turn_back: cos and sin, or cos and -sin, of the phases of these pairs, (L, 2, E / 2, 2); 1 and 0 where nothing
-            turns. Empty if a head has an odd number of channels.
+        turn: cos and sin of the phases of these pairs, (L, E / 2, 2); 1 and 0 where nothing turns. Empty if a head has an odd
+            number of channels.
         head: 1 where a channel belongs to an attention head, (E, A).
         same_head: 1 where two channels belong to one head, (E, E).
         canvas: Sides of the canvas.
@@ -78,7 +78,6 @@ class TokenGrids(NamedTuple):
     angles: tuple[Tensor, ...]
     order: Tensor
     turn: Tensor
-    turn_back: Tensor
     head: Tensor
     same_head: Tensor
     canvas: tuple[int, ...]
@@ -174,19 +173,18 @@ def _cached_token_grids(
         )
 
 
-def _pairs(angles: Tensor, heads: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Order of the channels of queries and keys, and the rotation of their pairs there and back."""
+def _pairs(angles: Tensor, heads: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Order of the channels of queries and keys, and cos and sin of the phases that their pairs turn by."""
     n_heads, head_dim = heads
     n_pairs = angles.shape[-1]
     pairs = torch.arange(2 * n_pairs).view(2, n_pairs).T.flatten()
     one = torch.cat([pairs, torch.arange(2 * n_pairs, head_dim)])
     order = (torch.arange(2 * n_heads)[:, None] * head_dim + one).flatten().to(angles.device)
     if head_dim % 2:
-        return order, angles.new_empty(0), angles.new_empty(0)
+        return order, angles.new_empty(0)
     still = angles.new_zeros(len(angles), head_dim // 2 - n_pairs)
-    phases = torch.cat([angles, still], 1).repeat(1, 2 * n_heads).view(len(angles), 2, -1)
-    cos, sin = phases.cos(), phases.sin()
-    return order, torch.stack([cos, sin], -1), torch.stack([cos, -sin], -1)
+    phases = torch.cat([angles, still], 1).repeat(1, n_heads)
+    return order, torch.stack([phases.cos(), phases.sin()], -1)
 
 
 def _lay_out(

@@ -126,7 +126,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         # Lacks nothing: strips are for no other.
-        self.whole = feature_map == "elu" and centre and gate and local
+        self.whole = feature_map == "elu" and centre and gate and local and dim // num_heads % 2 == 0
         self.local = DepthwiseConv(dim, spatial, residual=True) if local else None
         self.attention_norm = ScaledRMSNorm(dim, num_scales)
         self.attention = AugmentedLinearAttention(dim, num_heads, spatial, feature_map, centre, gate, local)

@@ -9,8 +9,7 @@ rows. What needs all tokens divides the block into four passes over each grid (n
     3  x += ls_1 W_o [(t head_gain o + mean_gain v_mean + DWConv(v)) * SiLU(g)]
     4  x += ls_2 ConvGLU(norm(x));  two rows of hidden channels are handed on from strip to strip
 
-Gains, shifts and scales of whole channels are folded into the matrices. Channels of queries and keys are put in the order first of
-all pairs, second of all pairs, rest: there a rotation acts on whole rows. The result is that of `Block.forward` up to rounding.
+Gains, shifts and scales of whole channels are folded into the matrices. The result is that of `Block.forward` up to rounding.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from wavelit.attention import HEAD_EPS, NORMALISER_EPS
 from wavelit.grids import TokenGrids, padded_tokens
-from wavelit.norm import EPS, inverse_rms
+from wavelit.norm import inverse_rms
 
 if TYPE_CHECKING:
     from wavelit.pyramid import Block
@@ -46,15 +45,14 @@ class _Grid(NamedTuple):
         shape: Tokens along each axis.
         rows: Of a strip; the last one may have fewer.
         padded: Its tokens with one of padding on every side, flat.
-        cos, sin: Of the rotary phases, (L_s, A R), of the pairs of all heads in turn.
+        turn: Rotary phases of the pairs of all heads in turn, as complex numbers (L_s, E / 2).
     """
 
     tokens: slice
     shape: tuple[int, ...]
     rows: int
     padded: Tensor
-    cos: Tensor
-    sin: Tensor
+    turn: Tensor
 
     def strips(self) -> list[tuple[int, int]]:
         """First row and one past the last of each."""
@@ -84,50 +82,18 @@ class _Grid(NamedTuple):
         return y.movedim(1, -1).flatten(0, -2)
 
 
-class _Heads(NamedTuple):
-    """Channels of queries and keys in the order first of all pairs, second of all pairs, rest.
-
-    Args:
-        order: Which channel stands where, (E,).
-        head: 1 where a channel in that order belongs to a head, (E, A).
-        widths: Of firsts, seconds and rest, all heads together.
-    """
-
-    order: Tensor
-    head: Tensor
-    widths: tuple[int, ...]
-
-    def groups(self, x: Tensor) -> list[Tensor]:
-        """Firsts, seconds and rest, if there is one, of rows (T, E) in that order, head by head (A, T, .)."""
-        parts = x.split([width for width in self.widths if width], 1)
-        return [_by_head(part, self.head.shape[1]) for part in parts]
-
-
 @lru_cache(maxsize=16)
-def _cut(grids: TokenGrids, strip: int) -> tuple[list[_Grid], _Heads]:
-    device, (dim, n_heads) = grids.head.device, grids.head.shape
-    channels = torch.arange(dim, device=device).view(n_heads, -1)
-    n_pairs = grids.angles[0].shape[-1]
-    first, second, rest = channels.split([n_pairs, n_pairs, channels.shape[1] - 2 * n_pairs], 1)
-    order = torch.cat([first.flatten(), second.flatten(), rest.flatten()])
-    widths = (first.numel(), second.numel(), rest.numel())
-    heads = _Heads(order, grids.head[order], widths)
+def _cut(grids: TokenGrids, strip: int) -> list[_Grid]:
+    dim = len(grids.head)
     cut, start = [], 0
-    for shape, size, angles in zip(grids.shapes, grids.sizes, grids.angles, strict=True):
-        phases = angles.repeat(1, n_heads)
-        cut.append(
-            _Grid(
-                slice(start, start + size),
-                shape,
-                # Two at least: so many are handed on, if there is another strip.
-                min(shape[0], max(2, strip // (dim * math.prod(shape[1:])))),
-                padded_tokens(shape, grids.periodic).flatten().to(device),
-                phases.cos(),
-                phases.sin(),
-            )
-        )
+    for shape, size in zip(grids.shapes, grids.sizes, strict=True):
+        tokens = slice(start, start + size)
+        # Two rows at least: so many are handed on, if there is another strip.
+        rows = min(shape[0], max(2, strip // (dim * math.prod(shape[1:]))))
+        padded = padded_tokens(shape, grids.periodic).flatten().to(grids.head.device)
+        cut.append(_Grid(tokens, shape, rows, padded, torch.view_as_complex(grids.turn[tokens])))
         start += size
-    return cut, heads
+    return cut
 
 
 def pays(x: Tensor) -> bool:
@@ -155,7 +121,7 @@ def block_in_strips(
         condition: (B, E_c), or None.
         strip: Numbers in a strip of x.
     """
-    cut, heads = _cut(grids, strip)
+    cut, order = _cut(grids, strip), grids.order[: x.shape[2]]
     gain = shift = None
     if block.modulation is not None and condition is not None:
         gain, shift = block.modulation(condition).chunk(2, -1)
@@ -165,7 +131,7 @@ def block_in_strips(
         for number, grid in enumerate(cut):
             scale = range(*scales.indices(len(block.mlp_scale)))[number]
             y = out[sample, grid.tokens]
-            mixed = _mix(block, x[sample, grid.tokens], grid, heads, scale, modulation)
+            mixed = _mix(block, x[sample, grid.tokens], grid, order, scale, modulation)
             _feed_forward(block, mixed, y, grid, scale, modulation)
     return out
 
@@ -183,7 +149,7 @@ def _folded(
 
 
 def _mix(
-    block: Block, x: Tensor, grid: _Grid, heads: _Heads, scale: int, modulation: Modulation | None
+    block: Block, x: Tensor, grid: _Grid, order: Tensor, scale: int, modulation: Modulation | None
 ) -> Tensor:
     """Passes 1 to 3 on the tokens (L_s, E) of one grid."""
     attention, e = block.attention, x.shape[1]
@@ -196,20 +162,18 @@ def _mix(
     (wq, bq), (wk, bk), (wv, bv), (wg, bg) = (
         _folded(weight, bias, norm_gain, modulation) for weight, bias in zip(weights, biases, strict=True)
     )
-    wq, bq, wk, bk = wq[:, heads.order], bq[heads.order], wk[:, heads.order], bk[heads.order]
-    q_spread, k_spread = (
-        heads.head.T * g.repeat(n_heads)[heads.order] for g in (attention.query_gain, attention.key_gain)
-    )
+    wq, bq, wk, bk = wq[:, order], bq[order], wk[:, order], bk[order]
+    q_gain, k_gain = (g.repeat(n_heads)[order] for g in (attention.query_gain, attention.key_gain))
     # Room for what a strip needs: the same memory each time is still in the cache.
-    room = x.new_empty(4, grid.part(0, grid.rows).stop, e)
+    room = x.new_empty(2, grid.part(0, grid.rows).stop, e)
 
     ((kernel, bias),) = block.local.split(1)
     local, values, inverse = torch.empty_like(x), torch.empty_like(x), x.new_empty(size, 1)
-    sums = k_sum, r_sum, v_sum = x.new_zeros(3, e)
-    products = [x.new_zeros(n_heads, group.shape[2], e // n_heads) for group in heads.groups(sums)]
+    k_sum, r_sum, v_sum = x.new_zeros(3, e)
+    product = x.new_zeros(n_heads, e // n_heads, e // n_heads)
     for first, last in grid.strips():
         part = grid.part(first, last)
-        n, k, r, spare = room[:, : part.stop - part.start]
+        n, k = room[:, : part.stop - part.start]
         y = grid.convolve(grid.padded_rows(x, first - 1, last + 1), kernel, bias)
         local[part] = y
         inverse[part] = inverse_rms(y)
@@ -218,35 +182,30 @@ def _mix(
             # Values count from about their mean, so that little is lost when it is taken out of the sums at the end.
             about = torch.addmv(bv, wv.T, n.mean(0))
             bv = bv - about
-        v = torch.addmm(bv, n, wv, out=spare)
-        _features(torch.addmm(bk, n, wk, out=k), k_spread, heads.head, r)
+        v = torch.addmm(bv, n, wv, out=values[part])
+        torch.addmm(bk, n, wk, out=k)
+        _features(k, k_gain, n_heads, n)
         k_sum += k.sum(0)
-        _turn(k, grid.cos[part], grid.sin[part], r)
-        r_sum += r.sum(0)
+        _turn(k, grid.turn[part])
+        r_sum += k.sum(0)
         v_sum += v.sum(0)
-        for product, group in zip(products, heads.groups(r), strict=True):
-            product.baddbmm_(group.mT, _by_head(v, n_heads))
-        values[part] = v
-    v_mean = v_sum / size
-    for product, group in zip(products, heads.groups(r_sum[None]), strict=True):
-        product.baddbmm_(group.mT, _by_head(v_mean[None], n_heads), alpha=-1).div_(size)
-    # Takes query features to w: the mean key, and which channels are a head's.
-    k_mean = heads.head * (k_sum / size)[:, None]
+        product.baddbmm_(_by_head(k, n_heads).mT, _by_head(v, n_heads))
+    k_mean, v_mean = k_sum / size, v_sum / size
+    product.baddbmm_(_by_head(r_sum[None], n_heads).mT, _by_head(v_mean[None], n_heads), alpha=-1).div_(size)
 
     mixed, squares = torch.empty_like(x), x.new_zeros(e)
     for first, last in grid.strips():
         part = grid.part(first, last)
-        n, q, r, spare = room[:, : part.stop - part.start]
+        n, q = room[:, : part.stop - part.start]
         torch.mul(local[part], inverse[part], out=n)
-        _features(torch.addmm(bq, n, wq, out=q), q_spread, heads.head, r)
-        w = (q @ k_mean).add_(NORMALISER_EPS).reciprocal_()
-        _turn(q, grid.cos[part], grid.sin[part], r)
-        o = spare.zero_()
-        for product, group in zip(products, heads.groups(r), strict=True):
-            _by_head(o, n_heads).baddbmm_(group, product)
-        o.unflatten(1, (n_heads, -1)).mul_(w[..., None])
+        torch.addmm(bq, n, wq, out=q)
+        _features(q, q_gain, n_heads, n)
+        w = torch.mul(q, k_mean, out=n).unflatten(1, (n_heads, -1)).sum(-1, keepdim=True)
+        _turn(q, grid.turn[part])
+        o = mixed[part].zero_()
+        _by_head(o, n_heads).baddbmm_(_by_head(q, n_heads), product)
+        o.unflatten(1, (n_heads, -1)).mul_(w.add_(NORMALISER_EPS).reciprocal_())
         squares += torch.mul(o, o, out=n).sum(0)
-        mixed[part] = o
     mean_square = squares.view(n_heads, -1).mean(1) / size
     o_gain = torch.rsqrt(mean_square + HEAD_EPS).repeat_interleave(e // n_heads) * attention.head_gain
 
@@ -257,7 +216,7 @@ def _mix(
     bo = block.attention_scale[scale] * attention.out.bias
     for first, last in grid.strips():
         part = grid.part(first, last)
-        n, g, *_ = room[:, : part.stop - part.start]
+        n, g = room[:, : part.stop - part.start]
         y = grid.convolve(grid.padded_rows(values, first - 1, last + 1), kernel, bias)
         y.addcmul_(mixed[part], o_gain)
         torch.mul(local[part], inverse[part], out=n)
@@ -272,21 +231,18 @@ def _by_head(x: Tensor, n_heads: int) -> Tensor:
     return heads
 
 
-def _features(x: Tensor, spread: Tensor, head: Tensor, room: Tensor) -> None:
-    """phi(gain x / RMS_head(x)) of rows (T, E), in place; `spread` (A, E) has the gain of each channel at its head."""
-    inverse = (torch.mul(x, x, out=room) @ head).div_(len(head) // head.shape[1]).add_(EPS).rsqrt_()
-    x.mul_(torch.mm(inverse, spread, out=room))
+def _features(x: Tensor, gain: Tensor, n_heads: int, room: Tensor) -> None:
+    """phi(gain x / RMS_head(x)) of rows (T, E), in place."""
+    heads = x.unflatten(1, (n_heads, -1))
+    heads.mul_(inverse_rms(heads))
+    x.mul_(gain)
     low = torch.clamp_max(x, 0, out=room).exp_()
     x.clamp_min_(0).add_(low)
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
-    """Rotate rows (T, E) in the order of `_Heads`."""
-    n = cos.shape[1]
-    first, second = x[:, :n], x[:, n : 2 * n]
-    torch.mul(first, cos, out=out[:, :n]).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=out[:, n : 2 * n]).addcmul_(first, sin)
-    out[:, 2 * n :] = x[:, 2 * n :]
+def _turn(x: Tensor, turn: Tensor) -> None:
+    """Rotate the pairs of neighbours in rows (T, E), in place."""
+    torch.view_as_complex(x.unflatten(1, (-1, 2))).mul_(turn)
 
 
 def _feed_forward(
