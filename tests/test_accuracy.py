@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from wavelit.benchmarks import accuracy
+from wavelit.benchmarks import accuracy, rivals
 from wavelit.benchmarks.accuracy import Cell, best_lr, run
 from wavelit.benchmarks.contestants import CONTESTANTS, build
 from wavelit.cli import main
@@ -176,8 +176,24 @@ def test_any_network_that_predicts_the_increment_is_trained(root):
     seen = [model.normalizer.constants(batch.constants) for batch in data.train_dataloader()]
     expected = torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0)
     torch.testing.assert_close(model.network[0].running_var[12:], expected)
-    with pytest.raises(WavelitError, match="wavelet_weight and recompute are for WaveLiT"):
+    with pytest.raises(WavelitError, match="Convolution has no wavelet loss"):
         accuracy._train(model, data, TrainConfig(steps=3), 0, [])
+
+
+def test_a_rival_can_have_the_loss_of_wavelit(root, monkeypatch):
+    monkeypatch.setattr(rivals, "rival", lambda name, dim_in, dim_out, shape: nn.Conv2d(dim_in, dim_out, 1))
+    data = WellDataModule(str(root / MAZE), batch_size=2)
+    plain, increments, alike = (
+        build(f"FNO-0.5M{how}", data, 0) for how in ("", " with increments", " trained as WaveLiT")
+    )
+    assert (plain.increments, increments.increments, alike.increments) == (False, True, True)
+    weights = [CONTESTANTS[f"FNO-0.5M{how}"].train for how in ("", " with increments", " trained as WaveLiT")]
+    assert [TrainConfig(steps=1, **train).wavelet_weight for train in weights] == [0.0, 0.0, 1.0]
+    error = torch.randn(2, 3, *data.metadata.spatial_resolution)
+    torch.testing.assert_close(alike.wavelet_loss(error), build("WaveLiT", data, 0).wavelet_loss(error))
+    before = alike.network.weight.clone()
+    accuracy._train(alike, data, TrainConfig(steps=2), 0, [])
+    assert not torch.equal(alike.network.weight, before)
 
 
 def test_bands_share_the_error_by_wavenumber(root, monkeypatch):

@@ -12,8 +12,8 @@ __all__ = ["IncrementEmulator"]
 class IncrementEmulator(nn.Module):
     """A network that predicts the next state of a PDE as its last one plus a scaled increment, u + sigma_D y.
 
-    A subclass sets `normalizer` and `spatial` and defines `increment`; `wavelit.train.EmulatorModule` trains it and
-    `wavelit.evaluate` and `wavelit.rollout` take it as it is.
+    A subclass sets `normalizer` and `spatial` and defines `increment`, and `wavelet_loss` if it is to be trained with it;
+    `wavelit.train.EmulatorModule` trains it and `wavelit.evaluate` and `wavelit.rollout` take it as it is.
     """
 
     normalizer: Normalizer
@@ -29,6 +29,12 @@ class IncrementEmulator(nn.Module):
     ) -> Tensor:
         """The predicted increment over its standard deviation, (B, C, *S) in float32: what the loss compares."""
         raise NotImplementedError(f"{type(self).__name__} must define increment(fields, constants, scalars)")
+
+    def wavelet_loss(self, error: Tensor) -> Tensor:
+        """The wavelet-domain loss of an error of the scaled increment, (B, C, *S), zero in cells that do not count:
+        `wavelit.losses.wavelet_loss` with the transform of the model's choice.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define wavelet_loss(error)")
 
     def forward(
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None

@@ -15,7 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wavelit.model import WaveLiT, pad_grid
+from wavelit.emulator import IncrementEmulator
+from wavelit.tokenizer import WaveletTokenizer
 
 __all__ = ["field_loss", "increment_loss", "wavelet_loss"]
 
@@ -32,25 +33,34 @@ def field_loss(error: Tensor, valid: Tensor | None = None) -> Tensor:
     return (error.square() * valid).sum() / (valid.sum() * error.shape[1])
 
 
-def wavelet_loss(error: Tensor, model: WaveLiT, valid: Tensor | None = None) -> Tensor:
-    """Mean over sub-bands of mean |W_b error| / sigma_b, with the model's own transform and scales.
+def wavelet_loss(error: Tensor, tokenizer: WaveletTokenizer, scale: Tensor | None = None) -> Tensor:
+    """Mean over sub-bands of mean |W_b error| / sigma_b: every sub-band weighs the same, whatever its number of coefficients.
 
-    Every sub-band weighs the same, whatever its number of coefficients. Cells that do not count are set to zero before the
-    transform. Arguments as in `field_loss`.
+    Args:
+        error: (B, C, *S), each axis a multiple of 2^J; zero in cells that do not count.
+        tokenizer: The transform.
+        scale: sigma of every channel and coefficient, (C, Q); 1 if absent.
     """
-    if valid is not None:
-        error = error * valid
-    tokens = model.tokenizer.encode_tokens(pad_grid(error, model.config))  # (B, *S / 2^J, C Q)
-    size = tokens.abs().flatten(0, -2).mean(0).view_as(model.output_scale) / model.output_scale  # (C, Q)
-    bands = torch.tensor(model.tokenizer.bands, device=error.device)
+    tokens = tokenizer.encode_tokens(error)  # (B, *S / 2^J, C Q)
+    size = tokens.abs().flatten(0, -2).mean(0).unflatten(0, (-1, tokenizer.n_coefficients))  # (C, Q)
+    if scale is not None:
+        size = size / scale
+    bands = torch.tensor(tokenizer.bands, device=error.device)
     weight = 1 / torch.bincount(bands)[bands]
-    return (size.mean(0) * weight).sum() / model.tokenizer.n_bands
+    mean: Tensor = (size.mean(0) * weight).sum() / tokenizer.n_bands
+    return mean
 
 
 def increment_loss(
-    model: WaveLiT, predicted: Tensor, target: Tensor, wavelet_weight: float, valid: Tensor | None = None
+    model: IncrementEmulator,
+    predicted: Tensor,
+    target: Tensor,
+    wavelet_weight: float,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """The whole loss of a predicted scaled increment against the true one, both (B, C, *S)."""
     error = predicted - target
     loss = field_loss(error, valid)
-    return loss + wavelet_weight * wavelet_loss(error, model, valid) if wavelet_weight else loss
+    if not wavelet_weight:
+        return loss
+    return loss + wavelet_weight * model.wavelet_loss(error if valid is None else error * valid)

@@ -33,6 +33,7 @@ from wavelit.data.well import Batch
 from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.grids import DepthwiseConv
+from wavelit.losses import wavelet_loss
 from wavelit.pretrained import resolve
 from wavelit.pyramid import Block, Exchange, Pyramid, ScaledRMSNorm
 from wavelit.tokenizer import WaveletTokenizer
@@ -352,6 +353,10 @@ class WaveLiT(
         for axis, n in enumerate(shape):
             y = y.narrow(2 + axis, 0, n)
         return y
+
+    def wavelet_loss(self, error: Tensor) -> Tensor:
+        """`wavelit.losses.wavelet_loss` with the model's own transform and scales."""
+        return wavelet_loss(pad_grid(error, self.config), self.tokenizer, self.output_scale)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:

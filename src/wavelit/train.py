@@ -33,7 +33,7 @@ from torch.optim import Optimizer
 from wavelit.data.well import Batch
 from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
-from wavelit.losses import field_loss, increment_loss
+from wavelit.losses import increment_loss
 from wavelit.metrics import VRMSE
 from wavelit.model import WaveLiT
 
@@ -155,7 +155,8 @@ class EmulatorModule(pl.LightningModule):
         field_names: Names of the C channels, for the logs.
 
     Raises:
-        WavelitError: `wavelet_weight` or `recompute` is asked of a network other than a WaveLiT.
+        WavelitError: `recompute` is asked of a network other than a WaveLiT, or `wavelet_weight` of one that defines no
+            `wavelet_loss`.
     """
 
     def __init__(
@@ -170,9 +171,11 @@ class EmulatorModule(pl.LightningModule):
         self.model = model
         if isinstance(model, WaveLiT):
             model.pyramid.recompute = config.recompute
-        elif config.wavelet_weight or config.recompute:
+        elif config.recompute:
+            raise WavelitError(f"recompute is for WaveLiT: leave it out to train a {type(model).__name__}")
+        if config.wavelet_weight and type(model).wavelet_loss is IncrementEmulator.wavelet_loss:
             raise WavelitError(
-                f"wavelet_weight and recompute are for WaveLiT: set both to 0 to train a {type(model).__name__}"
+                f"{type(model).__name__} has no wavelet loss: set wavelet_weight to 0, or define wavelet_loss(error)"
             )
         self.config = config
         self.seed = seed
@@ -205,10 +208,7 @@ class EmulatorModule(pl.LightningModule):
         predicted = self._increment[0](fields, batch.constants, batch.scalars)
         true = self.model.normalizer.increment(target - fields[:, -1])
         self._samples = batch.indices.tolist()
-        if isinstance(self.model, WaveLiT):
-            loss = increment_loss(self.model, predicted, true, self.config.wavelet_weight, batch.valid)
-        else:
-            loss = field_loss(predicted - true, batch.valid)
+        loss = increment_loss(self.model, predicted, true, self.config.wavelet_weight, batch.valid)
         if not torch.isfinite(loss):
             raise DivergedError(
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "

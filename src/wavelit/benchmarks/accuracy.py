@@ -8,7 +8,8 @@ final    a run of the whole budget; only here is the test split read, once, afte
 
 Length of history, normalisation, target (the scaled increment), batches, optimiser, schedule, clipping and averaging of the
 weights are the same for all. WaveLiT adds its wavelet-domain loss and reads the history as increments; the models of The Well
-read states, as in The Well's benchmark, and two of them increments too, and get the PDE scalars as channels.
+read states, as in The Well's benchmark, and get the PDE scalars as channels. Two of them are run with increments, and with
+increments and WaveLiT's loss, too.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.run import build_model
 
-__all__ = ["ABLATIONS", "CONTESTANTS", "TWINS", "WITH_INCREMENTS", "Contestant", "build"]
+__all__ = ["ABLATIONS", "AS_WAVELIT", "CONTESTANTS", "TWINS", "WITH_INCREMENTS", "Contestant", "build"]
 
 PATCHES = {"wavelet": None}
 
@@ -41,12 +41,11 @@ def _ablation(model: dict[str, Any], train: dict[str, Any] | None = None) -> Con
     return Contestant(model, train=train or {}, tuned_as="WaveLiT")
 
 
-def _rival(name: str, increments: bool = False) -> Contestant:
-    # The wavelet-domain loss needs a WaveLiT.
+def _rival(name: str, increments: bool = False, wavelet_loss: bool = False) -> Contestant:
     return Contestant(
         rival=name,
         increments=increments,
-        train={"wavelet_weight": 0.0},
+        train={} if wavelet_loss else {"wavelet_weight": 0.0},
         tuned_as=name if increments else None,
     )
 
@@ -59,10 +58,15 @@ TWINS = {
 """Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without
 augmentation, softmax for linear attention with all else kept."""
 
-WITH_INCREMENTS = {
-    f"{name} with increments": _rival(name, increments=True) for name in ("FNO-0.5M", "CNextU-Net-0.5M")
-}
+STRONGEST = ("FNO-0.5M", "CNextU-Net-0.5M")
+
+WITH_INCREMENTS = {f"{name} with increments": _rival(name, increments=True) for name in STRONGEST}
 """The strongest rivals, with WaveLiT's way to read the history."""
+
+AS_WAVELIT = {
+    f"{name} trained as WaveLiT": _rival(name, increments=True, wavelet_loss=True) for name in STRONGEST
+}
+"""Controls: the same with WaveLiT's loss as well, so that the network alone is another."""
 
 ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
@@ -81,6 +85,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "WaveLiT": Contestant(),
     **{name: _rival(name) for name in SETTINGS},
     **WITH_INCREMENTS,
+    **AS_WAVELIT,
     **TWINS,
     **ABLATIONS,
 }

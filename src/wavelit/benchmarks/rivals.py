@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from wavelit.data.normalize import Normalizer, Statistics
 from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
+from wavelit.losses import wavelet_loss
+from wavelit.tokenizer import WaveletTokenizer
 
 __all__ = ["RIVALS", "SETTINGS", "Rival", "rival"]
 
@@ -88,7 +90,13 @@ class Rival(IncrementEmulator):
         self.normalizer = Normalizer(n_fields, n_constants, n_scalars)
         self.normalizer.set_statistics(statistics)
         self.channels_last = name == "AViT"
+        # For Haar it makes no difference which axes wrap.
+        self.tokenizer = WaveletTokenizer(self.spatial, 2, (False,) * self.spatial)
         self.network = rival(name, n_steps_input * n_fields + n_constants + n_scalars, n_fields, shape)
+
+    def wavelet_loss(self, error: Tensor) -> Tensor:
+        """That of WaveLiT without band scales: two levels of Haar."""
+        return wavelet_loss(error, self.tokenizer)
 
     def increment(
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
