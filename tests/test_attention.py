@@ -152,6 +152,23 @@ def test_written_out_gradient_equals_the_definition(shapes, dim):
         assert relative(fast, definition) < 1e-10
 
 
+@pytest.mark.parametrize("head_dim", [6, 7, 12])
+def test_weights_stand_in_the_order_of_the_definition(head_dim):
+    """Whatever order the fast path has them in; an odd head has no fast path."""
+    torch.manual_seed(0)
+    dim = 2 * head_dim
+    block = AugmentedLinearAttention(dim, 2, 2).double()
+    for p in block.parameters():
+        torch.nn.init.normal_(p)
+    grids = token_grids(((8, 6), (4, 3)), (True, False), (2, head_dim), dtype=torch.float64)
+    x = torch.randn(3, sum(grids.sizes), dim, dtype=torch.float64)
+    qk, v, gate = block.project(x).split([2 * dim, dim, dim], -1)
+    expected = block.out(
+        (block.define(qk, v, grids) + block.local(v, grids)) * torch.nn.functional.silu(gate)
+    )
+    assert relative(block(x, grids), expected) < 1e-12
+
+
 def test_grids_in_one_sequence_do_not_see_one_another():
     torch.manual_seed(0)
     block = AugmentedLinearAttention(16, 2, 2)

@@ -205,9 +205,8 @@ class AugmentedLinearAttention(nn.Module):
 
     def _attend(self, qk: Tensor, v: Tensor, grids: TokenGrids) -> Tensor:
         """What `define` returns, of queries and keys in the order of `TokenGrids`."""
-        gains = torch.stack([self.query_gain, self.key_gain]).index_select(
-            1, grids.order[: len(self.key_gain)]
-        )
+        order = grids.order[: len(self.query_gain)]
+        gains = torch.stack([self.query_gain, self.key_gain])[:, order]
         o: Tensor = _Attend.apply(qk, v, gains, self.head_gain, self.mean_gain, grids)  # type: ignore[no-untyped-call]
         return o
 
@@ -260,9 +259,8 @@ class _Attend(torch.autograd.Function):
         r = _turn(f, grids)
         k_mean, v_mean = mean @ f[:, :, 1], mean @ v  # (B, S, E)
         c = v - to_tokens(v_mean, grids)
-        w = (
-            _head_sums(f[:, :, 0] * to_tokens(k_mean, grids), head_dim).add_(NORMALISER_EPS).reciprocal_()
-        )  # (B, L, A)
+        w = _head_sums(f[:, :, 0] * to_tokens(k_mean, grids), head_dim)  # (B, L, A)
+        w.add_(NORMALISER_EPS).reciprocal_()
         ys, ms = [], []
         for r_s, c_s in zip(split_grids(r, grids), split_grids(c, grids), strict=True):
             m = (r_s[:, :, 1].mT @ c_s).mul_(same_head / c_s.shape[1])
