@@ -13,6 +13,8 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from tables import markdown, put
 
 from wavelit.benchmarks.accuracy import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
@@ -333,8 +335,7 @@ def curves() -> None:
                     ls="--" if name in TWINS else "-",
                 )
         ax.set(title=system.replace("_", " "), yscale="log")
-        for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-            which(lambda value, _: f"{value:.2g}")
+        _label_decades(ax)
         ax.tick_params(labelsize=7, which="both")
         ax.grid(alpha=0.3, which="both")
     for ax in axes[-1]:
@@ -342,9 +343,16 @@ def curves() -> None:
     for ax in axes[:, 0]:
         ax.set_ylabel("one-step VRMSE, validation")
     shown = dict(pair[::-1] for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True))
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=6)
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize=9)
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / "curves.png", dpi=110, metadata={"Software": None})
+
+
+def _label_decades(ax: Axes) -> None:
+    """Few labels on a logarithmic axis, so that they never overlap, enough for one that spans less than a decade."""
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.4, 2, 3, 5, 7)))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def sizes() -> None:
@@ -353,18 +361,20 @@ def sizes() -> None:
     found = runs()
     for ax, (label, score) in zip(axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True):
         scores = _scores(score)
-        for name in ("WaveLiT", *RIVALS, *TWINS):
+        named = [*RIVALS, *AS_WAVELIT]
+        for name in ("WaveLiT", *named, *TWINS):
             if not all(math.isfinite(scores.get((name, s), math.inf)) for s in SEVEN):
                 continue
             size = geometric_mean(found[name, s][0]["parameters"] for s in SEVEN)
             value = geometric_mean(scores[name, s] for s in SEVEN)
-            marker = "*" if name == "WaveLiT" else "o" if name in RIVALS else "s"
+            marker = "*" if name == "WaveLiT" else "o" if name in named else "s"
             ax.plot(size, value, marker, ms=14 if name == "WaveLiT" else 8)
-            ax.annotate(name, (size, value), xytext=(7, 5), textcoords="offset points", fontsize=8)
+            # WaveLiT and its twins to the left, so that names do not cover one another.
+            side = {"xytext": (7, 3)} if name in named else {"xytext": (-7, 3), "ha": "right"}
+            ax.annotate(name, (size, value), textcoords="offset points", fontsize=8, **side)
         ax.axhline(geometric_mean(scores["persistence", s] for s in SEVEN), color="grey", ls=":")
-        ax.set(xscale="log", yscale="log", xlim=(3e5, 6e7), xlabel="parameters", ylabel=f"VRMSE, {label}")
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
-        ax.yaxis.set_minor_formatter(lambda value, _: f"{value:.2g}")
+        ax.set(xscale="log", yscale="log", xlim=(8e4, 6e7), xlabel="parameters", ylabel=f"VRMSE, {label}")
+        _label_decades(ax)
         ax.grid(alpha=0.3, which="both")
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / "sizes.png", dpi=110, metadata={"Software": None})
