@@ -26,6 +26,8 @@ PAGE = Path("docs/results.md")
 README = Path("README.md")
 IMAGES = Path("docs/images/results")
 RIVALS = [*SETTINGS, *WITH_INCREMENTS]
+# All networks that are not WaveLiT's, controls too.
+OTHER_NETWORKS = [*RIVALS, *AS_WAVELIT]
 SMALL = [name for name in SETTINGS if name.endswith("0.5M")]
 # Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from the means.
 SEVEN = [system for system in THE_EIGHT if system != "helmholtz_staircase"]
@@ -215,7 +217,7 @@ def headline() -> str:
 def losses() -> str:
     """Where anything in the tables is better than WaveLiT, said first."""
     lines = []
-    others = [*RIVALS, *AS_WAVELIT, *TWINS, *ABLATIONS, "persistence"]
+    others = [*OTHER_NETWORKS, *TWINS, *ABLATIONS, "persistence"]
     for label, score in (("one step", one_step), ("rollout 1:20", rollout)):
         scores = _scores(score)
         for system in THE_EIGHT:
@@ -319,7 +321,7 @@ def tables() -> list[str]:
 def curves() -> None:
     """Validation VRMSE against seconds of one core's work, by the quiet rate, a panel a system."""
     figure, axes = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
-    names = ["WaveLiT", *RIVALS, *AS_WAVELIT, *TWINS]
+    names = ["WaveLiT", *OTHER_NETWORKS, *TWINS]
     colours = dict(zip(names, mpl.colormaps["tab20"].colors, strict=False))
     found = runs()
     for system, ax in zip(THE_EIGHT, axes.flat, strict=True):
@@ -361,16 +363,15 @@ def sizes() -> None:
     found = runs()
     for ax, (label, score) in zip(axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True):
         scores = _scores(score)
-        named = [*RIVALS, *AS_WAVELIT]
-        for name in ("WaveLiT", *named, *TWINS):
+        for name in ("WaveLiT", *OTHER_NETWORKS, *TWINS):
             if not all(math.isfinite(scores.get((name, s), math.inf)) for s in SEVEN):
                 continue
             size = geometric_mean(found[name, s][0]["parameters"] for s in SEVEN)
             value = geometric_mean(scores[name, s] for s in SEVEN)
-            marker = "*" if name == "WaveLiT" else "o" if name in named else "s"
+            marker = "*" if name == "WaveLiT" else "o" if name in OTHER_NETWORKS else "s"
             ax.plot(size, value, marker, ms=14 if name == "WaveLiT" else 8)
             # WaveLiT and its twins to the left, so that names do not cover one another.
-            side = {"xytext": (7, 3)} if name in named else {"xytext": (-7, 3), "ha": "right"}
+            side = {"xytext": (7, 3)} if name in OTHER_NETWORKS else {"xytext": (-7, 3), "ha": "right"}
             ax.annotate(name, (size, value), textcoords="offset points", fontsize=8, **side)
         ax.axhline(geometric_mean(scores["persistence", s] for s in SEVEN), color="grey", ls=":")
         ax.set(xscale="log", yscale="log", xlim=(8e4, 6e7), xlabel="parameters", ylabel=f"VRMSE, {label}")

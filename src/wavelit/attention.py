@@ -174,6 +174,8 @@ class AugmentedLinearAttention(nn.Module):
         self.feature_map = feature_map
         self.centre = centre
         self.gate = gate
+        # Whether the gradient is written out; a rotating pair must not lie across two heads.
+        self.fast = feature_map == "elu" and centre and dim // num_heads % 2 == 0
         self.project = nn.Linear(dim, (4 if gate else 3) * dim)
         self.out = nn.Linear(dim, dim)
         self.query_gain = nn.Parameter(torch.empty(dim // num_heads))
@@ -189,7 +191,7 @@ class AugmentedLinearAttention(nn.Module):
         # Products of their own, not views of one: whole rows are faster in all that follows.
         weights, biases = list(self.project.weight.split(sizes)), list(self.project.bias.split(sizes))
         attend = self.define
-        if self.feature_map == "elu" and self.centre and len(self.query_gain) % 2 == 0:
+        if self.fast:
             attend = self._attend
             weights[0], biases[0] = (w[0].index_select(0, grids.order) for w in (weights, biases))
         qk, v, *gate = (F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))

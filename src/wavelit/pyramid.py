@@ -125,11 +125,11 @@ class Block(nn.Module):
         local: bool = True,
     ) -> None:
         super().__init__()
-        # Lacks nothing: strips are for no other.
-        self.whole = feature_map == "elu" and centre and gate and local and dim // num_heads % 2 == 0
         self.local = DepthwiseConv(dim, spatial, residual=True) if local else None
         self.attention_norm = ScaledRMSNorm(dim, num_scales)
         self.attention = AugmentedLinearAttention(dim, num_heads, spatial, feature_map, centre, gate, local)
+        # Lacks nothing: strips are for no other.
+        self.whole = self.attention.fast and gate and local
         self.attention_scale = nn.Parameter(torch.empty(num_scales, dim))
         self.mlp_norm = ScaledRMSNorm(dim, num_scales)
         self.mlp = ConvGLU(dim, round(mlp_ratio * dim), spatial, local)
