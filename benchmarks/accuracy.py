@@ -6,7 +6,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
@@ -28,7 +28,7 @@ IMAGES = Path("docs/images/results")
 RIVALS = [*SETTINGS, *WITH_INCREMENTS]
 # All networks that are not WaveLiT's, controls too.
 OTHER_NETWORKS = [*RIVALS, *AS_WAVELIT]
-SMALL = [name for name in SETTINGS if name.endswith("0.5M")]
+SMALL = [*(name for name in SETTINGS if name.endswith("0.5M")), *WITH_INCREMENTS, *AS_WAVELIT]
 # Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from the means.
 SEVEN = [system for system in THE_EIGHT if system != "helmholtz_staircase"]
 # The recipe was searched on these, on their validation splits.
@@ -45,6 +45,7 @@ ON_THREE = ["TFNO", "AViT", "softmax twin", *ABLATIONS]
 SEEDS = 3
 
 Run = dict[str, Any]
+Score = Callable[[Run], float]
 Scores = dict[tuple[str, str], float]
 
 
@@ -58,12 +59,18 @@ def runs(budget: str = "5min") -> dict[tuple[str, str], list[Run]]:
     return found
 
 
-def one_step(result: Run) -> float:
-    return _finite(result.get("test", {}).get("one_step"))
+def one_step(result: Run, split: str = "test") -> float:
+    return _finite(result.get(split, {}).get("one_step"))
 
 
-def rollout(result: Run) -> float:
-    return _finite(result.get("test", {}).get("rollout", {}).get("1:20"))
+def rollout(result: Run, split: str = "test", steps: str = "1:20") -> float:
+    return _finite(result.get(split, {}).get("rollout", {}).get(steps))
+
+
+FURTHER: dict[str, Callable[..., float]] = {
+    "one step": one_step,
+    **{steps: partial(rollout, steps=steps) for steps in ("1:20", "6:12", "13:30", "21:56")},
+}
 
 
 def worst(result: Run) -> float:
@@ -75,13 +82,18 @@ def _finite(value: float | None) -> float:
     return math.inf if value is None else value
 
 
-def _scores(score: Callable[[Run], float]) -> Scores:
+def _scores(score: Score) -> Scores:
     """Mean over seeds of every (model, system), infinite where a seed diverged; persistence and the exact rotation beside them."""
     scores = {key: mean(map(score, each)) for key, each in runs().items()}
     for (_, system), each in runs().items():
         for companion in ("persistence", "exact_rotation"):
-            if companion in each[0].get("test", {}):
-                scores[companion, system] = score({"test": each[0]["test"][companion]})
+            splits = {
+                split: found[companion]
+                for split in ("valid", "test")
+                if companion in (found := each[0].get(split, {}))
+            }
+            if splits:
+                scores[companion, system] = score(splits)
     return scores
 
 
@@ -99,7 +111,7 @@ def _over(n: int, n_all: int) -> str:
     return "" if n == n_all else f" ({n} of {n_all})"
 
 
-def compared(score: Callable[[Run], float]) -> str:
+def compared(score: Score) -> str:
     """VRMSE by system and model; the last lines have the geometric mean over some systems of WaveLiT's over the column's."""
     scores = _scores(score)
     present = {model for model, _ in scores}
@@ -128,9 +140,10 @@ def _ratio(scores: Scores, model: str, base: str = "WaveLiT", systems: Sequence[
     return text and text + _over(sum(math.isfinite(b) for _, b in pairs), len(systems))
 
 
-def _best(scores: Scores, names: Sequence[str], system: str) -> str:
-    """Who of these that were run on the system has the lowest score."""
-    return min((n for n in names if (n, system) in scores), key=lambda n: scores[n, system])
+def _best(scores: Scores, names: Sequence[str]) -> dict[str, str]:
+    """Who of these has the lowest score, by system, of those that were run on it."""
+    run = {s: [n for n in names if (n, s) in scores] for s in THE_EIGHT}
+    return {s: min(each, key=lambda n: scores[n, s]) for s, each in run.items() if each}
 
 
 def _bold(value: float, best: bool) -> str:
@@ -163,10 +176,9 @@ def _systems(some: Sequence[str]) -> str:
 def _seeded() -> dict[str, list[str]]:
     """Who is run with more than one seed, on which systems: WaveLiT, the patchify twin, the best rivals of each system."""
     models: dict[str, list[str]] = {"WaveLiT": [*THE_EIGHT], "patchify twin": [*THE_EIGHT]}
-    tables = [_scores(one_step), _scores(rollout)]
-    for system in THE_EIGHT:
-        for name in {_best(scores, RIVALS, system) for scores in tables}:
-            models.setdefault(name, []).append(system)
+    pairs = {pair for score in (one_step, rollout) for pair in _best(_scores(score), RIVALS).items()}
+    for system, name in sorted(pairs, key=lambda pair: THE_EIGHT.index(pair[0])):
+        models.setdefault(name, []).append(system)
     return {name: models[name] for name in CONTESTANTS if name in models}
 
 
@@ -180,7 +192,7 @@ def seeds() -> str:
         for score in (one_step, rollout):
             values = sorted(map(score, each))
             text = f"{_number(values[0])} to {_number(values[-1])}"
-            cells.append(f"**{text}**" if _apart(score, name, system) else text)
+            cells.append(f"**{text}**" if _apart(score, [name], system) else text)
         rows.append([system, name, str(len(each)), *cells])
     return markdown(["system", "model", "seeds", "one step", "rollout 1:20"], rows)
 
@@ -195,8 +207,8 @@ def claims() -> str:
     for label, score, names, need, bar in (
         ("one step, best rival of any size", one_step, RIVALS, 8, 0.5),
         ("rollout 1:20, best rival of any size", rollout, RIVALS, 7, 0.5),
-        ("one step, best rival with the same parameters", one_step, [*SMALL, *WITH_INCREMENTS], None, 0.5),
-        ("rollout 1:20, best rival with the same parameters", rollout, [*SMALL, *WITH_INCREMENTS], None, 0.5),
+        ("one step, best rival with the same parameters", one_step, SMALL, None, 0.5),
+        ("rollout 1:20, best rival with the same parameters", rollout, SMALL, None, 0.5),
         ("one step, small rivals trained as WaveLiT", one_step, [*AS_WAVELIT], None, None),
         ("rollout 1:20, small rivals trained as WaveLiT", rollout, [*AS_WAVELIT], None, None),
         ("one step, patchify twin", one_step, ["patchify twin"], None, 0.85),
@@ -205,12 +217,12 @@ def claims() -> str:
         ("rollout 1:20, plain linear attention", rollout, ["plain linear attention"], None, None),
     ):
         scores = _scores(score)
-        ours = [s for s in THE_EIGHT if ("WaveLiT", s) in scores]
-        rivals = {s: _best(scores, names, s) for s in ours if any((n, s) in scores for n in names)}
+        rivals = {s: name for s, name in _best(scores, names).items() if ("WaveLiT", s) in scores}
         best = {s: scores[name, s] for s, name in rivals.items()}
         run = [name for name in names if any((name, s) in scores for s in THE_EIGHT)]
         wins = sum(scores["WaveLiT", s] < value for s, value in best.items())
-        apart = sum(_apart(score, name, s) for s, name in rivals.items())
+        repeated = [s for s in rivals if all(len(runs()[n, s]) > 1 for n in ("WaveLiT", rivals[s]))]
+        apart = sum(_apart(score, names, s) for s in repeated)
         pairs = [(scores["WaveLiT", s], best[s]) for s in SEVEN if s in best]
         text = _mean_ratio(pairs)
         rows.append(
@@ -219,7 +231,7 @@ def claims() -> str:
                 ", ".join(run) if len(names) > 1 else "",
                 "" if need is None else f"{need} of 8",
                 f"{wins} of {len(best)}" if best else "",
-                f"{apart} of {len(best)}" if best else "",
+                f"{apart} of {len(repeated)}" if repeated else "",
                 "" if bar is None else f"{bar}",
                 text and text + _over(len(pairs), len(SEVEN)),
             ]
@@ -231,8 +243,8 @@ def claims() -> str:
             "no trajectory above 10 over any window",
             "",
             "8 of 8",
-            "",
             f"{len(largest) - len(above)} of {len(largest)}",
+            "",
             "",
             ", ".join(above),
         ]
@@ -241,24 +253,45 @@ def claims() -> str:
     return markdown([*head, "ratio, at most", "ratio, found"], rows)
 
 
-def _apart(score: Callable[[Run], float], name: str, system: str) -> bool:
-    """Whether WaveLiT's highest score of all seeds is below the model's lowest."""
-    return max(map(score, runs()["WaveLiT", system])) < min(map(score, runs()[name, system]))
+def _apart(score: Score, names: Sequence[str], system: str) -> bool:
+    """Whether WaveLiT's highest score of all seeds is below the lowest of all of these."""
+    others = [run for name in names for run in runs().get((name, system), [])]
+    return max(map(score, runs()["WaveLiT", system])) < min(map(score, others))
+
+
+def windows() -> str:
+    """WaveLiT's score over another's, further ahead and on both splits; in brackets on how many systems it is lower."""
+    others = {"best rival of any size": RIVALS, **{name: [name] for name in TWINS}}
+    rows = []
+    for label, score in FURTHER.items():
+        for split, called in (("valid", "validation"), ("test", "test")):
+            scores = _scores(partial(score, split=split))
+            cells = []
+            for names in others.values():
+                pairs = {
+                    s: (scores["WaveLiT", s], scores[name, s])
+                    for s, name in _best(scores, names).items()
+                    if ("WaveLiT", s) in scores
+                }
+                text = _mean_ratio([pairs[s] for s in SEVEN if s in pairs])
+                cells.append(text and f"{text} ({sum(a < b for a, b in pairs.values())} of {len(pairs)})")
+            rows.append([label, called, *cells])
+    return markdown(["steps", "split", *others], rows)
 
 
 def headline() -> str:
     """For the README: WaveLiT beside the best model of The Well that was run, whichever that is on a system and score."""
     one, far = _scores(one_step), _scores(rollout)
+    best = [(scores, _best(scores, RIVALS)) for scores in (one, far)]
     rows = []
     for system in THE_EIGHT:
         cells = []
-        for scores in (one, far):
-            rival = _best(scores, RIVALS, system)
-            cells += [_number(scores["WaveLiT", system]), f"{_number(scores[rival, system])} ({rival})"]
+        for scores, rivals in best:
+            name = rivals[system]
+            cells += [_number(scores["WaveLiT", system]), f"{_number(scores[name, system])} ({name})"]
         rows.append([system, *cells, _number(far["persistence", system])])
     ratios = [
-        _mean_ratio([(scores["WaveLiT", s], scores[_best(scores, RIVALS, s), s]) for s in SEVEN])
-        for scores in (one, far)
+        _mean_ratio([(scores["WaveLiT", s], scores[rivals[s], s]) for s in SEVEN]) for scores, rivals in best
     ]
     rows.append(
         ["**WaveLiT over it, without the last**", "", ratios[0], "", ratios[1], _ratio(far, "persistence")]
@@ -273,7 +306,7 @@ def losses() -> str:
     """Where anything in the tables is better than WaveLiT, said first."""
     lines = []
     others = [*OTHER_NETWORKS, *TWINS, *ABLATIONS, "persistence"]
-    for label, score in (("one step", one_step), ("rollout 1:20", rollout)):
+    for label, score in FURTHER.items():
         scores = _scores(score)
         for system in THE_EIGHT:
             if ("WaveLiT", system) not in scores:
@@ -311,6 +344,8 @@ def lasting() -> str:
     rows = []
     short = runs()
     for (name, system), (long, *_) in sorted(runs("30min").items(), key=lambda item: _place(*item[0])):
+        if (name, system) not in short:
+            continue
         before = short[name, system][0]
         ours = runs("30min").get(("WaveLiT", system))
         cells = [_number(score(run)) for score in (one_step, rollout) for run in (before, long)]
@@ -378,6 +413,7 @@ SECTIONS = {
     "losses": losses,
     "claims": claims,
     "seeds": seeds,
+    "windows": windows,
     "one step": lambda: compared(one_step),
     "rollout": lambda: compared(rollout),
     "bands": bands,
@@ -395,14 +431,14 @@ def tables() -> list[str]:
 def curves(budget: str, systems: Sequence[str], file: str) -> None:
     """Validation VRMSE against seconds of one core's work, by the quiet rate, a panel a system; seed 0."""
     rows = math.ceil(len(systems) / 4)
-    columns = len(systems) // rows
+    columns = math.ceil(len(systems) / rows)
     figure, axes = plt.subplots(
         rows, columns, figsize=(1 + 3 * columns, 3 * rows), layout="constrained", squeeze=False
     )
     names = ["WaveLiT", *OTHER_NETWORKS, *TWINS]
     colours = dict(zip(names, mpl.colormaps["tab20"].colors, strict=False))
     found = runs(budget)
-    for system, ax in zip(systems, axes.flat, strict=True):
+    for system, ax in zip(systems, axes.flat, strict=False):
         for name, colour in colours.items():
             for result in found.get((name, system), [])[:1]:
                 points = [p for p in result.get("curve", []) if p["vrmse"] is not None]

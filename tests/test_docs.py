@@ -1,10 +1,13 @@
 """What the documentation shows runs, and what it quotes is what was measured."""
 
+import json
 import re
 import runpy
 from pathlib import Path
 
 import pytest
+
+from wavelit.benchmarks.accuracy import Cell, _is_done, best_lr, read_rates
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,3 +60,18 @@ def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):
     text = (ROOT / "docs" / page).read_text() + (ROOT / "README.md").read_text()
     for table in module.tables():
         assert table in text
+
+
+def test_the_runner_takes_every_committed_result_for_its_own():
+    """Rates, learning rates and settings are those that the results in the repository were run with."""
+    output = ROOT / "results" / "accuracy"
+    rates = read_rates(output)
+    paths = [*output.glob("lr/*/*.json"), *output.glob("*min/*/*.json")]
+    assert paths
+    for path in paths:
+        result = json.loads(path.read_text())
+        cell = Cell(**{key: result[key] for key in ("model", "system", "seed", "minutes", "lr", "stage")})
+        assert cell.path(output) == path
+        assert _is_done(cell, rates[cell.model, cell.system], output)
+        if cell.stage == "final":
+            assert cell.lr == best_lr(cell.model, output)

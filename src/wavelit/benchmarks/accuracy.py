@@ -390,7 +390,7 @@ def _is_done(cell: Cell, rate: float, output: Path) -> bool:
     due = {**dataclasses.asdict(config), "samples": _steps(cell, rate) * BATCH_SIZE}
     was = {**result["train"], "samples": result["samples"], "lr": result["lr"]}
     if changed := [name for name, value in was.items() if due.get(name) != value and name != "steps"]:
-        there, now = (", ".join(f"{name} {each[name]}" for name in changed) for each in (was, due))
+        there, now = (", ".join(f"{name} {each.get(name)}" for name in changed) for each in (was, due))
         raise WavelitError(
             f"{path} was run with {there}, now {now} is due: remove it, or name another --output"
         )
