@@ -129,6 +129,16 @@ def test_rates_count_in_the_reference_models_milliseconds(root, tmp_path):
         ratio = float(row["measured_ms"]) / float(row["reference_ms"])
         assert float(row["ms_per_sample"]) == pytest.approx(1000 * ratio, rel=1e-2)
     assert accuracy.read_rates(tmp_path)["WaveLiT", MAZE] == 1000
+    plain = "plain linear attention"
+    list(run(["rates"], models=[plain], reference=TWIN, **options))
+    with path.open(newline="") as file:
+        rows = {row["model"]: row for row in csv.DictReader(file) if row["system"] == MAZE}
+    ratio = float(rows[plain]["measured_ms"]) / float(rows[plain]["reference_ms"])
+    twins = float(rows[TWIN]["ms_per_sample"])
+    assert rows[plain]["reference"] == TWIN
+    assert float(rows[plain]["ms_per_sample"]) == pytest.approx(twins * ratio, rel=1e-2)
+    with pytest.raises(WavelitError, match="no rate of softmax twin"):
+        list(run(["rates"], models=["without gate"], reference="softmax twin", **options))
 
 
 def test_what_diverges_is_recorded_and_what_fails_is_not(root, tmp_path, monkeypatch):
@@ -184,10 +194,12 @@ def test_a_rival_can_have_the_loss_of_wavelit(root, monkeypatch):
     monkeypatch.setattr(rivals, "rival", lambda name, dim_in, dim_out, shape: nn.Conv2d(dim_in, dim_out, 1))
     data = WellDataModule(str(root / MAZE), batch_size=2)
     plain, increments, alike = (
-        build(f"FNO-0.5M{how}", data, 0) for how in ("", " with increments", " trained as WaveLiT")
+        build(f"CNextU-Net-0.5M{how}", data, 0) for how in ("", " with increments", " trained as WaveLiT")
     )
     assert (plain.increments, increments.increments, alike.increments) == (False, True, True)
-    weights = [CONTESTANTS[f"FNO-0.5M{how}"].train for how in ("", " with increments", " trained as WaveLiT")]
+    weights = [
+        CONTESTANTS[f"CNextU-Net-0.5M{how}"].train for how in ("", " with increments", " trained as WaveLiT")
+    ]
     assert [TrainConfig(steps=1, **train).wavelet_weight for train in weights] == [0.0, 0.0, 1.0]
     error = torch.randn(2, 3, *data.metadata.spatial_resolution)
     torch.testing.assert_close(alike.wavelet_loss(error), build("WaveLiT", data, 0).wavelet_loss(error))

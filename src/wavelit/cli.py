@@ -339,6 +339,9 @@ def _benchmark_accuracy(parser: Any, words: list[str]) -> None:
         default=None,
         help="folder whose rates and learning rates are taken; --output if absent",
     )
+    parser.add_argument(
+        "--reference", type=str, default="WaveLiT", help="who rates are measured in turns with"
+    )
     options = vars(parser.parse_args(words))
     from wavelit.benchmarks.accuracy import STAGES, run
 

@@ -81,7 +81,7 @@ LR_SYSTEMS = ("acoustic_scattering_maze", "rayleigh_benard")
 LR_MINUTES = 1.0
 # Steps timed for a rate, after as many that are not, in so many turns.
 RATE_STEPS, RATE_TURNS = 8, 3
-# Timed in turns with all others: its rate is frozen, and theirs count in its milliseconds, however fast the machine is that day.
+# Timed in turns with others: its rate is frozen, and theirs count in its milliseconds, however fast the machine is that day.
 REFERENCE = "WaveLiT"
 # Training batches that batch normalisations are measured on after training.
 NORM_BATCHES = 50
@@ -119,6 +119,7 @@ def run(
     weights: str | os.PathLike[str] = "runs/accuracy",
     processes: int = 1,
     tuning: str | os.PathLike[str] | None = None,
+    reference: str = REFERENCE,
 ) -> Iterator[Path]:
     """Run what is missing, in the order rates, learning rates, final runs, and yield every result's path as it is there.
 
@@ -133,6 +134,7 @@ def run(
         weights: folder of the trained weights.
         processes: runs side by side, each on one thread; rates are always measured alone.
         tuning: folder of results whose rates and learning rates are taken; `output` if absent.
+        reference: who rates are measured in turns with and in whose milliseconds they count; best one of the same kind.
 
     Raises:
         WavelitError: unknown name, a dataset or an earlier stage is missing, a result is there that other rates or learning
@@ -145,7 +147,7 @@ def run(
     models, systems = models or list(CONTESTANTS), systems or THE_EIGHT
     for kind, names, known in (
         ("stage", stages, STAGES),
-        ("model", models, CONTESTANTS),
+        ("model", [*models, reference], CONTESTANTS),
         ("system", systems, SYSTEMS),
     ):
         for name in names:
@@ -156,7 +158,7 @@ def run(
         wanted = {*itertools.product(models, systems), *itertools.product(models, LR_SYSTEMS)}
         missing = sorted(wanted - read_rates(tuning).keys(), key=lambda pair: pair[::-1])
         for system, pairs in itertools.groupby(missing, key=lambda pair: pair[1]):
-            _measure_rates([model for model, _ in pairs], system, tuning, root)
+            _measure_rates([model for model, _ in pairs], system, tuning, root, reference)
         if missing:
             yield tuning / "rates.csv"
     for stage in ("lr", "final"):
@@ -337,8 +339,11 @@ def _train_config(model: str, **changes: Any) -> TrainConfig:
     return TrainConfig(**{**CONTESTANTS[model].train, **changes})
 
 
-def _measure_rates(models: Sequence[str], system: str, output: Path, root: Path) -> None:
-    turns = [REFERENCE, *(model for model in models if model != REFERENCE)]
+def _measure_rates(models: Sequence[str], system: str, output: Path, root: Path, reference: str) -> None:
+    known = read_rates(output)
+    if reference != REFERENCE and (reference, system) not in known:
+        raise WavelitError(f"{output / 'rates.csv'} has no rate of {reference} on {system} to refer to")
+    turns = [reference, *(model for model in models if model != reference)]
     measured: dict[str, list[float]] = {model: [] for model in turns}
     parameters = {}
     for model in turns * RATE_TURNS:
@@ -348,8 +353,7 @@ def _measure_rates(models: Sequence[str], system: str, output: Path, root: Path)
         measured[model] += np.diff(clock.times[RATE_STEPS - 1 :]).tolist()
         parameters[model] = emulator.n_parameters
     ms = {model: statistics.median(seconds) / BATCH_SIZE * 1e3 for model, seconds in measured.items()}
-    known = read_rates(output)
-    scale = known.get((REFERENCE, system), ms[REFERENCE]) / ms[REFERENCE]
+    scale = known.get((reference, system), ms[reference]) / ms[reference]
     rows = [
         {
             "model": model,
@@ -357,7 +361,8 @@ def _measure_rates(models: Sequence[str], system: str, output: Path, root: Path)
             "batch_size": BATCH_SIZE,
             "ms_per_sample": round(scale * ms[model], 2),
             "measured_ms": round(ms[model], 2),
-            "reference_ms": round(ms[REFERENCE], 2),
+            "reference": reference,
+            "reference_ms": round(ms[reference], 2),
             "parameters": parameters[model],
             **environment(),
         }

@@ -13,7 +13,16 @@ from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
 from wavelit.run import build_model
 
-__all__ = ["ABLATIONS", "AS_WAVELIT", "CONTESTANTS", "TWINS", "WITH_INCREMENTS", "Contestant", "build"]
+__all__ = [
+    "ABLATIONS",
+    "AS_WAVELIT",
+    "CONTESTANTS",
+    "SMALL",
+    "TWINS",
+    "WITH_INCREMENTS",
+    "Contestant",
+    "build",
+]
 
 PATCHES = {"wavelet": None}
 
@@ -58,15 +67,16 @@ TWINS = {
 """Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without
 augmentation, softmax for linear attention with all else kept."""
 
-STRONGEST = ("FNO-0.5M", "CNextU-Net-0.5M")
+SMALL = tuple(name for name in SETTINGS if "0.5M" in name)
+"""Rivals with about as many parameters as `nano`."""
 
-WITH_INCREMENTS = {f"{name} with increments": _rival(name, increments=True) for name in STRONGEST}
-"""The strongest rivals, with WaveLiT's way to read the history."""
+WITH_INCREMENTS = {f"{name} with increments": _rival(name, increments=True) for name in SMALL}
+"""The small rivals, reading increments as WaveLiT does."""
 
 AS_WAVELIT = {
-    f"{name} trained as WaveLiT": _rival(name, increments=True, wavelet_loss=True) for name in STRONGEST
+    "CNextU-Net-0.5M trained as WaveLiT": _rival("CNextU-Net-0.5M", increments=True, wavelet_loss=True)
 }
-"""Controls: the same with WaveLiT's loss as well, so that the network alone is another."""
+"""A control: with WaveLiT's loss as well."""
 
 ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
