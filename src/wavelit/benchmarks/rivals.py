@@ -2,7 +2,7 @@
 
 Large settings are those of The Well's benchmark configurations (the_well/benchmark/configs/model, and `init_features=42,
 blocks_per_stage=2` for CNextU-Net), about 18M parameters each; the small ones have about as many as `nano`: CNextU-Net once
-with the large one's proportions, once in the best of five shapes in runs of a minute (docs/log.md). The benchmark has no
+with the large one's proportions, once in the best of four other shapes (docs/log.md). The benchmark has no
 AViT of that size: here it has 432 channels instead of 768.
 """
 
@@ -33,7 +33,10 @@ SETTINGS: dict[str, tuple[str, dict[str, int]]] = {
     "TFNO": ("TFNO", {"modes1": 16, "modes2": 16, "hidden_channels": 128}),
     "AViT": ("AViT", {"hidden_dim": 432, "num_heads": 6, "processor_blocks": 8}),
     "CNextU-Net-0.5M": ("UNetConvNext", {"init_features": 7, "blocks_per_stage": 2}),
-    "CNextU-Net-0.5M one block": ("UNetConvNext", {"init_features": 8, "blocks_per_stage": 1}),
+    "CNextU-Net-0.5M three stages": (
+        "UNetConvNext",
+        {"init_features": 17, "blocks_per_stage": 1, "stages": 3},
+    ),
     "FNO-0.5M": ("FNO", {"modes1": 12, "modes2": 12, "hidden_channels": 28}),
 }
 """Name: class in the_well.benchmark.models, and its settings."""
