@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from wavelit.config import WaveLiTConfig
 from wavelit.losses import field_loss, increment_loss
-from wavelit.model import WaveLiT, WaveLiTConfig
+from wavelit.model import WaveLiT
 
 
 def model_for(**changes) -> WaveLiT:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from einops import rearrange, reduce, repeat
 
+from wavelit.config import WaveLiTConfig
 from wavelit.grids import token_grids
-from wavelit.model import WaveLiT, WaveLiTConfig
+from wavelit.model import WaveLiT
 from wavelit.pyramid import Pyramid, ScaledRMSNorm, coarsen, refine
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from wavelit import strips
+from wavelit.config import WaveLiTConfig
 from wavelit.grids import token_grids
-from wavelit.model import WaveLiT, WaveLiTConfig
+from wavelit.model import WaveLiT
 from wavelit.pyramid import ALL, Block
 from wavelit.strips import block_in_strips, pays
 

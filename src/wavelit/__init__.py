@@ -12,11 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wavelit.config import WaveLiTConfig
     from wavelit.data.well import Batch, WellDataModule, WellDataset
     from wavelit.data.write import write_dataset, write_well
     from wavelit.errors import WavelitError
     from wavelit.judge import record_rollout
-    from wavelit.model import WaveLiT, WaveLiTConfig
+    from wavelit.model import WaveLiT
     from wavelit.rollout import persistence
     from wavelit.run import TrainerConfig, build_model, fit, load_model, resume
     from wavelit.train import TrainConfig
@@ -28,7 +29,7 @@ _HOME = {
     "TrainConfig": "train",
     "TrainerConfig": "run",
     "WaveLiT": "model",
-    "WaveLiTConfig": "model",
+    "WaveLiTConfig": "config",
     "WavelitError": "errors",
     "WellDataModule": "data.well",
     "WellDataset": "data.well",

@@ -151,8 +151,8 @@ def _data_info(parser: Any, words: list[str]) -> None:
 
 
 def _train(parser: Any, words: list[str]) -> None:
+    from wavelit.config import PRESETS, WaveLiTConfig
     from wavelit.data.well import WellDataModule
-    from wavelit.model import PRESETS, WaveLiTConfig
     from wavelit.run import TrainerConfig, build_model, fit, resume
     from wavelit.train import TrainConfig
 
@@ -288,7 +288,8 @@ def _info(parser: Any, words: list[str]) -> None:
     import torch
 
     from wavelit import __version__
-    from wavelit.model import PRESETS, WaveLiT, WaveLiTConfig
+    from wavelit.config import PRESETS, WaveLiTConfig
+    from wavelit.model import WaveLiT
 
     print(f"wavelit {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"

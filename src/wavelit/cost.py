@@ -16,8 +16,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from wavelit.benchmarks.timing import medians
+from wavelit.config import PRESETS, WaveLiTConfig, padded_shape
 from wavelit.errors import WavelitError
-from wavelit.model import PRESETS, WaveLiT, WaveLiTConfig, padded_shape
+from wavelit.model import WaveLiT
 
 __all__ = ["describe_cost"]
 

@@ -36,10 +36,11 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from safetensors import SafetensorError
 
 from wavelit.atomic import atomic_path
+from wavelit.config import WaveLiTConfig
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.data.well import WellDataModule
 from wavelit.errors import WavelitError
-from wavelit.model import WaveLiT, WaveLiTConfig
+from wavelit.model import WaveLiT
 from wavelit.train import EMA, EmulatorModule, TrainConfig
 
 __all__ = [
@@ -114,7 +115,7 @@ def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **cha
 
     Args:
         data: The dataset.
-        preset: A key of `wavelit.model.PRESETS`.
+        preset: A key of `wavelit.config.PRESETS`.
         seed: Seed of the initial weights.
         changes: Entries of `WaveLiTConfig` to change.
     """

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from wavelit.benchmarks.timing import Row, medians
+from wavelit.config import WaveLiTConfig
 from wavelit.data.pocketwell import SYSTEMS, System
-from wavelit.model import WaveLiT, WaveLiTConfig
+from wavelit.model import WaveLiT
 
 __all__ = ["measure"]
 

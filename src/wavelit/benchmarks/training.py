@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wavelit.benchmarks.rivals import RIVALS, rival
 from wavelit.benchmarks.timing import Row, medians
+from wavelit.config import WaveLiTConfig
 from wavelit.losses import increment_loss
-from wavelit.model import WaveLiT, WaveLiTConfig
+from wavelit.model import WaveLiT
 
 __all__ = ["CONSTANTS", "FIELDS", "HISTORY", "measure", "wavelit_inputs", "wavelit_model", "wavelit_step"]
 

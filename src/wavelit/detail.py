@@ -1,0 +1,51 @@
+"""A correction at full resolution: what differs between neighbouring cells, which tokens see only by its place among them.
+
+    d = write( gelu( mix( gelu( read(x) ) ) ) )
+
+Tokens cover 2^J cells, and a pattern that moves by one cell is another token. Convolutions treat every cell alike.
+Borders are padded once, by as many cells as all three need: wrapped on periodic axes, else the edge is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["DetailHead"]
+
+KERNEL = 3
+
+
+class DetailHead(nn.Module):
+    """Three convolutions from (B, dim_in, *S) to (B, dim_out, *S).
+
+    Args:
+        dim_in: Channels read.
+        hidden: Channels between.
+        dim_out: Channels given.
+        periodic: Whether each axis wraps; as many as there are axes, 1 to 3.
+    """
+
+    def __init__(self, dim_in: int, hidden: int, dim_out: int, periodic: Sequence[bool]) -> None:
+        super().__init__()
+        self.periodic = tuple(periodic)
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(self.periodic) - 1]
+        self.read = conv(dim_in, hidden, KERNEL)
+        self.mix = conv(hidden, hidden, KERNEL)
+        self.write = conv(hidden, dim_out, KERNEL)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The correction (B, dim_out, *S) of what x (B, dim_in, *S) describes."""
+        reach = 3 * (KERNEL // 2)
+        for axis, wraps in enumerate(self.periodic):
+            n = x.shape[2 + axis]
+            cells = torch.arange(-reach, n + reach, device=x.device)
+            x = x.index_select(2 + axis, cells % n if wraps else cells.clamp(0, n - 1))
+        if len(self.periodic) == 2:
+            # With channels last a CPU need not reorder few channels before and after every convolution.
+            x = x.contiguous(memory_format=torch.channels_last)
+        d: Tensor = self.write(F.gelu(self.mix(F.gelu(self.read(x)))))
+        return d
