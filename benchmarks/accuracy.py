@@ -1,6 +1,6 @@
-"""The tables and figures of docs/results.md and of the README, from results/accuracy; the page says how those are made.
+"""The tables of docs/results.md and of the README, from results/accuracy; the page says how those are made.
 
-.venv/bin/python benchmarks/accuracy.py
+.venv/bin/python benchmarks/accuracy.py && .venv/bin/python benchmarks/accuracy_figures.py
 """
 
 import json
@@ -11,10 +11,6 @@ from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
 from tables import markdown, put
 
 from wavelit.benchmarks.accuracy import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
@@ -24,7 +20,6 @@ from wavelit.benchmarks.rivals import SETTINGS
 RESULTS = Path("results/accuracy")
 PAGE = Path("docs/results.md")
 README = Path("README.md")
-IMAGES = Path("docs/images/results")
 RIVALS = [*SETTINGS, *WITH_INCREMENTS]
 # All networks that are not WaveLiT's, controls too.
 OTHER_NETWORKS = [*RIVALS, *AS_WAVELIT]
@@ -81,7 +76,7 @@ def _finite(value: float | None) -> float:
     return math.inf if value is None else value
 
 
-def _scores(score: Score) -> Scores:
+def mean_scores(score: Score) -> Scores:
     """Mean over seeds of every (model, system), infinite where a seed diverged; persistence and the exact rotation beside them."""
     scores = {key: mean(map(score, each)) for key, each in runs().items()}
     for (_, system), each in runs().items():
@@ -112,7 +107,7 @@ def _over(n: int, n_all: int) -> str:
 
 def compared(score: Score) -> str:
     """VRMSE by system and model; the last lines have the geometric mean over some systems of WaveLiT's over the column's."""
-    scores = _scores(score)
+    scores = mean_scores(score)
     present = {model for model, _ in scores}
     names = [*CONTESTANTS, "persistence", "exact_rotation"]
     models = [name for name in names if name in present and name not in ABLATIONS]
@@ -175,7 +170,7 @@ def _systems(some: Sequence[str]) -> str:
 def _seeded() -> dict[str, list[str]]:
     """Who is run with more than one seed, on which systems: WaveLiT, the patchify twin, the best rivals of each system."""
     models: dict[str, list[str]] = {"WaveLiT": [*THE_EIGHT], "patchify twin": [*THE_EIGHT]}
-    pairs = {pair for score in (one_step, rollout) for pair in _best(_scores(score), RIVALS).items()}
+    pairs = {pair for score in (one_step, rollout) for pair in _best(mean_scores(score), RIVALS).items()}
     for system, name in sorted(pairs, key=lambda pair: THE_EIGHT.index(pair[0])):
         models.setdefault(name, []).append(system)
     return {name: models[name] for name in CONTESTANTS if name in models}
@@ -216,7 +211,7 @@ def claims() -> str:
         ("one step, plain linear attention", one_step, ["plain linear attention"], None, 0.7),
         ("rollout 1:20, plain linear attention", rollout, ["plain linear attention"], None, None),
     ):
-        scores = _scores(score)
+        scores = mean_scores(score)
         rivals = {s: name for s, name in _best(scores, names).items() if ("WaveLiT", s) in scores}
         best = {s: scores[name, s] for s, name in rivals.items()}
         run = [name for name in names if any((name, s) in scores for s in THE_EIGHT)]
@@ -265,7 +260,7 @@ def windows() -> str:
     rows = []
     for label, score in FURTHER.items():
         for split, called in (("valid", "validation"), ("test", "test")):
-            scores = _scores(partial(score, split=split))
+            scores = mean_scores(partial(score, split=split))
             cells = []
             for names in others.values():
                 pairs = {
@@ -281,7 +276,7 @@ def windows() -> str:
 
 def headline() -> str:
     """For the README: WaveLiT beside the best model of The Well that was run, whichever that is on a system and score."""
-    one, far = _scores(one_step), _scores(rollout)
+    one, far = mean_scores(one_step), mean_scores(rollout)
     best = [(scores, _best(scores, RIVALS)) for scores in (one, far)]
     rows = []
     for system in THE_EIGHT:
@@ -307,7 +302,7 @@ def losses() -> str:
     lines = []
     others = [*OTHER_NETWORKS, *TWINS, *ABLATIONS, "persistence"]
     for label, score in FURTHER.items():
-        scores = _scores(score)
+        scores = mean_scores(score)
         for system in THE_EIGHT:
             if ("WaveLiT", system) not in scores:
                 continue
@@ -323,7 +318,7 @@ def losses() -> str:
 
 def ablations() -> str:
     """One-step and rollout VRMSE, and their ratio to the whole model's."""
-    tables = {"one step": _scores(one_step), "1:20": _scores(rollout)}
+    tables = {"one step": mean_scores(one_step), "1:20": mean_scores(rollout)}
     systems = [s for s in THE_EIGHT if any((n, s) in tables["one step"] for n in ABLATIONS)]
     rows = []
     for name in ("WaveLiT", *TWINS, *ABLATIONS):
@@ -428,81 +423,7 @@ def tables() -> list[str]:
     return [headline(), *(make() for make in SECTIONS.values())]
 
 
-def curves(budget: str, systems: Sequence[str], file: str) -> None:
-    """Validation VRMSE against seconds of one core's work, by the quiet rate, a panel a system; seed 0."""
-    rows = math.ceil(len(systems) / 4)
-    columns = math.ceil(len(systems) / rows)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(1 + 3 * columns, 3 * rows), layout="constrained", squeeze=False
-    )
-    names = ["WaveLiT", *OTHER_NETWORKS, *TWINS]
-    colours = dict(zip(names, mpl.colormaps["tab20"].colors, strict=False))
-    found = runs(budget)
-    for system, ax in zip(systems, axes.flat, strict=False):
-        for name, colour in colours.items():
-            for result in found.get((name, system), [])[:1]:
-                points = [p for p in result.get("curve", []) if p["vrmse"] is not None]
-                ax.plot(
-                    [p["samples"] * result["ms_per_sample"] / 1e3 for p in points],
-                    [p["vrmse"] for p in points],
-                    color=colour,
-                    label=name,
-                    lw=2.5 if name == "WaveLiT" else 1.2,
-                    ls="--" if name in TWINS else "-",
-                )
-        ax.set(title=system.replace("_", " "), yscale="log")
-        _label_decades(ax)
-        ax.tick_params(labelsize=7, which="both")
-        ax.grid(alpha=0.3, which="both")
-    for ax in axes[-1]:
-        ax.set_xlabel("core-seconds of training")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("one-step VRMSE, validation")
-    shown = dict(pair[::-1] for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True))
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns + 1, fontsize=9)
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(IMAGES / file, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-
-
-def _label_decades(ax: Axes) -> None:
-    """Few labels on a logarithmic axis, so that they never overlap, enough for one that spans less than a decade."""
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.4, 2, 3, 5, 7)))
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def sizes() -> None:
-    """Test VRMSE against parameters, geometric means over the seven systems, of who was run on all of them."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    found = runs()
-    for ax, (label, score) in zip(axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True):
-        scores = _scores(score)
-        for name in ("WaveLiT", *OTHER_NETWORKS, *TWINS):
-            if not all(math.isfinite(scores.get((name, s), math.inf)) for s in SEVEN):
-                continue
-            size = geometric_mean(found[name, s][0]["parameters"] for s in SEVEN)
-            value = geometric_mean(scores[name, s] for s in SEVEN)
-            marker = "*" if name == "WaveLiT" else "o" if name in OTHER_NETWORKS else "s"
-            ax.plot(size, value, marker, ms=14 if name == "WaveLiT" else 8)
-            # WaveLiT and its twins to the left, so that names do not cover one another.
-            side = {"xytext": (7, 3)} if name in OTHER_NETWORKS else {"xytext": (-7, 3), "ha": "right"}
-            ax.annotate(name, (size, value), textcoords="offset points", fontsize=8, **side)
-        ax.axhline(geometric_mean(scores["persistence", s] for s in SEVEN), color="grey", ls=":")
-        ax.set(xscale="log", yscale="log", xlim=(8e4, 6e7), xlabel="parameters", ylabel=f"VRMSE, {label}")
-        _label_decades(ax)
-        ax.grid(alpha=0.3, which="both")
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(IMAGES / "sizes.png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
-
-
 if __name__ == "__main__":
     for section, make in SECTIONS.items():
         put(PAGE, f"<!-- {section}: benchmarks/accuracy.py -->", f"<!-- end of {section} -->", make())
     put(README, "<!-- accuracy: benchmarks/accuracy.py -->", "<!-- end of accuracy -->", headline())
-    curves("5min", THE_EIGHT, "curves.png")
-    longer = [s for s in THE_EIGHT if any(system == s for _, system in runs("30min"))]
-    if longer:
-        curves("30min", longer, "lasting.png")
-    sizes()
