@@ -220,6 +220,8 @@ def claims() -> str:
         apart = sum(_apart(score, names, s) for s in repeated)
         pairs = [(scores["WaveLiT", s], best[s]) for s in SEVEN if s in best]
         text = _mean_ratio(pairs)
+        missed = bar is not None and text != "" and (text == "∞" or float(text) > bar)
+        ratio = text and (f"**{text}**" if missed else text) + _over(len(pairs), len(SEVEN))
         rows.append(
             [
                 label,
@@ -228,7 +230,7 @@ def claims() -> str:
                 f"{wins} of {len(best)}" if best else "",
                 f"{apart} of {len(repeated)}" if repeated else "",
                 "" if bar is None else f"{bar}",
-                text and text + _over(len(pairs), len(SEVEN)),
+                ratio,
             ]
         )
     largest = {s: max(map(worst, each)) for (name, s), each in runs().items() if name == "WaveLiT"}

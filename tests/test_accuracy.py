@@ -255,7 +255,7 @@ def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch, loa
     assert "| **WaveLiT over it, seven systems** |  | 0.50 (1 of 7) | 2.00 (1 of 7) |" in table
     claims = page.claims()
     assert (
-        "| one step, best rival of any size | U-Net, FNO | 8 of 8 | 1 of 2 |  | 0.5 | 2.00 (2 of 7) |"
+        "| one step, best rival of any size | U-Net, FNO | 8 of 8 | 1 of 2 |  | 0.5 | **2.00** (2 of 7) |"
         in claims
     )
     assert f"| 0 of 2 |  |  | {MAZE} 12, shear_flow 12 |" in claims
