@@ -140,6 +140,16 @@ def _best(scores: Scores, names: Sequence[str]) -> dict[str, str]:
     return {s: min(each, key=lambda n: scores[n, s]) for s, each in run.items() if each}
 
 
+def _against_best(scores: Scores, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """WaveLiT's score and the lowest of these, by system."""
+    best = _best(scores, names).items()
+    return {s: (scores["WaveLiT", s], scores[name, s]) for s, name in best if ("WaveLiT", s) in scores}
+
+
+def _seven(pairs: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    return [pairs[s] for s in SEVEN if s in pairs]
+
+
 def _bold(value: float, best: bool) -> str:
     return f"**{_number(value)}**" if best else _number(value)
 
@@ -212,22 +222,20 @@ def claims() -> str:
         ("rollout 1:20, plain linear attention", rollout, ["plain linear attention"], None, None),
     ):
         scores = mean_scores(score)
-        rivals = {s: name for s, name in _best(scores, names).items() if ("WaveLiT", s) in scores}
-        best = {s: scores[name, s] for s, name in rivals.items()}
+        pairs, rivals = _against_best(scores, names), _best(scores, names)
         run = [name for name in names if any((name, s) in scores for s in THE_EIGHT)]
-        wins = sum(scores["WaveLiT", s] < value for s, value in best.items())
-        repeated = [s for s in rivals if all(len(runs()[n, s]) > 1 for n in ("WaveLiT", rivals[s]))]
+        wins = sum(ours < other for ours, other in pairs.values())
+        repeated = [s for s in pairs if all(len(runs()[n, s]) > 1 for n in ("WaveLiT", rivals[s]))]
         apart = sum(_apart(score, names, s) for s in repeated)
-        pairs = [(scores["WaveLiT", s], best[s]) for s in SEVEN if s in best]
-        text = _mean_ratio(pairs)
+        text = _mean_ratio(_seven(pairs))
         missed = bar is not None and text != "" and (text == "∞" or float(text) > bar)
-        ratio = text and (f"**{text}**" if missed else text) + _over(len(pairs), len(SEVEN))
+        ratio = text and (f"**{text}**" if missed else text) + _over(len(_seven(pairs)), len(SEVEN))
         rows.append(
             [
                 label,
                 ", ".join(run) if len(names) > 1 else "",
                 "" if need is None else f"{need} of 8",
-                f"{wins} of {len(best)}" if best else "",
+                f"{wins} of {len(pairs)}" if pairs else "",
                 f"{apart} of {len(repeated)}" if repeated else "",
                 "" if bar is None else f"{bar}",
                 ratio,
@@ -265,12 +273,8 @@ def windows() -> str:
             scores = mean_scores(partial(score, split=split))
             cells = []
             for names in others.values():
-                pairs = {
-                    s: (scores["WaveLiT", s], scores[name, s])
-                    for s, name in _best(scores, names).items()
-                    if ("WaveLiT", s) in scores
-                }
-                text = _mean_ratio([pairs[s] for s in SEVEN if s in pairs])
+                pairs = _against_best(scores, names)
+                text = _mean_ratio(_seven(pairs))
                 cells.append(text and f"{text} ({sum(a < b for a, b in pairs.values())} of {len(pairs)})")
             rows.append([label, called, *cells])
     return markdown(["steps", "split", *others], rows)
@@ -287,9 +291,7 @@ def headline() -> str:
             name = rivals[system]
             cells += [_number(scores["WaveLiT", system]), f"{_number(scores[name, system])} ({name})"]
         rows.append([system, *cells, _number(far["persistence", system])])
-    ratios = [
-        _mean_ratio([(scores["WaveLiT", s], scores[rivals[s], s]) for s in SEVEN]) for scores, rivals in best
-    ]
+    ratios = [_mean_ratio(_seven(_against_best(scores, RIVALS))) for scores in (one, far)]
     rows.append(
         ["**WaveLiT over it, without the last**", "", ratios[0], "", ratios[1], _ratio(far, "persistence")]
     )

@@ -18,8 +18,7 @@ from wavelit.benchmarks.accuracy import THE_EIGHT
 from wavelit.benchmarks.contestants import TWINS
 
 IMAGES = Path("docs/images/results")
-# The same for a model in both figures.
-COLOURS = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+COLOURS = dict(zip(["WaveLiT", *OTHER_NETWORKS, *TWINS], mpl.colormaps["tab20"].colors, strict=False))  # type: ignore[attr-defined]
 
 
 def curves(budget: str, systems: Sequence[str], file: str) -> None:
@@ -29,11 +28,9 @@ def curves(budget: str, systems: Sequence[str], file: str) -> None:
     figure, axes = plt.subplots(
         rows, columns, figsize=(1 + 3 * columns, 3 * rows), layout="constrained", squeeze=False
     )
-    names = ["WaveLiT", *OTHER_NETWORKS, *TWINS]
-    colours = dict(zip(names, COLOURS, strict=False))
     found = runs(budget)
     for system, ax in zip(systems, axes.flat, strict=False):
-        for name, colour in colours.items():
+        for name, colour in COLOURS.items():
             for result in found.get((name, system), [])[:1]:
                 points = [p for p in result.get("curve", []) if p["vrmse"] is not None]
                 ax.plot(
@@ -70,10 +67,9 @@ def sizes() -> None:
     """Test VRMSE against parameters, geometric means over the seven systems, of who was run on all of them."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     found = runs()
-    names = ["WaveLiT", *OTHER_NETWORKS, *TWINS]
     for ax, (label, score) in zip(axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True):
         scores = mean_scores(score)
-        for name, colour in zip(names, COLOURS, strict=False):
+        for name, colour in COLOURS.items():
             if not all(math.isfinite(scores.get((name, s), math.inf)) for s in SEVEN):
                 continue
             size = geometric_mean(found[name, s][0]["parameters"] for s in SEVEN)

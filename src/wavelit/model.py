@@ -2,6 +2,8 @@
 
     u(t+1) = u(t) + sigma_D . (y + detail(y, u)),     y = IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
 
+The correction `detail` is there only with `detail_dim`.
+
 What is unusual: tokens are wavelet coefficients, and the loss weighs their sub-bands alike (`losses`); the history is read as
 increments between its states, and the increment is what is predicted, each scaled by its own spread; all normalisation lives
 in buffers, so that a checkpoint takes and returns physical units.
