@@ -4,7 +4,7 @@ Everything random follows from (seed, step): the batch (`wavelit.data.sampling`)
 pushforward. A run that was killed therefore continues bit for bit from its last checkpoint. Progress p in [0, 1] is the
 share of the budget spent, in steps, samples or minutes of training; learning rate and pushforward follow p.
 
-    noise         inputs u + eta sigma_D xi, xi ~ N(0, 1); the target stays the clean next state
+    noise         inputs u + a eta sigma_D xi, xi ~ N(0, 1), a ~ U(0, 1) for every sample; the target stays the clean next state
     pushforward   late in training, predict from the model's own unrolled states, without gradients through them
 
 References:
@@ -65,7 +65,8 @@ class TrainConfig:
         warmup: Share of the budget in which the learning rate rises from zero.
         clip: Largest gradient norm.
         ema: Decay of the averaged weights that are validated and kept; 0 keeps the last weights.
-        noise: Standard deviation of the input noise, in units of the increment's.
+        noise: Largest standard deviation eta of the input noise, in units of the increment's; every sample draws its own between
+            zero and it. Noise of one size made rollouts diverge (docs/log.md).
         pushforward: Longest unroll in steps; 1 trains one step only.
         pushforward_from: Share of the budget after which unrolls begin.
         wavelet_weight: Weight lambda of the wavelet-domain loss.
@@ -224,8 +225,9 @@ class EmulatorModule(pl.LightningModule):
         if config.noise:
             generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
             xi = torch.randn(fields.shape, generator=generator).to(fields)
+            size = torch.rand(len(fields), generator=generator).to(fields).view(-1, *(1,) * (fields.ndim - 1))
             std = self.model.normalizer.delta_std.view(-1, *(1,) * self.model.spatial)
-            fields = _inside(fields + config.noise * std * xi, batch.valid)
+            fields = _inside(fields + size * config.noise * std * xi, batch.valid)
         unroll = 0
         if config.pushforward > 1 and self.progress >= config.pushforward_from:
             unroll = int(draw.integers(config.pushforward))
