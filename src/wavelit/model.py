@@ -1,6 +1,6 @@
 """WaveLiT: a 1-10M-parameter PDE emulator with wavelet tokens, augmented linear attention and a shared pyramid.
 
-    u(t+1) = u(t) + sigma_D . (y + detail(y, u)),     y = IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
+    u(t+1) = u(t) + sigma_D . (y + detail(y, u(t))),     y = IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
 
 The correction `detail` is there only with `detail_dim`.
 
@@ -98,8 +98,9 @@ class WaveLiT(
         self.norm = ScaledRMSNorm(e, 1)
         self.head = nn.Linear(e, c * q)
         self.skip = nn.Linear(n_in * q, c * q, bias=False)
+        n_present = c + config.n_constant_fields
         self.detail = (
-            DetailHead(n_in + c, config.detail_dim, c, config.periodic) if config.detail_dim else None
+            DetailHead(n_present + c, config.detail_dim, c, config.periodic) if config.detail_dim else None
         )
         self.reset_parameters()
 
@@ -230,18 +231,10 @@ class WaveLiT(
         for axis, n in enumerate(shape):
             y = y.narrow(2 + axis, 0, n)
         if self.detail is not None:
-            y = y + self.detail(torch.cat([self._as_increments(frames), y], 1))
+            # Not the history: read at full resolution too, it made rollouts blow up (docs/log.md).
+            present = frames[:, (self.config.n_steps_input - 1) * self.config.n_fields :]
+            y = y + self.detail(torch.cat([present, y], 1))
         return y
-
-    def _as_increments(self, frames: Tensor) -> Tensor:
-        """Normalised frames (B, T C + K, *S), the states but the last as increments in units of their spread."""
-        c, t = self.config.n_fields, self.config.n_steps_input
-        if self.config.history == "states" or t == 1:
-            return frames
-        spread = (self.normalizer.std / self.normalizer.delta_std).to(frames).repeat(t - 1)
-        n = (t - 1) * c
-        steps = (frames[:, c : n + c] - frames[:, :n]) * spread.view(-1, *(1,) * self.spatial)
-        return torch.cat([steps, frames[:, n:]], 1)
 
     def wavelet_loss(self, error: Tensor) -> Tensor:
         """`wavelit.losses.wavelet_loss` with the model's own transform and scales."""
