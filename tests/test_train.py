@@ -100,11 +100,8 @@ def test_noise_moves_inputs_and_follows_from_seed_and_step(data):
     assert not torch.allclose(once, later)
     torch.testing.assert_close(target, batch.target[:, 0], msg="the target stays clean")
     sigma = float(module.model.normalizer.delta_std)
-    sizes = [
-        (at_step(module, step)._inputs(batch)[0] - batch.fields).flatten(1).std(1) / sigma
-        for step in range(50)
-    ]
-    sizes = torch.cat(sizes)
+    noises = [at_step(module, step)._inputs(batch)[0] - batch.fields for step in range(50)]
+    sizes = torch.cat([noise.flatten(1).std(1) for noise in noises]) / sigma
     assert float(sizes.max()) <= 0.55, (
         "no sample has more than the largest, up to the spread of a finite draw"
     )

@@ -111,10 +111,7 @@ class WaveLiT(
                 _init_uniform(module.weight, module.in_features)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, DepthwiseConv):
-                _init_uniform(module.weight, module.weight[0].numel())
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            elif isinstance(module, DepthwiseConv | nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 assert module.bias is not None
                 _init_uniform(module.weight, module.weight[0].numel())
                 nn.init.zeros_(module.bias)

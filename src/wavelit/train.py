@@ -66,7 +66,7 @@ class TrainConfig:
         clip: Largest gradient norm.
         ema: Decay of the averaged weights that are validated and kept; 0 keeps the last weights.
         noise: Largest standard deviation eta of the input noise, in units of the increment's; every sample draws its own between
-            zero and it. Noise of one size made rollouts diverge (docs/log.md).
+            zero and it: of one size it made a model that read the history at full resolution diverge (docs/log.md).
         pushforward: Longest unroll in steps; 1 trains one step only.
         pushforward_from: Share of the budget after which unrolls begin.
         wavelet_weight: Weight lambda of the wavelet-domain loss.
