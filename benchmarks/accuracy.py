@@ -288,8 +288,8 @@ def headline() -> str:
     for system in THE_EIGHT:
         cells = []
         for scores, rivals in best:
-            name = rivals[system]
-            cells += [_number(scores["WaveLiT", system]), f"{_number(scores[name, system])} ({name})"]
+            name, ours = rivals[system], scores.get(("WaveLiT", system))
+            cells += ["" if ours is None else _number(ours), f"{_number(scores[name, system])} ({name})"]
         rows.append([system, *cells, _number(far["persistence", system])])
     ratios = [_mean_ratio(_seven(_against_best(scores, RIVALS))) for scores in (one, far)]
     rows.append(

@@ -14,7 +14,7 @@ from wavelit.data.well import Batch
 from wavelit.errors import WavelitError
 from wavelit.model import WaveLiT, boundary_features
 
-PARAMETERS = {"nano": (0.45e6, 0.6e6), "1M": (0.85e6, 1.15e6), "3M": (2.7e6, 3.2e6), "10M": (9e6, 10.5e6)}
+PARAMETERS = {"nano": (0.24e6, 0.32e6), "1M": (0.85e6, 1.15e6), "3M": (2.7e6, 3.2e6), "10M": (9e6, 10.5e6)}
 WALLS = (("wall", "wall"), ("open", "wall"))
 
 
@@ -26,7 +26,8 @@ def randomised(config: WaveLiTConfig) -> WaveLiT:
     """A model whose head is not zero."""
     torch.manual_seed(0)
     model = WaveLiT(config)
-    for p in (model.head.weight, model.skip.weight):
+    last = [model.head.weight, model.skip.weight]
+    for p in last if model.detail is None else [*last, model.detail.write.weight]:
         torch.nn.init.normal_(p, std=0.1)
     return model.eval()
 
@@ -42,6 +43,8 @@ def test_preset_keeps_the_contract(preset, tmp_path):
     assert out.shape == (1, 4, 32, 32)
     torch.testing.assert_close(out, x[:, -1], msg="the untrained model predicts no change")
     torch.nn.init.normal_(model.head.weight, std=0.1)
+    if model.detail is not None:
+        torch.nn.init.normal_(model.detail.write.weight, std=0.1)
     torch.nn.init.normal_(model.pyramid.towers[0][0].attention.mean_gain)
     model(x).square().mean().backward()
     for name, p in model.named_parameters():

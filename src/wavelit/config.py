@@ -147,7 +147,7 @@ class WaveLiTConfig:
 
 
 PRESETS: dict[str, dict[str, int]] = {
-    "nano": {"num_scales": 1},
+    "nano": {"num_scales": 1, "depth": 2, "detail_dim": 24},
     "1M": {"embed_dim": 128},
     "3M": {"embed_dim": 192, "num_heads": 6, "depth": 6},
     "10M": {"embed_dim": 256, "num_heads": 8, "depth": 12, "num_exchanges": 3},

@@ -1,4 +1,4 @@
-"""WaveLiT: a 1-10M-parameter PDE emulator with wavelet tokens, augmented linear attention and a shared pyramid.
+"""WaveLiT: a PDE emulator of 0.3 to 10M parameters with wavelet tokens, augmented linear attention and a shared pyramid.
 
     u(t+1) = u(t) + sigma_D . (y + detail(y, u(t))),     y = IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
 

@@ -68,7 +68,7 @@ TWINS = {
 augmentation, softmax for linear attention with all else kept."""
 
 SMALL = tuple(name for name in SETTINGS if "0.5M" in name)
-"""Rivals with about as many parameters as `nano`."""
+"""The rivals of about half a million parameters, more than `nano` has."""
 
 WITH_INCREMENTS = {f"{name} with increments": _rival(name, increments=True) for name in SMALL}
 """The small rivals, reading increments as WaveLiT does."""
@@ -82,6 +82,8 @@ ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
     "with band scales": _ablation({"band_scales": True}),
     "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
+    "without detail": _ablation({"detail_dim": 0}),
+    "without detail, four blocks": _ablation({"detail_dim": 0, "depth": 4}),
     "with a pyramid of three scales": _ablation({"num_scales": 3}),
     "with a pyramid of unshared weights": _ablation({"num_scales": 3, "shared": False}),
     "with states for increments": _ablation({"history": "states"}),
@@ -89,7 +91,8 @@ ABLATIONS = {
     "without gate": _ablation({"gate": False}),
     "without local convolutions": _ablation({"local": False}),
 }
-"""Each ingredient and each augmentation of the attention taken away alone; the pyramid, which `nano` does without, added."""
+"""Each ingredient and each augmentation of the attention taken away alone; the pyramid, which `nano` does without, added.
+The blocks that the convolutions at full resolution took the place of are put back in one."""
 
 CONTESTANTS: dict[str, Contestant] = {
     "WaveLiT": Contestant(),

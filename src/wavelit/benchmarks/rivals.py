@@ -1,7 +1,7 @@
 """The Well's own models (extra `baselines`), unchanged, and how they are trained and judged beside a WaveLiT.
 
 Large settings are those of The Well's benchmark configurations (the_well/benchmark/configs/model, and `init_features=42,
-blocks_per_stage=2` for CNextU-Net), about 18M parameters each; the small ones have about as many as `nano`: CNextU-Net once
+blocks_per_stage=2` for CNextU-Net), about 18M parameters each; the small ones about 0.5M, more than `nano`: CNextU-Net once
 with the large one's proportions, once in the best of four other shapes (docs/log.md). The benchmark has no
 AViT of that size: here it has 432 channels instead of 768.
 """
