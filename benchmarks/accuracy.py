@@ -14,13 +14,23 @@ from typing import Any
 from tables import markdown, put
 
 from wavelit.benchmarks.accuracy import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
-from wavelit.benchmarks.contestants import ABLATIONS, AS_WAVELIT, CONTESTANTS, SMALL, TWINS, WITH_INCREMENTS
+from wavelit.benchmarks.contestants import (
+    ABLATIONS,
+    AS_WAVELIT,
+    CONTESTANTS,
+    SMALL,
+    TOKENS_ALONE,
+    TWINS,
+    WITH_INCREMENTS,
+)
 from wavelit.benchmarks.rivals import SETTINGS
 
 RESULTS = Path("results/accuracy")
 PAGE = Path("docs/results.md")
 README = Path("README.md")
 RIVALS = [*SETTINGS, *WITH_INCREMENTS]
+# In the wide tables; the others have tables of their own.
+SHOWN = [name for name in CONTESTANTS if name not in {*TOKENS_ALONE, *ABLATIONS}]
 # All networks that are not WaveLiT's, controls too.
 OTHER_NETWORKS = [*RIVALS, *AS_WAVELIT]
 # Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from the means.
@@ -109,8 +119,7 @@ def compared(score: Score) -> str:
     """VRMSE by system and model; the last lines have the geometric mean over some systems of WaveLiT's over the column's."""
     scores = mean_scores(score)
     present = {model for model, _ in scores}
-    names = [*CONTESTANTS, "persistence", "exact_rotation"]
-    models = [name for name in names if name in present and name not in ABLATIONS]
+    models = [name for name in [*SHOWN, "persistence", "exact_rotation"] if name in present]
     rows = []
     for system in THE_EIGHT:
         line = {model: scores[model, system] for model in models if (model, system) in scores}
@@ -140,10 +149,12 @@ def _best(scores: Scores, names: Sequence[str]) -> dict[str, str]:
     return {s: min(each, key=lambda n: scores[n, s]) for s, each in run.items() if each}
 
 
-def _against_best(scores: Scores, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+def _against_best(
+    scores: Scores, names: Sequence[str], base: str = "WaveLiT"
+) -> dict[str, tuple[float, float]]:
     """WaveLiT's score and the lowest of these, by system."""
     best = _best(scores, names).items()
-    return {s: (scores["WaveLiT", s], scores[name, s]) for s, name in best if ("WaveLiT", s) in scores}
+    return {s: (scores[base, s], scores[name, s]) for s, name in best if (base, s) in scores}
 
 
 def _seven(pairs: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
@@ -209,24 +220,30 @@ def claims() -> str:
     """Each claim of the benchmark, what it asks for and what came out."""
     rows = []
     small = [*SMALL, *WITH_INCREMENTS, *AS_WAVELIT]
-    for label, score, names, need, bar in (
-        ("one step, best rival of any size", one_step, RIVALS, 8, 0.5),
-        ("rollout 1:20, best rival of any size", rollout, RIVALS, 7, 0.5),
-        ("one step, best rival with the same parameters", one_step, small, None, 0.5),
-        ("rollout 1:20, best rival with the same parameters", rollout, small, None, 0.5),
-        ("one step, small rivals trained as WaveLiT", one_step, [*AS_WAVELIT], None, None),
-        ("rollout 1:20, small rivals trained as WaveLiT", rollout, [*AS_WAVELIT], None, None),
-        ("one step, patchify twin", one_step, ["patchify twin"], None, 0.85),
-        ("rollout 1:20, patchify twin", rollout, ["patchify twin"], None, 0.95),
-        ("one step, plain linear attention", one_step, ["plain linear attention"], None, 0.7),
-        ("rollout 1:20, plain linear attention", rollout, ["plain linear attention"], None, None),
+    patches, plain = ["patchify twin"], ["plain linear attention"]
+    alone, alone_patches, alone_plain = TOKENS_ALONE
+    for label, score, base, names, need, bar in (
+        ("one step, best rival of any size", one_step, "WaveLiT", RIVALS, 8, 0.5),
+        ("rollout 1:20, best rival of any size", rollout, "WaveLiT", RIVALS, 7, 0.5),
+        ("one step, best rival of 0.5M parameters", one_step, "WaveLiT", small, None, 0.5),
+        ("rollout 1:20, best rival of 0.5M parameters", rollout, "WaveLiT", small, None, 0.5),
+        ("one step, small rivals trained as WaveLiT", one_step, "WaveLiT", [*AS_WAVELIT], None, None),
+        ("rollout 1:20, small rivals trained as WaveLiT", rollout, "WaveLiT", [*AS_WAVELIT], None, None),
+        ("one step, patchify twin", one_step, "WaveLiT", patches, None, 0.85),
+        ("rollout 1:20, patchify twin", rollout, "WaveLiT", patches, None, 0.95),
+        ("one step, plain linear attention", one_step, "WaveLiT", plain, None, 0.7),
+        ("rollout 1:20, plain linear attention", rollout, "WaveLiT", plain, None, None),
+        ("one step, tokens alone: patches", one_step, alone, [alone_patches], None, 0.85),
+        ("rollout 1:20, tokens alone: patches", rollout, alone, [alone_patches], None, 0.95),
+        ("one step, tokens alone: plain linear attention", one_step, alone, [alone_plain], None, 0.7),
+        ("rollout 1:20, tokens alone: plain linear attention", rollout, alone, [alone_plain], None, None),
     ):
         scores = mean_scores(score)
-        pairs, rivals = _against_best(scores, names), _best(scores, names)
+        pairs, rivals = _against_best(scores, names, base), _best(scores, names)
         run = [name for name in names if any((name, s) in scores for s in THE_EIGHT)]
         wins = sum(ours < other for ours, other in pairs.values())
-        repeated = [s for s in pairs if all(len(runs()[n, s]) > 1 for n in ("WaveLiT", rivals[s]))]
-        apart = sum(_apart(score, names, s) for s in repeated)
+        repeated = [s for s in pairs if all(len(runs()[n, s]) > 1 for n in (base, rivals[s]))]
+        apart = sum(_apart(score, names, s, base) for s in repeated)
         text = _mean_ratio(_seven(pairs))
         missed = bar is not None and text != "" and (text == "∞" or float(text) > bar)
         ratio = text and (f"**{text}**" if missed else text) + _over(len(_seven(pairs)), len(SEVEN))
@@ -258,10 +275,11 @@ def claims() -> str:
     return markdown([*head, "ratio, at most", "ratio, found"], rows)
 
 
-def _apart(score: Score, names: Sequence[str], system: str) -> bool:
+def _apart(score: Score, names: Sequence[str], system: str, base: str = "WaveLiT") -> bool:
     """Whether WaveLiT's highest score of all seeds is below the lowest of all of these."""
+    ours = runs().get((base, system), [])
     others = [run for name in names for run in runs().get((name, system), [])]
-    return max(map(score, runs()["WaveLiT", system])) < min(map(score, others))
+    return max(map(score, ours), default=math.inf) < min(map(score, others))
 
 
 def windows() -> str:
@@ -304,7 +322,7 @@ def headline() -> str:
 def losses() -> str:
     """Where anything in the tables is better than WaveLiT, said first."""
     lines = []
-    others = [*OTHER_NETWORKS, *TWINS, *ABLATIONS, "persistence"]
+    others = [*OTHER_NETWORKS, *TWINS, *TOKENS_ALONE, *ABLATIONS, "persistence"]
     for label, score in FURTHER.items():
         scores = mean_scores(score)
         for system in THE_EIGHT:
@@ -336,6 +354,19 @@ def ablations() -> str:
         rows.append([name, *cells])
     head = [f"{s}, {what}" if s else f"ratio, {what}" for what in tables for s in (*systems, "")]
     return markdown(["model", *head], rows)
+
+
+def tokens_alone() -> str:
+    """What the convolutions at full resolution add, and what wavelets and augmentation do without them."""
+    tables = {"one step": mean_scores(one_step), "1:20": mean_scores(rollout)}
+    names = ["WaveLiT", *TOKENS_ALONE]
+    rows = [
+        [s, *(_number(table[n, s]) if (n, s) in table else "" for table in tables.values() for n in names)]
+        for s in THE_EIGHT
+    ]
+    ratios = [_ratio(scores, name, "tokens alone") for scores in tables.values() for name in names]
+    rows.append(["**tokens alone over it, seven systems**", *ratios])
+    return markdown(["system", *(f"{n}, {what}" for what in tables for n in names)], rows)
 
 
 def lasting() -> str:
@@ -392,7 +423,7 @@ def bands() -> str:
         for key, each in runs().items()
         if all("bands" in run for run in each)
     }
-    models = [n for n in CONTESTANTS if n not in ABLATIONS and any((n, s) in found for s in THE_EIGHT)]
+    models = [n for n in SHOWN if any((n, s) in found for s in THE_EIGHT)]
     rows = [
         [s, *(" / ".join(map(_number, found[m, s])) if (m, s) in found else "" for m in models)]
         for s in THE_EIGHT
@@ -419,6 +450,7 @@ SECTIONS = {
     "costs": costs,
     "learning rates": learning_rates,
     "ablations": ablations,
+    "tokens alone": tokens_alone,
     "lasting": lasting,
 }
 

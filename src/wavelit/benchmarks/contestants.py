@@ -18,6 +18,7 @@ __all__ = [
     "AS_WAVELIT",
     "CONTESTANTS",
     "SMALL",
+    "TOKENS_ALONE",
     "TWINS",
     "WITH_INCREMENTS",
     "Contestant",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 PATCHES = {"wavelet": None}
+PLAIN = {"centre": False, "gate": False, "local": False}
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,20 @@ def _rival(name: str, increments: bool = False, wavelet_loss: bool = False) -> C
 
 TWINS = {
     "patchify twin": Contestant(PATCHES, train={"wavelet_weight": 0.0}),
-    "plain linear attention": Contestant({"centre": False, "gate": False, "local": False}),
+    "plain linear attention": Contestant(PLAIN),
     "softmax twin": Contestant({"feature_map": "softmax"}),
 }
 """Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without
 augmentation, softmax for linear attention with all else kept."""
+
+ALONE = {"detail_dim": 0, "depth": 4}
+
+TOKENS_ALONE = {
+    "tokens alone": Contestant(ALONE),
+    "tokens alone with patches": Contestant({**ALONE, **PATCHES}, train={"wavelet_weight": 0.0}),
+    "tokens alone with plain attention": Contestant({**ALONE, **PLAIN}),
+}
+"""Without the convolutions at full resolution, with four blocks as the larger presets have at least; and two of its twins."""
 
 SMALL = tuple(name for name in SETTINGS if "0.5M" in name)
 """The rivals of about half a million parameters, more than `nano` has."""
@@ -83,7 +94,6 @@ ABLATIONS = {
     "with band scales": _ablation({"band_scales": True}),
     "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
     "without detail": _ablation({"detail_dim": 0}),
-    "without detail, four blocks": _ablation({"detail_dim": 0, "depth": 4}),
     "with a pyramid of three scales": _ablation({"num_scales": 3}),
     "with a pyramid of unshared weights": _ablation({"num_scales": 3, "shared": False}),
     "with states for increments": _ablation({"history": "states"}),
@@ -91,8 +101,7 @@ ABLATIONS = {
     "without gate": _ablation({"gate": False}),
     "without local convolutions": _ablation({"local": False}),
 }
-"""Each ingredient and each augmentation of the attention taken away alone; the pyramid, which `nano` does without, added.
-The blocks that the convolutions at full resolution took the place of are put back in one."""
+"""Each ingredient and each augmentation of the attention taken away alone; the pyramid, which `nano` does without, added."""
 
 CONTESTANTS: dict[str, Contestant] = {
     "WaveLiT": Contestant(),
@@ -100,6 +109,7 @@ CONTESTANTS: dict[str, Contestant] = {
     **WITH_INCREMENTS,
     **AS_WAVELIT,
     **TWINS,
+    **TOKENS_ALONE,
     **ABLATIONS,
 }
 
