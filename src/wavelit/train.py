@@ -86,7 +86,7 @@ class TrainConfig:
     warmup: float = 0.05
     clip: float = 1.0
     ema: float = 0.999
-    noise: float = 0.0
+    noise: float = 0.06
     pushforward: int = 1
     pushforward_from: float = 0.8
     wavelet_weight: float = 1.0

@@ -56,7 +56,7 @@ def _rival(name: str, increments: bool = False, wavelet_loss: bool = False) -> C
     return Contestant(
         rival=name,
         increments=increments,
-        train={} if wavelet_loss else {"wavelet_weight": 0.0},
+        train={"noise": 0.0} if wavelet_loss else {"noise": 0.0, "wavelet_weight": 0.0},
         tuned_as=name if increments else None,
     )
 
@@ -72,11 +72,14 @@ augmentation, softmax for linear attention with all else kept."""
 ALONE = {"detail_dim": 0, "depth": 4}
 
 TOKENS_ALONE = {
-    "tokens alone": Contestant(ALONE),
-    "tokens alone with patches": Contestant({**ALONE, **PATCHES}, train={"wavelet_weight": 0.0}),
-    "tokens alone with plain attention": Contestant({**ALONE, **PLAIN}),
+    "tokens alone": Contestant(ALONE, train={"noise": 0.0}),
+    "tokens alone with patches": Contestant(
+        {**ALONE, **PATCHES}, train={"noise": 0.0, "wavelet_weight": 0.0}
+    ),
+    "tokens alone with plain attention": Contestant({**ALONE, **PLAIN}, train={"noise": 0.0}),
 }
-"""Without the convolutions at full resolution, with four blocks as the larger presets have at least; and two of its twins."""
+"""Without the convolutions at full resolution and the noise that they need, with four blocks as the larger presets have at least;
+and two of its twins."""
 
 SMALL = tuple(name for name in SETTINGS if "0.5M" in name)
 """The rivals of about half a million parameters, more than `nano` has."""
@@ -87,12 +90,13 @@ WITH_INCREMENTS = {f"{name} with increments": _rival(name, increments=True) for 
 AS_WAVELIT = {
     "CNextU-Net-0.5M trained as WaveLiT": _rival("CNextU-Net-0.5M", increments=True, wavelet_loss=True)
 }
-"""A control: with WaveLiT's loss as well."""
+"""A control: with WaveLiT's loss as well, without its noise."""
 
 ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
     "with band scales": _ablation({"band_scales": True}),
     "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
+    "without input noise": _ablation({}, {"noise": 0.0}),
     "without detail": _ablation({"detail_dim": 0}),
     "with a pyramid of three scales": _ablation({"num_scales": 3}),
     "with a pyramid of unshared weights": _ablation({"num_scales": 3, "shared": False}),
