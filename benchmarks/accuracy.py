@@ -152,7 +152,7 @@ def _best(scores: Scores, names: Sequence[str]) -> dict[str, str]:
 def _against_best(
     scores: Scores, names: Sequence[str], base: str = "WaveLiT"
 ) -> dict[str, tuple[float, float]]:
-    """WaveLiT's score and the lowest of these, by system."""
+    """The base's score and the lowest of these, by system."""
     best = _best(scores, names).items()
     return {s: (scores[base, s], scores[name, s]) for s, name in best if (base, s) in scores}
 
@@ -276,7 +276,7 @@ def claims() -> str:
 
 
 def _apart(score: Score, names: Sequence[str], system: str, base: str = "WaveLiT") -> bool:
-    """Whether WaveLiT's highest score of all seeds is below the lowest of all of these."""
+    """Whether the base's highest score of all seeds is below the lowest of all of these; not if it was not run."""
     ours = runs().get((base, system), [])
     others = [run for name in names for run in runs().get((name, system), [])]
     return max(map(score, ours), default=math.inf) < min(map(score, others))
