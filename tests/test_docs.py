@@ -52,6 +52,7 @@ def test_the_tree_in_the_readme_names_every_module():
         ("pocketwell_training", "pocketwell.md"),
         ("performance", "performance.md"),
         ("accuracy", "results.md"),
+        ("stability", "results.md"),
     ],
 )
 def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):
