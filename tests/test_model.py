@@ -247,6 +247,44 @@ def test_calibration_measures_the_bands():
         model.calibrate([])
 
 
+def drifting(n_samples: int = 4) -> Batch:
+    """Noise in two fields: the first keeps its mean, of 3, up to the rounding of float32; the second gains a hundredth of its increment."""
+    change = torch.randn(n_samples, 1, 2, 16, 16)
+    change = change - change.mean((-2, -1), keepdim=True)
+    change[:, :, 1] += 0.01
+    fields = torch.randn(n_samples, 4, 2, 16, 16) + 3
+    return Batch(fields, fields[:, -1:] + change, None, None, None, torch.arange(n_samples))
+
+
+@pytest.mark.parametrize("changes", [{}, {"detail_dim": 4}, {"wavelet": None}])
+def test_a_mean_that_the_data_keep_is_kept(changes):
+    torch.manual_seed(0)
+    model, batch = randomised(small(**changes)), drifting()
+    free = model(batch.fields)
+    model.calibrate([batch, drifting()])
+    assert model.conserved.tolist() == [True, False]
+    with torch.no_grad():
+        model.input_scale.fill_(1)
+    kept = model(batch.fields)
+    before, after = (x.double().mean((-2, -1)) for x in (batch.fields[:, -1], kept))
+    torch.testing.assert_close(after[:, 0], before[:, 0], rtol=1e-6, atol=0)
+    assert torch.all((free - batch.fields[:, -1]).mean((-2, -1))[:, 0].abs() > 1e-3), "it would have moved"
+    torch.testing.assert_close(kept[:, 1], free[:, 1])
+    shift = (kept - free)[:, 0].flatten(1)
+    torch.testing.assert_close(shift, shift.mean(1, keepdim=True).expand_as(shift), rtol=1e-3, atol=1e-5)
+
+
+def test_no_mean_is_kept_where_cells_are_masked_or_on_request():
+    torch.manual_seed(0)
+    model, batch = randomised(small()), drifting()
+    model.calibrate([batch._replace(valid=torch.ones(4, 1, 16, 16, dtype=torch.bool))])
+    assert not model.conserved.any()
+    model, other = randomised(small()), randomised(small(conserve=False))
+    other.calibrate([batch])
+    model.input_scale.copy_(other.input_scale)
+    torch.testing.assert_close(other(batch.fields), model(batch.fields), rtol=0, atol=0)
+
+
 def test_band_scales_have_a_floor():
     model = WaveLiT(small(band_scales=True))
     flat = torch.ones(2, 4, 2, 16, 16)

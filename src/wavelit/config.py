@@ -55,6 +55,8 @@ class WaveLiTConfig:
         layer_scale: Initial gain of the residual branches.
         detail_dim: Channels of the convolutions at full resolution that correct the tokens' prediction; 0: there are none.
         condition: Modulate the blocks by the PDE scalars, if there are any; without it they need not be given.
+        conserve: Keep the mean over the grid of every field whose mean never changes in the training data: of momentum in a
+            periodic box, of a pressure of mean zero.
     """
 
     n_fields: int
@@ -81,6 +83,7 @@ class WaveLiTConfig:
     layer_scale: float = 0.1
     detail_dim: int = 0
     condition: bool = True
+    conserve: bool = True
 
     def __post_init__(self) -> None:
         boundary = tuple((str(low), str(high)) for low, high in self.boundary_conditions)

@@ -2,7 +2,7 @@
 
     u(t+1) = u(t) + sigma_D . (y + detail(y, u(t))),     y = IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
 
-The correction `detail` is there only with `detail_dim`.
+The correction `detail` is there only with `detail_dim`. Where the training data keep a field's mean over the grid, so does the model.
 
 What is unusual: tokens are wavelet coefficients, and the loss weighs their sub-bands alike (`losses`); the history is read as
 increments between its states, and the increment is what is predicted, each scaled by its own spread; all normalisation lives
@@ -47,6 +47,9 @@ __all__ = ["WaveLiT", "boundary_features"]
 BAND_FLOOR = 0.02
 # An increment of the history quieter than this share of its sub-band is scaled by the share: a prediction's own errors are not.
 INCREMENT_FLOOR = 0.1
+# A field is conserved if its mean over the grid moves by less than this share of its increment, RMS. Rounding in float32 data moves
+# it by 1e-9 to 3e-7, what is not conserved by 1e-3 or more (PocketWell's systems).
+CONSERVED = 1e-4
 
 
 Model = TypeVar("Model", bound="WaveLiT")
@@ -78,6 +81,8 @@ class WaveLiT(
         self.register_buffer("output_scale", torch.ones(c, q))
         self.input_scale: Tensor
         self.output_scale: Tensor
+        self.register_buffer("conserved", torch.zeros(c, dtype=torch.bool))
+        self.conserved: Tensor
         self.embed = nn.Linear(n_in * q, e)
         n_sides = sum(kind != "periodic" for pair in config.boundary_conditions for kind in pair)
         self.boundary = nn.Linear(2 * n_sides, e, bias=False) if n_sides else None
@@ -231,6 +236,10 @@ class WaveLiT(
             # Not the history: read at full resolution too, it made rollouts blow up (docs/log.md).
             present = frames[:, (self.config.n_steps_input - 1) * self.config.n_fields :]
             y = y + self.detail(torch.cat([present, y], 1))
+        if self.config.conserve:
+            axes = tuple(range(2, y.ndim))
+            conserved = self.conserved.view(-1, *(1,) * len(axes))
+            y = y - torch.where(conserved, y.mean(axes, keepdim=True), 0.0)
         return y
 
     def wavelet_loss(self, error: Tensor) -> Tensor:
@@ -239,9 +248,9 @@ class WaveLiT(
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Measure the RMS of every sub-band of inputs and increments on training batches; the normaliser's statistics
-        must be set before. Without it all scales are one; with `band_scales` off the increments of the history alone are
-        scaled, each channel as a whole.
+        """Measure on training batches the RMS of every sub-band of inputs and increments, and which fields keep their mean over
+        the grid (none where cells are masked); the normaliser's statistics must be set before. Without it all scales are one
+        and no field is conserved; with `band_scales` off the increments of the history alone are scaled, each channel as a whole.
 
         Raises:
             WavelitError: No batches.
@@ -249,6 +258,7 @@ class WaveLiT(
         config = self.config
         c, n_states = config.n_fields, config.n_steps_input * config.n_fields
         squares_in, squares_out = torch.zeros_like(self.input_scale), torch.zeros_like(self.output_scale)
+        conserved = torch.ones_like(self.conserved)
         n_batches = 0
         for batch in batches:
             history = self.normalizer.fields(batch.fields)
@@ -261,6 +271,10 @@ class WaveLiT(
             if batch.valid is not None:
                 # The step at the edge of the mask is no part of the dynamics.
                 x, increment = x * batch.valid, increment * batch.valid
+            moved = increment.flatten(2).mean(-1).square().mean(0)
+            conserved &= (batch.valid is None) & (
+                moved < CONSERVED**2 * increment.flatten(2).square().mean((0, 2))
+            )
             for squares, value in ((squares_in, x), (squares_out, increment)):
                 squares += self.tokenizer.band_rms(self.tokenizer.encode(pad_grid(value, config))) ** 2
             n_batches += 1
@@ -277,6 +291,7 @@ class WaveLiT(
             scale_in[: n_states - c] = inputs[: n_states - c].clamp(min=INCREMENT_FLOOR * states)
         self.input_scale.copy_(scale_in)
         self.output_scale.copy_(scale_out)
+        self.conserved.copy_(conserved)
 
     def _on_states(self, weight: Tensor) -> Tensor:
         """Columns that read scaled frames (E, (T C + K) Q), as columns that read the states' own tokens."""

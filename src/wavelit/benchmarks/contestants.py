@@ -69,7 +69,7 @@ TWINS = {
 """Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without
 augmentation, softmax for linear attention with all else kept."""
 
-ALONE = {"detail_dim": 0, "depth": 4}
+ALONE = {"detail_dim": 0, "depth": 4, "conserve": False}
 
 TOKENS_ALONE = {
     "tokens alone": Contestant(ALONE, train={"noise": 0.0}),
@@ -78,8 +78,8 @@ TOKENS_ALONE = {
     ),
     "tokens alone with plain attention": Contestant({**ALONE, **PLAIN}, train={"noise": 0.0}),
 }
-"""Without the convolutions at full resolution and the noise that they need, with four blocks as the larger presets have at least;
-and two of its twins."""
+"""Without the convolutions at full resolution, the noise that they need and conserved means, with four blocks as the larger presets
+have at least; and two of its twins."""
 
 SMALL = tuple(name for name in SETTINGS if "0.5M" in name)
 """The rivals of about half a million parameters, more than `nano` has."""
@@ -97,6 +97,7 @@ ABLATIONS = {
     "with band scales": _ablation({"band_scales": True}),
     "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
     "without input noise": _ablation({}, {"noise": 0.0}),
+    "without conserved means": _ablation({"conserve": False}),
     "without detail": _ablation({"detail_dim": 0}),
     "with a pyramid of three scales": _ablation({"num_scales": 3}),
     "with a pyramid of unshared weights": _ablation({"num_scales": 3, "shared": False}),
