@@ -236,11 +236,21 @@ class WaveLiT(
             # Not the history: read at full resolution too, it made rollouts blow up (docs/log.md).
             present = frames[:, (self.config.n_steps_input - 1) * self.config.n_fields :]
             y = y + self.detail(torch.cat([present, y], 1))
+        return y
+
+    def forward(
+        self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
+    ) -> Tensor:
+        """The next state (`IncrementEmulator.forward`), its conserved means those of the last state.
+
+        They are kept here and not in `increment`: the loss is to punish their drift too (docs/log.md).
+        """
+        y = self.increment(fields, constants, scalars)
         if self.config.conserve:
             axes = tuple(range(2, y.ndim))
             conserved = self.conserved.view(-1, *(1,) * len(axes))
             y = y - torch.where(conserved, y.mean(axes, keepdim=True), 0.0)
-        return y
+        return self.normalizer.add_increment(fields[:, -1], y)
 
     def wavelet_loss(self, error: Tensor) -> Tensor:
         """`wavelit.losses.wavelet_loss` with the model's own transform and scales."""

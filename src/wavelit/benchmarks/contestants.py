@@ -96,7 +96,7 @@ ABLATIONS = {
     "without wavelet tokens": _ablation(PATCHES),
     "with band scales": _ablation({"band_scales": True}),
     "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
-    "without input noise": _ablation({}, {"noise": 0.0}),
+    "without input noise": _ablation({"conserve": False}, {"noise": 0.0}),
     "without conserved means": _ablation({"conserve": False}),
     "without detail": _ablation({"detail_dim": 0}),
     "with a pyramid of three scales": _ablation({"num_scales": 3}),
@@ -106,7 +106,8 @@ ABLATIONS = {
     "without gate": _ablation({"gate": False}),
     "without local convolutions": _ablation({"local": False}),
 }
-"""Each ingredient and each augmentation of the attention taken away alone; the pyramid, which `nano` does without, added."""
+"""Each ingredient and each augmentation of the attention taken away alone (with the noise the means too, which that model went without);
+the pyramid, which `nano` does without, added."""
 
 CONTESTANTS: dict[str, Contestant] = {
     "WaveLiT": Contestant(),
