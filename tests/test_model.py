@@ -281,6 +281,7 @@ def test_no_mean_is_kept_where_cells_are_masked_or_on_request():
     assert not model.conserved.any()
     model, other = randomised(small()), randomised(small(conserve=False))
     other.calibrate([batch])
+    assert not other.kept.any()
     model.input_scale.copy_(other.input_scale)
     torch.testing.assert_close(other(batch.fields), model(batch.fields), rtol=0, atol=0)
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,6 +162,10 @@ def test_a_run_is_judged_from_its_folder_alone(run):
     text = report.read_text()
     assert "plane_waves" in text
     assert "http://" not in text
+    # A sum of waves has mean zero.
+    words = re.sub(r"<[^>]*>|\s", " ", text).split()
+    at = words.index("kept")
+    assert words[at - 4 : at + 2] == ["fields", "whose", "mean", "is", "kept", "height"]
     best = load_model(run, "best")
     assert best.n_parameters == load_model(run).n_parameters
 

@@ -61,12 +61,17 @@ def judge(
     suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
     evaluation.save(folder / f"evaluation-{suffix}.json")
     trajectory, prediction, truth = _roll_out(model, module, split, 0, device)
+    kept = [name for name, is_kept in zip(module.field_names, model.kept.tolist(), strict=True) if is_kept]
     report = write_report(
         folder / f"report-{suffix}.html",
         evaluation,
         truth=truth[0],
         prediction=prediction[0],
-        run_info={**read_json(folder / "environment.json"), "configuration": load_settings(folder)},
+        run_info={
+            **read_json(folder / "environment.json"),
+            "fields whose mean is kept": ", ".join(kept) or "none",
+            "configuration": load_settings(folder),
+        },
         metrics_csv=folder / "logs" / "metrics.csv",
         valid=None if trajectory.valid is None else trajectory.valid[0, 0],
     )

@@ -246,11 +246,14 @@ class WaveLiT(
         They are kept here and not in `increment`: the loss is to punish their drift too (docs/log.md).
         """
         y = self.increment(fields, constants, scalars)
-        if self.config.conserve:
-            axes = tuple(range(2, y.ndim))
-            conserved = self.conserved.view(-1, *(1,) * len(axes))
-            y = y - torch.where(conserved, y.mean(axes, keepdim=True), 0.0)
+        axes = tuple(range(2, y.ndim))
+        y = y - torch.where(self.kept.view(-1, *(1,) * len(axes)), y.mean(axes, keepdim=True), 0.0)
         return self.normalizer.add_increment(fields[:, -1], y)
+
+    @property
+    def kept(self) -> Tensor:
+        """Which fields' means over the grid the model keeps, (C,): those that calibration found kept, none without `conserve`."""
+        return self.conserved & self.config.conserve
 
     def wavelet_loss(self, error: Tensor) -> Tensor:
         """`wavelit.losses.wavelet_loss` with the model's own transform and scales."""
