@@ -9,22 +9,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from accuracy import SHOWN, runs
 from safetensors.torch import load_file
 from tables import markdown, put, read
 
-from wavelit.benchmarks.accuracy import THE_EIGHT
+from wavelit.benchmarks.accuracy import THE_EIGHT, Cell, _data, _set_up
 from wavelit.benchmarks.contestants import build
 from wavelit.benchmarks.timing import environment, write_rows
-from wavelit.data.pocketwell import SYSTEMS
-from wavelit.data.well import WellDataModule
 from wavelit.metrics import vrmse
 from wavelit.rollout import rollout
 
 RESULT = Path("results/accuracy/stability.csv")
-WEIGHTS = Path("runs/accuracy/5min")
+WEIGHTS = Path("runs/accuracy")
 DATASETS = Path("datasets/pocketwell/small")
 PAGE = Path("docs/results.md")
 STEPS = 200
@@ -32,13 +29,13 @@ STEPS = 200
 
 def measure(models: Sequence[str]) -> None:
     """Roll every trajectory of validation out from its start; one row for every weights file whose result is in the tables."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    _set_up()
     rows = list(map(dict, read(RESULT))) if RESULT.exists() else []
     done = {(row["model"], row["system"], int(row["seed"])) for row in rows}
     for (model, system), each in sorted(runs().items()):
         for result in each if not models or model in models else ():
-            weights = WEIGHTS / model.replace(" ", "_") / f"{system}-{result['seed']}.safetensors"
+            cell = Cell(**{key: result[key] for key in ("model", "system", "seed", "minutes", "lr", "stage")})
+            weights = cell.path(WEIGHTS).with_suffix(".safetensors")
             if (model, system, result["seed"]) not in done and weights.exists():
                 largest = _largest(result, weights)
                 row = {"model": model, "system": system, "seed": result["seed"], "steps": STEPS}
@@ -49,8 +46,7 @@ def measure(models: Sequence[str]) -> None:
 
 def _largest(result: dict, weights: Path) -> float:
     """max |u| of the steps predicted over max |u| of the data, of the field in which it is largest; infinite if not finite."""
-    system = result["system"]
-    data = WellDataModule(str(DATASETS / system), mask_field=SYSTEMS[system].mask_field)
+    data = _data(result["system"], DATASETS, result["seed"])
     model = build(result["model"], data, result["seed"])
     model.load_state_dict(load_file(weights))
     predicted, true, scores = [], [], []
@@ -64,8 +60,8 @@ def _largest(result: dict, weights: Path) -> float:
         raise SystemExit(
             f"{weights} has VRMSE {score} at the first step, its result {expected}: of another run"
         )
-    ratio = torch.stack(predicted).amax(0) / torch.stack(true).amax(0)
-    return float(np.nan_to_num(float(ratio.max()), nan=math.inf))
+    ratio = float((torch.stack(predicted).amax(0) / torch.stack(true).amax(0)).max())
+    return ratio if math.isfinite(ratio) else math.inf
 
 
 def table() -> str:
