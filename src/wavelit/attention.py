@@ -9,7 +9,7 @@ uniform: only about 7 % of the output varies between tokens. Hence the augmentat
 rescaled per head; a rotary phase (numerator only) tells tokens where they are and wraps exactly on periodic axes; a
 gate and depthwise convolutions supply the local, signed part.
 
-The paper names an "augmented linear attention block" without its formula; the choices here are ours.
+The paper names an "augmented linear attention block" without its formula; its form here is a choice.
 
 References:
     Katharopoulos et al., Transformers are RNNs, 2020, arXiv 2006.16236.

@@ -7,7 +7,7 @@ sub-band weighs the same, whatever its number of coefficients, and the absolute 
 sigma_b is the RMS of the sub-band in a model with band scales, where quiet sub-bands count as much as loud ones; else it is 1.
 
 References:
-    Sankaran, Wang, Perdikaris, 2026, arXiv 2605.25949 names a wavelet-domain auxiliary loss; weights and norm are ours.
+    Sankaran, Wang, Perdikaris, 2026, arXiv 2605.25949 names a wavelet-domain auxiliary loss; weights and norm are choices made here.
 """
 
 from __future__ import annotations

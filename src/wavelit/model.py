@@ -10,7 +10,7 @@ in buffers, so that a checkpoint takes and returns physical units.
 
 References:
     Sankaran, Wang, Perdikaris, Small Models, Strong Priors: Architectural Inductive Bias for Parameter-Efficient Neural
-    PDE Solvers, 2026, arXiv 2605.25949. Family, levels, feature map, exchange and head are ours (docs/design.md).
+    PDE Solvers, 2026, arXiv 2605.25949. Family, levels, feature map, exchange and head are choices made here (docs/design.md).
 """
 
 # No postponed annotations here: the hub mixin reads the type of `config` from the constructor's signature.

@@ -8,7 +8,7 @@ a level embedding; after each group of blocks neighbouring scales exchange featu
 the synthesis and analysis of a Haar step without details. Tokens of all scales stand in one sequence, so every linear
 map is a single matrix product; only convolutions and attention look at one grid at a time.
 
-The paper names a "shared-weight multiscale feature pyramid"; depth, exchange and gains are ours.
+The paper names a "shared-weight multiscale feature pyramid"; depth, exchange and gains are choices made here.
 
 References:
     Aich et al., Multi-Scale Weight Sharing Network for Image Recognition, 2020, arXiv 2001.02816.

@@ -11,7 +11,7 @@ the identity for the matrix.
 References:
     Sankaran, Wang, Perdikaris, "Small Models, Strong Priors: Architectural Inductive Bias for
         Parameter-Efficient Neural PDE Solvers", 2026, arXiv 2605.25949 (wavelet tokens; family, levels and
-        folding are ours).
+        folding are choices made here).
     Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", 1989.
 """
 

@@ -53,7 +53,7 @@ def generate_ostia(
         return folder
     source = _installed() if source is None else Path(source)
     if not source.is_file():
-        raise WavelitError(f"{source}: no such file; install it by `pip install 'wavelit[real]'`")
+        raise WavelitError(f"{source}: no such file; install it by `pip install iris-sample-data`")
     temperature, latitude, longitude = _read(source)
     land = ~np.isfinite(temperature[0])
     field = np.where(land, 0.0, temperature - REFERENCE)
@@ -82,7 +82,7 @@ def _installed() -> Path:
         import iris_sample_data
     except ImportError as error:
         raise WavelitError(
-            f"{NAME} needs the package iris-sample-data: install it by `pip install 'wavelit[real]'`"
+            f"{NAME} needs the package iris-sample-data: install it by `pip install iris-sample-data`"
         ) from error
     return Path(iris_sample_data.path) / f"{NAME}.nc"
 

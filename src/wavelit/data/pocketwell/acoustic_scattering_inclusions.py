@@ -5,7 +5,7 @@ between about 1 and 7; up to 14 rotated ellipses have ln rho = U(-1, 10), so tha
 walls. K = 4. One to three pressure rings start each trajectory, cut off in the ellipses.
 
 Departures from The Well's: 64 x 64 in place of 256 x 256, with noise smoothed over the same lengths; rings and
-ellipses at least 2.6 and 3 of our cells wide; rings that fall within the ellipses are drawn anew; the record
+ellipses at least 2.6 and 3 of these cells wide; rings that fall within the ellipses are drawn anew; the record
 starts once waves run, since a velocity that is still zero has no variance to measure an error against. The x
 sides reflect and the y sides are open, as its description says.
 

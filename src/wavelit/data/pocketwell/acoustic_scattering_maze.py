@@ -5,7 +5,7 @@ doors in both y sides let waves out, the x sides reflect. K = 4, rho = 3 in corr
 to six rings of amplitude U(3, 5) start each trajectory, cut off at the walls.
 
 Departures from The Well's: 64 x 64 in place of 256 x 256; rings 2.5 to 5 cells in radius and 2 wide, as its
-rings of 1 to 5 of its cells would fall between ours; the record starts once waves run, since a velocity that
+rings of 1 to 5 of its cells would fall between these; the record starts once waves run, since a velocity that
 is still zero has no variance to measure an error against.
 
 References: Ohana et al., The Well, 2024, arXiv:2412.00568 (acoustic_scattering_maze).

@@ -6,7 +6,7 @@ with E = p / (gamma - 1) + |m|^2 / (2 rho) on [0, 1]^2, periodic. A cross divide
 constant density, velocity and pressure; each edge between two blocks is a Riemann problem.
 
 Departures from The Well's: 64 x 64 in place of 512 x 512 with refinement, no adaptive mesh; the random law of
-the blocks is ours, since its own is not published, with spreads of its order; the record starts once the
+the blocks is made up, since its own is not published, with spreads of its order; the record starts once the
 jumps have moved apart, about a cell and a half into the first interval.
 
 References: Ohana et al., The Well, 2024, arXiv:2412.00568 (euler_multi_quadrants_periodicBC); Lax and Liu,

@@ -8,7 +8,7 @@ T_cold and T_hot (x = -+x_0), where heating balances cooling. tcool is the short
 p / ((gamma - 1) rho^2 Lambda) at the initial pressure. Cooling is integrated exactly in time at constant
 density (Townsend).
 
-Departures from The Well's: 32 x 96 in place of 128 x 384; an interface and a seed noise of the size of our
+Departures from The Well's: 32 x 96 in place of 128 x 384; an interface and a seed noise of the size of these
 cells; the record starts once the layer is mixing; no net flow through the lower side. Not published, and set
 by the statistics of The Well's data: the shear, which time tcool is, that lower side.
 
