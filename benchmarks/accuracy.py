@@ -135,7 +135,10 @@ def compared(score: Score) -> str:
         cells = [_bold(line[m], line[m] == best) if m in line else "" for m in models]
         rows.append([system, *cells])
     unseen = [system for system in SEVEN if system not in SEARCHED_ON]
-    for label, some in (("seven systems", SEVEN), ("the three that blocks, loss and history were not searched on", unseen)):
+    for label, some in (
+        ("seven systems", SEVEN),
+        ("the three that blocks, loss and history were not searched on", unseen),
+    ):
         ratios = [_ratio(scores, model, systems=some) for model in models]
         rows.append([f"**WaveLiT over it, {label}**", *ratios])
     return markdown(["system", *(name.replace("_", " ") for name in models)], rows)
