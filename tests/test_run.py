@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 from the_well.data import WellDataset
@@ -20,7 +21,7 @@ from wavelit.errors import WavelitError
 from wavelit.judge import judge, record_rollout
 from wavelit.model import WaveLiT
 from wavelit.run import TrainerConfig, build_model, fit, load_model, read_json, resume
-from wavelit.train import TrainConfig
+from wavelit.train import EmulatorModule, TrainConfig
 from waves import plane_waves, write_waves
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}
@@ -223,6 +224,65 @@ def test_a_diverging_run_keeps_its_last_checkpoint(dataset, tmp_path):
     with pytest.raises(WavelitError, match=r"at step \d+ on samples.*written before is kept"):
         fit(tmp_path / "run", data, build_model(data, **SMALL), recipe, ONE_THREAD)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("error", [WavelitError("loss is nan"), RuntimeError("out of memory"), SystemExit(1)])
+def test_a_run_that_fails_early_takes_its_own_files_away_and_no_others(dataset, tmp_path, monkeypatch, error):
+    data = WellDataModule(str(dataset), batch_size=4)
+    folder = tmp_path / "mine"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "thesis.txt").write_text("years of work")
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pl.Trainer, "fit", fail)
+    expected = WavelitError if isinstance(error, SystemExit) else type(error)
+    with pytest.raises(expected) as raised:
+        fit(folder, data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
+    assert {path.name for path in folder.iterdir()} == {"thesis.txt", "logs"}
+    if isinstance(error, SystemExit):
+        assert re.search("interrupted at step 0: nothing is kept.* is of step 500", str(raised.value))
+    with pytest.raises(expected):
+        fit(tmp_path / "new", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_interrupt_says_where_the_run_goes_on(dataset, tmp_path, monkeypatch):
+    data = WellDataModule(str(dataset), batch_size=4)
+    model = build_model(data, **SMALL)
+    step = EmulatorModule.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.global_step == 5:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(EmulatorModule, "training_step", interrupted)
+    with pytest.raises(WavelitError, match="at step 5: continue from step 4 with"):
+        fit(tmp_path / "run", data, model, TrainConfig(steps=8, checkpoint_every=2), ONE_THREAD)
+    monkeypatch.setattr(EmulatorModule, "training_step", step)
+    resume(tmp_path / "run")
+
+
+def test_what_cannot_be_trained_is_refused(dataset, tmp_path):
+    data = WellDataModule(str(dataset), batch_size=4)
+    bare = WaveLiT.from_metadata(data.metadata, data.boundary_conditions, "nano", **SMALL)
+    with pytest.raises(WavelitError, match="no statistics of the data"):
+        fit(tmp_path / "run", data, bare, TrainConfig(steps=1), ONE_THREAD)
+    with pytest.raises(WavelitError, match="unknown precision 'fp16'; known: 32-true"):
+        fit(
+            tmp_path / "run",
+            data,
+            build_model(data, **SMALL),
+            TrainConfig(steps=1),
+            TrainerConfig(precision="fp16"),
+        )
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(WavelitError, match="unknown schedule 'linear'; known: cosine, wsd"):
+        TrainConfig(steps=1, schedule="linear")
+    with pytest.raises(WavelitError, match="n_steps_input=2 of the model is not the data's 4"):
+        build_model(data, n_steps_input=2)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -25,7 +25,7 @@ import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -68,6 +68,14 @@ QUIET = (
 )
 
 
+Precision = Literal["32-true", "bf16-mixed"]
+
+# What a run writes into its folder.
+WRITTEN = frozenset(
+    ("model.json", "fields.json", "environment.json", "config.yaml", "logs", "checkpoints", "weights")
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainerConfig:
     """Where to train.
@@ -83,18 +91,22 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     devices: int = 1
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     threads: int = 1
 
     def check(self) -> None:
         """Refuse what Lightning or PyTorch would refuse later.
 
         Raises:
-            WavelitError: Not a number of threads, or a device that is not there.
+            WavelitError: Not a number of threads, an unknown precision, or a device that is not there.
         """
         quieten()
         if self.threads < 1:
             raise WavelitError(f"threads must be at least 1, not {self.threads}")
+        if self.precision not in get_args(Precision):
+            raise WavelitError(
+                f"unknown precision {self.precision!r}; known: {', '.join(get_args(Precision))}"
+            )
         try:
             pl.Trainer(
                 accelerator=self.accelerator,
@@ -118,8 +130,16 @@ def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **cha
         preset: A key of `wavelit.config.PRESETS`.
         seed: Seed of the initial weights.
         changes: Entries of `WaveLiTConfig` to change.
+
+    Raises:
+        WavelitError: An unknown preset or entry, or one that does not fit the dataset.
     """
     statistics = data.statistics
+    if changes.get("n_steps_input", data.n_steps_input) != data.n_steps_input:
+        raise WavelitError(
+            f"n_steps_input={changes['n_steps_input']} of the model is not the data's {data.n_steps_input}: "
+            "give it to the data"
+        )
     torch.manual_seed(seed)
     model = WaveLiT.from_metadata(
         data.metadata, data.boundary_conditions, preset, **{"n_steps_input": data.n_steps_input, **changes}
@@ -155,7 +175,8 @@ def fit(
         The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
 
     Raises:
-        WavelitError: The folder holds a run; a split is too short; too few target frames; the loss is not finite.
+        WavelitError: The folder holds a run; a split is too short; too few target frames; the model has no statistics; the
+            loss is not finite.
     """
     folder, trainer = Path(folder), trainer or TrainerConfig()
     # Lightning runs this command again for every further device: the first of them writes.
@@ -171,6 +192,8 @@ def fit(
             f"pushforward over {train.pushforward} steps needs as many target frames: give the data "
             f"n_steps_output={train.pushforward}, not {data.n_steps_output}"
         )
+    if not model.normalizer.is_set:
+        raise WavelitError("the model has no statistics of the data: make it by `wavelit.build_model`")
     if train.minutes is not None and trainer.devices > 1:
         raise WavelitError(
             "a budget in minutes needs one device, as every device has its own clock: use steps or samples"
@@ -192,6 +215,7 @@ def fit(
     # Errors in the data come before anything is written.
     StepBatchSampler(len(data.train_dataset), data.batch_size, seed)
     data.windows("valid")
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else None
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
@@ -200,11 +224,23 @@ def fit(
         _write(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     try:
         return _run(folder, data, model, train, trainer, seed, None)
-    except WavelitError:
+    except BaseException:
         # Before the first checkpoint there is nothing to keep, and nothing that should stop the next attempt.
         if first and not (folder / "checkpoints" / "last.ckpt").exists():
-            shutil.rmtree(folder)
+            _remove_run(folder, found)
         raise
+
+
+def _remove_run(folder: Path, found: set[str] | None) -> None:
+    """Take a run's files out of its folder, all but those that were found there, and the folder if there was none."""
+    for name in WRITTEN.difference(found or ()):
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if found is None and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def resume(folder: str | os.PathLike[str]) -> WaveLiT:
@@ -343,9 +379,12 @@ def _run(
         lightning.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
     except SystemExit as stop:
         # How Lightning ends on an interrupt.
-        raise WavelitError(
-            f"interrupted at step {module.global_step}: continue with `wavelit train --resume {folder}`"
-        ) from stop
+        last = folder / "checkpoints" / "last.ckpt"
+        if last.exists():
+            advice = f"continue from step {_load_checkpoint(last)['global_step']} with `wavelit train --resume {folder}`"
+        else:
+            advice = f"nothing is kept, as the first checkpoint is of step {train.checkpoint_every} (train.checkpoint_every)"
+        raise WavelitError(f"interrupted at step {module.global_step}: {advice}") from stop
     if lightning.is_global_zero:
         model.save_pretrained(folder / "weights")
         steps = lightning.global_step

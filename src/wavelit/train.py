@@ -20,7 +20,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytorch_lightning as pl
@@ -49,6 +49,9 @@ __all__ = [
 
 class DivergedError(WavelitError):
     """The loss or a gradient of a training is no longer finite."""
+
+
+Schedule = Literal["cosine", "wsd"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +85,7 @@ class TrainConfig:
     minutes: float | None = None
     lr: float = 4e-3
     weight_decay: float = 0.01
-    schedule: Literal["cosine", "wsd"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = 0.05
     clip: float = 1.0
     ema: float = 0.999
@@ -103,6 +106,8 @@ class TrainConfig:
             )
         if getattr(self, budgets[0]) <= 0:
             raise WavelitError(f"the budget {budgets[0]} must be positive, not {getattr(self, budgets[0])}")
+        if self.schedule not in get_args(Schedule):
+            raise WavelitError(f"unknown schedule {self.schedule!r}; known: {', '.join(get_args(Schedule))}")
         for name, low, high in (
             ("lr", 0, None),
             ("weight_decay", 0, None),

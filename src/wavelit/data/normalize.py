@@ -350,6 +350,11 @@ class Normalizer(nn.Module):
         self.register_buffer("delta_std", torch.ones(n_fields))
         self.register_buffer("scalar_log", torch.zeros(n_scalars, dtype=torch.bool))
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the statistics are others than those of the identity."""
+        return bool((self.mean != 0).any() or (self.std != 1).any() or (self.delta_std != 1).any())
+
     def set_statistics(self, statistics: Statistics) -> None:
         """Take over the statistics of a dataset.
 
