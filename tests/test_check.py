@@ -5,13 +5,12 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from conftest import numpy_statistics, write_file
-from wavelit.data.check import check_dataset, describe_dataset
-from wavelit.data.well import WellDataset
-from wavelit.data.write import write_dataset
+from wavelit.data.check import check_dataset
+from wavelit.data.well import WellDataModule
+from wavelit.data.write import write_dataset, write_well
 from wavelit.errors import WavelitError
 
 
@@ -204,8 +203,10 @@ def test_constant_without_information(well_folder):
 def test_too_few_steps(well_folder):
     write_file(well_folder / "data" / "test" / "one.hdf5", seed=9, n_steps=4)
     found = findings(well_folder)
-    assert [severity for severity, _, _ in found] == ["error"]
     assert "4 steps a trajectory" in found[0][2]
+    # Its four frames cover the time of seven.
+    assert [severity for severity, _, _ in found] == ["error", "warning"]
+    assert "the time between frames is 0.1667 in" in found[1][2]
 
 
 def test_splits_must_agree(well_folder):
@@ -237,33 +238,75 @@ def test_scalars(well_folder):
     assert any("scalar 'b' varies in time" in message for _, _, message in findings(well_folder))
 
 
-def test_summary(shared_well_folder):
-    summary = describe_dataset(str(shared_well_folder))
-    assert summary.name == "synthetic"
-    assert summary.resolution == (8, 6)
-    assert summary.boundary_conditions == (("periodic", "periodic"), ("wall", "open"))
-    assert len(summary.fields) == 8
-    assert summary.trajectories == {"train": 4, "valid": 2, "test": 2}
-    assert summary.steps["train"] == (7, 7)
-    assert summary.dt == pytest.approx(1 / 6)
-    assert summary.scalars["nu"] == pytest.approx((1e-3, 1e-1))
-    files = (shared_well_folder / "data").rglob("*.hdf5")
-    assert summary.nbytes == sum(file.stat().st_size for file in files)
+def waves(n, steps, amplitude=1.0, offset=0.0):
+    phase, t = np.random.default_rng(n).uniform(0, 6, (n, 1, 1)), np.arange(steps)[:, None]
+    return offset + amplitude * np.sin(np.arange(16) + phase - 0.3 * t)
 
 
-def test_persistence_by_hand(shared_well_folder):
-    summary = describe_dataset(str(shared_well_folder))
-    dataset = WellDataset(str(shared_well_folder), well_split_name="valid")
-    scores = []
-    for sample in (dataset[i] for i in range(len(dataset))):
-        now, then = sample["input_fields"][0, ..., 1].double(), sample["output_fields"][0, ..., 1].double()
-        scores.append(torch.sqrt((now - then).square().mean() / (then.var() + 1e-7)))
-    assert summary.persistence["pressure"] == pytest.approx(float(torch.stack(scores).mean()), rel=1e-6)
+def write_waves(folder, fields=None, **options):
+    return write_dataset(
+        folder,
+        {"u": waves(4, 8)} if fields is None else fields,
+        splits={"train": 2, "valid": 1, "test": 1},
+        name="waves",
+        boundary_conditions=["periodic"],
+        **options,
+    )
 
 
-def test_summary_without_a_training_split(well_folder):
-    shutil.rmtree(well_folder / "data" / "test")
-    assert set(describe_dataset(str(well_folder)).trajectories) == {"train", "valid"}
-    shutil.rmtree(well_folder / "data" / "train")
-    with pytest.raises(WavelitError, match="no such folder"):
-        describe_dataset(str(well_folder))
+def test_trajectories_of_several_lengths(tmp_path):
+    folder = write_waves(tmp_path / "waves")
+    write_well(
+        folder / "data/valid/b.hdf5", {"u": waves(1, 6)}, name="waves", boundary_conditions=["periodic"]
+    )
+    only(folder, "warning", "b.hdf5", "trajectories of 6 to 8 steps; rollouts end with the shortest")
+    with pytest.warns(UserWarning, match="waves, valid: trajectories of 6 to 8 steps"):
+        lengths = [batch.target.shape[1] for batch in WellDataModule(str(folder)).trajectories("valid")]
+    assert lengths == [2, 2]
+
+
+def test_a_field_that_hardly_varies_over_the_grid(tmp_path):
+    folder = write_waves(tmp_path / "small", {"u": waves(4, 8, 1e-4)})
+    found = findings(folder)
+    assert {(severity, file) for severity, file, _ in found} == {("warning", "waves.hdf5")}
+    assert "the variance of field 'u' over the grid is 5e-09 in its median frame" in found[0][2]
+    assert findings(write_waves(tmp_path / "larger", {"u": waves(4, 8, 1e-2)})) == []
+    uniform = np.repeat(np.random.default_rng(0).normal(size=(4, 8, 1)), 16, 2)
+    assert (
+        "of field 'g' over the grid is 0 "
+        in findings(write_waves(tmp_path / "uniform", {"u": waves(4, 8), "g": uniform}))[0][2]
+    )
+
+
+def test_a_large_offset_hides_small_increments(tmp_path):
+    folder = write_waves(tmp_path / "pressure", {"u": waves(4, 8, 0.05, 101325)})
+    (finding,) = findings(folder)
+    assert finding[:2] == ("warning", "stats.yaml")
+    assert "float32 rounds off more than a hundredth; subtract the mean" in finding[2]
+    assert findings(write_waves(tmp_path / "closer", {"u": waves(4, 8, 0.05, 1)})) == []
+
+
+def test_a_time_step_of_its_own(tmp_path):
+    folder = write_waves(tmp_path / "waves")
+    arguments = {"name": "waves", "boundary_conditions": ["periodic"]}
+    write_well(folder / "data/valid/waves.hdf5", {"u": waves(1, 8)}, time=0.5 * np.arange(8), **arguments)
+    only(folder, "warning", "waves.hdf5", "the time between frames is 0.5 in")
+    # One that is a share of a period can be told from the frequency.
+    folder = write_waves(tmp_path / "periods", scalars={"omega": 2.0})
+    for split, omega in (("valid", 4.0), ("test", 1.0)):
+        write_well(
+            folder / f"data/{split}/waves.hdf5",
+            {"u": waves(1 + int(omega), 8)},
+            time=2 / omega * np.arange(8),
+            scalars={"omega": omega},
+            **arguments,
+        )
+    assert findings(folder) == []
+
+
+def test_a_scalar_without_a_logarithm(tmp_path):
+    folder = write_waves(tmp_path / "waves", scalars={"Re": np.array([1.0, 100.0, 0.0, 2.0])})
+    only(folder, "error", "waves", "scalar 'Re' is 0, but in the training split it is positive")
+    with pytest.raises(WavelitError, match="scalar 'Re' is 0"):
+        WellDataModule(str(folder)).val_dataloader()
+    assert findings(write_waves(tmp_path / "other", scalars={"Re": np.array([1.0, 9.0, 0.0, 2.0])})) == []

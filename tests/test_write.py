@@ -11,6 +11,7 @@ import yaml
 from the_well.data import WellDataset
 
 from wavelit.data import write
+from wavelit.data.check import check_dataset
 from wavelit.data.normalize import write_statistics
 from wavelit.data.write import write_dataset, write_well
 from wavelit.errors import WavelitError
@@ -184,6 +185,10 @@ WITH_NAN = np.where(np.arange(120).reshape(2, 3, 4, 5) == 37, np.nan, 1.0)
         ({"coordinates": {"x": np.arange(4)}}, "coordinates: expected 2 axes"),
         ({"coordinates": {"x": np.arange(5), "y": np.arange(5)}}, "'x': expected 4 increasing"),
         ({"time": [0.0, 1.0, 1.0]}, "'time': expected 3 increasing"),
+        ({"fields": {"du/dx": GOOD}}, "'du/dx' cannot be a name"),
+        ({"name": "a/b"}, "'a/b' cannot be a name"),
+        ({"scalars": {"n_trajectories": 3.0}}, "'n_trajectories' is an attribute of the format"),
+        ({"scalars": {"gas": "argon"}}, "scalar 'gas': expected real numbers"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, changes, message):
@@ -249,6 +254,52 @@ def test_statistics_are_the_moments_of_the_training_split(tmp_path):
                 assert np.allclose(stats["rms_delta"][name], np.sqrt((delta**2).mean(axes)), rtol=1e-9)
 
 
+def test_a_dataset_is_whole_or_absent(tmp_path):
+    options = {"name": "toy", "boundary_conditions": ["open", "wall"]}
+    splits = {"train": 2, "valid": 1, "test": 1}
+    field = np.random.default_rng(0).normal(size=(4, 3, 4, 5))
+    bad = field.copy()
+    bad[3, 0, 0, 0] = np.inf
+    with pytest.raises(WavelitError, match=r"test, trajectories 3 to 3: field 'a' has a NaN"):
+        write_dataset(tmp_path / "toy", {"a": bad}, splits=splits, **options)
+    with pytest.raises(WavelitError, match=r"'mask' of shape \(5, 5\) has 5 .*\(N=4"):
+        write_dataset(
+            tmp_path / "toy",
+            {"a": field},
+            splits=splits,
+            constant_fields={"mask": np.zeros((5, 5))},
+            **options,
+        )
+    with pytest.raises(WavelitError, match=r"statistics: .*'walls' is not a constant scalar field"):
+        write_dataset(tmp_path / "toy", {"a": field}, splits=splits, mask_field="walls", **options)
+    write_dataset(tmp_path / "toy", {"a": field}, splits=splits, **options)
+    with pytest.raises(WavelitError, match="cut in time"):
+        write_dataset(tmp_path / "one", {"a": field}, splits={"train": 1, "valid": 0, "test": 0}, **options)
+
+
+def test_statistics_of_a_dataset_leave_masked_cells_out(tmp_path):
+    field = np.random.default_rng(0).normal(size=(4, 6, 4, 5))
+    mask = np.zeros((4, 4, 5))
+    mask[:, 1] = 1
+    field[:, :, 1] = -999
+    folder = write_dataset(
+        tmp_path / "toy",
+        {"a": field},
+        splits={"train": 2, "valid": 1, "test": 1},
+        name="toy",
+        boundary_conditions=["open", "wall"],
+        constant_fields={"mask": mask},
+        mask_field="mask",
+    )
+    stats = yaml.safe_load((folder / "stats.yaml").read_text())
+    assert np.isclose(stats["std"]["a"], field[:2][:, :, [0, 2, 3]].std())
+    assert check_dataset(str(folder), n_steps_input=2, mask_field="mask") == []
+    write_statistics(folder)
+    (finding,) = check_dataset(str(folder), n_steps_input=2, mask_field="mask")
+    assert finding.severity == "warning"
+    assert "excluded cells make the spread of field 'a' " in finding.message
+
+
 def test_a_dataset_from_arrays(tmp_path):
     fields, constants = arrays(2, n=10)
     folder = write_dataset(
@@ -272,7 +323,7 @@ def test_a_dataset_from_arrays(tmp_path):
     again = {"name": "toy", "boundary_conditions": ["periodic", "wall"]}
     with pytest.raises(WavelitError, match="exists already"):
         write_dataset(folder, fields, splits={"train": 7, "valid": 2, "test": 1}, **again)
-    with pytest.raises(WavelitError, match="add up to 9 trajectories, but 'heat' has 10"):
+    with pytest.raises(WavelitError, match=r"add up to 9 trajectories, but 'heat' of shape .* has 10"):
         write_dataset(tmp_path / "b", fields, splits={"train": 7, "valid": 1, "test": 1}, **again)
     with pytest.raises(WavelitError, match="a positive number for each of train, valid, test"):
         write_dataset(tmp_path / "b", fields, splits={"train": 10}, **again)

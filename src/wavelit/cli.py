@@ -143,7 +143,7 @@ def _data_check(parser: Any, words: list[str]) -> None:
 def _data_info(parser: Any, words: list[str]) -> None:
     _add_dataset(parser)
     options = parser.parse_args(words)
-    from wavelit.data.check import describe_dataset
+    from wavelit.data.describe import describe_dataset
 
     summary = describe_dataset(options.path, options.mask_field, options.mask_excludes)
     for name, value in vars(summary).items():

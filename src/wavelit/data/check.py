@@ -1,4 +1,4 @@
-"""What is wrong with a dataset folder, and what is in it.
+"""What is wrong with a dataset folder.
 
 `check_dataset` goes through every file once and lists what would stop training (errors) or spoil what is learned
 (warnings): layout, values, statistics, leaks between splits. A trajectory leaks if its first and its last frame, all fields
@@ -17,14 +17,11 @@ from typing import Any
 import fsspec
 import h5py
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from wavelit.data.layout import (
     SPLITS,
-    BoundaryConditions,
     FieldLayout,
     FileLayout,
     common_boundaries,
@@ -35,15 +32,17 @@ from wavelit.data.layout import (
     require_agreement,
     require_steps,
     split_folder,
+    uneven_lengths,
 )
-from wavelit.data.normalize import Piece, compute_statistics, load_statistics, pieces
-from wavelit.data.well import Batch, WellDataset, boundary_conditions
+from wavelit.data.normalize import Piece, compute_statistics, load_statistics, pieces, require_logarithms
 from wavelit.errors import WavelitError
-from wavelit.metrics import vrmse
+from wavelit.metrics import EPS
 
-__all__ = ["DatasetSummary", "Finding", "check_dataset", "describe_dataset"]
+__all__ = ["Finding", "check_dataset"]
 
 STATISTICS_TOLERANCE = 1e-3
+# Statistics over all cells serve a mask too, unless they widen a field's spread by more than this.
+BLUR = 3.0
 SPREAD_OF = {"mean": "std", "mean_delta": "std_delta"}
 
 
@@ -122,28 +121,6 @@ class Finding:
     message: str
 
 
-@dataclass(frozen=True)
-class DatasetSummary:
-    """What a dataset folder holds.
-
-    `fields` and `constant_fields` name channels; `scalars` gives the (lowest, highest) value over all splits;
-    `trajectories` and `steps` (fewest, most) are by split; `nbytes` is the size of the HDF5 files; `persistence` is the
-    one-step VRMSE, by channel, of predicting no change on the validation split, the mean over its windows.
-    """
-
-    name: str
-    resolution: tuple[int, ...]
-    boundary_conditions: BoundaryConditions
-    fields: tuple[str, ...]
-    constant_fields: tuple[str, ...]
-    scalars: dict[str, tuple[float, float]]
-    trajectories: dict[str, int]
-    steps: dict[str, tuple[int, int]]
-    dt: float
-    nbytes: int
-    persistence: dict[str, float]
-
-
 def check_dataset(
     path: str,
     n_steps_input: int = 4,
@@ -204,6 +181,8 @@ def check_dataset(
         if every:
             require_agreement(every)
             common_boundaries(every)
+            require_logarithms(layouts.get("train", []), every)
+            findings += _check_times(layouts)
     except WavelitError as error:
         findings.append(_finding(path, error))
     if not any(finding.severity == "error" for finding in findings):
@@ -250,6 +229,34 @@ def _customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
     return findings
 
 
+def _check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:
+    """What time does otherwise in one file than in another."""
+    findings = []
+    for split, files in layouts.items():
+        if split != "train" and (message := uneven_lengths(files)):
+            findings.append(Finding("warning", files[0].path, message))
+    every = [layout for files in layouts.values() for layout in files if layout.dt > 0]
+    dt = np.array([layout.dt for layout in every])
+    # Where the step is a scalar's inverse or multiple (a share of a period), a model can tell it.
+    told = [
+        dt * np.array([layout.scalars[name].mean() for layout in every]) ** power
+        for name in (every[0].scalars if every else ())
+        for power in (1, -1)
+        if all(name in layout.scalars and layout.scalars[name].mean() > 0 for layout in every)
+    ]
+    if not any(_is_even(values) for values in (dt, *told)):
+        message = (
+            f"the time between frames is {dt.min():.4g} in {every[int(dt.argmin())].path} and {dt.max():.4g} here, which no "
+            "model sees; keep one time step in a dataset"
+        )
+        findings.append(Finding("warning", every[int(dt.argmax())].path, message))
+    return findings
+
+
+def _is_even(values: NDArray[np.float64]) -> bool:
+    return len(values) == 0 or bool(np.ptp(values) <= 1e-2 * values.max())
+
+
 def _check_values(
     file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
 ) -> tuple[list[Finding], list[tuple[str, str]]]:
@@ -262,6 +269,7 @@ def _check_values(
     last = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
     for field in layout.fields:
         filled = 0
+        variances = []
         bad = ""
         low: dict[str, str] = {}
         for piece in pieces(file, layout, field, mask_field, mask_excludes):
@@ -280,6 +288,8 @@ def _check_values(
                         f"but {bound.law}; mend the data"
                     )
             if field.time_varying:
+                with np.errstate(invalid="ignore"):
+                    variances.append(counted.reshape(len(piece.frames), -1, field.n_components).var(1))
                 rows = (
                     slice(None) if not field.sample_varying else slice(piece.trajectory, piece.trajectory + 1)
                 )
@@ -294,6 +304,12 @@ def _check_values(
                 for digest in last[rows] if stop == layout.n_steps else ():
                     digest.update(np.ascontiguousarray(piece.frames[-1]).tobytes())
         findings += [Finding("error", layout.path, message) for message in (bad, *low.values()) if message]
+        if variances and (typical := np.median(np.concatenate(variances), 0).min()) < 10 * EPS:
+            message = (
+                f"the variance of field '{field.name}' over the grid is {typical:.2g} in its median frame, and VRMSE adds "
+                f"{EPS:g} to it: scores say little; rescale the field, or leave it out if it is the same everywhere"
+            )
+            findings.append(Finding("warning", layout.path, message))
         if filled:
             message = (
                 f"field '{field.name}' has {filled} non-finite values on excluded cells, which are read as 0"
@@ -371,7 +387,9 @@ def _check_statistics(
     findings = [Finding("warning", file, str(w.message).removeprefix(f"{file}: ")) for w in caught]
     with fsspec.open(file, "r", **(storage_options or {})) as stream:
         table = yaml.safe_load(stream)
-    messages = _deviations(table, compute_statistics(path, mask_field, mask_excludes, storage_options))
+    due = compute_statistics(path, mask_field, mask_excludes, storage_options)
+    fix = f"write it by `wavelit data check {path} --write-statistics`"
+    messages = _deviations(table, due)
     if messages and mask_field is not None:
         # The Well's own statistics count all cells; that serves as well where the excluded ones are finite.
         try:
@@ -380,8 +398,19 @@ def _check_statistics(
             every = {}
         if every and not _deviations(table, every):
             messages = []
-    fix = f"write it by `wavelit data check {path} --write-statistics`"
+            findings += _blurred(file, every["std"], due["std"], fix)
     return findings + [Finding("error", file, f"{message}; {fix}") for message in messages]
+
+
+def _blurred(file: str, every: dict[str, Any], counted: dict[str, Any], fix: str) -> list[Finding]:
+    """Fields whose spread the excluded cells widen so much that what counts is hardly seen."""
+    findings = []
+    for name, spread in counted.items():
+        ratio = float((np.asarray(every[name]) / np.maximum(spread, np.finfo(float).tiny)).max())
+        if ratio > BLUR:
+            message = f"excluded cells make the spread of field '{name}' {ratio:.3g} times that of the cells that count; {fix}"
+            findings.append(Finding("warning", file, message))
+    return findings
 
 
 def _deviations(table: Any, due: dict[str, dict[str, Any]]) -> list[str]:
@@ -405,75 +434,3 @@ def _deviations(table: Any, due: dict[str, dict[str, Any]]) -> list[str]:
                 message = f"'{key}' of field '{name}' is {found.tolist()} but {expected.tolist()} in the training files"
             messages.append(message)
     return messages
-
-
-def describe_dataset(
-    path: str,
-    mask_field: str | None = None,
-    mask_excludes: float = 1.0,
-    storage_options: dict[str, Any] | None = None,
-) -> DatasetSummary:
-    """Say what a dataset folder holds; splits that are not there are left out, except train.
-
-    Args:
-        path: dataset folder, local or any fsspec address.
-        mask_field: constant scalar field that tells which cells count for the persistence error.
-        mask_excludes: its value on the cells that do not.
-        storage_options: what fsspec needs to open the address.
-
-    Raises:
-        WavelitError: the training split is missing, or a file cannot be read.
-    """
-    datasets = {}
-    nbytes = 0
-    for split in SPLITS:
-        try:
-            fs, files = find_files(split_folder(path, split), storage_options)
-        except WavelitError:
-            if split == "train":
-                raise
-            continue
-        nbytes += sum(fs.size(file) for file in files)
-        datasets[split] = WellDataset(
-            path,
-            well_split_name=split,
-            mask_field=mask_field,
-            mask_excludes=mask_excludes,
-            storage_options=storage_options,
-            boundary_return_type=None,
-            return_grid=False,
-        )
-    train = datasets["train"]
-    layouts = {split: dataset.layouts for split, dataset in datasets.items()}
-    values = {
-        name: np.concatenate([layout.scalars[name] for split in layouts.values() for layout in split])
-        for name in train.layouts[0].scalars
-    }
-    return DatasetSummary(
-        name=train.metadata.dataset_name,
-        resolution=train.metadata.spatial_resolution,
-        boundary_conditions=boundary_conditions(train),
-        fields=tuple(train.field_channels),
-        constant_fields=tuple(train.constant_channels),
-        scalars={name: (float(x.min()), float(x.max())) for name, x in values.items()},
-        trajectories={split: sum(f.n_trajectories for f in files) for split, files in layouts.items()},
-        steps={
-            split: (min(f.n_steps for f in files), max(f.n_steps for f in files))
-            for split, files in layouts.items()
-        },
-        dt=train.layouts[0].dt,
-        nbytes=nbytes,
-        persistence=_persistence(datasets["valid"]) if "valid" in datasets else {},
-    )
-
-
-def _persistence(dataset: WellDataset) -> dict[str, float]:
-    total = torch.zeros(len(dataset.field_channels), dtype=torch.float64)
-    loader: DataLoader[Batch] = DataLoader(
-        dataset, batch_size=8, collate_fn=dataset.collate, generator=torch.Generator()
-    )
-    for batch in loader:
-        total += vrmse(
-            batch.fields[:, -1], batch.target[:, 0], dataset.metadata.n_spatial_dims, valid=batch.valid
-        ).sum(0)
-    return dict(zip(dataset.field_channels, (total / len(dataset)).tolist(), strict=True))

@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ __all__ = [
     "require_agreement",
     "require_steps",
     "split_folder",
+    "uneven_lengths",
 ]
 
 SPLITS = ("train", "valid", "test")
@@ -316,6 +317,14 @@ def require_steps(
                 f"{layout.path}: {layout.n_steps} steps a trajectory, but a window of n_steps_input={n_steps_input} and "
                 f"n_steps_output={n_steps_output} needs {needed}; lower them or leave this file out"
             )
+
+
+def uneven_lengths(layouts: Sequence[FileLayout]) -> str | None:
+    """What to say of rollouts where trajectories are not of one length."""
+    steps = sorted({layout.n_steps for layout in layouts})
+    if len(steps) < 2:
+        return None
+    return f"trajectories of {steps[0]} to {steps[-1]} steps; rollouts end with the shortest"
 
 
 def _names(value: Any) -> list[str]:

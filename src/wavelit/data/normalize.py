@@ -30,10 +30,20 @@ from wavelit.atomic import atomic_path
 from wavelit.data.layout import FieldLayout, FileLayout, find_files, open_file, read_layout, split_folder
 from wavelit.errors import WavelitError
 
-__all__ = ["Normalizer", "Statistics", "compute_statistics", "load_statistics", "pieces", "write_statistics"]
+__all__ = [
+    "Normalizer",
+    "Statistics",
+    "compute_statistics",
+    "load_statistics",
+    "pieces",
+    "require_logarithms",
+    "write_statistics",
+]
 
 # Below this fraction of the mean, float32 data cannot show a variation.
 FLOAT32_RESOLUTION = 1e-7
+# Increments below this many of it are rounded by more than a hundredth.
+ROUNDING = 40
 CHUNK_BYTES = 64 * 1024**2
 
 
@@ -106,6 +116,12 @@ def load_statistics(
                     f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, so it never varies; drop the field or "
                     "write it as a constant one"
                 )
+        if (rounded := ROUNDING * FLOAT32_RESOLUTION * np.abs(mean) > delta).any():
+            warnings.warn(
+                f"{file}: field '{field.name}' changes by {delta[rounded].min():.3g} a step about a mean of "
+                f"{mean[rounded][0]:.6g}, of which float32 rounds off more than a hundredth; subtract the mean before writing",
+                stacklevel=2,
+            )
         columns["mean"] += mean.tolist()
         columns["std"] += std.tolist()
         columns["delta"] += delta.tolist()
@@ -133,6 +149,23 @@ def load_statistics(
         scalar_std=tuple(s[1] for s in scalars),
         scalar_log=tuple(s[2] for s in scalars),
     )
+
+
+def require_logarithms(train: Sequence[FileLayout], others: Sequence[FileLayout]) -> None:
+    """Scalars that are seen as logarithms must be positive in every file.
+
+    Raises:
+        WavelitError: names the first file with one that is not.
+    """
+    for name in train[0].scalars if train else ():
+        if not _scalar_statistics(np.concatenate([layout.scalars[name] for layout in train]))[2]:
+            continue
+        for layout in others:
+            if (lowest := float(layout.scalars[name].min())) <= 0:
+                raise WavelitError(
+                    f"{layout.path}: scalar '{name}' is {lowest:g}, but in the training split it is positive and spans more "
+                    "than a factor of 10, so that models see its logarithm; write another measure of it in all splits"
+                )
 
 
 def _scalar_statistics(values: NDArray[np.float64]) -> tuple[float, float, bool]:

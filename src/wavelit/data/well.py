@@ -14,6 +14,7 @@ References:
 from __future__ import annotations
 
 import os
+import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
@@ -39,8 +40,9 @@ from wavelit.data.layout import (
     require_agreement,
     require_steps,
     split_folder,
+    uneven_lengths,
 )
-from wavelit.data.normalize import Statistics, load_statistics
+from wavelit.data.normalize import Statistics, load_statistics, require_logarithms
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.errors import WavelitError
 
@@ -398,6 +400,7 @@ class WellDataModule(pl.LightningDataModule):
         if split != "train":
             require_agreement([*self.train_dataset.layouts, *dataset.layouts])
             common_boundaries([*self.train_dataset.layouts, *dataset.layouts])
+            require_logarithms(self.train_dataset.layouts, dataset.layouts)
         return dataset
 
     def _open(self, split: str, n_steps_output: int, **options: Any) -> WellDataset:
@@ -416,9 +419,14 @@ class WellDataModule(pl.LightningDataModule):
         )
 
     def rollout_dataset(self, split: str) -> WellDataset:
-        """Whole trajectories of a split: the history, then every frame after it as target."""
+        """Whole trajectories of a split: the history, then every frame after it as target; of the shortest's length, with a
+        warning, where they differ.
+        """
         # The Well's reader cuts a trajectory at 100 frames unless told otherwise.
-        return self.dataset(split, full_trajectory_mode=True, max_rollout_steps=2**62)
+        dataset = self.dataset(split, full_trajectory_mode=True, max_rollout_steps=2**62)
+        if message := uneven_lengths(dataset.layouts):
+            warnings.warn(f"{self.path}, {split}: {message}", stacklevel=2)
+        return dataset
 
     @cached_property
     def train_dataset(self) -> WellDataset:

@@ -12,7 +12,8 @@ Machine Learning, 2024, arXiv:2412.00568.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ Boundaries = Sequence["str | tuple[str, str]"]
 KINDS = ("periodic", "wall", "open")
 AXES = ("x", "y", "z")
 SPLITS = ("train", "valid", "test")
+# Root attributes of the format: no scalar can have these names.
+RESERVED = ("dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters")
 
 
 def write_well(
@@ -72,6 +75,7 @@ def write_well(
         WavelitError: a shape, boundary, coordinate or name does not fit, or a value is not finite in float32.
     """
     path = Path(path)
+    _check_names([name, *fields, *(constant_fields or ()), *(scalars or ())])
     sides = _sides(boundary_conditions)
     d = len(sides)
     if not fields:
@@ -144,6 +148,8 @@ def write_dataset(
     scalars: Mapping[str, Any] | None = None,
     coordinates: Mapping[str, Any] | None = None,
     time: Any = None,
+    mask_field: str | None = None,
+    mask_excludes: float = 1.0,
 ) -> Path:
     """Write arrays as a folder ready for training: data/{train,valid,test}/<name>.hdf5 and stats.yaml.
 
@@ -153,7 +159,10 @@ def write_dataset(
         splits: number of trajectories of train, valid and test, taken in this order from the first axis; they
             add up to N.
         name: the dataset's name.
-        boundary_conditions: as in `write_well`, as are the arguments that follow.
+        boundary_conditions: as in `write_well`, as are the arguments up to `time`.
+        mask_field: the constant field that marks cells outside the domain, which the statistics leave out; give it to the
+            `WellDataModule` too.
+        mask_excludes: its value there.
 
     Returns:
         The folder written.
@@ -164,7 +173,8 @@ def write_dataset(
     path = Path(path)
     if set(splits) != set(SPLITS) or min(splits.values()) < 1:
         raise WavelitError(
-            f"splits: expected a positive number for each of {', '.join(SPLITS)}, got {dict(splits)}"
+            f"splits: expected a positive number for each of {', '.join(SPLITS)}, got {dict(splits)}; a single long "
+            "trajectory can be cut in time"
         )
     if (path / "data").exists():
         raise WavelitError(f"{path / 'data'} exists already: remove it or choose another folder")
@@ -174,24 +184,42 @@ def write_dataset(
     for key, value in per_trajectory.items():
         if len(value) != total:
             raise WavelitError(
-                f"splits add up to {total} trajectories, but '{key}' has {len(value)}: mend the splits"
+                f"splits add up to {total} trajectories, but '{key}' of shape {np.shape(value)} has {len(value)} along its "
+                f"first axis: mend the splits, or repeat it for every trajectory, (N={total}, ...)"
             )
     start = 0
-    for split in SPLITS:
-        part = slice(start, start + splits[split])
-        start = part.stop
-        write_well(
-            path / "data" / split / f"{name}.hdf5",
-            {key: value[part] for key, value in fields.items()},
-            name=name,
-            boundary_conditions=boundary_conditions,
-            constant_fields={key: value[part] for key, value in (constant_fields or {}).items()},
-            scalars={key: value[part] if np.ndim(value) else value for key, value in (scalars or {}).items()},
-            coordinates=coordinates,
-            time=time,
-        )
-    write_statistics(path)
+    try:
+        for split in SPLITS:
+            part = slice(start, start + splits[split])
+            start = part.stop
+            where = f"{split}, trajectories {part.start} to {part.stop - 1}"
+            write_well(
+                path / "data" / split / f"{name}.hdf5",
+                {key: value[part] for key, value in fields.items()},
+                name=name,
+                boundary_conditions=boundary_conditions,
+                constant_fields={key: value[part] for key, value in (constant_fields or {}).items()},
+                scalars={
+                    key: value[part] if np.ndim(value) else value for key, value in (scalars or {}).items()
+                },
+                coordinates=coordinates,
+                time=time,
+            )
+        where = "statistics"
+        write_statistics(path, mask_field=mask_field, mask_excludes=mask_excludes)
+    except WavelitError as error:
+        # A dataset is whole or absent too: nothing is left in the way of the next attempt.
+        shutil.rmtree(path / "data", ignore_errors=True)
+        raise WavelitError(f"{where}: {error}") from error
     return path
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if not name or "/" in name or "\0" in name:
+            raise WavelitError(f"{name!r} cannot be a name in HDF5: leave out slashes")
+        if name in RESERVED:
+            raise WavelitError(f"'{name}' is an attribute of the format: choose another name")
 
 
 def _array(name: str, value: Any) -> Array:
@@ -206,7 +234,8 @@ def _array(name: str, value: Any) -> Array:
     if not np.isfinite(array).all():
         bad = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise WavelitError(
-            f"field '{name}' has a NaN, infinity or float32 overflow at index {bad}: mend or mask the data"
+            f"field '{name}' has a NaN, infinity or float32 overflow at index {bad}: mend the data; cells outside the domain "
+            "may hold any finite number, such as 0"
         )
     return array
 
@@ -244,7 +273,10 @@ def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict
 
 
 def _scalar(name: str, value: Any, n: int) -> Array:
-    array = np.asarray(value, np.float64)
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise WavelitError(f"scalar '{name}': expected real numbers, got dtype {array.dtype}")
+    array = array.astype(np.float64)
     if array.shape not in ((), (n,)) or not np.isfinite(array).all():
         raise WavelitError(
             f"scalar '{name}': expected one finite number or {n}, one a trajectory, got {value}"
