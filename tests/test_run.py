@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -183,6 +184,63 @@ def test_a_rollout_is_written_in_the_wells_format(run):
     assert len(WellDataset(str(folder), n_steps_input=1, n_steps_output=1)) == 7
     with pytest.raises(WavelitError, match="trajectories 0 to 1, not 2"):
         record_rollout(run, trajectory=2, device="cpu")
+    best = record_rollout(run, trajectory=1, weights="best", device="cpu")
+    assert {path.stem for path in best} == {"rollout-valid-1-best"}
+
+
+SPLITS = {"train": 2, "valid": 1, "test": 1}
+PERIODIC = ["periodic", "periodic"]
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory) -> Path:
+    """A run on waves with times and positions of their own."""
+    root = tmp_path_factory.mktemp("placed")
+    folder = write_dataset(
+        root / "data",
+        {"height": plane_waves(4, 12)},
+        splits=SPLITS,
+        name="waves",
+        boundary_conditions=PERIODIC,
+        time=3.0 + 0.5 * np.arange(12),
+        coordinates={"x": np.linspace(0, 2, 16), "y": np.linspace(-1, 1, 16)},
+    )
+    data = WellDataModule(str(folder), batch_size=4)
+    fit(root / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
+    return root / "run"
+
+
+def test_a_rollout_keeps_times_and_positions(placed):
+    with h5py.File(record_rollout(placed, device="cpu")[0]) as file:
+        assert np.allclose(file["dimensions/time"], 5.0 + 0.5 * np.arange(8))
+        assert np.allclose(file["dimensions/y"], np.linspace(-1, 1, 16))
+
+
+@pytest.mark.parametrize("lasts", [3, 0])
+def test_a_rollout_ends_where_it_stops_being_finite(placed, monkeypatch, lasts):
+    steps = 0
+
+    def increment(self, fields, constants=None, scalars=None):
+        nonlocal steps
+        steps += 1
+        return fields[:, -1] * (np.nan if steps > lasts else 0.0)
+
+    monkeypatch.setattr(WaveLiT, "increment", increment)
+    with pytest.warns(UserWarning, match=f"finite at step {lasts + 1} of 8"):
+        paths = record_rollout(placed, device="cpu")
+    files = {path.suffix: path for path in paths}
+    assert {".png", ".gif"} <= files.keys()
+    assert (".hdf5" in files) == (placed / "rollout-valid-0.hdf5").exists() == (lasts > 0)
+    if lasts:
+        with h5py.File(files[".hdf5"]) as file:
+            assert np.allclose(file["dimensions/time"], 5.0 + 0.5 * np.arange(lasts))
+
+
+def test_another_time_step_is_told(placed, tmp_path):
+    waves = {"height": plane_waves(4, 12)}
+    write_dataset(tmp_path / "other", waves, splits=SPLITS, name="waves", boundary_conditions=PERIODIC)
+    with pytest.warns(UserWarning, match=r"has the time step 1; the run was trained with 0\.5"):
+        judge(placed, data=str(tmp_path / "other"), device="cpu")
 
 
 def test_a_folder_holds_one_run(dataset, run):

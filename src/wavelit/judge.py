@@ -2,18 +2,23 @@
 
 evaluation-<split>.json   scores of the model and of persistence, with their definitions
 report-<split>.html       tables, learning curve and one rollout beside the truth, in one self-contained page
-rollout-<split>-<n>.*     trajectory n: The Well's HDF5, PNG, GIF, and MP4 where ffmpeg is
+rollout-<split>-<n>.*     trajectory n: The Well's HDF5, PNG, GIF, and MP4 where ffmpeg is; -best at its end for the best checkpoint
 """
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from wavelit.data.layout import find_files, open_file, split_folder
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import Batch, WellDataModule
 from wavelit.errors import WavelitError
@@ -97,14 +102,15 @@ def record_rollout(
         device: Where to run; a GPU if there is one.
 
     Returns:
-        The files written.
+        The files written. Where the prediction stops being finite a warning names the step, and the HDF5 ends before it.
 
     Raises:
         WavelitError: No run, weights, trajectory or field of that name.
     """
     folder, device = Path(folder), _device(device)
     model, module = _open(folder, weights, None)
-    return _record(model, module, folder, split, trajectory, field, device)
+    stem = folder / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
+    return _record(model, module, stem, split, trajectory, field, device)
 
 
 def record_pretrained_rollout(
@@ -130,40 +136,66 @@ def record_pretrained_rollout(
     if not any(path.glob("data/train/*.hdf5")):
         generate_one(system, path)
     module = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
-    return _record(model, module, path, "valid", 0, field, device)
+    return _record(model, module, path / "rollout-valid-0", "valid", 0, field, device)
 
 
 def _record(
     model: WaveLiT,
     module: WellDataModule,
-    folder: Path,
+    stem: Path,
     split: str,
     trajectory: int,
     field: str | None,
     device: str,
 ) -> list[Path]:
     batch, prediction, truth = _roll_out(model.to(device), module, split, trajectory, device)
-    stem = folder / f"rollout-{split}-{trajectory}"
     valid = None if batch.valid is None else batch.valid[0, 0]
     names = module.field_names
     still = rollout_figure(truth[0], prediction[0], names, field=field, valid=valid)
     film = animation(
         stem.with_suffix(".gif"), truth[0], prediction[0], names, fields=[field or names[0]], valid=valid
     )
-    paths = [
-        write_rollout(
-            stem.with_suffix(".hdf5"),
-            prediction,
-            truth,
-            dataset=module.metadata.dataset_name,
-            field_names=module.metadata.field_names,
-            boundary_conditions=module.boundary_conditions,
-            axes=module.train_dataset.layouts[0].axes,
-        ),
-        save(still, stem.with_suffix(".png")),
-        film.gif,
-    ]
-    return paths if film.mp4 is None else [*paths, film.mp4]
+    paths = [save(still, stem.with_suffix(".png")), film.gif, *([] if film.mp4 is None else [film.mp4])]
+    finite = prediction.isfinite().flatten(2).all(2)[0].long().cumprod(0).sum().item()
+    if finite < prediction.shape[1]:
+        warnings.warn(
+            f"the prediction stops being finite at step {finite + 1} of {prediction.shape[1]}", stacklevel=3
+        )
+    file = stem.with_suffix(".hdf5")
+    file.unlink(missing_ok=True)
+    if finite == 0:
+        return paths
+    time, coordinates = _places(module, split, trajectory)
+    write_rollout(
+        file,
+        prediction[:, :finite],
+        truth[:, :finite],
+        dataset=module.metadata.dataset_name,
+        field_names=module.metadata.field_names,
+        boundary_conditions=module.boundary_conditions,
+        axes=module.train_dataset.layouts[0].axes,
+        time=time[module.n_steps_input :][:finite],
+        coordinates=coordinates,
+    )
+    return [file, *paths]
+
+
+def _places(
+    module: WellDataModule, split: str, trajectory: int
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]] | None]:
+    """Times of a trajectory's frames, and positions along the axes where they increase, as its file has them."""
+    layouts = module.rollout_dataset(split).layouts
+    ends = np.cumsum([layout.n_trajectories for layout in layouts])
+    number = int(np.searchsorted(ends, trajectory, side="right"))
+    layout, row = layouts[number], trajectory - int(ends[number] - layouts[number].n_trajectories)
+    fs, _ = find_files(split_folder(module.path, split), module.storage_options)
+    with open_file(fs, layout.path) as file:
+        lines = {
+            name: np.asarray(file["dimensions"][name][()], np.float64) for name in ("time", *layout.axes)
+        }
+    time, *positions = (line[row] if line.ndim == 2 else line for line in lines.values())
+    increasing = all((np.diff(line) > 0).all() for line in positions)
+    return time, dict(zip(layout.axes, positions, strict=True)) if increasing else None
 
 
 def _device(device: str | None) -> str:
@@ -186,6 +218,12 @@ def _open(folder: Path, weights: Weights, data: str | None) -> tuple[WaveLiT, We
                 f"{module.path} has the {kind} {', '.join(names) or 'none'}; the run was trained on "
                 f"{', '.join(trained_on[kind]) or 'none'}"
             )
+    dt = module.train_dataset.layouts[0].dt
+    if not math.isclose(dt, due := trained_on.get("time step", dt), rel_tol=1e-2):
+        warnings.warn(
+            f"{module.path} has the time step {dt:.4g}; the run was trained with {due:.4g}, which its model assumes",
+            stacklevel=3,
+        )
     if module.boundary_conditions != model.config.boundary_conditions:
         raise WavelitError(
             f"{module.path} has the boundaries {module.boundary_conditions}; the run was trained with "

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from wavelit.data.write import write_well
@@ -116,7 +116,8 @@ def write_rollout(
     field_names: Mapping[int, Sequence[str]],
     boundary_conditions: Sequence[tuple[str, str]],
     axes: Sequence[str] = ("x", "y", "z"),
-    time: Sequence[float] | None = None,
+    time: ArrayLike | None = None,
+    coordinates: Mapping[str, ArrayLike] | None = None,
 ) -> Path:
     """Write a rollout as a file in The Well's format, its channels back in scalars, vectors and matrices.
 
@@ -133,6 +134,7 @@ def write_rollout(
         boundary_conditions: (low, high) of each axis.
         axes: names of the grid axes, which the components are named after.
         time: times of the steps; 1, 2, 3 ... if absent.
+        coordinates: axis -> positions; 0, 1, 2 ... if absent.
 
     Returns:
         The path written.
@@ -154,7 +156,8 @@ def write_rollout(
         fields,
         name=dataset,
         boundary_conditions=boundary_conditions,
-        coordinates={axis: range(n) for axis, n in zip(axes, prediction.shape[3:], strict=False)},
+        coordinates=coordinates
+        or {axis: range(n) for axis, n in zip(axes, prediction.shape[3:], strict=False)},
         time=range(1, prediction.shape[1] + 1) if time is None else time,
     )
 

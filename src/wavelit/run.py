@@ -17,7 +17,6 @@ import inspect
 import json
 import logging
 import os
-import pickle
 import platform
 import shutil
 import subprocess
@@ -31,15 +30,16 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from safetensors import SafetensorError
 
 from wavelit.atomic import atomic_path
+from wavelit.checkpoints import checkpoint_callbacks, load_checkpoint, require_same_model
 from wavelit.config import WaveLiTConfig
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.data.well import WellDataModule
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, one_line
 from wavelit.model import WaveLiT
 from wavelit.train import EMA, EmulatorModule, TrainConfig
 
@@ -118,7 +118,7 @@ class TrainerConfig:
             )
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise WavelitError(
-                f"no trainer with accelerator={self.accelerator!r}, devices={self.devices}: {_one_line(error)}"
+                f"no trainer with accelerator={self.accelerator!r}, devices={self.devices}: {one_line(error)}"
             ) from error
 
 
@@ -219,7 +219,8 @@ def fit(
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
-        _write(folder / "fields.json", json.dumps(fields_of(data), indent=2))
+        facts = {**fields_of(data), "time step": data.train_dataset.layouts[0].dt}
+        _write(folder / "fields.json", json.dumps(facts, indent=2))
         _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
         _write(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     try:
@@ -294,14 +295,14 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
         try:
             return WaveLiT.from_pretrained(folder / "weights")
         except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
-            raise WavelitError(f"{folder / 'weights'} cannot be read: {_one_line(error)}") from error
+            raise WavelitError(f"{folder / 'weights'} cannot be read: {one_line(error)}") from error
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no best checkpoint: no validation took place")
     model = WaveLiT(WaveLiTConfig(**read_json(folder / "model.json")))
-    state = _load_checkpoint(checkpoint)["state_dict"]
+    state = load_checkpoint(checkpoint)["state_dict"]
     state = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-    _require_same_model(checkpoint, state, model)
+    require_same_model(checkpoint, state, model)
     model.load_state_dict(state)
     return model.eval()
 
@@ -320,7 +321,7 @@ def load_settings(folder: Path) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WavelitError(f"{path} cannot be read: {_one_line(error)}") from error
+        raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
     return settings
 
 
@@ -333,7 +334,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
-        raise WavelitError(f"{path} cannot be read: {_one_line(error)}") from error
+        raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
     return value
 
 
@@ -353,9 +354,9 @@ def _run(
     pl.seed_everything(seed, verbose=False)
     first_step = 0
     if checkpoint is not None:
-        state = _load_checkpoint(checkpoint)
+        state = load_checkpoint(checkpoint)
         first_step = state["global_step"]
-        _require_same_model(checkpoint, state["state_dict"], module)
+        require_same_model(checkpoint, state["state_dict"], module)
     lightning = pl.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
@@ -381,7 +382,7 @@ def _run(
         # How Lightning ends on an interrupt.
         last = folder / "checkpoints" / "last.ckpt"
         if last.exists():
-            advice = f"continue from step {_load_checkpoint(last)['global_step']} with `wavelit train --resume {folder}`"
+            advice = f"continue from step {load_checkpoint(last)['global_step']} with `wavelit train --resume {folder}`"
         else:
             advice = f"nothing is kept, as the first checkpoint is of step {train.checkpoint_every} (train.checkpoint_every)"
         raise WavelitError(f"interrupted at step {module.global_step}: {advice}") from stop
@@ -416,25 +417,13 @@ class _PrintProgress(Callback):
 
 
 def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
-    shared: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
     callbacks: list[Callback] = [RichProgressBar()] if sys.stdout.isatty() else [_PrintProgress()]
     if train.ema:
         callbacks.append(EMA(train.ema))
     return [
         *callbacks,
-        ModelCheckpoint(filename="last", every_n_train_steps=train.checkpoint_every, **shared),
-        _BestCheckpoint(filename="best", monitor="val_vrmse", **shared),
+        *checkpoint_callbacks(folder / "checkpoints", train.checkpoint_every),
     ]
-
-
-class _BestCheckpoint(ModelCheckpoint):
-    """On resume the best score so far is the one in best.ckpt: last.ckpt may have been written before that validation."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        path = Path(str(self.dirpath)) / "best.ckpt"
-        if path.exists():
-            state_dict = _load_checkpoint(path)["callbacks"].get(self.state_key, state_dict)
-        super().load_state_dict(state_dict)
 
 
 def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
@@ -459,30 +448,6 @@ def quieten() -> None:
     for pattern in QUIET:
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _load_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise WavelitError(f"{path} cannot be read as a checkpoint: {_one_line(error)}") from error
-    if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
-        raise WavelitError(f"{path} is not a checkpoint of a run: it has no state_dict or global_step")
-    return state
-
-
-def _require_same_model(path: Path, state: dict[str, Any], module: torch.nn.Module) -> None:
-    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in state.items()}
-    for name in ours.keys() | theirs.keys():
-        if ours.get(name) != theirs.get(name):
-            raise WavelitError(
-                f"{path} is of another model: {name} has shape {theirs.get(name)} there and {ours.get(name)} here"
-            )
 
 
 def _environment(model: WaveLiT) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Checkpoints of a run: which are written, and what is read from them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from wavelit.errors import WavelitError, one_line
+
+__all__ = ["checkpoint_callbacks", "load_checkpoint", "require_same_model"]
+
+
+def checkpoint_callbacks(folder: Path, every: int) -> list[Callback]:
+    """Write last.ckpt every so many steps, and best.ckpt after every validation with the smallest VRMSE so far."""
+    shared: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    return [
+        ModelCheckpoint(filename="last", every_n_train_steps=every, **shared),
+        _BestCheckpoint(filename="best", monitor="val_vrmse", **shared),
+    ]
+
+
+class _BestCheckpoint(ModelCheckpoint):
+    """On resume the best score so far is the one in best.ckpt: last.ckpt may have been written before that validation."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        path = Path(str(self.dirpath)) / "best.ckpt"
+        if path.exists():
+            state_dict = load_checkpoint(path)["callbacks"].get(self.state_key, state_dict)
+        super().load_state_dict(state_dict)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a run's checkpoint holds, `state_dict` and `global_step` among it, on the CPU.
+
+    Raises:
+        WavelitError: It cannot be read, or is not one of a run.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise WavelitError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
+    if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
+        raise WavelitError(f"{path} is not a checkpoint of a run: it has no state_dict or global_step")
+    return state
+
+
+def require_same_model(path: Path, state: dict[str, Any], module: torch.nn.Module) -> None:
+    """Refuse weights whose names or shapes are not the module's.
+
+    Raises:
+        WavelitError: Names the checkpoint and the first difference.
+    """
+    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    for name in ours.keys() | theirs.keys():
+        if ours.get(name) != theirs.get(name):
+            raise WavelitError(
+                f"{path} is of another model: {name} has shape {theirs.get(name)} there and {ours.get(name)} here"
+            )
