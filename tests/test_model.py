@@ -376,6 +376,18 @@ def test_wrong_shapes_are_named():
         model(torch.randn(1, 3, 2, 16, 16))
     with pytest.raises(WavelitError, match="constants must have 1 channels, came 0"):
         model(torch.randn(1, 4, 2, 16, 16))
+    with pytest.raises(WavelitError, match=r"scalars must have 1 channels, came shape \(1,\)"):
+        WaveLiT(small(n_scalars=1))(torch.randn(1, 4, 2, 16, 16), None, torch.ones(1))
+
+
+def test_wrong_precisions_are_named():
+    x = torch.randn(1, 4, 2, 16, 16)
+    with pytest.raises(WavelitError, match=r"fields are torch\.float64, the weights torch\.float32: convert"):
+        WaveLiT(small())(x.double())
+    with pytest.raises(WavelitError, match=r"scalars are torch\.float64"):
+        WaveLiT(small(n_scalars=1))(x, None, torch.ones(1, 1).double())
+    with pytest.raises(WavelitError, match=r"weights are torch\.bfloat16: keep them in float32"):
+        WaveLiT(small()).bfloat16()(x.bfloat16())
 
 
 def test_config_is_frozen_and_hashable():

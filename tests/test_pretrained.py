@@ -12,7 +12,7 @@ from wavelit.cli import main
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.data.well import WellDataModule
 from wavelit.judge import record_pretrained_rollout
-from wavelit.pretrained import FOLDER, PREFIX, pretrained
+from wavelit.pretrained import FOLDER, PREFIX, pretrained, resolve
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "accuracy" / "5min" / "WaveLiT"
@@ -43,6 +43,16 @@ def test_a_model_predicts_and_its_card_tells_what_was_measured(name, load_script
 
 def test_each_of_the_eight_has_one():
     assert pretrained() == sorted(PREFIX + system for system in THE_EIGHT)
+
+
+def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_path):
+    WaveLiT.from_pretrained(PREFIX + QUICK).save_pretrained(tmp_path / "run" / "weights")
+    for folder in (tmp_path / "run", str(tmp_path / "run"), tmp_path / "run" / "weights"):
+        assert WaveLiT.from_pretrained(folder).n_parameters > 0
+    for name in ("runs/typo/weights", "./typo", tmp_path / "typo", QUICK, PREFIX + "typo"):
+        with pytest.raises(WavelitError, match=f"unknown model '.*': no such folder, .*{PREFIX}{QUICK}"):
+            WaveLiT.from_pretrained(name)
+    assert resolve("owner/name") == "owner/name"
 
 
 def test_one_call_simulates_and_rolls_out(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if name != "benchmark speed":
         keep_freed_memory()
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     parser = ArgumentParser(prog=f"wavelit {name}", exit_on_error=False, allow_abbrev=False)
     try:
         COMMANDS[name](parser, words[len(name.split()) :])

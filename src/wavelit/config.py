@@ -107,7 +107,7 @@ class WaveLiTConfig:
                 )
         if self.wavelet is not None and self.wavelet not in WAVELETS:
             raise WavelitError(
-                f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}, or none for patches"
+                f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}; null (None in Python) for patches"
             )
         if self.history not in HISTORIES:
             raise WavelitError(f"unknown history {self.history!r}; known: {', '.join(HISTORIES)}")
@@ -169,7 +169,8 @@ def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]
         if wraps and n % multiple:
             raise WavelitError(
                 f"axis {axis} is periodic with {n} points; levels={config.levels} with num_scales={config.num_scales} need "
-                f"a multiple of {multiple}: lower levels or num_scales"
+                f"a multiple of {multiple}: "
+                + ("an odd period cannot be halved" if n % 2 else "lower levels or num_scales")
             )
     return tuple(-(-n // multiple) * multiple for n in shape)
 

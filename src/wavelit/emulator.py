@@ -42,7 +42,7 @@ class IncrementEmulator(nn.Module):
         """The next state.
 
         Args:
-            fields: History in physical units, oldest first, (B, T, C, *S).
+            fields: History in physical units, oldest first, (B, T, C, *S), float32; 0 in cells outside the domain.
             constants: Constant fields, (B, K, *S), if the model has any.
             scalars: PDE scalars, (B, P), if the model has any.
 

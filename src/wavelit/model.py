@@ -147,12 +147,12 @@ class WaveLiT(
         """A trained model.
 
         Args:
-            name: pocketwell/<system> for one that comes with the package (`wavelit.pretrained`), a folder that `save_pretrained`
-                wrote, or a name on the Hugging Face hub.
+            name: pocketwell/<system> for one that comes with the package (`wavelit.pretrained`), a run folder, a folder that
+                `save_pretrained` wrote, or a name on the Hugging Face hub.
             options: See `huggingface_hub.PyTorchModelHubMixin.from_pretrained`.
 
         Raises:
-            WavelitError: No such model in the package.
+            WavelitError: No such model in the package, or no such folder.
         """
         # The mixin announces on standard output where it loads from.
         with contextlib.redirect_stdout(None):
@@ -331,9 +331,16 @@ class WaveLiT(
         if config.condition:
             expected_channels["scalars"] = (scalars, config.n_scalars)
         for name, (value, channels) in expected_channels.items():
-            came = 0 if value is None else value.shape[1]
-            if came != channels:
+            shape = (0, 0) if value is None else tuple(value.shape)
+            if len(shape) < 2 or shape[1] != channels:
+                came = shape[1] if len(shape) > 1 else f"shape {shape}"
                 raise WavelitError(f"{name} must have {channels} channels, came {came}")
+        dtype = self.embed.weight.dtype
+        if dtype.itemsize < 4:
+            raise WavelitError(f"weights are {dtype}: keep them in float32 and compute under torch.autocast")
+        for name, value in (("fields", fields), ("constants", constants), ("scalars", scalars)):
+            if value is not None and value.dtype.itemsize > dtype.itemsize:
+                raise WavelitError(f"{name} are {value.dtype}, the weights {dtype}: convert by .to({dtype})")
 
 
 def _floored(rms: Tensor) -> Tensor:

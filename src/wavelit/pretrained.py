@@ -25,14 +25,19 @@ def pretrained() -> list[str]:
 
 
 def resolve(name: str | os.PathLike[str]) -> str:
-    """The folder of a model that comes with the package; anything else, a folder or a name on the hub, as it is.
+    """The folder of a model that comes with the package, of a run's weights, or any other; a name on the hub, owner/name, as it is.
 
     Raises:
-        WavelitError: no such model in the package.
+        WavelitError: no such model in the package, or no such folder.
     """
-    text = os.fspath(name)
-    if not text.startswith(PREFIX) or Path(text).exists():
-        return text
-    if text not in pretrained():
-        raise WavelitError(f"unknown model '{text}': the package has {', '.join(pretrained())}")
-    return os.fspath(FOLDER / text)
+    text, path = os.fspath(name), Path(name)
+    if path.is_dir():
+        return os.fspath(path / "weights" if (path / "weights" / "config.json").exists() else path)
+    if text in pretrained():
+        return os.fspath(FOLDER / text)
+    # Names on the hub are owner/name; anything else can only be a folder that is not there.
+    if text.startswith(PREFIX) or not isinstance(name, str) or text.count("/") != 1 or text[0] in "./~":
+        raise WavelitError(
+            f"unknown model '{text}': no such folder, and the package has {', '.join(pretrained())}"
+        )
+    return text
