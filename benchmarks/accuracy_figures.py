@@ -10,7 +10,7 @@ from statistics import geometric_mean
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from accuracy import OTHER_NETWORKS, SEVEN, mean_scores, one_step, rollout, runs
+from accuracy import OTHER_NETWORKS, SEVEN, typical_scores, one_step, rollout, runs
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -68,7 +68,7 @@ def sizes() -> None:
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     found = runs()
     for ax, (label, score) in zip(axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True):
-        scores = mean_scores(score)
+        scores = typical_scores(score)
         for name, colour in COLOURS.items():
             if not all(math.isfinite(scores.get((name, s), math.inf)) for s in SEVEN):
                 continue
