@@ -10,7 +10,7 @@ from statistics import geometric_mean
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from accuracy import OTHER_NETWORKS, SEVEN, typical_scores, one_step, rollout, runs
+from accuracy import OTHER_NETWORKS, SEVEN, one_step, rollout, runs, typical_scores
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
