@@ -10,7 +10,7 @@ from statistics import geometric_mean
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from accuracy import OTHER_NETWORKS, SEVEN, one_step, rollout, runs, typical_scores
+from accuracy import DIVERGED, OTHER_NETWORKS, SEVEN, one_step, rollout, runs, typical_scores
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -70,7 +70,7 @@ def sizes() -> None:
     for ax, (label, score) in zip(axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True):
         scores = typical_scores(score)
         for name, colour in COLOURS.items():
-            if not all(math.isfinite(scores.get((name, s), math.inf)) for s in SEVEN):
+            if not all(scores.get((name, s), math.inf) <= DIVERGED for s in SEVEN):
                 continue
             size = geometric_mean(found[name, s][0]["parameters"] for s in SEVEN)
             value = geometric_mean(scores[name, s] for s in SEVEN)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from conftest import numpy_statistics, write_file
+from wavelit.data import normalize
 from wavelit.data.check import check_dataset
 from wavelit.data.well import WellDataModule
 from wavelit.data.write import write_dataset, write_well
@@ -268,7 +269,7 @@ def test_trajectories_of_several_lengths(tmp_path):
 def test_a_field_that_hardly_varies_over_the_grid(tmp_path):
     folder = write_waves(tmp_path / "small", {"u": waves(4, 8, 1e-4)})
     found = findings(folder)
-    assert {(severity, file) for severity, file, _ in found} == {("warning", "waves.hdf5")}
+    assert [(severity, file) for severity, file, _ in found] == [("warning", "small")]
     assert "the variance of field 'u' over the grid is 5e-09 in its median frame" in found[0][2]
     assert findings(write_waves(tmp_path / "larger", {"u": waves(4, 8, 1e-2)})) == []
     uniform = np.repeat(np.random.default_rng(0).normal(size=(4, 8, 1)), 16, 2)
@@ -291,6 +292,17 @@ def test_a_time_step_of_its_own(tmp_path):
     arguments = {"name": "waves", "boundary_conditions": ["periodic"]}
     write_well(folder / "data/valid/waves.hdf5", {"u": waves(1, 8)}, time=0.5 * np.arange(8), **arguments)
     only(folder, "warning", "waves.hdf5", "the time between frames is 0.5 in")
+    # One that files of the same scalars share can be learned.
+    folder = write_waves(tmp_path / "scalars", scalars={"At": 0.25})
+    for split, atwood in (("valid", 0.5), ("test", 0.25)):
+        write_well(
+            folder / f"data/{split}/waves.hdf5",
+            {"u": waves(4 + int(4 * atwood), 8)},
+            time=atwood**-0.5 * np.arange(8) / 2,
+            scalars={"At": atwood},
+            **arguments,
+        )
+    assert findings(folder) == []
     # One that is a share of a period can be told from the frequency.
     folder = write_waves(tmp_path / "periods", scalars={"omega": 2.0})
     for split, omega in (("valid", 4.0), ("test", 1.0)):
@@ -310,3 +322,22 @@ def test_a_scalar_without_a_logarithm(tmp_path):
     with pytest.raises(WavelitError, match="scalar 'Re' is 0"):
         WellDataModule(str(folder)).val_dataloader()
     assert findings(write_waves(tmp_path / "other", scalars={"Re": np.array([1.0, 9.0, 0.0, 2.0])})) == []
+
+
+def test_frames_that_come_one_by_one_and_a_single_one(well_folder, monkeypatch):
+    monkeypatch.setattr(normalize, "CHUNK_BYTES", 1)
+    assert findings(well_folder) == []
+    write_file(well_folder / "data" / "test" / "one.hdf5", seed=9, n_steps=1)
+    assert "1 steps a trajectory" in findings(well_folder)[0][2]
+
+
+def test_a_component_that_hardly_varies_is_named(tmp_path):
+    flow = np.stack([waves(4, 8), waves(5, 8, 1e-4)[:4]], -1)[:, :, :, None]
+    folder = write_dataset(
+        tmp_path / "flow",
+        {"v": np.repeat(flow, 4, 3)},
+        splits={"train": 2, "valid": 1, "test": 1},
+        name="flow",
+        boundary_conditions=["periodic", "periodic"],
+    )
+    only(folder, "warning", "flow", "the variance of component 1 of field 'v' over the grid is ")

@@ -45,11 +45,15 @@ def test_each_of_the_eight_has_one():
     assert pretrained() == sorted(PREFIX + system for system in THE_EIGHT)
 
 
-def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_path, monkeypatch):
     WaveLiT.from_pretrained(PREFIX + QUICK).save_pretrained(tmp_path / "run" / "weights")
     for folder in (tmp_path / "run", str(tmp_path / "run"), tmp_path / "run" / "weights"):
         assert WaveLiT.from_pretrained(folder).n_parameters > 0
-    for name in ("runs/typo/weights", "./typo", tmp_path / "typo", QUICK, PREFIX + "typo"):
+    (tmp_path / "unfinished").mkdir()
+    with pytest.raises(WavelitError, match="unfinished holds no model"):
+        WaveLiT.from_pretrained(tmp_path / "unfinished")
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/typo/weights", "run/typo", "./typo", "", tmp_path / "typo", QUICK, PREFIX + "typo"):
         with pytest.raises(WavelitError, match=f"unknown model '.*': no such folder, .*{PREFIX}{QUICK}"):
             WaveLiT.from_pretrained(name)
     assert resolve("owner/name") == "owner/name"

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from the_well.data import WellDataset
 
+from wavelit import run as run_module
 from wavelit.data.well import WellDataModule
 from wavelit.data.write import write_dataset
 from wavelit.errors import WavelitError
@@ -243,6 +244,37 @@ def test_another_time_step_is_told(placed, tmp_path):
         judge(placed, data=str(tmp_path / "other"), device="cpu")
 
 
+def test_times_that_stand_still_are_counted(placed):
+    """A file whose times do not increase, which the layout allows."""
+    path = next((placed.parent / "data" / "data" / "valid").glob("*.hdf5"))
+    with h5py.File(path, "r+") as file:
+        before = file["dimensions/time"][()]
+        file["dimensions/time"][...] = 0
+    with pytest.warns(UserWarning, match="has the time step 0"):
+        files = record_rollout(placed, device="cpu")
+    with h5py.File(files[0]) as file:
+        assert file["dimensions/time"][()].tolist() == list(range(1, 9))
+    with h5py.File(path, "r+") as file:
+        file["dimensions/time"][...] = before
+
+
+def test_a_scalar_without_a_logarithm_is_refused_on_other_data(tmp_path):
+    waves = {"height": plane_waves(4, 12)}
+    for name, values in (("data", [1.0, 100.0, 2.0, 3.0]), ("other", [0.0, 1.0, 0.0, 1.0])):
+        write_dataset(
+            tmp_path / name,
+            waves,
+            splits=SPLITS,
+            name="waves",
+            boundary_conditions=PERIODIC,
+            scalars={"Re": np.array(values)},
+        )
+    data = WellDataModule(str(tmp_path / "data"), batch_size=4)
+    fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
+    with pytest.raises(WavelitError, match="has scalar 'Re' 0, of which the run's model sees the logarithm"):
+        judge(tmp_path / "run", data=str(tmp_path / "other"), device="cpu")
+
+
 def test_a_folder_holds_one_run(dataset, run):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     with pytest.raises(WavelitError, match="already holds a run"):
@@ -289,9 +321,13 @@ def test_a_run_that_fails_early_takes_its_own_files_away_and_no_others(dataset, 
     data = WellDataModule(str(dataset), batch_size=4)
     folder = tmp_path / "mine"
     (folder / "logs").mkdir(parents=True)
-    (folder / "thesis.txt").write_text("years of work")
+    for name in ("thesis.txt", "logs/letter.txt"):
+        (folder / name).write_text("years of work")
 
-    def fail(*_, **__):
+    def fail(trainer, *_, **__):
+        for made in ("checkpoints", "weights"):
+            (Path(trainer.loggers[0].save_dir) / made).mkdir()
+            (Path(trainer.loggers[0].save_dir) / made / "best.ckpt").write_text("")
         raise error
 
     monkeypatch.setattr(pl.Trainer, "fit", fail)
@@ -299,11 +335,27 @@ def test_a_run_that_fails_early_takes_its_own_files_away_and_no_others(dataset, 
     with pytest.raises(expected) as raised:
         fit(folder, data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
     assert {path.name for path in folder.iterdir()} == {"thesis.txt", "logs"}
+    assert (folder / "logs" / "letter.txt").exists()
     if isinstance(error, SystemExit):
         assert re.search("interrupted at step 0: nothing is kept.* is of step 500", str(raised.value))
     with pytest.raises(expected):
         fit(tmp_path / "new", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_fails_at_its_end_keeps_its_weights(dataset, tmp_path, monkeypatch):
+    data = WellDataModule(str(dataset), batch_size=4)
+    write = run_module._write
+
+    def fail(path, text):
+        write(path, text)
+        if (path.parent / "weights").exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "_write", fail)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
+    assert load_model(tmp_path / "run").n_parameters > 0
 
 
 def test_an_interrupt_says_where_the_run_goes_on(dataset, tmp_path, monkeypatch):

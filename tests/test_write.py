@@ -2,6 +2,7 @@
 there."""
 
 import hashlib
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -189,6 +190,8 @@ WITH_NAN = np.where(np.arange(120).reshape(2, 3, 4, 5) == 37, np.nan, 1.0)
         ({"name": "a/b"}, "'a/b' cannot be a name"),
         ({"scalars": {"n_trajectories": 3.0}}, "'n_trajectories' is an attribute of the format"),
         ({"scalars": {"gas": "argon"}}, "scalar 'gas': expected real numbers"),
+        ({"coordinates": {"time": np.arange(4), "y": np.arange(5)}}, "an axis cannot be called 'time'"),
+        ({"coordinates": {"x/L": np.arange(4), "y": np.arange(5)}}, "'x/L' cannot be a name"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, changes, message):
@@ -254,7 +257,7 @@ def test_statistics_are_the_moments_of_the_training_split(tmp_path):
                 assert np.allclose(stats["rms_delta"][name], np.sqrt((delta**2).mean(axes)), rtol=1e-9)
 
 
-def test_a_dataset_is_whole_or_absent(tmp_path):
+def test_a_dataset_is_whole_or_absent(tmp_path, monkeypatch):
     options = {"name": "toy", "boundary_conditions": ["open", "wall"]}
     splits = {"train": 2, "valid": 1, "test": 1}
     field = np.random.default_rng(0).normal(size=(4, 3, 4, 5))
@@ -272,6 +275,12 @@ def test_a_dataset_is_whole_or_absent(tmp_path):
         )
     with pytest.raises(WavelitError, match=r"statistics: .*'walls' is not a constant scalar field"):
         write_dataset(tmp_path / "toy", {"a": field}, splits=splits, mask_field="walls", **options)
+    assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "_boundaries", Mock(side_effect=OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            write_dataset(tmp_path / "toy", {"a": field}, splits=splits, **options)
+    assert list(tmp_path.iterdir()) == []
     write_dataset(tmp_path / "toy", {"a": field}, splits=splits, **options)
     with pytest.raises(WavelitError, match="cut in time"):
         write_dataset(tmp_path / "one", {"a": field}, splits={"train": 1, "valid": 0, "test": 0}, **options)

@@ -52,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if name != "benchmark speed":
         keep_freed_memory()
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     parser = ArgumentParser(prog=f"wavelit {name}", exit_on_error=False, allow_abbrev=False)
+    format_of_python = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         COMMANDS[name](parser, words[len(name.split()) :])
     except (WavelitError, ArgumentError) as error:
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("wavelit: interrupted", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = format_of_python
     return 0
 
 

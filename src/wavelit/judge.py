@@ -11,16 +11,16 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavelit.data.layout import find_files, open_file, split_folder
+from wavelit.data.layout import open_file
 from wavelit.data.pocketwell import SYSTEMS, generate_one
-from wavelit.data.well import Batch, WellDataModule
+from wavelit.data.well import Batch, WellDataModule, WellDataset
 from wavelit.errors import WavelitError
 from wavelit.evaluate import Evaluation, evaluate, predict
 from wavelit.figures import animation, rollout_figure, save
@@ -58,14 +58,14 @@ def judge(
         WavelitError: No run or weights there; a dataset of other fields.
     """
     folder, device = Path(folder), _device(device)
-    model, module = _open(folder, weights, data)
+    model, module = _open(folder, weights, data, split)
     name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (", best checkpoint" if weights == "best" else "")
     evaluation = evaluate(model.to(device), module, split, model=name, device=device)
     # Scores of other weights or data stand beside one another.
     parts = [] if data is None else [Path(data).absolute().parent.name, Path(data).name]
     suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
     evaluation.save(folder / f"evaluation-{suffix}.json")
-    trajectory, prediction, truth = _roll_out(model, module, split, 0, device)
+    trajectory, prediction, truth = _roll_out(model, module.rollout_dataset(split), 0, device)
     kept = [name for name, is_kept in zip(module.field_names, model.kept.tolist(), strict=True) if is_kept]
     report = write_report(
         folder / f"report-{suffix}.html",
@@ -108,7 +108,7 @@ def record_rollout(
         WavelitError: No run, weights, trajectory or field of that name.
     """
     folder, device = Path(folder), _device(device)
-    model, module = _open(folder, weights, None)
+    model, module = _open(folder, weights, None, split)
     stem = folder / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
     return _record(model, module, stem, split, trajectory, field, device)
 
@@ -148,7 +148,8 @@ def _record(
     field: str | None,
     device: str,
 ) -> list[Path]:
-    batch, prediction, truth = _roll_out(model.to(device), module, split, trajectory, device)
+    dataset = module.rollout_dataset(split)
+    batch, prediction, truth = _roll_out(model.to(device), dataset, trajectory, device)
     valid = None if batch.valid is None else batch.valid[0, 0]
     names = module.field_names
     still = rollout_figure(truth[0], prediction[0], names, field=field, valid=valid)
@@ -165,7 +166,7 @@ def _record(
     file.unlink(missing_ok=True)
     if finite == 0:
         return paths
-    time, coordinates = _places(module, split, trajectory)
+    time, coordinates = _places(dataset, trajectory)
     write_rollout(
         file,
         prediction[:, :finite],
@@ -174,28 +175,24 @@ def _record(
         field_names=module.metadata.field_names,
         boundary_conditions=module.boundary_conditions,
         axes=module.train_dataset.layouts[0].axes,
-        time=time[module.n_steps_input :][:finite],
+        time=None if time is None else time[module.n_steps_input :][:finite],
         coordinates=coordinates,
     )
     return [file, *paths]
 
 
 def _places(
-    module: WellDataModule, split: str, trajectory: int
-) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]] | None]:
-    """Times of a trajectory's frames, and positions along the axes where they increase, as its file has them."""
-    layouts = module.rollout_dataset(split).layouts
-    ends = np.cumsum([layout.n_trajectories for layout in layouts])
-    number = int(np.searchsorted(ends, trajectory, side="right"))
-    layout, row = layouts[number], trajectory - int(ends[number] - layouts[number].n_trajectories)
-    fs, _ = find_files(split_folder(module.path, split), module.storage_options)
-    with open_file(fs, layout.path) as file:
-        lines = {
-            name: np.asarray(file["dimensions"][name][()], np.float64) for name in ("time", *layout.axes)
-        }
-    time, *positions = (line[row] if line.ndim == 2 else line for line in lines.values())
-    increasing = all((np.diff(line) > 0).all() for line in positions)
-    return time, dict(zip(layout.axes, positions, strict=True)) if increasing else None
+    dataset: WellDataset, trajectory: int
+) -> tuple[NDArray[np.float64] | None, dict[str, NDArray[np.float64]] | None]:
+    """Times of a trajectory's frames and positions along the axes, as its file has them; None where they do not increase."""
+    number, row, _ = dataset.locate(trajectory)
+    layout = dataset.layouts[number]
+    with open_file(dataset.fs, layout.path) as file:
+        lines = [np.asarray(file["dimensions"][name][()], np.float64) for name in ("time", *layout.axes)]
+    lines = [line[row] if line.ndim == 2 else line for line in lines]
+    time, *positions = (line if (np.diff(line) > 0).all() else None for line in lines)
+    known = {axis: line for axis, line in zip(layout.axes, positions, strict=True) if line is not None}
+    return time, known if len(known) == len(positions) else None
 
 
 def _device(device: str | None) -> str:
@@ -207,7 +204,7 @@ def _device(device: str | None) -> str:
     return name
 
 
-def _open(folder: Path, weights: Weights, data: str | None) -> tuple[WaveLiT, WellDataModule]:
+def _open(folder: Path, weights: Weights, data: str | None, split: str) -> tuple[WaveLiT, WellDataModule]:
     model, module = load_model(folder, weights), load_data(folder)
     if data is not None:
         module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
@@ -218,12 +215,19 @@ def _open(folder: Path, weights: Weights, data: str | None) -> tuple[WaveLiT, We
                 f"{module.path} has the {kind} {', '.join(names) or 'none'}; the run was trained on "
                 f"{', '.join(trained_on[kind]) or 'none'}"
             )
-    dt = module.train_dataset.layouts[0].dt
-    if not math.isclose(dt, due := trained_on.get("time step", dt), rel_tol=1e-2):
+    layouts = module.dataset(split).layouts
+    low, high = trained_on.get("time steps", (0.0, math.inf))
+    if odd := [layout.dt for layout in layouts if not 0.99 * low <= layout.dt <= 1.01 * high]:
         warnings.warn(
-            f"{module.path} has the time step {dt:.4g}; the run was trained with {due:.4g}, which its model assumes",
+            f"{module.path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to {high:.4g}, which its model "
+            "assumes",
             stacklevel=3,
         )
+    for name, log in zip(module.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
+        if log and (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
+            raise WavelitError(
+                f"{module.path} has scalar '{name}' {lowest:g}, of which the run's model sees the logarithm"
+            )
     if module.boundary_conditions != model.config.boundary_conditions:
         raise WavelitError(
             f"{module.path} has the boundaries {module.boundary_conditions}; the run was trained with "
@@ -233,12 +237,11 @@ def _open(folder: Path, weights: Weights, data: str | None) -> tuple[WaveLiT, We
 
 
 def _roll_out(
-    model: WaveLiT, module: WellDataModule, split: str, trajectory: int, device: str
+    model: WaveLiT, dataset: WellDataset, trajectory: int, device: str
 ) -> tuple[Batch, Tensor, Tensor]:
     """The batch of one trajectory, its prediction and its truth, both (1, steps, C, *S) on the CPU."""
-    dataset: Any = module.rollout_dataset(split)
     if not 0 <= trajectory < len(dataset):
-        raise WavelitError(f"the split {split} has trajectories 0 to {len(dataset) - 1}, not {trajectory}")
+        raise WavelitError(f"{dataset.data_path} has trajectories 0 to {len(dataset) - 1}, not {trajectory}")
     batch = dataset.collate(dataset.__getitems__([trajectory]))
     prediction, truth = predict(model, batch.to(device))
     return batch, prediction.cpu(), truth.cpu()

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from the_well.data.datasets import WellMetadata
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -34,7 +35,7 @@ from wavelit.data.normalize import Normalizer
 from wavelit.data.well import Batch
 from wavelit.detail import DetailHead
 from wavelit.emulator import IncrementEmulator
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, one_line
 from wavelit.grids import DepthwiseConv
 from wavelit.losses import wavelet_loss
 from wavelit.pretrained import resolve
@@ -152,11 +153,15 @@ class WaveLiT(
             options: See `huggingface_hub.PyTorchModelHubMixin.from_pretrained`.
 
         Raises:
-            WavelitError: No such model in the package, or no such folder.
+            WavelitError: No such model in the package, no such folder, or nothing of that name on the hub.
         """
-        # The mixin announces on standard output where it loads from.
-        with contextlib.redirect_stdout(None):
-            return super().from_pretrained(resolve(name), **options)
+        folder = resolve(name)
+        try:
+            # The mixin announces on standard output where it loads from.
+            with contextlib.redirect_stdout(None):
+                return super().from_pretrained(folder, **options)
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            raise WavelitError(f"{folder} cannot be had from the hub: {one_line(error)}") from error
 
     @classmethod
     def from_metadata(

@@ -28,15 +28,21 @@ def resolve(name: str | os.PathLike[str]) -> str:
     """The folder of a model that comes with the package, of a run's weights, or any other; a name on the hub, owner/name, as it is.
 
     Raises:
-        WavelitError: no such model in the package, or no such folder.
+        WavelitError: no such model in the package, no such folder, or one without a model.
     """
     text, path = os.fspath(name), Path(name)
-    if path.is_dir():
-        return os.fspath(path / "weights" if (path / "weights" / "config.json").exists() else path)
     if text in pretrained():
         return os.fspath(FOLDER / text)
-    # Names on the hub are owner/name; anything else can only be a folder that is not there.
-    if text.startswith(PREFIX) or not isinstance(name, str) or text.count("/") != 1 or text[0] in "./~":
+    if text and path.is_dir():
+        for folder in (path / "weights", path):
+            if (folder / "config.json").exists():
+                return os.fspath(folder)
+        raise WavelitError(f"{text} holds no model: a run's weights are there once it has ended")
+    # Names on the hub are owner/name; anything else, and what would stand in a folder that is there, is a folder that is not.
+    on_hub = (
+        isinstance(name, str) and text.count("/") == 1 and text[0] not in "./~" and not path.parent.is_dir()
+    )
+    if text.startswith(PREFIX) or not on_hub:
         raise WavelitError(
             f"unknown model '{text}': no such folder, and the package has {', '.join(pretrained())}"
         )

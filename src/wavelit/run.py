@@ -2,7 +2,7 @@
 
 config.yaml        data, model, train and trainer settings as the command line takes them
 model.json         the model's full configuration
-fields.json        names of the fields, constant fields and scalars that it was trained on
+fields.json        names of the fields, constant fields and scalars that it was trained on, smallest and largest time step
 environment.json   versions, machine, threads, commit; steps, samples and seconds once training has ended
 checkpoints/       last.ckpt to resume from, best.ckpt by validation VRMSE
 logs/              metrics.csv and TensorBoard events
@@ -219,15 +219,17 @@ def fit(
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
-        facts = {**fields_of(data), "time step": data.train_dataset.layouts[0].dt}
+        steps = [layout.dt for layout in data.train_dataset.layouts]
+        facts = {**fields_of(data), "time steps": [min(steps), max(steps)]}
         _write(folder / "fields.json", json.dumps(facts, indent=2))
         _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
         _write(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     try:
         return _run(folder, data, model, train, trainer, seed, None)
     except BaseException:
-        # Before the first checkpoint there is nothing to keep, and nothing that should stop the next attempt.
-        if first and not (folder / "checkpoints" / "last.ckpt").exists():
+        # Without a checkpoint or weights there is nothing to keep, and nothing that should stop the next attempt.
+        kept = ("checkpoints/last.ckpt", "weights/model.safetensors")
+        if first and not any((folder / name).exists() for name in kept):
             _remove_run(folder, found)
         raise
 

@@ -43,6 +43,8 @@ __all__ = ["Finding", "check_dataset"]
 STATISTICS_TOLERANCE = 1e-3
 # Statistics over all cells serve a mask too, unless they widen a field's spread by more than this.
 BLUR = 3.0
+# Of a trajectory, whose variances over the grid are looked at.
+SOME_FRAMES = 8
 SPREAD_OF = {"mean": "std", "mean_delta": "std_delta"}
 
 
@@ -143,6 +145,7 @@ def check_dataset(
     layouts: dict[str, list[FileLayout]] = {}
     # (first frame, last frame) of every trajectory -> where it was first met
     seen: dict[tuple[str, str], tuple[str, str, int]] = {}
+    variances: dict[str, list[NDArray[np.float64]]] = {}
     for split in SPLITS:
         folder = split_folder(path, split)
         try:
@@ -161,11 +164,13 @@ def check_dataset(
                     layouts.setdefault(split, []).append(layout)
                     findings += _customs(file, layout)
                     findings += _check_mask(file, layout, mask_field, mask_excludes)
-                    more, keys = _check_values(file, layout, mask_field, mask_excludes)
+                    more, keys, some = _check_values(file, layout, mask_field, mask_excludes)
             except WavelitError as error:
                 findings.append(_finding(name, error))
                 continue
             findings += more
+            for field, values in some.items():
+                variances.setdefault(field, []).extend(values)
             for trajectory, key in enumerate(keys):
                 other_split, other_file, other = seen.setdefault(key, (split, name, trajectory))
                 if other_split != split:
@@ -176,6 +181,7 @@ def check_dataset(
                 require_steps(layouts[split], n_steps_input, n_steps_output)
         except WavelitError as error:
             findings.append(_finding(folder, error))
+    findings += _check_variances(path, variances)
     every = [layout for split in layouts.values() for layout in split]
     try:
         if every:
@@ -237,7 +243,14 @@ def _check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:
             findings.append(Finding("warning", files[0].path, message))
     every = [layout for files in layouts.values() for layout in files if layout.dt > 0]
     dt = np.array([layout.dt for layout in every])
-    # Where the step is a scalar's inverse or multiple (a share of a period), a model can tell it.
+    # A model can tell the step where a scalar is its multiple or inverse (a share of a period), or where files that have the
+    # same scalars have the same step.
+    alike: dict[tuple[float, ...], list[float]] = {}
+    for layout in every:
+        alike.setdefault(tuple(float(x.mean()) for x in layout.scalars.values()), []).append(layout.dt)
+    shared = len(alike) > 1 and max(map(len, alike.values())) > 1
+    if shared and all(_is_even(np.array(steps)) for steps in alike.values()):
+        return findings
     told = [
         dt * np.array([layout.scalars[name].mean() for layout in every]) ** power
         for name in (every[0].scalars if every else ())
@@ -253,15 +266,35 @@ def _check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:
     return findings
 
 
+def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]]) -> list[Finding]:
+    """Fields whose score would be little more than the constant that keeps it finite."""
+    findings = []
+    for name, values in variances.items():
+        frames = np.concatenate(values)
+        typical = np.nanmedian(frames, 0) if np.isfinite(frames).any(0).all() else np.array([np.inf])
+        component = int(typical.argmin())
+        if typical[component] < 10 * EPS:
+            of = f"field '{name}'" if len(typical) == 1 else f"component {component} of field '{name}'"
+            message = (
+                f"the variance of {of} over the grid is {typical[component]:.2g} in its median frame, and VRMSE adds {EPS:g} "
+                "to it: scores say little; rescale the field, or leave it out if it is the same everywhere"
+            )
+            findings.append(Finding("warning", path, message))
+    return findings
+
+
 def _is_even(values: NDArray[np.float64]) -> bool:
     return len(values) == 0 or bool(np.ptp(values) <= 1e-2 * values.max())
 
 
 def _check_values(
     file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
-) -> tuple[list[Finding], list[tuple[str, str]]]:
-    """Findings about the values of a file, and a key (first frame, last frame) for every trajectory."""
+) -> tuple[list[Finding], list[tuple[str, str]], dict[str, list[NDArray[np.float64]]]]:
+    """Findings about the values of a file, a key (first frame, last frame) for every trajectory, and by field the variances
+    over the grid of some frames, (frames, component).
+    """
     findings = []
+    variances: dict[str, list[NDArray[np.float64]]] = {}
     still = np.ones((layout.n_trajectories, layout.n_steps), dtype=bool)
     # A single frame repeats nothing.
     still[:, 0] = False
@@ -269,7 +302,6 @@ def _check_values(
     last = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
     for field in layout.fields:
         filled = 0
-        variances = []
         bad = ""
         low: dict[str, str] = {}
         for piece in pieces(file, layout, field, mask_field, mask_excludes):
@@ -288,8 +320,8 @@ def _check_values(
                         f"but {bound.law}; mend the data"
                     )
             if field.time_varying:
-                with np.errstate(invalid="ignore"):
-                    variances.append(counted.reshape(len(piece.frames), -1, field.n_components).var(1))
+                if piece.start % (layout.n_steps // SOME_FRAMES + 1) == 0:
+                    variances.setdefault(field.name, []).append(piece.variances(SOME_FRAMES))
                 rows = (
                     slice(None) if not field.sample_varying else slice(piece.trajectory, piece.trajectory + 1)
                 )
@@ -297,19 +329,13 @@ def _check_values(
                 joined = (
                     piece.frames if piece.before is None else np.concatenate([piece.before, piece.frames])
                 )
-                same = (joined[1:] == joined[:-1]).reshape(len(joined) - 1, -1).all(1)
+                same = (joined[1:] == joined[:-1]).all(axis=tuple(range(1, joined.ndim)))
                 still[rows, stop - len(same) : stop] &= same
                 for digest in first[rows] if piece.start == 0 else ():
                     digest.update(np.ascontiguousarray(piece.frames[0]).tobytes())
                 for digest in last[rows] if stop == layout.n_steps else ():
                     digest.update(np.ascontiguousarray(piece.frames[-1]).tobytes())
         findings += [Finding("error", layout.path, message) for message in (bad, *low.values()) if message]
-        if variances and (typical := np.median(np.concatenate(variances), 0).min()) < 10 * EPS:
-            message = (
-                f"the variance of field '{field.name}' over the grid is {typical:.2g} in its median frame, and VRMSE adds "
-                f"{EPS:g} to it: scores say little; rescale the field, or leave it out if it is the same everywhere"
-            )
-            findings.append(Finding("warning", layout.path, message))
         if filled:
             message = (
                 f"field '{field.name}' has {filled} non-finite values on excluded cells, which are read as 0"
@@ -322,7 +348,7 @@ def _check_values(
             "leave repeated frames out"
         )
         findings.append(Finding("warning", layout.path, message))
-    return findings, [(a.hexdigest(), b.hexdigest()) for a, b in zip(first, last, strict=True)]
+    return findings, [(a.hexdigest(), b.hexdigest()) for a, b in zip(first, last, strict=True)], variances
 
 
 def _bounds(layout: FileLayout, field: FieldLayout) -> list[Bound]:
@@ -398,7 +424,9 @@ def _check_statistics(
             every = {}
         if every and not _deviations(table, every):
             messages = []
-            findings += _blurred(file, every["std"], due["std"], fix)
+            # Constant fields are read as they are, excluded cells too.
+            varying = {name: due["std"][name] for name in due["std_delta"]}
+            findings += _blurred(file, every["std"], varying, fix)
     return findings + [Finding("error", file, f"{message}; {fix}") for message in messages]
 
 
@@ -406,7 +434,8 @@ def _blurred(file: str, every: dict[str, Any], counted: dict[str, Any], fix: str
     """Fields whose spread the excluded cells widen so much that what counts is hardly seen."""
     findings = []
     for name, spread in counted.items():
-        ratio = float((np.asarray(every[name]) / np.maximum(spread, np.finfo(float).tiny)).max())
+        moving = np.asarray(spread) > 0
+        ratio = float((np.asarray(every[name])[moving] / np.asarray(spread)[moving]).max(initial=0.0))
         if ratio > BLUR:
             message = f"excluded cells make the spread of field '{name}' {ratio:.3g} times that of the cells that count; {fix}"
             findings.append(Finding("warning", file, message))

@@ -116,10 +116,11 @@ def load_statistics(
                     f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, so it never varies; drop the field or "
                     "write it as a constant one"
                 )
-        if (rounded := ROUNDING * FLOAT32_RESOLUTION * np.abs(mean) > delta).any():
+        worst = int(np.argmin(delta / np.maximum(np.abs(mean), np.finfo(float).tiny)))
+        if delta[worst] < ROUNDING * FLOAT32_RESOLUTION * abs(mean[worst]):
             warnings.warn(
-                f"{file}: field '{field.name}' changes by {delta[rounded].min():.3g} a step about a mean of "
-                f"{mean[rounded][0]:.6g}, of which float32 rounds off more than a hundredth; subtract the mean before writing",
+                f"{file}: field '{field.name}' changes by {delta[worst]:.3g} a step about a mean of {mean[worst]:.6g}, of which "
+                "float32 rounds off more than a hundredth; subtract the mean before writing",
                 stacklevel=2,
             )
         columns["mean"] += mean.tolist()
@@ -283,6 +284,15 @@ class Piece(NamedTuple):
         with np.errstate(invalid="ignore"):
             joined = self.frames if self.before is None else np.concatenate([self.before, self.frames])
             return self._select(np.diff(joined, axis=0))
+
+    def variances(self, most: int) -> NDArray[np.float64]:
+        """Variances over the cells that count of at most so many frames or a few more, (frames, component); none where no cell
+        counts.
+        """
+        some = self.frames[:: max(1, len(self.frames) // most)]
+        cells = (some if self.keep is None else some[:, self.keep]).reshape(len(some), -1, self.n_components)
+        with np.errstate(invalid="ignore"):
+            return cells.var(1) if cells.shape[1] else np.empty((0, self.n_components))
 
     def _select(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return (x if self.keep is None else x[:, self.keep]).reshape(-1, self.n_components)

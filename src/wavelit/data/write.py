@@ -33,7 +33,7 @@ Boundaries = Sequence["str | tuple[str, str]"]
 KINDS = ("periodic", "wall", "open")
 AXES = ("x", "y", "z")
 SPLITS = ("train", "valid", "test")
-# Root attributes of the format: no scalar can have these names.
+# Root attributes of the format: no scalar of a whole file can have these names.
 RESERVED = ("dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters")
 
 
@@ -75,7 +75,6 @@ def write_well(
         WavelitError: a shape, boundary, coordinate or name does not fit, or a value is not finite in float32.
     """
     path = Path(path)
-    _check_names([name, *fields, *(constant_fields or ()), *(scalars or ())])
     sides = _sides(boundary_conditions)
     d = len(sides)
     if not fields:
@@ -102,6 +101,9 @@ def write_well(
     grid = _grid(coordinates, shape)
     times = _line("time", np.arange(steps) if time is None else time, steps)
     numbers = {key: _scalar(key, value, n) for key, value in (scalars or {}).items()}
+    _check_names([name, *orders, *grid, *numbers])
+    if taken := [key for key, value in numbers.items() if value.ndim == 0 and key in RESERVED]:
+        raise WavelitError(f"'{taken[0]}' is an attribute of the format: choose another name")
 
     with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="earliest") as f:
         f.attrs["dataset_name"] = name
@@ -187,7 +189,7 @@ def write_dataset(
                 f"splits add up to {total} trajectories, but '{key}' of shape {np.shape(value)} has {len(value)} along its "
                 f"first axis: mend the splits, or repeat it for every trajectory, (N={total}, ...)"
             )
-    start = 0
+    start, found = 0, path.exists()
     try:
         for split in SPLITS:
             part = slice(start, start + splits[split])
@@ -207,10 +209,12 @@ def write_dataset(
             )
         where = "statistics"
         write_statistics(path, mask_field=mask_field, mask_excludes=mask_excludes)
-    except WavelitError as error:
+    except BaseException as error:
         # A dataset is whole or absent too: nothing is left in the way of the next attempt.
-        shutil.rmtree(path / "data", ignore_errors=True)
-        raise WavelitError(f"{where}: {error}") from error
+        shutil.rmtree(path / "data" if found else path, ignore_errors=True)
+        if isinstance(error, WavelitError):
+            raise WavelitError(f"{where}: {error}") from error
+        raise
     return path
 
 
@@ -218,8 +222,6 @@ def _check_names(names: Iterable[str]) -> None:
     for name in names:
         if not name or "/" in name or "\0" in name:
             raise WavelitError(f"{name!r} cannot be a name in HDF5: leave out slashes")
-        if name in RESERVED:
-            raise WavelitError(f"'{name}' is an attribute of the format: choose another name")
 
 
 def _array(name: str, value: Any) -> Array:
@@ -262,6 +264,8 @@ def _line(name: str, value: Any, length: int) -> Array:
 def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict[str, Array]:
     if coordinates is None:
         coordinates = {axis: np.arange(length) for axis, length in zip(AXES, shape, strict=False)}
+    if "time" in coordinates:
+        raise WavelitError("coordinates: an axis cannot be called 'time': give times as time=")
     if len(coordinates) != len(shape):
         raise WavelitError(
             f"coordinates: expected {len(shape)} axes for the grid {shape}, got {list(coordinates)}"
