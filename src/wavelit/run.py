@@ -123,7 +123,7 @@ class TrainerConfig:
 
 
 def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
-    """A model for the dataset, with its statistics measured, initialised from the seed.
+    """A model for the dataset, with its statistics measured, initialised from the seed, which becomes torch's global one.
 
     Args:
         data: The dataset.
@@ -161,7 +161,7 @@ def fit(
     trainer: TrainerConfig | None = None,
     seed: int = 0,
 ) -> WaveLiT:
-    """Train a model into a new run folder.
+    """Train a model into a new run folder; sets the process's threads and the global seeds.
 
     Args:
         folder: Created; must not hold a run.
