@@ -276,8 +276,18 @@ def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch, loa
     assert "| 8 of 8 | 1 of 2 | 0 of 2 |" in page.claims()
     write("WaveLiT", MAZE, None, 2)
     page.runs.cache_clear()
+    # One seed of three that diverges does not decide the median, but is told; two do.
+    assert f"| {MAZE} | 0.3 |" in page.compared(page.one_step)
+    assert f"| {MAZE} | WaveLiT | 3 | 0.1 to ∞ |" in page.seeds()
+    assert f"| 0 of 2 |  |  | {MAZE} ∞, shear_flow 12 |" in page.claims()
+    write("WaveLiT", MAZE, None, 1)
+    page.runs.cache_clear()
     assert f"| {MAZE} | ∞ |" in page.compared(page.one_step)
-    page.claims()
+    # What is above 10 has diverged too, and is left out of ratios.
+    write("FNO", "shear_flow", 11.0, 1)
+    write("FNO", "shear_flow", 12.0)
+    page.runs.cache_clear()
+    assert "| **WaveLiT over it, seven systems** |  | ∞ (2 of 7) | ∞ (1 of 7) |" in page.compared(page.one_step)
 
 
 def test_best_lr_is_the_geometric_mean_and_skips_what_failed(tmp_path):
