@@ -287,7 +287,9 @@ def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch, loa
     write("FNO", "shear_flow", 11.0, 1)
     write("FNO", "shear_flow", 12.0)
     page.runs.cache_clear()
-    assert "| **WaveLiT over it, seven systems** |  | ∞ (2 of 7) | ∞ (1 of 7) |" in page.compared(page.one_step)
+    assert "| **WaveLiT over it, seven systems** |  | ∞ (2 of 7) | ∞ (1 of 7) |" in page.compared(
+        page.one_step
+    )
 
 
 def test_best_lr_is_the_geometric_mean_and_skips_what_failed(tmp_path):
