@@ -290,7 +290,7 @@ class Piece(NamedTuple):
         counts.
         """
         some = self.frames[:: max(1, len(self.frames) // most)]
-        cells = (some if self.keep is None else some[:, self.keep]).reshape(len(some), -1, self.n_components)
+        cells = self._select(some).reshape(len(some), -1, self.n_components)
         with np.errstate(invalid="ignore"):
             return cells.var(1) if cells.shape[1] else np.empty((0, self.n_components))
 
