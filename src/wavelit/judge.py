@@ -58,14 +58,14 @@ def judge(
         WavelitError: No run or weights there; a dataset of other fields.
     """
     folder, device = Path(folder), _device(device)
-    model, module = _open(folder, weights, data, split)
+    model, module, trajectories = _open(folder, weights, data, split)
     name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (", best checkpoint" if weights == "best" else "")
     evaluation = evaluate(model.to(device), module, split, model=name, device=device)
     # Scores of other weights or data stand beside one another.
     parts = [] if data is None else [Path(data).absolute().parent.name, Path(data).name]
     suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
     evaluation.save(folder / f"evaluation-{suffix}.json")
-    trajectory, prediction, truth = _roll_out(model, module.rollout_dataset(split), 0, device)
+    trajectory, prediction, truth = _roll_out(model, trajectories, 0, device)
     kept = [name for name, is_kept in zip(module.field_names, model.kept.tolist(), strict=True) if is_kept]
     report = write_report(
         folder / f"report-{suffix}.html",
@@ -108,9 +108,9 @@ def record_rollout(
         WavelitError: No run, weights, trajectory or field of that name.
     """
     folder, device = Path(folder), _device(device)
-    model, module = _open(folder, weights, None, split)
+    model, module, trajectories = _open(folder, weights, None, split)
     stem = folder / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
-    return _record(model, module, stem, split, trajectory, field, device)
+    return _record(model, module, trajectories, trajectory, stem, field, device)
 
 
 def record_pretrained_rollout(
@@ -136,19 +136,19 @@ def record_pretrained_rollout(
     if not any(path.glob("data/train/*.hdf5")):
         generate_one(system, path)
     module = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
-    return _record(model, module, path / "rollout-valid-0", "valid", 0, field, device)
+    trajectories = module.rollout_dataset("valid")
+    return _record(model, module, trajectories, 0, path / "rollout-valid-0", field, device)
 
 
 def _record(
     model: WaveLiT,
     module: WellDataModule,
-    stem: Path,
-    split: str,
+    dataset: WellDataset,
     trajectory: int,
+    stem: Path,
     field: str | None,
     device: str,
 ) -> list[Path]:
-    dataset = module.rollout_dataset(split)
     batch, prediction, truth = _roll_out(model.to(device), dataset, trajectory, device)
     valid = None if batch.valid is None else batch.valid[0, 0]
     names = module.field_names
@@ -204,7 +204,14 @@ def _device(device: str | None) -> str:
     return name
 
 
-def _open(folder: Path, weights: Weights, data: str | None, split: str) -> tuple[WaveLiT, WellDataModule]:
+def _open(
+    folder: Path, weights: Weights, data: str | None, split: str
+) -> tuple[WaveLiT, WellDataModule, WellDataset]:
+    """The model, its data and the trajectories of the split, which the model can be judged on.
+
+    Raises:
+        WavelitError: they are of other fields or boundaries, or have a scalar without the logarithm that the model sees.
+    """
     model, module = load_model(folder, weights), load_data(folder)
     if data is not None:
         module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
@@ -215,7 +222,8 @@ def _open(folder: Path, weights: Weights, data: str | None, split: str) -> tuple
                 f"{module.path} has the {kind} {', '.join(names) or 'none'}; the run was trained on "
                 f"{', '.join(trained_on[kind]) or 'none'}"
             )
-    layouts = module.dataset(split).layouts
+    trajectories = module.rollout_dataset(split)
+    layouts = trajectories.layouts
     low, high = trained_on.get("time steps", (0.0, math.inf))
     if odd := [layout.dt for layout in layouts if not 0.99 * low <= layout.dt <= 1.01 * high]:
         warnings.warn(
@@ -233,7 +241,7 @@ def _open(folder: Path, weights: Weights, data: str | None, split: str) -> tuple
             f"{module.path} has the boundaries {module.boundary_conditions}; the run was trained with "
             f"{model.config.boundary_conditions}"
         )
-    return model, module
+    return model, module, trajectories
 
 
 def _roll_out(
