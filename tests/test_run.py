@@ -375,6 +375,52 @@ def test_an_interrupt_says_where_the_run_goes_on(dataset, tmp_path, monkeypatch)
     resume(tmp_path / "run")
 
 
+@pytest.mark.parametrize(("at", "number"), [(4, signal.SIGINT), (8, signal.SIGINT), (17, signal.SIGTERM)])
+def test_an_interrupted_run_keeps_the_step_and_ends_like_an_uninterrupted_one(
+    at, number, dataset, run, tmp_path, monkeypatch, capsys
+):
+    step = EmulatorModule.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.global_step == at:
+            os.kill(os.getpid(), number)
+        return step(self, batch, batch_idx)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(EmulatorModule, "training_step", interrupted)
+    with pytest.raises(WavelitError, match=f"at step {at + 1}: continue from step {at + 1} with"):
+        train(str(dataset), str(tmp_path / "run"))
+    assert "stopping after this step" in capsys.readouterr().err
+    assert signal.getsignal(number) == before
+    monkeypatch.setattr(EmulatorModule, "training_step", step)
+    resume(tmp_path / "run")
+    folders = (run, tmp_path / "run")
+    last = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False) for folder in folders]
+    assert differences(*last) == []
+    weights = [load_file(folder / "weights" / "model.safetensors") for folder in folders]
+    assert differences(*weights) == []
+    curves = [
+        [
+            (row["step"], row["val_vrmse"])
+            for row in csv.DictReader((folder / "logs" / "metrics.csv").open())
+            if row["val_vrmse"]
+        ]
+        for folder in folders
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_a_second_interrupt_stops_at_once(dataset, tmp_path, monkeypatch):
+    def interrupted(self, batch, batch_idx):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second interrupt came too late")
+
+    monkeypatch.setattr(EmulatorModule, "training_step", interrupted)
+    with pytest.raises(WavelitError, match="interrupted at step 0: nothing is kept"):
+        train(str(dataset), str(tmp_path / "run"))
+
+
 def test_what_cannot_be_trained_is_refused(dataset, tmp_path):
     data = WellDataModule(str(dataset), batch_size=4)
     bare = WaveLiT.from_metadata(data.metadata, data.boundary_conditions, "nano", **SMALL)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
@@ -15,9 +19,10 @@ __all__ = ["checkpoint_callbacks", "load_checkpoint", "require_same_model"]
 
 
 def checkpoint_callbacks(folder: Path, every: int) -> list[Callback]:
-    """Write last.ckpt every so many steps, and best.ckpt after every validation with the smallest VRMSE so far."""
+    """Write last.ckpt every so many steps and on an interrupt, and best.ckpt after every validation with the smallest VRMSE so far."""
     shared: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     return [
+        _StopAfterStep(folder / "last.ckpt"),
         ModelCheckpoint(filename="last", every_n_train_steps=every, **shared),
         _BestCheckpoint(filename="best", monitor="val_vrmse", **shared),
     ]
@@ -31,6 +36,53 @@ class _BestCheckpoint(ModelCheckpoint):
         if path.exists():
             state_dict = load_checkpoint(path)["callbacks"].get(self.state_key, state_dict)
         super().load_state_dict(state_dict)
+
+
+class _StopAfterStep(Callback):
+    """The first interrupt or SIGTERM lets the step end and writes the checkpoint; a second one stops at once.
+
+    On several devices it stops at once, as they would not all end the same step; where the signal is ignored, it still is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.asked = self.written = False
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._ask)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.asked:
+            trainer.save_checkpoint(self.path)
+            self.written = True
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        # Not before: a validation that is due after the step would be left out, as resuming takes it for done.
+        if self.written:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._restore()
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+        self._restore()
+        print("stopping after this step; interrupt again to stop at once", file=sys.stderr, flush=True)
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        self._handlers = {}
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
