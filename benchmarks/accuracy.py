@@ -390,10 +390,10 @@ def lasting() -> str:
         if (name, system) not in short:
             continue
         before = short[name, system][0]
-        ours = runs("30min").get(("WaveLiT", system))
+        reference = runs("30min").get(("WaveLiT", system))
         cells = [_number(score(run)) for score in (one_step, rollout) for run in (before, long)]
         ratios = [
-            _number(score(ours[0]) / score(long)) if ours and name != "WaveLiT" else ""
+            _number(score(reference[0]) / score(long)) if reference and name != "WaveLiT" else ""
             for score in (one_step, rollout)
         ]
         rows.append([system, name, *cells, *ratios])
