@@ -49,9 +49,7 @@ SEARCHED_ON = (
 THREE = ["acoustic_scattering_maze", "gray_scott_reaction_diffusion", "rayleigh_benard"]
 # Whoever is not run on all eight, and where. Elsewhere no field keeps its mean.
 WHERE = {
-    **dict.fromkeys(
-        ["TFNO", "AViT", "softmax twin", *(name for name in ABLATIONS if name not in WIDE)], THREE
-    ),
+    **dict.fromkeys(["AViT", "softmax twin", *(name for name in ABLATIONS if name not in WIDE)], THREE),
     "without conserved means": ["shear_flow", "active_matter", "rayleigh_benard", "viscoelastic_instability"],
 }
 SEEDS = 3
