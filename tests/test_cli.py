@@ -131,6 +131,23 @@ def test_a_second_run_in_a_folder_is_refused(dataset, run, capsys):
     assert "already holds a run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "status"), [(["data", "--help"], 0), (["data"], 2), (["benchmark", "-h"], 0)]
+)
+def test_a_group_of_commands_lists_its_own(words, status, capsys):
+    assert main(words) == status
+    names = capsys.readouterr().out.split("{")[1].split("}")[0].split(",")
+    assert names == [name.split()[1] for name in COMMANDS if name.startswith(words[0])]
+
+
+def test_help_explains_every_entry_of_the_architecture(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "DWT levels J; a token covers 2^J cells along each axis." in text
+    assert "0: there are none." in text
+
+
 def test_help_is_quick():
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "wavelit.cli", "--help"], capture_output=True, check=False)

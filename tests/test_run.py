@@ -288,8 +288,12 @@ def test_a_checkpoint_of_another_model_is_refused(run, dataset, tmp_path):
     steps = TrainConfig(steps=2, checkpoint_every=1)
     fit(folder, data, build_model(data, **{**SMALL, "embed_dim": 32}), steps, ONE_THREAD)
     (folder / "checkpoints" / "last.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
+    # Also where no checkpoint is: a run of fewer steps than `checkpoint_every` writes none.
+    kept = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    (folder / "checkpoints" / "last.ckpt").unlink()
     with pytest.raises(WavelitError, match="is trained to the end of its budget"):
         resume(folder)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(kept)
     (folder / "weights" / "model.safetensors").unlink()
     with pytest.raises(WavelitError, match="is of another model"):
         resume(folder)

@@ -41,7 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    name = " ".join(words[: 2 if words[0] in ("data", "benchmark") else 1])
+    is_group = words[0] in ("data", "benchmark")
+    if is_group and (len(words) == 1 or words[1] in ("-h", "--help")):
+        print(
+            f"usage: wavelit {words[0]} {{{','.join(n.split()[1] for n in COMMANDS if n.startswith(words[0]))}}} [options]"
+        )
+        return 0 if words[1:] else 2
+    name = " ".join(words[: 2 if is_group else 1])
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
         print(f"wavelit: error: unknown command '{name}'; known: {known}", file=sys.stderr)
@@ -175,11 +181,14 @@ def _train(parser: Any, words: list[str]) -> None:
     parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue, alone")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data order and noise")
     parser.add_class_arguments(WellDataModule, "data", skip={"seed", "n_steps_output"})
-    parser.add_argument("--model.preset", type=str, default="nano", help=f"one of {', '.join(PRESETS)}")
-    for name, kind in _architecture(WaveLiTConfig).items():
-        parser.add_argument(
-            f"--model.{name}", type=kind, default="preset", help="the preset's value if not given"
-        )
+    parser.add_argument(
+        "--model.preset",
+        type=str,
+        default="nano",
+        help=f"one of {', '.join(PRESETS)}: what the entries below are unless given",
+    )
+    for name, (kind, meaning) in _architecture(WaveLiTConfig).items():
+        parser.add_argument(f"--model.{name}", type=kind, default="preset", help=meaning)
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
     options = parser.parse_args(words)
@@ -193,14 +202,21 @@ def _train(parser: Any, words: list[str]) -> None:
     print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
 
 
-def _architecture(config: Any) -> dict[str, Any]:
-    """The entries of the model's configuration that the data do not decide, with their types."""
+def _architecture(config: Any) -> dict[str, tuple[Any, str]]:
+    """The entries of the model's configuration that the data do not decide: their types, and what its docstring says of them."""
     import dataclasses
     from typing import get_type_hints
 
+    from docstring_parser import parse
+
     hints = get_type_hints(config)
+    meanings = {
+        each.arg_name: " ".join((each.description or "").split()) for each in parse(config.__doc__).params
+    }
     names = [field.name for field in dataclasses.fields(config)]
-    return {name: hints[name] | Literal["preset"] for name in names[names.index("wavelet") :]}
+    return {
+        name: (hints[name] | Literal["preset"], meanings[name]) for name in names[names.index("wavelet") :]
+    }
 
 
 def _evaluate(parser: Any, words: list[str]) -> None:

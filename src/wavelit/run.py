@@ -255,14 +255,14 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     folder = Path(folder)
     settings = load_settings(folder)
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    if not checkpoint.exists():
-        raise WavelitError(f"{folder} has no checkpoint yet: remove the folder and train anew")
-    train, trainer = TrainConfig(**settings["train"]), TrainerConfig(**settings["trainer"])
-    trainer.check()
     if (folder / "weights" / "model.safetensors").exists():
         raise WavelitError(
             f"{folder} is trained to the end of its budget: score it with `wavelit evaluate {folder}`"
         )
+    if not checkpoint.exists():
+        raise WavelitError(f"{folder} has no checkpoint yet: remove the folder and train anew")
+    train, trainer = TrainConfig(**settings["train"]), TrainerConfig(**settings["trainer"])
+    trainer.check()
     model = WaveLiT(WaveLiTConfig(**read_json(folder / "model.json")))
     return _run(folder, load_data(folder), model, train, trainer, settings["seed"], checkpoint)
 
