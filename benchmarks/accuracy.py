@@ -5,12 +5,26 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from statistics import geometric_mean, mean, median
-from typing import Any
 
+from accuracy_scores import (
+    DIVERGED,
+    FURTHER,
+    RESULTS,
+    SEVEN,
+    Score,
+    Scores,
+    band,
+    mean_ratio,
+    one_step,
+    pairs,
+    rollout,
+    runs,
+    typical_scores,
+    worst,
+)
 from tables import markdown, put
 
 from wavelit.benchmarks.accuracy import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
@@ -25,7 +39,6 @@ from wavelit.benchmarks.contestants import (
 )
 from wavelit.benchmarks.rivals import SETTINGS
 
-RESULTS = Path("results/accuracy")
 PAGE = Path("docs/results.md")
 README = Path("README.md")
 RIVALS = [*SETTINGS, *WITH_INCREMENTS]
@@ -35,8 +48,6 @@ WIDE = ("without input noise", "without conserved means")
 SHOWN = [name for name in CONTESTANTS if name in WIDE or name not in {*TOKENS_ALONE, *ABLATIONS}]
 # All networks that are not WaveLiT's, controls too.
 OTHER_NETWORKS = [*RIVALS, *AS_WAVELIT]
-# Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from the means.
-SEVEN = [system for system in THE_EIGHT if system != "helmholtz_staircase"]
 # Blocks, loss and history were searched on these, on their validation splits; noise and conserved means on others too.
 SEARCHED_ON = (
     "acoustic_scattering_maze",
@@ -53,72 +64,7 @@ WHERE = {
     "without conserved means": ["shear_flow", "active_matter", "rayleigh_benard", "viscoelastic_instability"],
 }
 SEEDS = 3
-# A VRMSE above this is a divergence.
-DIVERGED = 10.0
-
-Run = dict[str, Any]
-Score = Callable[[Run], float]
-Scores = dict[tuple[str, str], float]
-
-
-@cache
-def runs(budget: str = "5min") -> dict[tuple[str, str], list[Run]]:
-    """All seeds of every (model, system) that has been run."""
-    found: dict[tuple[str, str], list[Run]] = {}
-    for path in sorted((RESULTS / budget).glob("*/*.json")):
-        result = json.loads(path.read_text())
-        found.setdefault((result["model"], result["system"]), []).append(result)
-    return found
-
-
-def one_step(result: Run, split: str = "test") -> float:
-    return _finite(result.get(split, {}).get("one_step"))
-
-
-def rollout(result: Run, split: str = "test", steps: str = "1:20") -> float:
-    return _finite(result.get(split, {}).get("rollout", {}).get(steps))
-
-
-FURTHER: dict[str, Callable[..., float]] = {
-    "one step": one_step,
-    **{steps: partial(rollout, steps=steps) for steps in ("1:20", "6:12", "13:30", "21:56")},
-}
-
-
-def worst(result: Run) -> float:
-    """The largest VRMSE of any trajectory over any window, mean over fields and steps."""
-    return _finite(result.get("test", {}).get("worst_window"))
-
-
-def _finite(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
-def typical_scores(score: Score) -> Scores:
-    """Median over seeds of every (model, system), since one that diverges would decide a mean; persistence and the exact rotation
-    beside them.
-    """
-    scores = {key: median(map(score, each)) for key, each in runs().items()}
-    for (_, system), each in runs().items():
-        for companion in ("persistence", "exact_rotation"):
-            splits = {
-                split: found[companion]
-                for split in ("valid", "test")
-                if companion in (found := each[0].get(split, {}))
-            }
-            if splits:
-                scores[companion, system] = score(splits)
-    return scores
-
-
-def _mean_ratio(pairs: Sequence[tuple[float, float]]) -> str:
-    """Geometric mean of the first over the second; pairs in which the second diverged are left out, to its advantage."""
-    finite = [a / b for a, b in pairs if b <= DIVERGED]
-    if not finite:
-        return ""
-    if not all(map(math.isfinite, finite)):
-        return "∞"
-    return f"{geometric_mean(finite):.2f}"
+SPLITS = ("test", "valid")
 
 
 def _over(n: int, n_all: int) -> str:
@@ -141,19 +87,17 @@ def compared(score: Score) -> str:
         ("seven systems", SEVEN),
         ("the three that blocks, loss and history were not searched on", unseen),
     ):
-        ratios = [_ratio(scores, model, systems=some) for model in models]
+        ratios = [_ratio(score, model, systems=some) for model in models]
         rows.append([f"**WaveLiT over it, {label}**", *ratios])
     return markdown(["system", *(name.replace("_", " ") for name in models)], rows)
 
 
-def _ratio(scores: Scores, model: str, base: str = "WaveLiT", systems: Sequence[str] = SEVEN) -> str:
+def _ratio(score: Score, model: str, base: str = "WaveLiT", systems: Sequence[str] = SEVEN) -> str:
     if model == base:
         return ""
-    pairs = [
-        (scores[base, s], scores[model, s]) for s in systems if (base, s) in scores and (model, s) in scores
-    ]
-    text = _mean_ratio(pairs)
-    return text and text + _over(sum(b <= DIVERGED for _, b in pairs), len(systems))
+    both = [each for s, each in pairs(score, base, model).items() if s in systems]
+    text = mean_ratio(both)
+    return text and text + _over(sum(b <= DIVERGED for _, b in both), len(systems))
 
 
 def _best(scores: Scores, names: Sequence[str]) -> dict[str, str]:
@@ -163,15 +107,15 @@ def _best(scores: Scores, names: Sequence[str]) -> dict[str, str]:
 
 
 def _against_best(
-    scores: Scores, names: Sequence[str], base: str = "WaveLiT"
+    score: Score, names: Sequence[str], base: str = "WaveLiT"
 ) -> dict[str, tuple[float, float]]:
-    """The base's score and the lowest of these, by system."""
-    best = _best(scores, names).items()
-    return {s: (scores[base, s], scores[name, s]) for s, name in best if (base, s) in scores}
+    """The base's score and that of the best of these, by system."""
+    best = _best(typical_scores(score), names).items()
+    return {s: both[s] for s, name in best if s in (both := pairs(score, base, name))}
 
 
-def _seven(pairs: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
-    return [pairs[s] for s in SEVEN if s in pairs]
+def _seven(both: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    return [both[s] for s in SEVEN if s in both]
 
 
 def _bold(value: float, best: bool) -> str:
@@ -204,8 +148,8 @@ def _systems(some: Sequence[str]) -> str:
 def _seeded() -> dict[str, list[str]]:
     """Who is run with more than one seed, on which systems: WaveLiT, the patchify twin, the best rivals of each system."""
     models: dict[str, list[str]] = {"WaveLiT": [*THE_EIGHT], "patchify twin": [*THE_EIGHT]}
-    pairs = {pair for score in (one_step, rollout) for pair in _best(typical_scores(score), RIVALS).items()}
-    for system, name in sorted(pairs, key=lambda pair: THE_EIGHT.index(pair[0])):
+    best = {pair for score in (one_step, rollout) for pair in _best(typical_scores(score), RIVALS).items()}
+    for system, name in sorted(best, key=lambda pair: THE_EIGHT.index(pair[0])):
         models.setdefault(name, []).append(system)
     return {name: models[name] for name in CONTESTANTS if name in models}
 
@@ -252,20 +196,20 @@ def claims() -> str:
         ("rollout 1:20, tokens alone: plain linear attention", rollout, alone, [alone_plain], None, None),
     ):
         scores = typical_scores(score)
-        pairs, rivals = _against_best(scores, names, base), _best(scores, names)
+        both, rivals = _against_best(score, names, base), _best(scores, names)
         run = [name for name in names if any((name, s) in scores for s in THE_EIGHT)]
-        wins = sum(ours < other for ours, other in pairs.values())
-        repeated = [s for s in pairs if all(len(runs()[n, s]) > 1 for n in (base, rivals[s]))]
+        wins = sum(ours < other for ours, other in both.values())
+        repeated = [s for s in both if all(len(runs()[n, s]) > 1 for n in (base, rivals[s]))]
         apart = sum(_apart(score, names, s, base) for s in repeated)
-        text = _mean_ratio(_seven(pairs))
+        text = mean_ratio(_seven(both))
         missed = bar is not None and text != "" and (text == "∞" or float(text) > bar)
-        ratio = text and (f"**{text}**" if missed else text) + _over(len(_seven(pairs)), len(SEVEN))
+        ratio = text and (f"**{text}**" if missed else text) + _over(len(_seven(both)), len(SEVEN))
         rows.append(
             [
                 label,
                 ", ".join(run) if len(names) > 1 else "",
                 "" if need is None else f"{need} of 8",
-                f"{wins} of {len(pairs)}" if pairs else "",
+                f"{wins} of {len(both)}" if both else "",
                 f"{apart} of {len(repeated)}" if repeated else "",
                 "" if bar is None else f"{bar}",
                 ratio,
@@ -284,8 +228,8 @@ def claims() -> str:
             ", ".join(above),
         ]
     )
-    head = ["against", "of which run", "lower on, asked", "lower on, found", "with every seed"]
-    return markdown([*head, "ratio, at most", "ratio, found"], rows)
+    head = ["against", "of which run", "lower on, aim", "lower on, found", "with every seed"]
+    return markdown([*head, "ratio, aim", "ratio, found"], rows)
 
 
 def _apart(score: Score, names: Sequence[str], system: str, base: str = "WaveLiT") -> bool:
@@ -301,12 +245,11 @@ def windows() -> str:
     rows = []
     for label, score in FURTHER.items():
         for split, called in (("valid", "validation"), ("test", "test")):
-            scores = typical_scores(partial(score, split=split))
             cells = []
             for names in others.values():
-                pairs = _against_best(scores, names)
-                text = _mean_ratio(_seven(pairs))
-                cells.append(text and f"{text} ({sum(a < b for a, b in pairs.values())} of {len(pairs)})")
+                both = _against_best(partial(score, split=split), names)
+                text = mean_ratio(_seven(both))
+                cells.append(text and f"{text} ({sum(a < b for a, b in both.values())} of {len(both)})")
             rows.append([label, called, *cells])
     return markdown(["steps", "split", *others], rows)
 
@@ -322,62 +265,71 @@ def headline() -> str:
             name, ours = rivals[system], scores.get(("WaveLiT", system))
             cells += ["" if ours is None else _number(ours), f"{_number(scores[name, system])} ({name})"]
         rows.append([system, *cells, _number(far["persistence", system])])
-    ratios = [_mean_ratio(_seven(_against_best(scores, RIVALS))) for scores in (one, far)]
+    ratios = [mean_ratio(_seven(_against_best(score, RIVALS))) for score in (one_step, rollout)]
     rows.append(
-        ["**WaveLiT over it, without the last**", "", ratios[0], "", ratios[1], _ratio(far, "persistence")]
+        [
+            "**WaveLiT over it, without the last**",
+            "",
+            ratios[0],
+            "",
+            ratios[1],
+            _ratio(rollout, "persistence"),
+        ]
     )
-    head = [
-        f"{who}, {what}" for what in ("one step", "rollout 1:20") for who in ("WaveLiT", "best of The Well's")
-    ]
+    head = [f"{who}, {what}" for what in ("one step", "rollout 1:20") for who in ("WaveLiT", "best rival")]
     return markdown(["system", *head, "persistence, rollout 1:20"], rows)
 
 
-def losses() -> str:
-    """Where anything in the tables is better than WaveLiT, said first."""
+def losses(others: Sequence[str] = (*OTHER_NETWORKS, "persistence"), splits: Sequence[str] = SPLITS) -> str:
+    """Where any of these is better than WaveLiT."""
     lines = []
-    others = [*OTHER_NETWORKS, *TWINS, *TOKENS_ALONE, *ABLATIONS, "persistence"]
-    for label, score in FURTHER.items():
-        scores = typical_scores(score)
-        for system in THE_EIGHT:
-            if ("WaveLiT", system) not in scores:
-                continue
-            ours = scores["WaveLiT", system]
-            better = {n: scores[n, system] for n in others if scores.get((n, system), math.inf) < ours}
-            if better:
-                named = ", ".join(
-                    f"{n} {_number(value)}" for n, value in sorted(better.items(), key=lambda i: i[1])
-                )
-                lines.append(f"- {system}, {label}: WaveLiT {_number(ours)}; {named}")
+    for split in splits:
+        for label, score in FURTHER.items():
+            scores = typical_scores(partial(score, split=split))
+            for system in THE_EIGHT:
+                ours = scores.get(("WaveLiT", system), -math.inf)
+                better = [(scores[n, system], n) for n in others if scores.get((n, system), math.inf) < ours]
+                if better:
+                    named = ", ".join(f"{n} {_number(value)}" for value, n in sorted(better))
+                    where = f"{system}, {label}" + (", validation" if split == "valid" else "")
+                    lines.append(f"- {where}: WaveLiT {_number(ours)}; {named}")
     return "\n".join(lines) or "- Nowhere, among what has been run."
 
 
 def ablations() -> str:
-    """One-step and rollout VRMSE on three systems, and their ratio to the whole model's."""
-    tables = {"one step": typical_scores(one_step), "1:20": typical_scores(rollout)}
+    """One-step and rollout VRMSE on three systems, and their ratio to the whole model's of the same seeds."""
+    scores = {"one step": one_step, "1:20": rollout}
+    tables = {what: typical_scores(score) for what, score in scores.items()}
     rows = []
     for name in ("WaveLiT", *TWINS, *ABLATIONS):
-        if not any((name, s) in tables["one step"] for s in THREE):
+        if not any((name, s) in runs() for s in THREE):
             continue
         cells = []
-        for scores in tables.values():
-            cells += [f"{scores[name, s]:.3g}" if (name, s) in scores else "" for s in THREE]
-            cells.append(_ratio(scores, "WaveLiT", name, THREE))
+        for what, score in scores.items():
+            cells += [_number(tables[what][name, s]) if (name, s) in tables[what] else "" for s in THREE]
+            cells.append(_ratio(score, "WaveLiT", name, THREE))
         rows.append([name, *cells])
+    first = [
+        [_number(score(runs()["WaveLiT", s][0])) for s in THREE if ("WaveLiT", s) in runs()] + [""]
+        for score in scores.values()
+    ]
+    rows.insert(1, ["WaveLiT, seed 0", *first[0], *first[1]])
     head = [f"{s}, {what}" if s else f"ratio, {what}" for what in tables for s in (*THREE, "")]
     return markdown(["model", *head], rows)
 
 
 def tokens_alone() -> str:
     """What the convolutions at full resolution add, and what wavelets and augmentation do without them."""
-    tables = {"one step": typical_scores(one_step), "1:20": typical_scores(rollout)}
+    scores = [one_step, rollout]
     names = ["WaveLiT", *TOKENS_ALONE]
+    tables = [typical_scores(score) for score in scores]
     rows = [
-        [s, *(_number(table[n, s]) if (n, s) in table else "" for table in tables.values() for n in names)]
+        [s, *(_number(table[n, s]) if (n, s) in table else "" for table in tables for n in names)]
         for s in THE_EIGHT
     ]
-    ratios = [_ratio(scores, name, "tokens alone") for scores in tables.values() for name in names]
+    ratios = [_ratio(score, name, "tokens alone") for score in scores for name in names]
     rows.append(["**tokens alone over it, seven systems**", *ratios])
-    return markdown(["system", *(f"{n}, {what}" for what in tables for n in names)], rows)
+    return markdown(["system", *(f"{n}, {what}" for what in ("one step", "1:20") for n in names)], rows)
 
 
 def lasting() -> str:
@@ -404,7 +356,7 @@ def learning_rates() -> str:
     for name in CONTESTANTS:
         paths = [cell.path(RESULTS) for cell in search_cells(name)]
         if all(path.exists() for path in paths):
-            values = [_finite(json.loads(path.read_text())["valid"]["one_step"]) for path in paths]
+            values = [one_step(json.loads(path.read_text()), "valid") for path in paths]
             rows.append([name, *(f"{v:.3g}" for v in values), f"{best_lr(name, RESULTS):g}"])
     head = [f"{s}, {lr:g}" for s in LR_SYSTEMS for lr in LEARNING_RATES]
     return markdown(["model", *head, "taken"], rows)
@@ -429,22 +381,18 @@ def costs() -> str:
 
 def bands() -> str:
     """Error of one step by band of wavenumber; the last line has the geometric mean of WaveLiT's over the column's."""
-    found = {
-        key: [mean(column) for column in zip(*(run["bands"] for run in each), strict=True)]
-        for key, each in runs().items()
-        if all("bands" in run for run in each)
-    }
-    models = [n for n in SHOWN if any((n, s) in found for s in THE_EIGHT)]
+    each = [partial(band, number=number) for number in range(3)]
+    tables = [typical_scores(score) for score in each]
+    models = [n for n in SHOWN if any((n, s) in runs() for s in THE_EIGHT)]
     rows = [
-        [s, *(" / ".join(map(_number, found[m, s])) if (m, s) in found else "" for m in models)]
+        [s, *(" / ".join(_number(t[m, s]) for t in tables) if (m, s) in runs() else "" for m in models)]
         for s in THE_EIGHT
     ]
     ratios = []
     for model in models:
-        both = [s for s in SEVEN if (model, s) in found and ("WaveLiT", s) in found]
-        pairs = [list(zip(found["WaveLiT", s], found[model, s], strict=True)) for s in both]
-        each = [_mean_ratio(band) for band in zip(*pairs, strict=True)] if model != "WaveLiT" else []
-        ratios.append(" / ".join(each) + (_over(len(both), len(SEVEN)) if each else ""))
+        both = [_seven(pairs(score, "WaveLiT", model)) for score in each]
+        text = " / ".join(map(mean_ratio, both)) + _over(len(both[0]), len(SEVEN))
+        ratios.append("" if model == "WaveLiT" else text)
     rows.append(["**WaveLiT over it, seven systems**", *ratios])
     return markdown(["system", *models], rows)
 
@@ -452,6 +400,7 @@ def bands() -> str:
 SECTIONS = {
     "missing": missing,
     "losses": losses,
+    "better variants": partial(losses, [*TWINS, *TOKENS_ALONE, *ABLATIONS], ["test"]),
     "claims": claims,
     "seeds": seeds,
     "windows": windows,

@@ -10,7 +10,8 @@ from statistics import geometric_mean
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from accuracy import DIVERGED, OTHER_NETWORKS, SEVEN, one_step, rollout, runs, typical_scores
+from accuracy import OTHER_NETWORKS
+from accuracy_scores import DIVERGED, SEVEN, one_step, rollout, runs, typical_scores
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 

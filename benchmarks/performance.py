@@ -88,7 +88,7 @@ def aims() -> str:
                 " / ".join(f"**{v:.3g}**" if m else f"{v:.3g}" for v, m in zip(values, missed, strict=True))
             )
         rows.append(cells)
-    return markdown(["what", "asked", *MACHINES], rows)
+    return markdown(["what", "aim", *MACHINES], rows)
 
 
 def reader() -> str:

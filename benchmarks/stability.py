@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from accuracy import SHOWN, runs
+from accuracy import SHOWN
+from accuracy_scores import runs
 from safetensors.torch import load_file
 from tables import markdown, put, read
 

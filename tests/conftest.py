@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,8 @@ def load_script(monkeypatch) -> Callable[[str], ModuleType]:
 
     def load(name: str) -> ModuleType:
         monkeypatch.syspath_prepend(folder)
+        for path in folder.glob("*.py"):
+            monkeypatch.delitem(sys.modules, path.stem, raising=False)
         spec = importlib.util.spec_from_file_location(f"script_{name}", folder / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
