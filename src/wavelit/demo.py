@@ -15,9 +15,7 @@ from wavelit.train import TrainConfig
 __all__ = ["DEMO", "demo"]
 
 # A budget in minutes, so that the demo ends in time on a slow machine too; the configs count samples and are repeatable.
-# Learning rate and batch size are those of docs/results.md.
-DEMO = TrainConfig(minutes=5.0, lr=1.1e-2, validate_every=500, checkpoint_every=500)
-BATCH_SIZE = 4
+DEMO = TrainConfig(minutes=5.0)
 
 
 def demo(
@@ -43,7 +41,7 @@ def demo(
     """
     folder = Path(folder) if folder is not None else _free_folder(Path("runs"), f"demo-{system}")
     path = generate(system, size, Path(root))
-    data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field, batch_size=BATCH_SIZE)
+    data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
     fit(folder, data, build_model(data), train, TrainerConfig(threads=threads))
     return judge(folder)
 

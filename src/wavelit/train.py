@@ -62,7 +62,7 @@ class TrainConfig:
         steps: Budget in optimiser steps.
         samples: Budget in training windows.
         minutes: Budget in minutes of training, validation not counted; such a run is not repeatable bit for bit.
-        lr: Peak learning rate of AdamW.
+        lr: Peak learning rate of AdamW; the default is that of docs/results.md, for batches of 4.
         weight_decay: On matrices and convolution kernels only.
         schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
         warmup: Share of the budget in which the learning rate rises from zero.
@@ -83,7 +83,7 @@ class TrainConfig:
     steps: int | None = None
     samples: int | None = None
     minutes: float | None = None
-    lr: float = 4e-3
+    lr: float = 1.1e-2
     weight_decay: float = 0.01
     schedule: Schedule = "cosine"
     warmup: float = 0.05
