@@ -140,6 +140,29 @@ def test_a_mask_that_excludes_nothing_or_everything(well_folder):
     assert "error" in [f[0] for f in findings(well_folder, mask_field="mask")]
 
 
+def test_a_mask_of_each_trajectorys_own_leaves_some_cells(tmp_path):
+    mask = np.zeros((3, 8, 6))
+    mask[:, 0] = 1
+    waves = np.random.default_rng(0).standard_normal((3, 6, 8, 6))
+    splits = {"train": 1, "valid": 1, "test": 1}
+    for name in ("sound", "spoilt"):
+        if name == "spoilt":
+            mask[1] = 1
+        write_dataset(
+            tmp_path / name,
+            {"u": waves},
+            splits=splits,
+            name="waves",
+            boundary_conditions=["open", "open"],
+            constant_fields={"mask": mask},
+        )
+        found = check_dataset(str(tmp_path / name), mask_field="mask")
+        errors = [finding.message for finding in found if finding.severity == "error"]
+        assert errors == ["mask_field 'mask' excludes all cells of trajectory 0; leave it out"] * (
+            name == "spoilt"
+        )
+
+
 def test_statistics_over_all_cells_serve_a_mask_too(well_folder):
     from wavelit.data.normalize import write_statistics
 

@@ -1,6 +1,7 @@
 """Every bad file or folder gives one line that names the file, the field and the fix."""
 
 import os
+import shutil
 
 import fsspec
 import h5py
@@ -127,6 +128,25 @@ def test_another_shape_than_promised(well_folder, item, shape, message):
         file[item].attrs.update(attributes)
     with pytest.raises(WavelitError, match=f"two.hdf5: .*{message}"):
         train(well_folder)
+
+
+def test_another_byte_order(well_folder):
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
+        item = file["t0_fields/pressure"]
+        values, attributes = item[()], dict(item.attrs)
+        del file["t0_fields/pressure"]
+        file["t0_fields/pressure"] = values.astype(values.dtype.newbyteorder())
+        file["t0_fields/pressure"].attrs.update(attributes)
+    with pytest.raises(
+        WavelitError, match=r"two\.hdf5: '/t0_fields/pressure' is stored in another byte order"
+    ):
+        train(well_folder)
+
+
+def test_a_name_that_is_a_pattern(shared_well_folder, tmp_path):
+    shutil.copytree(shared_well_folder, tmp_path / "waves[1]")
+    with pytest.raises(WavelitError, match="which The Well's reader takes for a pattern"):
+        train(tmp_path / "waves[1]")
 
 
 def test_missing_dataset(well_folder):

@@ -191,3 +191,9 @@ def test_two_processes_equal_one(tmp_path):
         mean, per_field = outcomes[rank]
         assert mean == pytest.approx(every.mean().item(), rel=1e-14)
         assert list(per_field.values()) == pytest.approx(every.mean(0).tolist(), rel=1e-14)
+
+
+@pytest.mark.parametrize("names", [("v_x", "v_x"), ("height", "all")])
+def test_names_that_would_hide_a_score_are_refused(names):
+    with pytest.raises(WavelitError, match="would replace another"):
+        metrics.VRMSE(names, 2)

@@ -356,6 +356,8 @@ def test_from_metadata_asks_for_boundaries_that_the_metadata_leave_open():
         ({"depth": 3}, "multiple of num_exchanges"),
         ({"n_fields": 0}, "n_fields must be at least 1"),
         ({"detail_dim": -1}, "detail_dim must be at least 0"),
+        ({"n_scalars": -1}, "n_scalars must be at least 0"),
+        ({"mlp_ratio": 0.001}, "mlp_ratio 0.001 leaves no hidden channels"),
     ],
 )
 def test_bad_settings_are_named(changes, message):

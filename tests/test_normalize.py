@@ -241,3 +241,11 @@ def test_channels_must_match(normalizer):
         normalizer.fields(torch.zeros(1, 4, 3, 8))
     with pytest.raises(WavelitError, match="statistics 'mean' have 2 entries but the model has 3"):
         Normalizer(3, 1, 2).set_statistics(STATISTICS)
+
+
+def test_a_scalar_that_is_not_finite_is_named(well_folder):
+    spoilt = well_folder / "data" / "train" / "two.hdf5"
+    with h5py.File(spoilt, "r+") as file:
+        file["scalars/a"][1] = np.nan
+    with pytest.raises(WavelitError, match=r"two\.hdf5: scalar 'a' of trajectory 1 is not finite"):
+        load_statistics(str(well_folder), layouts(well_folder))

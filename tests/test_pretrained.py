@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from wavelit import WaveLiT, WavelitError
 from wavelit.benchmarks.accuracy import THE_EIGHT
 from wavelit.cli import main
+from wavelit.config import WaveLiTConfig
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.data.well import WellDataModule
 from wavelit.judge import record_pretrained_rollout
@@ -97,3 +99,21 @@ def test_what_is_not_there_is_named(capsys, tmp_path):
     assert main(["rollout", "--pretrained", "mhd", "--output", str(tmp_path)]) == 2
     assert main(["rollout"]) == 2
     assert "not both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoilt", ["missing", "unknown", "cut short", "gone"])
+def test_weights_that_do_not_fit_are_refused(spoilt, tmp_path):
+    model = WaveLiT(WaveLiTConfig.preset("nano", n_fields=1))
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    if spoilt == "missing":
+        del weights["normalizer.mean"]
+    weights["elsewhere" if spoilt == "unknown" else "normalizer.std"] = torch.ones(1)
+    save_file(weights, path)
+    if spoilt == "cut short":
+        path.write_bytes(path.read_bytes()[:100])
+    if spoilt == "gone":
+        path.unlink()
+    with pytest.raises(WavelitError, match="cannot be"):
+        WaveLiT.from_pretrained(tmp_path)

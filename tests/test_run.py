@@ -1,8 +1,10 @@
 """A run folder from training to judgement; kill -9 and resume; what bad input gets."""
 
 import csv
+import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -309,6 +311,15 @@ def test_nothing_is_written_when_the_data_cannot_serve(dataset, tmp_path):
         fit(tmp_path / "run", data, model, TrainConfig(steps=1), ONE_THREAD)
     with pytest.raises(WavelitError, match="n_steps_output=3, not 1"):
         fit(tmp_path / "run", WellDataModule(str(dataset)), model, RECIPE, ONE_THREAD)
+    for changes, message in (
+        ({"boundary_conditions": (("wall", "wall"), ("periodic", "periodic"))}, "has boundary_conditions"),
+        ({"n_fields": 2}, "has n_fields 2, .* 1"),
+        ({"n_steps_input": 3}, "has n_steps_input 3, .* 4"),
+    ):
+        other = WaveLiT(dataclasses.replace(model.config, **changes))
+        other.normalizer.mean += 1
+        with pytest.raises(WavelitError, match=message):
+            fit(tmp_path / "run", WellDataModule(str(dataset)), other, TrainConfig(steps=1), ONE_THREAD)
     assert not (tmp_path / "run").exists()
 
 
@@ -414,6 +425,93 @@ def test_an_interrupted_run_keeps_the_step_and_ends_like_an_uninterrupted_one(
     assert curves[0] == curves[1]
 
 
+# Trains with two reading processes and sends SIGTERM to all of its processes, as a scheduler does, when step 4 begins.
+STOPPED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_run import ONE_THREAD, SMALL
+from wavelit import TrainConfig, WavelitError, WellDataModule, build_model, fit
+from wavelit.train import EmulatorModule
+step = EmulatorModule.training_step
+def training_step(self, batch, batch_idx):
+    if self.global_step == 4:
+        os.killpg(0, signal.SIGTERM)
+    return step(self, batch, batch_idx)
+EmulatorModule.training_step = training_step
+data = WellDataModule({data!r}, batch_size=4, n_workers=2)
+try:
+    fit({folder!r}, data, build_model(data, **SMALL), TrainConfig(steps=500), ONE_THREAD)
+except WavelitError as error:
+    print(error)
+"""
+
+
+def test_reading_processes_leave_signals_to_the_run(dataset, tmp_path):
+    script = STOPPED.format(tests=str(Path(__file__).parent), data=str(dataset), folder=str(tmp_path / "run"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        check=False,
+        start_new_session=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert "interrupted at step 5: continue from step 5" in done.stdout.decode()
+
+
+def test_a_run_that_stops_after_its_last_checkpoint_keeps_the_average(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "weights")
+    resume(folder)
+    weights = [load_file(path / "weights" / "model.safetensors") for path in (run, folder)]
+    assert differences(*weights) == []
+    facts = [read_json(path / "environment.json") for path in (run, folder)]
+    assert [facts[0][name] for name in ("steps", "samples")] == [
+        facts[1][name] for name in ("steps", "samples")
+    ]
+
+
+def test_a_moved_run_remembers_its_best_score(dataset, tmp_path, monkeypatch):
+    """Scores that rise after the interrupt: the checkpoint of before must stay."""
+    step = EmulatorModule.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.global_step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, batch_idx)
+
+    def score(self):
+        self.vrmse.reset()
+        self.log("val_vrmse", torch.tensor(0.1 if self.global_step <= 4 else 0.9))
+
+    data = WellDataModule(str(dataset), batch_size=4)
+    recipe = TrainConfig(steps=12, validate_every=4, checkpoint_every=4)
+    monkeypatch.setattr(EmulatorModule, "on_validation_epoch_end", score)
+    monkeypatch.setattr(EmulatorModule, "training_step", interrupted)
+    with pytest.raises(WavelitError, match="interrupted"):
+        fit(tmp_path / "here", data, build_model(data, **SMALL), recipe, ONE_THREAD)
+    monkeypatch.setattr(EmulatorModule, "training_step", step)
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    resume(tmp_path / "there")
+    best = torch.load(tmp_path / "there" / "checkpoints" / "best.ckpt", weights_only=False)
+    assert best["global_step"] == 4
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    write_waves("~/waves")
+    data = WellDataModule("~/waves", batch_size=4)
+    fit("~/run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
+    judge("~/run", device="cpu")
+    assert load_model("~/run").n_parameters == WaveLiT.from_pretrained("~/run").n_parameters
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_second_interrupt_stops_at_once(dataset, tmp_path, monkeypatch):
     def interrupted(self, batch, batch_idx):
         os.kill(os.getpid(), signal.SIGINT)
@@ -463,3 +561,11 @@ def test_training_learns_the_waves(dataset, tmp_path):
     evaluation, _ = judge(tmp_path / "run", device="cpu")
     one_step = evaluation.rows()[0].scores
     assert one_step[evaluation.model][0] < 0.5 * one_step["persistence"][0]
+
+
+def test_apples_gpu_is_never_taken(monkeypatch):
+    monkeypatch.setattr("pytorch_lightning.accelerators.mps.MPSAccelerator.is_available", lambda *_: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert TrainerConfig().device == "cpu"
+    with pytest.raises(WavelitError, match="'mps' has no float64"):
+        TrainerConfig(accelerator="mps").check()

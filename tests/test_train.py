@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,11 +69,17 @@ def test_schedule_rises_stays_and_ends_at_zero(schedule):
         ({"steps": 1, "minutes": 1.0}, "steps and minutes"),
         ({"samples": 0}, "samples must be positive"),
         ({"steps": 1, "pushforward": 0}, "pushforward"),
+        ({"steps": 1.5}, "steps must be a whole number, not 1.5"),
     ],
 )
 def test_budgets_are_checked(budget, message):
     with pytest.raises(WavelitError, match=message):
         TrainConfig(**budget)
+
+
+def test_whole_numbers_of_any_type_are_written_as_such():
+    recipe = TrainConfig(samples=np.int64(12), validate_every=1e2)
+    assert [type(value) for value in (recipe.samples, recipe.validate_every)] == [int, int]
 
 
 def test_samples_make_whole_steps():

@@ -186,6 +186,7 @@ WITH_NAN = np.where(np.arange(120).reshape(2, 3, 4, 5) == 37, np.nan, 1.0)
         ({"coordinates": {"x": np.arange(4)}}, "coordinates: expected 2 axes"),
         ({"coordinates": {"x": np.arange(5), "y": np.arange(5)}}, "'x': expected 4 increasing"),
         ({"time": [0.0, 1.0, 1.0]}, "'time': expected 3 increasing"),
+        ({"time": [1.7e9, 1.7e9 + 60, 1.7e9 + 120]}, "'time' is stored in float32, which rounds its steps"),
         ({"fields": {"du/dx": GOOD}}, "'du/dx' cannot be a name"),
         ({"name": "a/b"}, "'a/b' cannot be a name"),
         ({"scalars": {"n_trajectories": 3.0}}, "'n_trajectories' is an attribute of the format"),

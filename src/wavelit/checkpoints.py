@@ -18,17 +18,33 @@ from wavelit.errors import WavelitError, one_line
 __all__ = ["checkpoint_callbacks", "load_checkpoint", "require_same_model"]
 
 
+# Where a checkpoint callback's state names files.
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+
+
 def checkpoint_callbacks(folder: Path, every: int) -> list[Callback]:
     """Write last.ckpt every so many steps and on an interrupt, and best.ckpt after every validation with the smallest VRMSE so far."""
     shared: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     return [
         _StopAfterStep(folder / "last.ckpt"),
-        ModelCheckpoint(filename="last", every_n_train_steps=every, **shared),
+        _Checkpoint(filename="last", every_n_train_steps=every, **shared),
         _BestCheckpoint(filename="best", monitor="val_vrmse", **shared),
     ]
 
 
-class _BestCheckpoint(ModelCheckpoint):
+class _Checkpoint(ModelCheckpoint):
+    """On resume a run's folder may have been moved, of which Lightning makes a new start: the best score would be forgotten."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        moved = {name: here(state_dict.get(name, "")) for name in PATHS}
+        scores = {here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath})
+
+
+class _BestCheckpoint(_Checkpoint):
     """On resume the best score so far is the one in best.ckpt: last.ckpt may have been written before that validation."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -55,8 +55,8 @@ class WaveLiTConfig:
         layer_scale: Initial gain of the residual branches.
         detail_dim: Channels of the convolutions at full resolution that correct the tokens' prediction; 0: there are none.
         condition: Modulate the blocks by the PDE scalars, if there are any; without it they need not be given.
-        conserve: Keep the mean over the grid of every field whose mean never changes in the training data: of momentum in a
-            periodic box, of a pressure of mean zero.
+        conserve: Keep the mean over the grid of every field whose mean does not change in the training data, as far as
+            `wavelit.calibration` looks: of momentum in a periodic box, of a pressure of mean zero.
     """
 
     n_fields: int
@@ -116,8 +116,13 @@ class WaveLiTConfig:
         for name in ("n_fields", "n_steps_input", "levels", "embed_dim", "num_heads", "depth", "num_scales"):
             if getattr(self, name) < 1:
                 raise WavelitError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.detail_dim < 0:
-            raise WavelitError(f"detail_dim must be at least 0, not {self.detail_dim}")
+        for name in ("detail_dim", "n_constant_fields", "n_scalars"):
+            if getattr(self, name) < 0:
+                raise WavelitError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if round(self.mlp_ratio * self.embed_dim) < 1:
+            raise WavelitError(
+                f"mlp_ratio {self.mlp_ratio} leaves no hidden channels of embed_dim {self.embed_dim}"
+            )
         if self.embed_dim % self.num_heads:
             raise WavelitError(f"embed_dim {self.embed_dim} must be a multiple of num_heads {self.num_heads}")
         if self.num_exchanges < 1 or self.depth % self.num_exchanges:

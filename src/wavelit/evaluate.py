@@ -338,7 +338,7 @@ def predict(emulator: Emulator, trajectory: Batch, start: int | None = None) -> 
 def evaluate(
     emulator: Emulator,
     data: WellDataModule,
-    split: str = "test",
+    split: str = "valid",
     *,
     model: str = "model",
     start: int | None = None,

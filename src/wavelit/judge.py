@@ -57,7 +57,7 @@ def judge(
     Raises:
         WavelitError: No run or weights there; a dataset of other fields.
     """
-    folder, device = Path(folder), _device(device)
+    folder, device = Path(folder).expanduser(), _device(device)
     model, module, trajectories = _open(folder, weights, data, split)
     name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (", best checkpoint" if weights == "best" else "")
     evaluation = evaluate(model.to(device), module, split, model=name, device=device)
@@ -107,7 +107,7 @@ def record_rollout(
     Raises:
         WavelitError: No run, weights, trajectory or field of that name.
     """
-    folder, device = Path(folder), _device(device)
+    folder, device = Path(folder).expanduser(), _device(device)
     model, module, trajectories = _open(folder, weights, None, split)
     stem = folder / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
     return _record(model, module, trajectories, trajectory, stem, field, device)
@@ -132,7 +132,7 @@ def record_pretrained_rollout(
     """
     system = system.removeprefix(PREFIX)
     model, device = WaveLiT.from_pretrained(f"{PREFIX}{system}"), _device(device)
-    path = Path(folder) / system
+    path = Path(folder).expanduser() / system
     if not any(path.glob("data/train/*.hdf5")):
         generate_one(system, path)
     module = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)

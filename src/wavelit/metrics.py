@@ -284,6 +284,9 @@ class FieldMetric(Metric):
         field_names: the C fields, in channel order.
         spatial: number of grid axes, 1 to 3.
         kwargs: torchmetrics' own options.
+
+    Raises:
+        WavelitError: two fields of one name, or one that is called "all", as the mean over fields is in tables.
     """
 
     higher_is_better: bool | None = False
@@ -295,6 +298,9 @@ class FieldMetric(Metric):
     def __init__(self, field_names: Sequence[str], spatial: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.field_names = tuple(field_names)
+        for name in self.field_names:
+            if self.field_names.count(name) > 1 or name == "all":
+                raise WavelitError(f"a score of field '{name}' would replace another: rename the field")
         self.spatial = spatial
         zeros = torch.zeros(len(self.field_names), dtype=torch.float64)
         self.add_state("total", default=zeros.clone(), dist_reduce_fx="sum")

@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from the_well.data.datasets import WellMetadata
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -150,18 +151,21 @@ class WaveLiT(
         Args:
             name: pocketwell/<system> for one that comes with the package (`wavelit.pretrained`), a run folder, a folder that
                 `save_pretrained` wrote, or a name on the Hugging Face hub.
-            options: See `huggingface_hub.PyTorchModelHubMixin.from_pretrained`.
+            options: See `huggingface_hub.PyTorchModelHubMixin.from_pretrained`; `strict` is true here.
 
         Raises:
-            WavelitError: No such model in the package, no such folder, or nothing of that name on the hub.
+            WavelitError: No such model in the package, no such folder, nothing of that name on the hub, or weights that are not
+                those of the configuration beside them.
         """
         folder = resolve(name)
         try:
             # The mixin announces on standard output where it loads from.
             with contextlib.redirect_stdout(None):
-                return super().from_pretrained(folder, **options)
-        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+                return super().from_pretrained(folder, **{"strict": True, **options})
+        except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
             raise WavelitError(f"{folder} cannot be had from the hub: {one_line(error)}") from error
+        except (SafetensorError, RuntimeError, OSError, ValueError, TypeError) as error:
+            raise WavelitError(f"{folder} cannot be read: {one_line(error)}") from error
 
     @classmethod
     def from_metadata(

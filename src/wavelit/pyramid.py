@@ -205,7 +205,8 @@ def _cube_sums(x: Tensor, shape: Sequence[int]) -> Tensor:
 def _copies(x: Tensor, shape: Sequence[int]) -> Tensor:
     cells = x.unflatten(1, [m for n in shape for m in (n, 1)])
     copies: Tensor = cells.expand(-1, *[m for n in shape for m in (n, 2)], -1).flatten(1, -2)
-    return copies
+    # Of a single token flattening makes a view, whose entries share their memory.
+    return copies.contiguous()
 
 
 class Exchange(nn.Module):

@@ -32,9 +32,9 @@ import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from safetensors import SafetensorError
 
 from wavelit.atomic import atomic_path
+from wavelit.calibration import calibrate
 from wavelit.checkpoints import checkpoint_callbacks, load_checkpoint, require_same_model
 from wavelit.config import WaveLiTConfig
 from wavelit.data.sampling import StepBatchSampler
@@ -55,8 +55,6 @@ __all__ = [
     "resume",
 ]
 
-# Training windows on which the RMS of the sub-bands is measured.
-CALIBRATION_SAMPLES = 256
 # Lightning's warnings of what is meant: a timing has no validation, windows are read in the training process, a resumed run's
 # earlier metrics are put back by `_csv_logger`, and the data stream needs no state of its own.
 QUIET = (
@@ -81,7 +79,8 @@ class TrainerConfig:
     """Where to train.
 
     Args:
-        accelerator: Lightning's choice: auto, cpu, gpu, mps.
+        accelerator: auto (a CUDA device if there is one, else the CPU), cpu, or another of Lightning's; mps is refused, as it
+            has no float64.
         devices: How many.
         precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the attention sums in float32.
         threads: Threads of the CPU. The default does not depend on the machine, and so neither do a run's results: the
@@ -94,13 +93,22 @@ class TrainerConfig:
     precision: Precision = "32-true"
     threads: int = 1
 
+    @property
+    def device(self) -> str:
+        """The accelerator, auto resolved: Lightning would take Apple's GPU, on which scores cannot be computed."""
+        return (
+            self.accelerator if self.accelerator != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        )
+
     def check(self) -> None:
         """Refuse what Lightning or PyTorch would refuse later.
 
         Raises:
-            WavelitError: Not a number of threads, an unknown precision, or a device that is not there.
+            WavelitError: Not a number of threads, an unknown precision, or a device that is not there or has no float64.
         """
         quieten()
+        if self.accelerator == "mps":
+            raise WavelitError("accelerator 'mps' has no float64, which the scores need: use cpu")
         if self.threads < 1:
             raise WavelitError(f"threads must be at least 1, not {self.threads}")
         if self.precision not in get_args(Precision):
@@ -109,7 +117,7 @@ class TrainerConfig:
             )
         try:
             pl.Trainer(
-                accelerator=self.accelerator,
+                accelerator=self.device,
                 devices=self.devices,
                 logger=False,
                 enable_checkpointing=False,
@@ -145,11 +153,7 @@ def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **cha
         data.metadata, data.boundary_conditions, preset, **{"n_steps_input": data.n_steps_input, **changes}
     )
     model.normalizer.set_statistics(statistics)
-    dataset = data.train_dataset
-    size = min(data.batch_size, len(dataset))
-    sampler = StepBatchSampler(len(dataset), size, seed)
-    n_batches = min(-(-CALIBRATION_SAMPLES // size), sampler.steps_per_epoch)
-    model.calibrate(dataset.collate(dataset.__getitems__(sampler.indices(step))) for step in range(n_batches))
+    calibrate(model, data, seed)
     return model
 
 
@@ -175,10 +179,10 @@ def fit(
         The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
 
     Raises:
-        WavelitError: The folder holds a run; a split is too short; too few target frames; the model has no statistics; the
-            loss is not finite.
+        WavelitError: The folder holds a run; a split is too short; too few target frames; the model has no statistics, or
+            other channels, history or boundaries than the data; the loss is not finite.
     """
-    folder, trainer = Path(folder), trainer or TrainerConfig()
+    folder, trainer = Path(folder).expanduser(), trainer or TrainerConfig()
     # Lightning runs this command again for every further device: the first of them writes.
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     if folder.is_file():
@@ -198,6 +202,7 @@ def fit(
         raise WavelitError(
             "a budget in minutes needs one device, as every device has its own clock: use steps or samples"
         )
+    _require_fit(model, data)
     trainer.check()
     data.seed = seed
     # The stream of an earlier run with this data module may have had another seed.
@@ -234,6 +239,23 @@ def fit(
         raise
 
 
+def _require_fit(model: WaveLiT, data: WellDataModule) -> None:
+    """Refuse data of another layout than the model's, which `judge` would refuse after the training.
+
+    Raises:
+        WavelitError: Says in what they differ.
+    """
+    channels = {
+        "n_fields": data.field_names,
+        "n_constant_fields": data.constant_field_names,
+        "n_scalars": data.scalar_names,
+    }
+    due = {name: len(names) for name, names in channels.items()} | {"n_steps_input": data.n_steps_input}
+    for name, value in {**due, "boundary_conditions": data.boundary_conditions}.items():
+        if (ours := getattr(model.config, name)) != value:
+            raise WavelitError(f"the model has {name} {ours}, {data.path} {value}: use `wavelit.build_model`")
+
+
 def _remove_run(folder: Path, found: set[str] | None) -> None:
     """Take a run's files out of its folder, all but those that were found there, and the folder if there was none."""
     for name in WRITTEN.difference(found or ()):
@@ -252,7 +274,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     Raises:
         WavelitError: No run or checkpoint there, or one of another model.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     settings = load_settings(folder)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if (folder / "weights" / "model.safetensors").exists():
@@ -278,7 +300,7 @@ def fields_of(data: WellDataModule) -> dict[str, list[str]]:
 
 def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
     """The dataset that a run was trained on."""
-    return WellDataModule(**load_settings(Path(folder))["data"])
+    return WellDataModule(**load_settings(Path(folder).expanduser())["data"])
 
 
 def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"] = "final") -> WaveLiT:
@@ -287,17 +309,14 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
     Raises:
         WavelitError: Training has not ended, or no validation took place.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     load_settings(folder)
     if weights == "final":
         if not (folder / "weights" / "model.safetensors").exists():
             raise WavelitError(
                 f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`"
             )
-        try:
-            return WaveLiT.from_pretrained(folder / "weights")
-        except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
-            raise WavelitError(f"{folder / 'weights'} cannot be read: {one_line(error)}") from error
+        return WaveLiT.from_pretrained(folder / "weights")
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no best checkpoint: no validation took place")
@@ -360,7 +379,7 @@ def _run(
         first_step = state["global_step"]
         require_same_model(checkpoint, state["state_dict"], module)
     lightning = pl.Trainer(
-        accelerator=trainer.accelerator,
+        accelerator=trainer.device,
         devices=trainer.devices,
         precision=trainer.precision,
         max_steps=-1 if module.total_steps is None else module.total_steps,
@@ -379,7 +398,12 @@ def _run(
     data.trainer = lightning
     data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
     try:
-        lightning.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
+        if module.total_steps is not None and first_step >= module.total_steps:
+            # Lightning would leave the last weights in place of the averaged ones. Its last validation is not made up for.
+            module.load_state_dict(state["state_dict"])
+            module.on_load_checkpoint(state)
+        else:
+            lightning.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
     except SystemExit as stop:
         # How Lightning ends on an interrupt.
         last = folder / "checkpoints" / "last.ckpt"
@@ -390,7 +414,7 @@ def _run(
         raise WavelitError(f"interrupted at step {module.global_step}: {advice}") from stop
     if lightning.is_global_zero:
         model.save_pretrained(folder / "weights")
-        steps = lightning.global_step
+        steps = max(first_step, lightning.global_step)
         outcome = {
             "steps": steps,
             "samples": steps * data.batch_size * trainer.devices,

@@ -61,7 +61,7 @@ class TrainConfig:
     Args:
         steps: Budget in optimiser steps.
         samples: Budget in training windows.
-        minutes: Budget in minutes of training, validation not counted; such a run is not repeatable bit for bit.
+        minutes: Budget in minutes of training, validation and compilation not counted; such a run is not repeatable bit for bit.
         lr: Peak learning rate of AdamW; the default is that of docs/results.md, for batches of 4.
         weight_decay: On matrices and convolution kernels only.
         schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
@@ -99,6 +99,12 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
+        for name in ("steps", "samples", "pushforward", "validate_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and int(value) != value:
+                raise WavelitError(f"{name} must be a whole number, not {value}")
+            # Also those of numpy, and 1e4: the settings are written as YAML.
+            object.__setattr__(self, name, value if value is None else int(value))
         budgets = [n for n in ("steps", "samples", "minutes") if getattr(self, n) is not None]
         if len(budgets) != 1:
             raise WavelitError(
@@ -259,7 +265,8 @@ class EmulatorModule(pl.LightningModule):
             np.random.set_state(self._random_state["numpy"])  # noqa: NPY002
             torch.set_rng_state(self._random_state["torch"])
             self._random_state = None
-        self._started = time.perf_counter()
+        # Compiling is no training: the clock of a compiled model starts after its first step.
+        self._started = None if self.config.compile else time.perf_counter()
 
     def on_validation_start(self) -> None:
         self._stop_clock()

@@ -384,7 +384,12 @@ def _check_mask(
     # What is no constant scalar field is refused where the mask is used.
     if field is None or field.time_varying:
         return []
-    values = np.unique(file["t0_fields"][field.name][()])
+    stored = file["t0_fields"][field.name][()]
+    for trajectory, mask in enumerate(stored if field.sample_varying else ()):
+        if (mask == mask_excludes).all():
+            message = f"mask_field '{mask_field}' excludes all cells of trajectory {trajectory}; leave it out"
+            return [Finding("error", layout.path, message)]
+    values = np.unique(stored)
     if mask_excludes in values and len(values) == 2:
         return []
     found = ", ".join(f"{value:.4g}" for value in values[:4])

@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,7 @@ def find_files(folder: str, storage_options: dict[str, Any] | None = None) -> tu
     """The filesystem of a folder (local path or fsspec address) and its HDF5 files, sorted.
 
     Raises:
-        WavelitError: the folder does not exist or holds no file ending in .hdf5 or .h5.
+        WavelitError: the folder does not exist, holds no file ending in .hdf5 or .h5, or its name is a pattern.
     """
     try:
         fs, root = fsspec.url_to_fs(folder, **(storage_options or {}))
@@ -115,6 +116,10 @@ def find_files(folder: str, storage_options: dict[str, Any] | None = None) -> tu
     if not fs.isdir(root):
         raise WavelitError(
             f"{folder}: no such folder; a dataset is a folder with data/train, data/valid and data/test in it"
+        )
+    if glob.has_magic(root):
+        raise WavelitError(
+            f"{folder}: its name holds one of * ? [, which The Well's reader takes for a pattern; rename it"
         )
     files = sorted(fs.glob(f"{root}/*.h5") + fs.glob(f"{root}/*.hdf5"))
     if not files:
@@ -335,7 +340,11 @@ def _dataset_problem(group: h5py.Group, name: str, attributes: tuple[str, ...]) 
     if not isinstance(group.get(name), h5py.Dataset):
         return f"dataset '{group.name}/{name}' is missing; write it or drop its name from the list"
     missing = [a for a in attributes if a not in group[name].attrs]
-    return f"attribute '{missing[0]}' of '{group.name}/{name}' is missing; add it" if missing else None
+    if missing:
+        return f"attribute '{missing[0]}' of '{group.name}/{name}' is missing; add it"
+    if not group[name].dtype.isnative:
+        return f"'{group.name}/{name}' is stored in another byte order than this machine's; write it as '<f4'"
+    return None
 
 
 def _shape_problem(

@@ -75,7 +75,7 @@ def load_statistics(
         storage_options: what fsspec needs to open the address.
 
     Raises:
-        WavelitError: the file or an entry is missing, or an entry is not finite or has no spread.
+        WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a field has no spread.
     """
     file = f"{path.rstrip('/')}/stats.yaml"
     fix = f"write it by `wavelit data check {path} --write-statistics`"
@@ -136,6 +136,13 @@ def load_statistics(
             )
         columns["c_mean"] += mean.tolist()
         columns["c_std"] += np.where(flat, 1.0, std).tolist()
+    for layout in layouts:
+        for name, scalar in layout.scalars.items():
+            if not np.isfinite(scalar).all():
+                trajectory = int(np.argmin(np.isfinite(scalar)))
+                raise WavelitError(
+                    f"{layout.path}: scalar '{name}' of trajectory {trajectory} is not finite; write it again"
+                )
     scalars = [
         _scalar_statistics(np.concatenate([layout.scalars[name] for layout in layouts]))
         for name in layouts[0].scalars
@@ -355,10 +362,11 @@ def write_statistics(path: str | os.PathLike[str], **options: Any) -> Path:
         path: dataset folder.
         **options: as for `compute_statistics`.
     """
+    path = os.path.expanduser(path)
     target = Path(path) / "stats.yaml"
     if not target.parent.is_dir():
         raise WavelitError(f"{path}: no such local folder; statistics are written to local datasets only")
-    text = yaml.safe_dump(compute_statistics(os.fspath(path), **options), sort_keys=False)
+    text = yaml.safe_dump(compute_statistics(path, **options), sort_keys=False)
     with atomic_path(target) as scratch:
         scratch.write_text(text, encoding="utf8")
     return target

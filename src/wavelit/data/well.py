@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, room
-from wavelit.data.handles import Handles
+from wavelit.data.handles import Handles, leave_signals
 from wavelit.data.layout import (
     BoundaryConditions,
     FileLayout,
@@ -379,7 +379,7 @@ class WellDataModule(pl.LightningDataModule):
         cache_bytes: int = 2 * 1024**3,
     ) -> None:
         super().__init__()
-        self.path = os.fspath(path)
+        self.path = os.path.expanduser(path)
         self.n_steps_input = n_steps_input
         self.n_steps_output = n_steps_output
         self.batch_size = batch_size
@@ -490,6 +490,7 @@ class WellDataModule(pl.LightningDataModule):
             collate_fn=dataset.collate,
             num_workers=self.n_workers,
             persistent_workers=self.n_workers > 0,
+            worker_init_fn=leave_signals,
             pin_memory=torch.cuda.is_available(),
             # A loader draws a seed for its workers; its own generator keeps the global one, and so a resumed run, intact.
             generator=torch.Generator().manual_seed(self.seed),

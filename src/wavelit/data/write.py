@@ -74,7 +74,7 @@ def write_well(
     Raises:
         WavelitError: a shape, boundary, coordinate or name does not fit, or a value is not finite in float32.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     sides = _sides(boundary_conditions)
     d = len(sides)
     if not fields:
@@ -172,7 +172,7 @@ def write_dataset(
     Raises:
         WavelitError: as `write_well`; or the splits do not fit, or the folder holds data already.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if set(splits) != set(SPLITS) or min(splits.values()) < 1:
         raise WavelitError(
             f"splits: expected a positive number for each of {', '.join(SPLITS)}, got {dict(splits)}; a single long "
@@ -257,6 +257,12 @@ def _line(name: str, value: Any, length: int) -> Array:
     if array.shape != (length,) or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
         raise WavelitError(
             f"'{name}': expected {length} increasing finite numbers, got shape {array.shape}: mend '{name}'"
+        )
+    if not np.allclose(
+        np.diff(array.astype(np.float32).astype(np.float64)), np.diff(array), rtol=1e-2, atol=0.0
+    ):
+        raise WavelitError(
+            f"'{name}' is stored in float32, which rounds its steps off: take its first value off"
         )
     return array
 
