@@ -309,11 +309,9 @@ def ablations() -> str:
             cells += [_number(tables[what][name, s]) if (name, s) in tables[what] else "" for s in THREE]
             cells.append(_ratio(score, "WaveLiT", name, THREE))
         rows.append([name, *cells])
-    first = [
-        [_number(score(runs()["WaveLiT", s][0])) for s in THREE if ("WaveLiT", s) in runs()] + [""]
-        for score in scores.values()
-    ]
-    rows.insert(1, ["WaveLiT, seed 0", *first[0], *first[1]])
+    first = {s: next(r for r in runs()["WaveLiT", s] if r["seed"] == 0) for s in THREE}
+    cells = [cell for score in scores.values() for cell in (*(_number(score(first[s])) for s in THREE), "")]
+    rows.insert(1, ["WaveLiT, seed 0", *cells])
     head = [f"{s}, {what}" if s else f"ratio, {what}" for what in tables for s in (*THREE, "")]
     return markdown(["model", *head], rows)
 

@@ -136,7 +136,7 @@ def test_a_second_run_in_a_folder_is_refused(dataset, run, capsys):
 )
 def test_a_group_of_commands_lists_its_own(words, status, capsys):
     assert main(words) == status
-    names = capsys.readouterr().out.split("{")[1].split("}")[0].split(",")
+    names = capsys.readouterr()[1 if status else 0].split("{")[1].split("}")[0].split(",")
     assert names == [name.split()[1] for name in COMMANDS if name.startswith(words[0])]
 
 

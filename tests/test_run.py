@@ -246,18 +246,25 @@ def test_another_time_step_is_told(placed, tmp_path):
         judge(placed, data=str(tmp_path / "other"), device="cpu")
 
 
-def test_times_that_stand_still_are_counted(placed):
-    """A file whose times do not increase, which the layout allows."""
+@pytest.mark.parametrize(("start", "step"), [(0, 0), (1.7e9, 60)])
+def test_times_that_stand_still_are_counted(placed, start, step):
+    """A file whose times do not increase, which the layout allows, or would not once they are written in float32."""
     path = next((placed.parent / "data" / "data" / "valid").glob("*.hdf5"))
-    with h5py.File(path, "r+") as file:
-        before = file["dimensions/time"][()]
-        file["dimensions/time"][...] = 0
-    with pytest.warns(UserWarning, match="has the time step 0"):
+
+    def put(times):
+        with h5py.File(path, "r+") as file:
+            before, attributes = file["dimensions/time"][()], dict(file["dimensions/time"].attrs)
+            del file["dimensions/time"]
+            file["dimensions/time"] = times
+            file["dimensions/time"].attrs.update(attributes)
+        return before
+
+    before = put(start + step * np.arange(12.0))
+    with pytest.warns(UserWarning, match=f"has the time step {step}"):
         files = record_rollout(placed, device="cpu")
     with h5py.File(files[0]) as file:
         assert file["dimensions/time"][()].tolist() == list(range(1, 9))
-    with h5py.File(path, "r+") as file:
-        file["dimensions/time"][...] = before
+    put(before)
 
 
 def test_a_scalar_without_a_logarithm_is_refused_on_other_data(tmp_path):
@@ -563,9 +570,21 @@ def test_training_learns_the_waves(dataset, tmp_path):
     assert one_step[evaluation.model][0] < 0.5 * one_step["persistence"][0]
 
 
-def test_apples_gpu_is_never_taken(monkeypatch):
-    monkeypatch.setattr("pytorch_lightning.accelerators.mps.MPSAccelerator.is_available", lambda *_: True)
+@pytest.mark.parametrize("name", ["mps", "gpu"])
+def test_apples_gpu_is_never_taken(name, monkeypatch):
+    for package in ("pytorch_lightning", "lightning_fabric"):
+        monkeypatch.setattr(f"{package}.accelerators.mps.MPSAccelerator.is_available", lambda *_: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert TrainerConfig().device == "cpu"
-    with pytest.raises(WavelitError, match="'mps' has no float64"):
-        TrainerConfig(accelerator="mps").check()
+    with pytest.raises(WavelitError, match=f"'{name}' is Apple's here"):
+        TrainerConfig(accelerator=name).check()
+
+
+def test_a_process_that_keeps_a_loader_ends(dataset):
+    script = f"""
+from wavelit import WellDataModule
+loader = WellDataModule({str(dataset)!r}, n_workers=2).val_dataloader()
+print(len(next(iter(loader)).fields))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout.decode().strip()) == (0, "4")

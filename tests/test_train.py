@@ -70,6 +70,9 @@ def test_schedule_rises_stays_and_ends_at_zero(schedule):
         ({"samples": 0}, "samples must be positive"),
         ({"steps": 1, "pushforward": 0}, "pushforward"),
         ({"steps": 1.5}, "steps must be a whole number, not 1.5"),
+        ({"steps": float("inf")}, "steps must be a whole number, not inf"),
+        ({"steps": 1, "lr": "fast"}, "lr must be a number, not 'fast'"),
+        ({"steps": 1, "noise": float("nan")}, "noise must be a number, not nan"),
     ],
 )
 def test_budgets_are_checked(budget, message):
@@ -78,8 +81,9 @@ def test_budgets_are_checked(budget, message):
 
 
 def test_whole_numbers_of_any_type_are_written_as_such():
-    recipe = TrainConfig(samples=np.int64(12), validate_every=1e2)
-    assert [type(value) for value in (recipe.samples, recipe.validate_every)] == [int, int]
+    recipe = TrainConfig(samples=np.int64(12), validate_every=1e2, lr=np.float32(0.01), noise=0)
+    values = (recipe.samples, recipe.validate_every, recipe.lr, recipe.noise)
+    assert [type(value) for value in values] == [int, int, float, float]
 
 
 def test_samples_make_whole_steps():

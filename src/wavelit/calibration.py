@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wavelit.data.sampling import StepBatchSampler
-from wavelit.data.well import WellDataModule, WellDataset
+from wavelit.data.well import WellDataModule
 from wavelit.model import CONSERVED, WaveLiT
 
 __all__ = ["calibrate"]
@@ -28,13 +28,15 @@ def calibrate(model: WaveLiT, data: WellDataModule, seed: int) -> None:
     model.calibrate(dataset.collate(dataset.__getitems__(sampler.indices(step))) for step in range(n_batches))
     if model.kept.any():
         steps = max(layout.n_steps for layout in dataset.layouts)
-        drift = _mean_drift(dataset) / model.normalizer.delta_std.cpu()
+        drift = _mean_drift(data) / model.normalizer.delta_std.cpu()
         model.conserved &= (drift < CONSERVED * steps).to(model.conserved.device)
 
 
-def _mean_drift(dataset: WellDataset) -> Tensor:
+def _mean_drift(data: WellDataModule) -> Tensor:
     """Largest change of the mean over the grid from a trajectory's first frame to its last, (C,), in physical units."""
-    ends = []
+    # Windows of two frames, so that little besides the ends is read.
+    pairs = WellDataModule(data.path, n_steps_input=1, storage_options=data.storage_options, cache_bytes=0)
+    dataset, ends = pairs.train_dataset, []
     for index, layout in enumerate(dataset.layouts):
         first = max(int(dataset.file_index_offsets[index]), 0)
         n_windows = int(dataset.n_windows_per_trajectory[index])

@@ -43,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     is_group = words[0] in ("data", "benchmark")
     if is_group and (len(words) == 1 or words[1] in ("-h", "--help")):
-        print(
-            f"usage: wavelit {words[0]} {{{','.join(n.split()[1] for n in COMMANDS if n.startswith(words[0]))}}} [options]"
-        )
-        return 0 if words[1:] else 2
+        known = ",".join(n.split()[1] for n in COMMANDS if n.startswith(words[0]))
+        status = 0 if words[1:] else 2
+        print(f"usage: wavelit {words[0]} {{{known}}} [options]", file=sys.stderr if status else sys.stdout)
+        return status
     name = " ".join(words[: 2 if is_group else 1])
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)

@@ -39,8 +39,12 @@ def demo(
     Returns:
         The scores on the validation split, and the path of the report.
     """
-    folder = Path(folder).expanduser() if folder is not None else _free_folder(Path("runs"), f"demo-{system}")
-    path = generate(system, size, Path(root).expanduser())
+    folder = (
+        Path(os.path.expanduser(folder))
+        if folder is not None
+        else _free_folder(Path("runs"), f"demo-{system}")
+    )
+    path = generate(system, size, Path(os.path.expanduser(root)))
     data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
     fit(folder, data, build_model(data), train, TrainerConfig(threads=threads))
     return judge(folder)

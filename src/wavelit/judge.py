@@ -21,6 +21,7 @@ from torch import Tensor
 from wavelit.data.layout import open_file
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import Batch, WellDataModule, WellDataset
+from wavelit.data.write import rounds_off
 from wavelit.errors import WavelitError
 from wavelit.evaluate import Evaluation, evaluate, predict
 from wavelit.figures import animation, rollout_figure, save
@@ -57,7 +58,7 @@ def judge(
     Raises:
         WavelitError: No run or weights there; a dataset of other fields.
     """
-    folder, device = Path(folder).expanduser(), _device(device)
+    folder, device = Path(os.path.expanduser(folder)), _device(device)
     model, module, trajectories = _open(folder, weights, data, split)
     name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (", best checkpoint" if weights == "best" else "")
     evaluation = evaluate(model.to(device), module, split, model=name, device=device)
@@ -107,7 +108,7 @@ def record_rollout(
     Raises:
         WavelitError: No run, weights, trajectory or field of that name.
     """
-    folder, device = Path(folder).expanduser(), _device(device)
+    folder, device = Path(os.path.expanduser(folder)), _device(device)
     model, module, trajectories = _open(folder, weights, None, split)
     stem = folder / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
     return _record(model, module, trajectories, trajectory, stem, field, device)
@@ -132,7 +133,7 @@ def record_pretrained_rollout(
     """
     system = system.removeprefix(PREFIX)
     model, device = WaveLiT.from_pretrained(f"{PREFIX}{system}"), _device(device)
-    path = Path(folder).expanduser() / system
+    path = Path(os.path.expanduser(folder)) / system
     if not any(path.glob("data/train/*.hdf5")):
         generate_one(system, path)
     module = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
@@ -190,7 +191,8 @@ def _places(
     with open_file(dataset.fs, layout.path) as file:
         lines = [np.asarray(file["dimensions"][name][()], np.float64) for name in ("time", *layout.axes)]
     lines = [line[row] if line.ndim == 2 else line for line in lines]
-    time, *positions = (line if (np.diff(line) > 0).all() else None for line in lines)
+    times, *positions = (line if (np.diff(line) > 0).all() else None for line in lines)
+    time = None if times is None or rounds_off(times) else times
     known = {axis: line for axis, line in zip(layout.axes, positions, strict=True) if line is not None}
     return time, known if len(known) == len(positions) else None
 
@@ -198,8 +200,8 @@ def _places(
 def _device(device: str | None) -> str:
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, dtype=torch.float64, device=name)
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise WavelitError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return name
 

@@ -30,7 +30,7 @@ def resolve(name: str | os.PathLike[str]) -> str:
     Raises:
         WavelitError: no such model in the package, no such folder, or one without a model.
     """
-    text, path = os.fspath(name), Path(name).expanduser()
+    text, path = os.fspath(name), Path(os.path.expanduser(name))
     if text in pretrained():
         return os.fspath(FOLDER / text)
     if text and path.is_dir():

@@ -107,8 +107,6 @@ class TrainerConfig:
             WavelitError: Not a number of threads, an unknown precision, or a device that is not there or has no float64.
         """
         quieten()
-        if self.accelerator == "mps":
-            raise WavelitError("accelerator 'mps' has no float64, which the scores need: use cpu")
         if self.threads < 1:
             raise WavelitError(f"threads must be at least 1, not {self.threads}")
         if self.precision not in get_args(Precision):
@@ -116,7 +114,7 @@ class TrainerConfig:
                 f"unknown precision {self.precision!r}; known: {', '.join(get_args(Precision))}"
             )
         try:
-            pl.Trainer(
+            trial = pl.Trainer(
                 accelerator=self.device,
                 devices=self.devices,
                 logger=False,
@@ -128,6 +126,10 @@ class TrainerConfig:
             raise WavelitError(
                 f"no trainer with accelerator={self.accelerator!r}, devices={self.devices}: {one_line(error)}"
             ) from error
+        if trial.strategy.root_device.type == "mps":
+            raise WavelitError(
+                f"accelerator {self.accelerator!r} is Apple's here, which has no float64 for the scores: use cpu"
+            )
 
 
 def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
@@ -182,7 +184,7 @@ def fit(
         WavelitError: The folder holds a run; a split is too short; too few target frames; the model has no statistics, or
             other channels, history or boundaries than the data; the loss is not finite.
     """
-    folder, trainer = Path(folder).expanduser(), trainer or TrainerConfig()
+    folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
     # Lightning runs this command again for every further device: the first of them writes.
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     if folder.is_file():
@@ -220,6 +222,7 @@ def fit(
     # Errors in the data come before anything is written.
     StepBatchSampler(len(data.train_dataset), data.batch_size, seed)
     data.windows("valid")
+    text = yaml.safe_dump(settings, sort_keys=False)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else None
     if first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +231,7 @@ def fit(
         facts = {**fields_of(data), "time steps": [min(steps), max(steps)]}
         _write(folder / "fields.json", json.dumps(facts, indent=2))
         _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
-        _write(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+        _write(folder / "config.yaml", text)
     try:
         return _run(folder, data, model, train, trainer, seed, None)
     except BaseException:
@@ -274,7 +277,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     Raises:
         WavelitError: No run or checkpoint there, or one of another model.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     settings = load_settings(folder)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if (folder / "weights" / "model.safetensors").exists():
@@ -300,7 +303,7 @@ def fields_of(data: WellDataModule) -> dict[str, list[str]]:
 
 def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
     """The dataset that a run was trained on."""
-    return WellDataModule(**load_settings(Path(folder).expanduser())["data"])
+    return WellDataModule(**load_settings(Path(os.path.expanduser(folder)))["data"])
 
 
 def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"] = "final") -> WaveLiT:
@@ -309,7 +312,7 @@ def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"]
     Raises:
         WavelitError: Training has not ended, or no validation took place.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     load_settings(folder)
     if weights == "final":
         if not (folder / "weights" / "model.safetensors").exists():

@@ -99,12 +99,20 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "samples", "pushforward", "validate_every", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and int(value) != value:
-                raise WavelitError(f"{name} must be a whole number, not {value}")
+        for field in dataclasses.fields(self):
+            kind = next((k for k in (bool, int, float) if k.__name__ in str(field.type).split(" | ")), None)
+            value = getattr(self, field.name)
+            if kind is None or (value is None and "None" in str(field.type)):
+                continue
+            try:
+                number = kind(value)
+            except (TypeError, ValueError, OverflowError):
+                number = None
+            if number is None or number != value:
+                what = "a whole number" if kind is int else "true or false" if kind is bool else "a number"
+                raise WavelitError(f"{field.name} must be {what}, not {value!r}")
             # Also those of numpy, and 1e4: the settings are written as YAML.
-            object.__setattr__(self, name, value if value is None else int(value))
+            object.__setattr__(self, field.name, number)
         budgets = [n for n in ("steps", "samples", "minutes") if getattr(self, n) is not None]
         if len(budgets) != 1:
             raise WavelitError(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -26,17 +25,7 @@ from torch import Tensor
 from wavelit.data.layout import ORDERS, FieldLayout, FileLayout, open_file
 from wavelit.errors import WavelitError
 
-__all__ = ["Handles", "OpenFile", "leave_signals"]
-
-
-def leave_signals(worker: int) -> None:
-    """For a worker process that reads: interrupts and SIGTERM are the parent's, which stops in order and then ends its workers.
-
-    A terminal and a scheduler send them to all processes at once; a worker that dies takes the step with it.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
+__all__ = ["Handles", "OpenFile"]
 
 # A remote file keeps up to 256 MB of blocks in memory (fsspec's block cache of 32 x 8 MB), a local one some kilobytes.
 MAX_OPEN_REMOTE = 4

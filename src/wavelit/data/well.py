@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, room
-from wavelit.data.handles import Handles, leave_signals
+from wavelit.data.handles import Handles
 from wavelit.data.layout import (
     BoundaryConditions,
     FileLayout,
@@ -44,6 +44,7 @@ from wavelit.data.layout import (
 )
 from wavelit.data.normalize import Statistics, load_statistics, require_logarithms
 from wavelit.data.sampling import StepBatchSampler
+from wavelit.data.workers import data_loader
 from wavelit.errors import WavelitError
 
 __all__ = ["Batch", "WellDataModule", "WellDataset", "boundary_conditions"]
@@ -485,12 +486,10 @@ class WellDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: WellDataset, **sampling: Any) -> DataLoader[Batch]:
         dataset.load()
-        return DataLoader(
+        return data_loader(
             dataset,
+            self.n_workers,
             collate_fn=dataset.collate,
-            num_workers=self.n_workers,
-            persistent_workers=self.n_workers > 0,
-            worker_init_fn=leave_signals,
             pin_memory=torch.cuda.is_available(),
             # A loader draws a seed for its workers; its own generator keeps the global one, and so a resumed run, intact.
             generator=torch.Generator().manual_seed(self.seed),

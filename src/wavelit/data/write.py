@@ -12,6 +12,7 @@ Machine Learning, 2024, arXiv:2412.00568.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from wavelit.atomic import atomic_path
 from wavelit.data.normalize import write_statistics
 from wavelit.errors import WavelitError
 
-__all__ = ["write_dataset", "write_well"]
+__all__ = ["rounds_off", "write_dataset", "write_well"]
 
 Array = npt.NDArray[Any]
 Boundaries = Sequence["str | tuple[str, str]"]
@@ -74,7 +75,7 @@ def write_well(
     Raises:
         WavelitError: a shape, boundary, coordinate or name does not fit, or a value is not finite in float32.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     sides = _sides(boundary_conditions)
     d = len(sides)
     if not fields:
@@ -100,6 +101,10 @@ def write_well(
     orders |= {key: _order(key, value, (n, *shape), d) for key, value in constants.items()}
     grid = _grid(coordinates, shape)
     times = _line("time", np.arange(steps) if time is None else time, steps)
+    if rounds_off(times):
+        raise WavelitError(
+            "'time' is stored in float32, which rounds its steps by more than a tenth: take its first value off"
+        )
     numbers = {key: _scalar(key, value, n) for key, value in (scalars or {}).items()}
     _check_names([name, *orders, *grid, *numbers])
     if taken := [key for key, value in numbers.items() if value.ndim == 0 and key in RESERVED]:
@@ -172,7 +177,7 @@ def write_dataset(
     Raises:
         WavelitError: as `write_well`; or the splits do not fit, or the folder holds data already.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if set(splits) != set(SPLITS) or min(splits.values()) < 1:
         raise WavelitError(
             f"splits: expected a positive number for each of {', '.join(SPLITS)}, got {dict(splits)}; a single long "
@@ -258,12 +263,13 @@ def _line(name: str, value: Any, length: int) -> Array:
         raise WavelitError(
             f"'{name}': expected {length} increasing finite numbers, got shape {array.shape}: mend '{name}'"
         )
-    stored = np.diff(array.astype(np.float32).astype(np.float64))
-    if not np.allclose(stored, np.diff(array), rtol=0.1, atol=0.0):
-        raise WavelitError(
-            f"'{name}' is stored in float32, which rounds its steps by more than a tenth: take its first value off"
-        )
     return array
+
+
+def rounds_off(times: Array) -> bool:
+    """Whether float32, in which they are stored, changes the steps between times by more than a tenth."""
+    stored = np.diff(times.astype(np.float32).astype(np.float64))
+    return not np.allclose(stored, np.diff(times), rtol=0.1, atol=0.0)
 
 
 def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict[str, Array]:
