@@ -110,8 +110,9 @@ def _against_best(
     score: Score, names: Sequence[str], base: str = "WaveLiT"
 ) -> dict[str, tuple[float, float]]:
     """The base's score and that of the best of these, by system."""
-    best = _best(typical_scores(score), names).items()
-    return {s: both[s] for s, name in best if s in (both := pairs(score, base, name))}
+    best = _best(typical_scores(score), names)
+    both = {name: pairs(score, base, name) for name in set(best.values())}
+    return {s: both[name][s] for s, name in best.items() if s in both[name]}
 
 
 def _seven(both: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:

@@ -31,6 +31,7 @@ from wavelit.data.layout import (
     read_layout,
     require_agreement,
     require_steps,
+    scalar_problems,
     split_folder,
     uneven_lengths,
 )
@@ -228,11 +229,7 @@ def _customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
     if layout.time_varying_scalars:
         message = f"scalar '{layout.time_varying_scalars[0]}' varies in time, which no emulator here takes; leave it out"
         findings.append(Finding("error", layout.path, message))
-    for name, values in layout.scalars.items():
-        if not np.isfinite(values).all():
-            message = f"scalar '{name}' of trajectory {int(np.argmin(np.isfinite(values)))} is not finite; write it again"
-            findings.append(Finding("error", layout.path, message))
-    return findings
+    return findings + [Finding("error", layout.path, message) for message in scalar_problems(layout)]
 
 
 def _check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:

@@ -262,6 +262,13 @@ def read_layout(file: h5py.File, path: str) -> FileLayout:
     )
 
 
+def scalar_problems(layout: FileLayout) -> Iterator[str]:
+    """Scalars that are not finite, one sentence each."""
+    for name, values in layout.scalars.items():
+        if not np.isfinite(values).all():
+            yield f"scalar '{name}' of trajectory {int(np.argmin(np.isfinite(values)))} is not finite; write it again"
+
+
 def require_agreement(layouts: Iterable[FileLayout]) -> None:
     """All files of a split must hold the same fields on the same grid.
 

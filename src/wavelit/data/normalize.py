@@ -27,7 +27,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wavelit.atomic import atomic_path
-from wavelit.data.layout import FieldLayout, FileLayout, find_files, open_file, read_layout, split_folder
+from wavelit.data.layout import (
+    FieldLayout,
+    FileLayout,
+    find_files,
+    open_file,
+    read_layout,
+    scalar_problems,
+    split_folder,
+)
 from wavelit.errors import WavelitError
 
 __all__ = [
@@ -137,12 +145,8 @@ def load_statistics(
         columns["c_mean"] += mean.tolist()
         columns["c_std"] += np.where(flat, 1.0, std).tolist()
     for layout in layouts:
-        for name, scalar in layout.scalars.items():
-            if not np.isfinite(scalar).all():
-                trajectory = int(np.argmin(np.isfinite(scalar)))
-                raise WavelitError(
-                    f"{layout.path}: scalar '{name}' of trajectory {trajectory} is not finite; write it again"
-                )
+        for problem in scalar_problems(layout):
+            raise WavelitError(f"{layout.path}: {problem}")
     scalars = [
         _scalar_statistics(np.concatenate([layout.scalars[name] for layout in layouts]))
         for name in layouts[0].scalars
