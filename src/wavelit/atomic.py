@@ -1,23 +1,94 @@
-"""Files that are whole or absent, whatever interrupts their writing."""
+"""Files and folders that are whole or absent, whatever interrupts their writing.
+
+What is written stands under a temporary name beside its target, so on the same file system. It is flushed to the disk before it
+takes the target's name: after a power cut there is the old content or the new one.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_folder", "atomic_path", "flush"]
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`: renamed to it when the block ends well, removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is none that a reader looks for.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A temporary path beside `path`: renamed to it when the block ends well, removed when it does not.
+
+    Raises:
+        OSError: its `filename` is `path` or its folder, not the temporary one.
+    """
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix is none that a reader looks for.
+        temporary = _beside(path)
+        try:
+            yield temporary
+            flush(temporary)
+            os.replace(temporary, path)
+            flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, which takes its place when the block ends well; it may hold files, no folders.
+
+    A folder of that name is replaced. A kill between the two renames leaves none, so readers find all of it or nothing.
+    """
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, old = _beside(path), _beside(path)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                flush(file)
+            flush(temporary)
+            if path.exists():
+                os.replace(path, old)
+            os.replace(temporary, path)
+            flush(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Put a file's content, or a folder's names, on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        os.fsync(descriptor)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:100]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error of the system names what the user asked for, not the temporary name beside it; also where HDF5 wraps it."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # HDF5 reports a full disk as a RuntimeError where it closes the file, and has the number in its text.
+        found = re.search(r"errno = (\d+)", str(error))
+        if found:
+            number = int(found.group(1))
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            hidden = isinstance(error.filename, str) and Path(error.filename).name.endswith(".tmp")
+            if error.filename is None or hidden:
+                error.filename, error.filename2 = str(path), None
+        raise
