@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from wavelit.attention import FEATURE_MAPS
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, printable
+from wavelit.settings import check_bounds, check_types
 from wavelit.wavelets import WAVELETS
 
 __all__ = ["PRESETS", "BoundaryConditions", "WaveLiTConfig", "pad_grid", "padded_shape"]
@@ -86,11 +87,18 @@ class WaveLiTConfig:
     conserve: bool = True
 
     def __post_init__(self) -> None:
-        boundary = tuple((str(low), str(high)) for low, high in self.boundary_conditions)
-        boundary = boundary or (("periodic", "periodic"),) * self.spatial
-        object.__setattr__(self, "boundary_conditions", boundary)
+        check_types(self)
         if self.spatial not in (1, 2, 3):
             raise WavelitError(f"spatial must be 1, 2 or 3, not {self.spatial}")
+        try:
+            boundary = tuple((str(low), str(high)) for low, high in self.boundary_conditions)
+        except (TypeError, ValueError) as error:
+            raise WavelitError(
+                f"boundary_conditions must name {self.spatial} axes as (low, high) pairs, not "
+                f"{printable(repr(self.boundary_conditions), 80)}"
+            ) from error
+        boundary = boundary or (("periodic", "periodic"),) * self.spatial
+        object.__setattr__(self, "boundary_conditions", boundary)
         if len(boundary) != self.spatial:
             raise WavelitError(
                 f"boundary_conditions must name {self.spatial} axes as (low, high) pairs, not {len(boundary)}"
@@ -113,12 +121,23 @@ class WaveLiTConfig:
             raise WavelitError(f"unknown history {self.history!r}; known: {', '.join(HISTORIES)}")
         if self.feature_map not in FEATURE_MAPS:
             raise WavelitError(f"unknown feature_map {self.feature_map!r}; known: {', '.join(FEATURE_MAPS)}")
-        for name in ("n_fields", "n_steps_input", "levels", "embed_dim", "num_heads", "depth", "num_scales"):
-            if getattr(self, name) < 1:
-                raise WavelitError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("detail_dim", "n_constant_fields", "n_scalars"):
-            if getattr(self, name) < 0:
-                raise WavelitError(f"{name} must be at least 0, not {getattr(self, name)}")
+        check_bounds(
+            self,
+            {
+                "n_fields": (1, 10_000),
+                "n_constant_fields": (0, 10_000),
+                "n_scalars": (0, 10_000),
+                "n_steps_input": (1, 1000),
+                "levels": (1, 16),
+                "embed_dim": (1, 16_384),
+                "num_heads": (1, 16_384),
+                "depth": (1, 1000),
+                "mlp_ratio": (0, 1000),
+                "num_scales": (1, 16),
+                "detail_dim": (0, 16_384),
+                "layer_scale": (-1000, 1000),
+            },
+        )
         if round(self.mlp_ratio * self.embed_dim) < 1:
             raise WavelitError(
                 f"mlp_ratio {self.mlp_ratio} leaves no hidden channels of embed_dim {self.embed_dim}"

@@ -15,17 +15,15 @@ References:
 
 # No postponed annotations here: the hub mixin reads the type of `config` from the constructor's signature.
 
-import contextlib
 import math
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from the_well.data.datasets import WellMetadata
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -36,10 +34,10 @@ from wavelit.data.normalize import Normalizer
 from wavelit.data.well import Batch
 from wavelit.detail import DetailHead
 from wavelit.emulator import IncrementEmulator
-from wavelit.errors import WavelitError, one_line
+from wavelit.errors import WavelitError
 from wavelit.grids import DepthwiseConv
 from wavelit.losses import wavelet_loss
-from wavelit.pretrained import resolve
+from wavelit.pretrained import read_model, write_model
 from wavelit.pyramid import Block, Exchange, Pyramid, ScaledRMSNorm
 from wavelit.tokenizer import WaveletTokenizer
 
@@ -145,27 +143,32 @@ class WaveLiT(
         nn.init.zeros_(self.skip.weight)
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        map_location: str | torch.device = "cpu",
+        strict: bool = True,
+        **hub: Any,
+    ) -> Self:
         """A trained model.
 
         Args:
             name: pocketwell/<system> for one that comes with the package (`wavelit.pretrained`), a run folder, a folder that
                 `save_pretrained` wrote, or a name on the Hugging Face hub.
-            options: See `huggingface_hub.PyTorchModelHubMixin.from_pretrained`; `strict` is true here.
+            map_location: Where its weights go.
+            strict: Whether the weights must be all that the configuration asks for, and no others.
+            **hub: For a name on the hub, what `huggingface_hub.hf_hub_download` takes, such as revision.
 
         Raises:
-            WavelitError: No such model in the package, no such folder, nothing of that name on the hub, or weights that are not
-                those of the configuration beside them.
+            WavelitError: No such model in the package, no such folder, nothing of that name on the hub, an entry in its
+                configuration that this version does not know, or weights that are damaged, not finite or of another model.
         """
-        folder = resolve(name)
-        try:
-            # The mixin announces on standard output where it loads from.
-            with contextlib.redirect_stdout(None):
-                return super().from_pretrained(folder, **{"strict": True, **options})
-        except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
-            raise WavelitError(f"{folder} cannot be had from the hub: {one_line(error)}") from error
-        except (SafetensorError, RuntimeError, OSError, ValueError, TypeError) as error:
-            raise WavelitError(f"{folder} cannot be read: {one_line(error)}") from error
+        return read_model(name, cls, map_location, strict, **hub)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """What `save_pretrained` and `push_to_hub` write; the card is theirs."""
+        write_model(save_directory, self, self.config)
 
     @classmethod
     def from_metadata(

@@ -36,6 +36,7 @@ from wavelit.errors import WavelitError
 from wavelit.losses import increment_loss
 from wavelit.metrics import VRMSE
 from wavelit.model import WaveLiT
+from wavelit.settings import check_bounds, check_types
 
 __all__ = [
     "EMA",
@@ -52,6 +53,8 @@ class DivergedError(WavelitError):
 
 
 Schedule = Literal["cosine", "wsd"]
+# Of anything counted: more would overflow what counts it.
+MOST = 10**12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +68,8 @@ class TrainConfig:
         lr: Peak learning rate of AdamW; the default is that of docs/results.md, for batches of 4.
         weight_decay: On matrices and convolution kernels only.
         schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
-        warmup: Share of the budget in which the learning rate rises from zero.
-        clip: Largest gradient norm.
+        warmup: Share of the budget in which the learning rate rises from zero; one shorter than two steps is left out.
+        clip: Largest gradient norm; 0 or infinity: gradients are not clipped.
         ema: Decay of the averaged weights that are validated and kept; 0 keeps the last weights.
         noise: Largest standard deviation eta of the input noise, in units of the increment's; every sample draws its own between
             zero and it: of one size it made a model that read the history at full resolution diverge (docs/log.md).
@@ -99,20 +102,7 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            kind = next((k for k in (bool, int, float) if k.__name__ in str(field.type).split(" | ")), None)
-            value = getattr(self, field.name)
-            if kind is None or (value is None and "None" in str(field.type)):
-                continue
-            try:
-                number = kind(value)
-            except (TypeError, ValueError, OverflowError):
-                number = None
-            if number is None or number != value:
-                what = "a whole number" if kind is int else "true or false" if kind is bool else "a number"
-                raise WavelitError(f"{field.name} must be {what}, not {value!r}")
-            # Also those of numpy, and 1e4: the settings are written as YAML.
-            object.__setattr__(self, field.name, number)
+        check_types(self)
         budgets = [n for n in ("steps", "samples", "minutes") if getattr(self, n) is not None]
         if len(budgets) != 1:
             raise WavelitError(
@@ -122,35 +112,40 @@ class TrainConfig:
             raise WavelitError(f"the budget {budgets[0]} must be positive, not {getattr(self, budgets[0])}")
         if self.schedule not in get_args(Schedule):
             raise WavelitError(f"unknown schedule {self.schedule!r}; known: {', '.join(get_args(Schedule))}")
-        for name, low, high in (
-            ("lr", 0, None),
-            ("weight_decay", 0, None),
-            ("warmup", 0, 1),
-            ("clip", 0, None),
-            ("ema", 0, 1),
-            ("noise", 0, None),
-            ("pushforward", 1, None),
-            ("pushforward_from", 0, 1),
-            ("wavelet_weight", 0, None),
-            ("validate_every", 1, None),
-            ("checkpoint_every", 1, None),
-        ):
-            value = getattr(self, name)
-            if value < low or (high is not None and value > high):
-                most = "" if high is None else f" and at most {high}"
-                raise WavelitError(f"{name} must be at least {low}{most}, not {value}")
+        check_bounds(
+            self,
+            {
+                "steps": (1, MOST),
+                "samples": (1, MOST),
+                "minutes": (0, MOST),
+                "lr": (0, None),
+                "weight_decay": (0, None),
+                "warmup": (0, 1),
+                "clip": (0, None),
+                "ema": (0, 1),
+                "noise": (0, None),
+                "pushforward": (1, 1000),
+                "pushforward_from": (0, 1),
+                "wavelet_weight": (0, None),
+                "validate_every": (1, MOST),
+                "checkpoint_every": (1, MOST),
+            },
+        )
 
     def total_steps(self, batch_size: int) -> int | None:
         """Optimiser steps of the whole run, or None for a budget in minutes."""
         return math.ceil(self.samples / batch_size) if self.samples is not None else self.steps
 
 
-def learning_rate_factor(progress: float, config: TrainConfig) -> float:
-    """Learning rate over its peak at progress p in [0, 1]."""
-    if progress < config.warmup:
-        return progress / config.warmup
+def learning_rate_factor(progress: float, config: TrainConfig, total_steps: int | None = None) -> float:
+    """Learning rate over its peak at progress p in [0, 1] of so many steps, None where they are not known."""
+    # Its first step has rate zero: a warm-up of less than two steps would leave a short run as it began.
+    short = total_steps is not None and config.warmup * total_steps < 2
+    warmup = 0.0 if short else config.warmup
+    if progress < warmup:
+        return progress / warmup
     if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
+        return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
     return 1.0 if progress < 0.8 else 1 - math.sqrt((progress - 0.8) / 0.2)
 
 
@@ -234,7 +229,7 @@ class EmulatorModule(pl.LightningModule):
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "
                 f"{batch.indices.tolist()} of the training split; a checkpoint written before is kept: train anew with a lower lr"
             )
-        self.log("train_loss", loss, prog_bar=True)
+        self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -270,7 +265,8 @@ class EmulatorModule(pl.LightningModule):
     def on_train_start(self) -> None:
         if self._random_state is not None:
             random.setstate(self._random_state["python"])
-            np.random.set_state(self._random_state["numpy"])  # noqa: NPY002
+            name, keys, *rest = self._random_state["numpy"]
+            np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
             torch.set_rng_state(self._random_state["torch"])
             self._random_state = None
         # Compiling is no training: the clock of a compiled model starts after its first step.
@@ -283,7 +279,7 @@ class EmulatorModule(pl.LightningModule):
         self._started = time.perf_counter()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        factor = learning_rate_factor(self.progress, self.config)
+        factor = learning_rate_factor(self.progress, self.config, self.total_steps)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.config.lr * factor
 
@@ -301,7 +297,8 @@ class EmulatorModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        # Zero means no clipping, as in Lightning; the norm is needed all the same.
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         if not torch.isfinite(norm):
             raise DivergedError(
                 f"the gradient became {norm.item()} at step {self.global_step} on samples {self._samples} of the training split; "
@@ -310,9 +307,11 @@ class EmulatorModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_seconds"] = self.train_seconds
+        name, keys, *rest = np.random.get_state()  # noqa: NPY002
+        # Tensors and plain values alone, so that reading it needs no code of the file's.
         checkpoint["random_state"] = {
             "python": random.getstate(),
-            "numpy": np.random.get_state(),  # noqa: NPY002
+            "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), *rest],
             "torch": torch.get_rng_state(),
         }
 
