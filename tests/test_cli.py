@@ -11,7 +11,7 @@ import yaml
 
 from wavelit.cli import COMMANDS, main
 from wavelit.demo import DEMO
-from wavelit.run import load_settings
+from wavelit.run_folder import load_settings
 from wavelit.train import TrainConfig
 from waves import write_waves
 

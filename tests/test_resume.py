@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from runs import ONE_THREAD, RECIPE, SMALL, differences, train, wave_dataset, whole_run  # noqa: F401, as fixtures
-from wavelit import run as run_module
+from wavelit import run_folder
 from wavelit.data.well import WellDataModule
 from wavelit.errors import WavelitError
-from wavelit.run import build_model, fit, load_model, read_json, resume
+from wavelit.pretrained import read_json
+from wavelit.run import build_model, fit, load_model, resume
 from wavelit.train import EmulatorModule, TrainConfig
 
 # Trains as the test does, and kills itself with SIGKILL as the given step begins.
@@ -49,7 +50,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tm
     assert not (folder / "weights").exists()
     resume(folder)
     checkpoints = [
-        torch.load(path / "checkpoints" / "last.ckpt", weights_only=False) for path in (run, folder)
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (run, folder)
     ]
     assert checkpoints[0]["global_step"] == RECIPE.steps
     # Weights, averaged weights, optimiser state, random state.
@@ -66,14 +67,14 @@ def test_resuming_keeps_the_learning_curve_and_the_best_score(dataset, tmp_path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
     before = (folder / "logs" / "metrics.csv").read_text().splitlines()
-    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=False)["global_step"]
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
     resume(folder)
     rows = list(csv.DictReader((folder / "logs" / "metrics.csv").open()))
     steps = [int(row["step"]) for row in rows if row["val_vrmse"]]
     assert steps == [8, 17, 23]
     assert len(before) > 1
     scores = {int(row["step"]) + 1: float(row["val_vrmse"]) for row in rows if row["val_vrmse"]}
-    kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=False)["global_step"]
+    kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
     assert kept == min(scores, key=scores.get)
     assert best in scores
 
@@ -84,7 +85,6 @@ def test_a_checkpoint_of_another_model_is_refused(run, dataset, tmp_path):
     steps = TrainConfig(steps=2, checkpoint_every=1)
     fit(folder, data, build_model(data, **{**SMALL, "embed_dim": 32}), steps, ONE_THREAD)
     (folder / "checkpoints" / "last.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
-    # Also where no checkpoint is: a run of fewer steps than `checkpoint_every` writes none.
     kept = (folder / "checkpoints" / "last.ckpt").read_bytes()
     (folder / "checkpoints" / "last.ckpt").unlink()
     with pytest.raises(WavelitError, match="is trained to the end of its budget"):
@@ -94,6 +94,7 @@ def test_a_checkpoint_of_another_model_is_refused(run, dataset, tmp_path):
     with pytest.raises(WavelitError, match="is of another model"):
         resume(folder)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK\x03\x04 cut short")
+    (folder / "checkpoints" / "previous.ckpt").unlink()
     with pytest.raises(WavelitError, match="cannot be read as a checkpoint"):
         resume(folder)
 
@@ -135,14 +136,14 @@ def test_a_run_that_fails_early_takes_its_own_files_away_and_no_others(dataset, 
 
 def test_a_run_that_fails_at_its_end_keeps_its_weights(dataset, tmp_path, monkeypatch):
     data = WellDataModule(str(dataset), batch_size=4)
-    write = run_module._write
+    write = run_folder._write
 
     def fail(path, text):
         write(path, text)
         if (path.parent / "weights").exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "_write", fail)
+    monkeypatch.setattr(run_folder, "_write", fail)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
     assert load_model(tmp_path / "run").n_parameters > 0
@@ -185,7 +186,7 @@ def test_an_interrupted_run_keeps_the_step_and_ends_like_an_uninterrupted_one(
     monkeypatch.setattr(EmulatorModule, "training_step", step)
     resume(tmp_path / "run")
     folders = (run, tmp_path / "run")
-    last = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False) for folder in folders]
+    last = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in folders]
     assert differences(*last) == []
     weights = [load_file(folder / "weights" / "model.safetensors") for folder in folders]
     assert differences(*weights) == []
@@ -271,7 +272,7 @@ def test_a_moved_run_remembers_its_best_score(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(EmulatorModule, "training_step", step)
     shutil.move(tmp_path / "here", tmp_path / "there")
     resume(tmp_path / "there")
-    best = torch.load(tmp_path / "there" / "checkpoints" / "best.ckpt", weights_only=False)
+    best = torch.load(tmp_path / "there" / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["global_step"] == 4
     assert not (tmp_path / "here").exists()
 

@@ -19,7 +19,8 @@ from wavelit.data.write import write_dataset
 from wavelit.errors import WavelitError
 from wavelit.judge import judge, record_rollout
 from wavelit.model import WaveLiT
-from wavelit.run import TrainerConfig, build_model, fit, load_model, read_json, resume
+from wavelit.pretrained import read_json
+from wavelit.run import TrainerConfig, build_model, fit, load_model, resume
 from wavelit.train import TrainConfig
 from waves import plane_waves, write_waves
 

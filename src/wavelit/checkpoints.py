@@ -30,6 +30,7 @@ from wavelit.atomic import atomic_path, flush
 from wavelit.errors import WavelitError, one_line
 
 __all__ = [
+    "BEST",
     "LAST",
     "PREVIOUS",
     "CheckpointFiles",
@@ -45,9 +46,9 @@ EARLY = (1, 4, 16, 64, 256)
 # Where a checkpoint callback's state names files.
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 # What a run's checkpoint holds at least.
-ENTRIES = {"state_dict": dict, "global_step": int}
+ENTRIES: dict[str, Any] = {"state_dict": dict, "global_step": int}
 # What resuming takes from it besides.
-TO_RESUME = {
+TO_RESUME: dict[str, Any] = {
     "epoch": int,
     "loops": dict,
     "callbacks": dict,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, printable, system_error
 
 __all__ = ["main"]
+
+LONGEST_ERROR = 2000
 
 USAGE = """usage: wavelit COMMAND [options]
 
@@ -69,7 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = [message[-1].split("WavelitError: ")[-1]]
         # jsonargparse explains at length; its first lines say which entry is wrong.
         lines = message if isinstance(error, WavelitError) else message[:2]
-        print(f"wavelit: error: {' '.join(lines)}", file=sys.stderr)
+        _print_error(" ".join(lines))
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output has enough; nothing is left to be written when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _print_error(system_error(error))
         return 2
     except KeyboardInterrupt:
         print("wavelit: interrupted", file=sys.stderr)
@@ -77,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         warnings.formatwarning = format_of_python
     return 0
+
+
+def _print_error(message: str) -> None:
+    # Names from files may hold what a terminal obeys.
+    print(f"wavelit: error: {printable(message, LONGEST_ERROR)}", file=sys.stderr)
 
 
 def _demo(parser: Any, words: list[str]) -> None:
@@ -144,7 +162,7 @@ def _data_check(parser: Any, words: list[str]) -> None:
         print(f"wrote {write_statistics(options.path, **mask)}")
     findings = check_dataset(options.path, **mask)
     for finding in findings:
-        print(f"{finding.severity}: {finding.file}: {finding.message}")
+        print(printable(f"{finding.severity}: {finding.file}: {finding.message}", LONGEST_ERROR))
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         raise WavelitError(f"{options.path}: {errors} error(s)")
@@ -158,21 +176,27 @@ def _data_info(parser: Any, words: list[str]) -> None:
 
     summary = describe_dataset(options.path, options.mask_field, options.mask_excludes)
     for name, value in vars(summary).items():
-        print(f"{name.replace('_', ' '):20s} {value}")
+        print(printable(f"{name.replace('_', ' '):20s} {value}", LONGEST_ERROR))
 
 
 def _train(parser: Any, words: list[str]) -> None:
     from wavelit.config import PRESETS, WaveLiTConfig
     from wavelit.data.well import WellDataModule
+    from wavelit.plain import read_yaml
+    from wavelit.ranks import is_first
     from wavelit.run import TrainerConfig, build_model, fit, resume
     from wavelit.train import TrainConfig
+
+    def done(folder: Path) -> None:
+        if is_first():
+            print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
 
     if any(word.split("=")[0] == "--resume" for word in words):
         # Its settings are in its folder: a second setting beside it would be ignored, so none is accepted.
         parser.add_argument("--resume", type=str)
         folder = Path(parser.parse_args(words).resume)
         resume(folder)
-        print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
+        done(folder)
         return
     parser.add_argument("--config", action="config", help="YAML file of these options")
     parser.add_argument(
@@ -180,7 +204,14 @@ def _train(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue, alone")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data order and noise")
-    parser.add_class_arguments(WellDataModule, "data", skip={"seed", "n_steps_output"})
+    # What is typed as anything, the parser takes for the name of a class to import and to call.
+    parser.add_class_arguments(WellDataModule, "data", skip={"seed", "n_steps_output", "storage_options"})
+    parser.add_argument(
+        "--data.storage_options",
+        type=_plain_mapping,
+        default=None,
+        help="what fsspec needs to open the address, as YAML: {key: value}",
+    )
     parser.add_argument(
         "--model.preset",
         type=str,
@@ -191,15 +222,41 @@ def _train(parser: Any, words: list[str]) -> None:
         parser.add_argument(f"--model.{name}", type=kind, default="preset", help=meaning)
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
+    for path in _config_files(words):
+        # Whether it is plain data of a sane size: the parser's own reader asks neither.
+        read_yaml(path)
+    # Nothing that a file names is imported or called: all entries are numbers, truth values and text.
     options = parser.parse_args(words)
-    settings = parser.instantiate(options)
-    train: TrainConfig = settings.train
-    data = WellDataModule(**{**options.data, "n_steps_output": train.pushforward, "seed": options.seed})
+    train, trainer = TrainConfig(**vars(options.train)), TrainerConfig(**vars(options.trainer))
+    data = WellDataModule(**{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed})
     changes = {k: v for k, v in vars(options.model).items() if k != "preset" and v != "preset"}
     model = build_model(data, options.model.preset, options.seed, **changes)
-    folder = Path(options.run or Path("runs") / f"{data.metadata.dataset_name}-{options.model.preset}")
-    fit(folder, data, model, train, settings.trainer, options.seed)
-    print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
+    name = f"{data.metadata.dataset_name}-{options.model.preset}"
+    folder = Path(options.run or Path("runs") / _file_name(name))
+    fit(folder, data, model, train, trainer, options.seed)
+    done(folder)
+
+
+def _config_files(words: Sequence[str]) -> list[str]:
+    """The files of all --config options."""
+    files = [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
+    pairs = itertools.pairwise(words)
+    return files + [value for option, value in pairs if option == "--config"]
+
+
+def _plain_mapping(value: Any) -> dict[str, Any] | None:
+    """A mapping of names to plain values, from the command line as YAML."""
+    from wavelit.plain import load_yaml
+
+    content = load_yaml(value, "--data.storage_options") if isinstance(value, str) else value
+    if content is not None and not isinstance(content, dict):
+        raise WavelitError(f"--data.storage_options: a mapping is due, not {printable(repr(content), 80)}")
+    return content
+
+
+def _file_name(name: str) -> str:
+    """A name from a file as the name of a folder, which stays where it is put."""
+    return re.sub(r"[^\w.+-]|^\.+", "_", name)[:100]
 
 
 def _architecture(config: Any) -> dict[str, tuple[Any, str]]:

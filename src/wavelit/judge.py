@@ -26,10 +26,10 @@ from wavelit.errors import WavelitError
 from wavelit.evaluate import Evaluation, evaluate, predict
 from wavelit.figures import animation, rollout_figure, save
 from wavelit.model import WaveLiT
-from wavelit.pretrained import PREFIX
+from wavelit.pretrained import PREFIX, read_json
 from wavelit.report import write_report
 from wavelit.rollout import write_rollout
-from wavelit.run import fields_of, load_data, load_model, load_settings, read_json
+from wavelit.run_folder import fields_of, load_data, load_model, load_settings
 
 __all__ = ["judge", "record_pretrained_rollout", "record_rollout"]
 

@@ -15,7 +15,12 @@ from pathlib import Path
 
 from wavelit.errors import WavelitError, printable
 
-__all__ = ["LOCK", "owned"]
+__all__ = ["LOCK", "FolderInUseError", "owned"]
+
+
+class FolderInUseError(WavelitError):
+    """Another process writes there."""
+
 
 LOCK = ".wavelit.lock"
 OWNER = ".wavelit.owner"
@@ -39,7 +44,7 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise WavelitError(
+        raise FolderInUseError(
             f"{folder} is in use: {_holder(folder)}; wait for it, stop it, or choose another folder"
         ) from error
     try:
@@ -48,7 +53,9 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
         (folder / OWNER).write_text(json.dumps(owner), encoding="utf8")
         yield
     finally:
-        (folder / OWNER).unlink(missing_ok=True)
+        # While it is held: whoever opened it before finds it unlinked, and begins anew.
+        for name in (OWNER, LOCK):
+            (folder / name).unlink(missing_ok=True)
         lock.release()
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from wavelit.atomic import atomic_path
 from wavelit.config import WaveLiTConfig
 from wavelit.errors import WavelitError, one_line, printable
+from wavelit.plain import read_text
 from wavelit.settings import from_mapping
 
 __all__ = [
@@ -45,8 +46,6 @@ FOLDER = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Entries of config.json beside the architecture.
 VERSION, CHECKSUM = "wavelit_version", "weights_sha256"
-# Largest JSON file that is read, in bytes.
-MOST_JSON = 16 * 1024**2
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -180,11 +179,9 @@ def read_json(path: Path) -> dict[str, Any]:
         WavelitError: The file is missing, too large, not JSON, or holds something else.
     """
     try:
-        if not path.is_file():
-            raise FileNotFoundError("no such file")
-        if path.stat().st_size > MOST_JSON:
-            raise ValueError(f"it is larger than {MOST_JSON} bytes")
-        value = json.loads(path.read_text(encoding="utf8"))
+        value = json.loads(read_text(path))
+    except WavelitError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(value, dict):
@@ -201,4 +198,4 @@ def _download(name: str, hub: dict[str, Any]) -> str:
         paths = [hf_hub_download(name, file, **hub) for file in (CONFIG, WEIGHTS)]
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
         raise WavelitError(f"{name} cannot be had from the hub: {one_line(error)}") from error
-    return os.path.dirname(paths[0])
+    return os.path.dirname(str(paths[0]))

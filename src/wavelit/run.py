@@ -1,59 +1,54 @@
-"""A run folder: what was trained, on what, how, and what came of it. Everything later needs the folder alone.
-
-config.yaml        data, model, train and trainer settings as the command line takes them
-model.json         the model's full configuration
-fields.json        names of the fields, constant fields and scalars that it was trained on, smallest and largest time step
-environment.json   versions, machine, threads, commit; steps, samples and seconds once training has ended
-checkpoints/       last.ckpt to resume from, best.ckpt by validation VRMSE
-logs/              metrics.csv and TensorBoard events
-weights/           the trained model (averaged weights), for `WaveLiT.from_pretrained`
-"""
+"""Runs: train a model into a new folder, or continue one that was interrupted (`wavelit.run_folder` has what a folder holds)."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import inspect
-import json
 import logging
 import os
-import platform
-import shutil
-import subprocess
 import sys
 import warnings
-from importlib.metadata import version
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from wavelit.atomic import atomic_path
 from wavelit.calibration import calibrate
-from wavelit.checkpoints import checkpoint_callbacks, load_checkpoint, require_same_model
-from wavelit.config import WaveLiTConfig
+from wavelit.checkpoints import (
+    CheckpointFiles,
+    checkpoint_callbacks,
+    newest_checkpoint,
+    require_same_model,
+)
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.data.well import WellDataModule
-from wavelit.errors import WavelitError, one_line
+from wavelit.errors import WavelitError, one_line, printable
 from wavelit.model import WaveLiT
+from wavelit.owner import owned
+from wavelit.ranks import RankWatch, is_first, set_rank
+from wavelit.run_folder import (
+    is_trained,
+    load_data,
+    load_model,
+    load_settings,
+    read_config,
+    record_outcome,
+    remove_run,
+    require_free,
+    require_same_data,
+    sweep,
+    write_run_folder,
+    write_weights,
+)
+from wavelit.settings import check_bounds, check_types, from_mapping
 from wavelit.train import EMA, EmulatorModule, TrainConfig
 
-__all__ = [
-    "TrainerConfig",
-    "build_model",
-    "fit",
-    "load_data",
-    "load_model",
-    "load_settings",
-    "quieten",
-    "read_json",
-    "resume",
-]
+__all__ = ["TrainerConfig", "build_model", "fit", "load_model", "quieten", "resume"]
 
 # Lightning's warnings of what is meant: a timing has no validation, windows are read in the training process, a resumed run's
 # earlier metrics are put back by `_csv_logger`, and the data stream needs no state of its own.
@@ -67,11 +62,6 @@ QUIET = (
 
 
 Precision = Literal["32-true", "bf16-mixed"]
-
-# What a run writes into its folder.
-WRITTEN = frozenset(
-    ("model.json", "fields.json", "environment.json", "config.yaml", "logs", "checkpoints", "weights")
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,19 +90,24 @@ class TrainerConfig:
             self.accelerator if self.accelerator != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         )
 
-    def check(self) -> None:
-        """Refuse what Lightning or PyTorch would refuse later.
-
-        Raises:
-            WavelitError: Not a number of threads, an unknown precision, or a device that is not there or has no float64.
-        """
-        quieten()
-        if self.threads < 1:
-            raise WavelitError(f"threads must be at least 1, not {self.threads}")
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_bounds(self, {"devices": (1, 100_000), "threads": (1, 1024)})
         if self.precision not in get_args(Precision):
             raise WavelitError(
-                f"unknown precision {self.precision!r}; known: {', '.join(get_args(Precision))}"
+                f"unknown precision {printable(repr(self.precision), 40)}; known: {', '.join(get_args(Precision))}"
             )
+
+    def check(self) -> int:
+        """Refuse what Lightning or PyTorch would refuse later.
+
+        Returns:
+            The rank of this process among all that train together; the first, 0, writes.
+
+        Raises:
+            WavelitError: A device that is not there or has no float64, or processes that are not as many as the devices.
+        """
+        quieten()
         try:
             trial = pl.Trainer(
                 accelerator=self.device,
@@ -122,14 +117,16 @@ class TrainerConfig:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-        except (MisconfigurationException, ValueError, RuntimeError) as error:
+        except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
             raise WavelitError(
-                f"no trainer with accelerator={self.accelerator!r}, devices={self.devices}: {one_line(error)}"
+                f"no trainer with accelerator={printable(repr(self.accelerator), 40)}, devices={self.devices}: {one_line(error)}"
             ) from error
         if trial.strategy.root_device.type == "mps":
             raise WavelitError(
                 f"accelerator {self.accelerator!r} is Apple's here, which has no float64 for the scores: use cpu"
             )
+        set_rank(int(trial.global_rank))
+        return int(trial.global_rank)
 
 
 def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
@@ -166,16 +163,19 @@ def fit(
     train: TrainConfig,
     trainer: TrainerConfig | None = None,
     seed: int = 0,
+    keep_statistics: bool = False,
 ) -> WaveLiT:
     """Train a model into a new run folder; sets the process's threads and the global seeds.
 
     Args:
         folder: Created; must not hold a run.
         data: The dataset, with at least as many target frames as the pushforward is long.
-        model: From `build_model`.
+        model: From `build_model`, or trained before on other data.
         train: Budget and recipe.
         trainer: Device, precision, threads.
         seed: Seed of the data order, the noise and the unroll lengths.
+        keep_statistics: Whether a model with statistics of other data keeps them and its calibration; else it takes those of
+            these data, and a warning says so.
 
     Returns:
         The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
@@ -185,14 +185,10 @@ def fit(
             other channels, history or boundaries than the data; the loss is not finite.
     """
     folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
-    # Lightning runs this command again for every further device: the first of them writes.
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    if folder.is_file():
-        raise WavelitError(f"{folder} is a file: choose another run folder")
-    if first and (folder / "config.yaml").exists():
-        raise WavelitError(
-            f"{folder} already holds a run: continue it with --resume {folder}, or choose another folder"
-        )
+    # Further devices and machines run the same call: the first of them writes.
+    first = trainer.check() == 0
+    if first:
+        require_free(folder)
     if data.n_steps_output < train.pushforward:
         raise WavelitError(
             f"pushforward over {train.pushforward} steps needs as many target frames: give the data "
@@ -205,40 +201,27 @@ def fit(
             "a budget in minutes needs one device, as every device has its own clock: use steps or samples"
         )
     _require_fit(model, data)
-    trainer.check()
+    _take_statistics(model, data, seed, keep_statistics)
     data.seed = seed
     # The stream of an earlier run with this data module may have had another seed.
     data.__dict__.pop("train_sampler", None)
-    settings = {
-        "data": {
-            **{name: getattr(data, name) for name in inspect.signature(WellDataModule).parameters},
-            # The run is found again from any working directory.
-            "path": data.path if "://" in data.path else os.path.abspath(data.path),
-        },
-        "train": dataclasses.asdict(train),
-        "trainer": dataclasses.asdict(trainer),
-        "seed": seed,
-    }
     # Errors in the data come before anything is written.
     StepBatchSampler(len(data.train_dataset), data.batch_size, seed)
     data.windows("valid")
-    text = yaml.safe_dump(settings, sort_keys=False)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else None
-    if first:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
-        steps = [layout.dt for layout in data.train_dataset.layouts]
-        facts = {**fields_of(data), "time steps": [min(steps), max(steps)]}
-        _write(folder / "fields.json", json.dumps(facts, indent=2))
-        _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
-        _write(folder / "config.yaml", text)
+    ours = False
     try:
-        return _run(folder, data, model, train, trainer, seed, None)
+        with owned(folder, "training") if first else nullcontext():
+            if first:
+                require_free(folder)
+                sweep(folder)
+                ours = True
+                write_run_folder(folder, data, model, train, trainer, seed)
+            return _run(folder, data, model, train, trainer, seed, None)
     except BaseException:
         # Without a checkpoint or weights there is nothing to keep, and nothing that should stop the next attempt.
-        kept = ("checkpoints/last.ckpt", "weights/model.safetensors")
-        if first and not any((folder / name).exists() for name in kept):
-            _remove_run(folder, found)
+        if ours:
+            remove_run(folder, found)
         raise
 
 
@@ -259,107 +242,64 @@ def _require_fit(model: WaveLiT, data: WellDataModule) -> None:
             raise WavelitError(f"the model has {name} {ours}, {data.path} {value}: use `wavelit.build_model`")
 
 
-def _remove_run(folder: Path, found: set[str] | None) -> None:
-    """Take a run's files out of its folder, all but those that were found there, and the folder if there was none."""
-    for name in WRITTEN.difference(found or ()):
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    if found is None and not any(folder.iterdir()):
-        folder.rmdir()
+def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool) -> None:
+    """Give a model the statistics and calibration of the data, unless it has them or is to keep its own."""
+    ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
+    model.normalizer.set_statistics(data.statistics)
+    if all(torch.equal(buffer, ours[name]) for name, buffer in model.normalizer.named_buffers(recurse=False)):
+        return
+    if keep:
+        for name, buffer in model.normalizer.named_buffers(recurse=False):
+            buffer.copy_(ours[name])
+        warnings.warn(
+            f"the model keeps the statistics and calibration of other data than {data.path}", stacklevel=3
+        )
+        return
+    calibrate(model, data, seed)
+    warnings.warn(
+        f"the model had the statistics of other data: it takes statistics and calibration of {data.path}; "
+        "keep_statistics=True keeps the old ones",
+        stacklevel=3,
+    )
 
 
 def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     """Continue an interrupted run from its last checkpoint; the rest is as if it had never stopped.
 
+    Where the last checkpoint cannot be read it is the one before, with a warning. A run at its end writes its weights anew if
+    they are missing or damaged.
+
     Raises:
-        WavelitError: No run or checkpoint there, or one of another model.
+        WavelitError: No run or checkpoint there, or one of another model, other data than the run's, or another process that
+            trains there.
     """
     folder = Path(os.path.expanduser(folder))
     settings = load_settings(folder)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if (folder / "weights" / "model.safetensors").exists():
-        raise WavelitError(
-            f"{folder} is trained to the end of its budget: score it with `wavelit evaluate {folder}`"
-        )
-    if not checkpoint.exists():
-        raise WavelitError(f"{folder} has no checkpoint yet: remove the folder and train anew")
-    train, trainer = TrainConfig(**settings["train"]), TrainerConfig(**settings["trainer"])
-    trainer.check()
-    model = WaveLiT(WaveLiTConfig(**read_json(folder / "model.json")))
-    return _run(folder, load_data(folder), model, train, trainer, settings["seed"], checkpoint)
-
-
-def fields_of(data: WellDataModule) -> dict[str, list[str]]:
-    """Names of a dataset's fields, constant fields and scalars."""
-    return {
-        "fields": list(data.field_names),
-        "constant fields": list(data.constant_field_names),
-        "scalars": list(data.scalar_names),
-    }
-
-
-def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
-    """The dataset that a run was trained on."""
-    return WellDataModule(**load_settings(Path(os.path.expanduser(folder)))["data"])
-
-
-def load_model(folder: str | os.PathLike[str], weights: Literal["final", "best"] = "final") -> WaveLiT:
-    """The model of a run in evaluation mode: its final averaged weights, or those of the best validation.
-
-    Raises:
-        WavelitError: Training has not ended, or no validation took place.
-    """
-    folder = Path(os.path.expanduser(folder))
-    load_settings(folder)
-    if weights == "final":
-        if not (folder / "weights" / "model.safetensors").exists():
+    where = str(folder / "config.yaml")
+    train = from_mapping(TrainConfig, settings["train"], f"{where}, train")
+    trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
+    config = read_config(folder)
+    first = trainer.check() == 0
+    with owned(folder, "training") if first else nullcontext():
+        if first:
+            sweep(folder)
+        found = newest_checkpoint(folder / "checkpoints")
+        if is_trained(folder):
             raise WavelitError(
-                f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`"
+                f"{folder} is trained to the end of its budget: score it with `wavelit evaluate {folder}`"
             )
-        return WaveLiT.from_pretrained(folder / "weights")
-    checkpoint = folder / "checkpoints" / "best.ckpt"
-    if not checkpoint.exists():
-        raise WavelitError(f"{folder} has no best checkpoint: no validation took place")
-    model = WaveLiT(WaveLiTConfig(**read_json(folder / "model.json")))
-    state = load_checkpoint(checkpoint)["state_dict"]
-    state = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-    require_same_model(checkpoint, state, model)
-    model.load_state_dict(state)
-    return model.eval()
+        if found is None:
+            raise WavelitError(f"{folder} has no checkpoint yet: start it again by the command that began it")
+        path, state = found
+        with torch.device("meta"):
+            require_same_model(path, _weights_of(state), WaveLiT(config))
+        data = load_data(folder)
+        require_same_data(folder, data)
+        return _run(folder, data, WaveLiT(config), train, trainer, settings["seed"], found)
 
 
-def load_settings(folder: Path) -> dict[str, Any]:
-    """The settings of a run: data, train, trainer and seed.
-
-    Raises:
-        WavelitError: The folder is not a run's.
-    """
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise WavelitError(
-            f"{folder} is not a run folder: it has no config.yaml; train one with `wavelit train`"
-        )
-    try:
-        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
-    return settings
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        WavelitError: The file is missing or not JSON.
-    """
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
-    return value
+def _weights_of(state: dict[str, Any]) -> dict[str, Any]:
+    return {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
 
 
 def _run(
@@ -369,18 +309,16 @@ def _run(
     train: TrainConfig,
     trainer: TrainerConfig,
     seed: int,
-    checkpoint: Path | None,
+    resumed: tuple[Path, dict[str, Any]] | None,
 ) -> WaveLiT:
     torch.set_num_threads(trainer.threads)
     quieten()
     module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)
     # Nothing below draws from the global generators, but what a user adds may.
     pl.seed_everything(seed, verbose=False)
-    first_step = 0
-    if checkpoint is not None:
-        state = load_checkpoint(checkpoint)
-        first_step = state["global_step"]
-        require_same_model(checkpoint, state["state_dict"], module)
+    path, state = resumed or (None, {})
+    first_step = state.get("global_step", 0)
+    watch = RankWatch()
     lightning = pl.Trainer(
         accelerator=trainer.device,
         devices=trainer.devices,
@@ -395,8 +333,9 @@ def _run(
         use_distributed_sampler=False,
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
-        callbacks=_callbacks(folder, train),
+        callbacks=[watch, *_callbacks(folder, train)],
         logger=[_csv_logger(folder, first_step), TensorBoardLogger(folder, name="logs", version="")],
+        plugins=[CheckpointFiles()],
     )
     data.trainer = lightning
     data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
@@ -406,30 +345,41 @@ def _run(
             module.load_state_dict(state["state_dict"])
             module.on_load_checkpoint(state)
         else:
-            lightning.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
+            lightning.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     except SystemExit as stop:
         # How Lightning ends on an interrupt.
-        last = folder / "checkpoints" / "last.ckpt"
-        if last.exists():
-            advice = f"continue from step {load_checkpoint(last)['global_step']} with `wavelit train --resume {folder}`"
-        else:
-            advice = f"nothing is kept, as the first checkpoint is of step {train.checkpoint_every} (train.checkpoint_every)"
-        raise WavelitError(f"interrupted at step {module.global_step}: {advice}") from stop
-    if lightning.is_global_zero:
-        model.save_pretrained(folder / "weights")
+        raise WavelitError(f"interrupted at step {module.global_step}: {_advice(folder)}") from stop
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, RuntimeError) and (explained := watch.explain(error)) is not None:
+            raise explained from error
+        if path is not None and not watch.begun and not isinstance(error, WavelitError):
+            raise WavelitError(
+                f"{path} cannot be resumed from: {one_line(error)}; train anew in another folder"
+            ) from error
+        raise
+    finally:
+        watch.end()
+    if is_first():
+        write_weights(folder, model)
         steps = max(first_step, lightning.global_step)
-        outcome = {
-            "steps": steps,
-            "samples": steps * data.batch_size * trainer.devices,
-            "train_seconds": round(module.train_seconds, 2),
-            "threads": torch.get_num_threads(),
-            "device": str(lightning.strategy.root_device),
-        }
-        _write(
-            folder / "environment.json",
-            json.dumps(read_json(folder / "environment.json") | outcome, indent=2),
+        record_outcome(
+            folder,
+            {
+                "steps": steps,
+                "samples": steps * data.batch_size * trainer.devices,
+                "train_seconds": round(module.train_seconds, 2),
+                "threads": torch.get_num_threads(),
+                "device": str(lightning.strategy.root_device),
+            },
         )
     return model.eval()
+
+
+def _advice(folder: Path) -> str:
+    found = newest_checkpoint(folder / "checkpoints")
+    if found is None:
+        return "nothing is kept, as the first checkpoint is written after the first step"
+    return f"continue from step {found[1]['global_step']} with `wavelit train --resume {folder}`"
 
 
 class _PrintProgress(Callback):
@@ -459,9 +409,14 @@ def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
     """Lightning's logger begins its file anew; on resume the rows of the steps before are put back."""
     path = folder / "logs" / "metrics.csv"
     kept: list[dict[str, str]] = []
-    if first_step and path.exists():
-        with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+    if first_step and path.exists() and is_first():
+        try:
+            with path.open(newline="", encoding="utf8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise WavelitError(
+                f"{path} is damaged ({one_line(error)}): remove it to go on without its curves"
+            ) from error
     logger = CSVLogger(folder, name="logs", version="")
     writer = logger.experiment
     if kept:
@@ -477,23 +432,3 @@ def quieten() -> None:
     for pattern in QUIET:
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-
-
-def _environment(model: WaveLiT) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    packages = ("wavelit", "torch", "pytorch-lightning", "the_well", "numpy")
-    return {
-        "parameters": model.n_parameters,
-        "commit": commit.stdout.strip() or None,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-    }
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as scratch:
-        scratch.write_text(text + "\n", encoding="utf8")

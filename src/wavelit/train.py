@@ -20,7 +20,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pytorch_lightning as pl
@@ -307,7 +307,7 @@ class EmulatorModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_seconds"] = self.train_seconds
-        name, keys, *rest = np.random.get_state()  # noqa: NPY002
+        name, keys, *rest = cast(tuple[Any, ...], np.random.get_state())  # noqa: NPY002
         # Tensors and plain values alone, so that reading it needs no code of the file's.
         checkpoint["random_state"] = {
             "python": random.getstate(),
