@@ -182,7 +182,6 @@ def _data_info(parser: Any, words: list[str]) -> None:
 def _train(parser: Any, words: list[str]) -> None:
     from wavelit.config import PRESETS, WaveLiTConfig
     from wavelit.data.well import WellDataModule
-    from wavelit.plain import read_yaml
     from wavelit.ranks import is_first
     from wavelit.run import TrainerConfig, build_model, fit, resume
     from wavelit.train import TrainConfig
@@ -208,7 +207,7 @@ def _train(parser: Any, words: list[str]) -> None:
     parser.add_class_arguments(WellDataModule, "data", skip={"seed", "n_steps_output", "storage_options"})
     parser.add_argument(
         "--data.storage_options",
-        type=_plain_mapping,
+        type=mapping,
         default=None,
         help="what fsspec needs to open the address, as YAML: {key: value}",
     )
@@ -222,10 +221,7 @@ def _train(parser: Any, words: list[str]) -> None:
         parser.add_argument(f"--model.{name}", type=kind, default="preset", help=meaning)
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
-    for path in _config_files(words):
-        # Whether it is plain data of a sane size: the parser's own reader asks neither.
-        read_yaml(path)
-    # Nothing that a file names is imported or called: all entries are numbers, truth values and text.
+    _require_plain(words, set(parser.get_defaults().keys()) - {"config", "resume"})
     options = parser.parse_args(words)
     train, trainer = TrainConfig(**vars(options.train)), TrainerConfig(**vars(options.trainer))
     data = WellDataModule(**{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed})
@@ -237,20 +233,60 @@ def _train(parser: Any, words: list[str]) -> None:
     done(folder)
 
 
-def _config_files(words: Sequence[str]) -> list[str]:
-    """The files of all --config options."""
-    files = [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
+def _require_plain(words: Sequence[str], known: set[str]) -> None:
+    """Refuse what the parser would take for more than data: given a mapping or a file for a group of options, it imports what
+    their `class_path` names.
+
+    Args:
+        words: The command line.
+        known: Names of all options, with dots.
+
+    Raises:
+        WavelitError: A --config file is not plain YAML of known options and single values, or an option is a group.
+    """
+    from wavelit.plain import read_yaml
+
+    groups = {name.split(".")[0] for name in known if "." in name}
+    given = [word.split("=", 1)[0].removeprefix("--") for word in words if word.startswith("--")]
+    if whole := [name for name in given if name in groups]:
+        raise WavelitError(f"--{whole[0]} is a group of options: set one of them, --{whole[0]}.NAME")
     pairs = itertools.pairwise(words)
-    return files + [value for option, value in pairs if option == "--config"]
+    files = [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
+    for path in files + [value for option, value in pairs if option == "--config"]:
+        content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise WavelitError(
+                f"{path}: groups of options are due, such as train: and data:; see configs/ for examples"
+            )
+        for name, value in content.items():
+            if (name in groups) != isinstance(value, dict):
+                due = "a group of options" if name in groups else "one value"
+                raise WavelitError(
+                    f"{path}: entry '{printable(name, 80)}' is {printable(repr(value), 80)}; {due} is due"
+                )
+        entries = {
+            f"{name}.{entry}" if name in groups else str(name): inner
+            for name, value in content.items()
+            for entry, inner in (value.items() if name in groups else [("", value)])
+        }
+        for name, value in entries.items():
+            if name not in known:
+                raise WavelitError(
+                    f"{path}: unknown entry '{printable(name, 80)}'; see `wavelit train --help`"
+                )
+            if isinstance(value, dict | list) and name != "data.storage_options":
+                raise WavelitError(
+                    f"{path}: entry '{name}' is {printable(repr(value), 80)}; one value is due"
+                )
 
 
-def _plain_mapping(value: Any) -> dict[str, Any] | None:
+def mapping(value: Any) -> dict[str, Any] | None:
     """A mapping of names to plain values, from the command line as YAML."""
     from wavelit.plain import load_yaml
 
     content = load_yaml(value, "--data.storage_options") if isinstance(value, str) else value
     if content is not None and not isinstance(content, dict):
-        raise WavelitError(f"--data.storage_options: a mapping is due, not {printable(repr(content), 80)}")
+        raise WavelitError(f"a mapping is due, not {printable(repr(content), 80)}")
     return content
 
 
