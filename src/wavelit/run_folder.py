@@ -144,7 +144,8 @@ def remove_run(folder: Path, found: set[str] | None) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed process left under temporary names; its owner alone may."""
-    for path in [*folder.glob("checkpoints/.*.tmp"), *folder.glob(".weights.*.tmp")]:
+    patterns = ["checkpoints/.*.tmp", *(f".{name}.*.tmp" for name in WRITTEN)]
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -284,8 +285,8 @@ def _facts(data: WellDataModule) -> dict[str, Any]:
         "resolution": [int(n) for n in data.metadata.spatial_resolution],
         "boundary conditions": data.boundary_conditions,
         "number of training windows": len(dataset),
-        "checksum of the first and last window": digest.hexdigest(),
         **{f"statistics, {name}": list(values) for name, values in vars(data.statistics).items()},
+        "checksum of the first and last window": digest.hexdigest(),
     }
 
 
