@@ -6,8 +6,10 @@ that names the argument or shows its value; another error says that the wrong va
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,24 @@ def _values(rng: np.random.Generator, fits: Any) -> Any:
     return choose(rng, values)
 
 
+def _is_kind(function: Any, name: str, arguments: dict[str, Any], value: Any) -> bool:
+    """Whether a value is of the kind that an argument asks for, by its annotation or by what it usually gets."""
+    usual = arguments.get(name)
+    if usual is not None and isinstance(value, type(usual)):
+        return True
+    parameter = inspect.signature(function).parameters.get(name)
+    kind = type(value).__name__
+    alike = {
+        "list": "Sequence",
+        "tuple": "Sequence",
+        "dict": "Mapping",
+        "ndarray": "Array",
+        "PosixPath": "Path",
+    }
+    text = str(parameter.annotation) if parameter else ""
+    return any(re.search(rf"\b{word}\b", text) for word in (kind, alike.get(kind, kind)))
+
+
 def _show(value: Any) -> str:
     if hasattr(value, "shape") and getattr(value, "ndim", 0):
         return f"{type(value).__name__} {tuple(value.shape)} {value.dtype}"
@@ -92,7 +112,7 @@ def _function(templates: Path, rng: np.random.Generator, number: int, folder: Pa
         except WavelitError as error:
             told.write_text(json.dumps(["refused", str(error)[:1000]]))
             return 0
-        except (TypeError, ValueError, OSError) as error:
+        except Exception as error:
             told.write_text(json.dumps([type(error).__name__, str(error)[:1000]]))
             raise
 
@@ -111,6 +131,13 @@ def _function(templates: Path, rng: np.random.Generator, number: int, folder: Pa
         outcome == "traceback" and kind == "TypeError" and "argument" in text and name in text
     ):
         outcome, why = "refused", f"{kind}: {text[:200]}"
+    elif (
+        outcome == "traceback"
+        and kind in ("TypeError", "AttributeError")
+        and not _is_kind(function, wrong, arguments, value)
+    ):
+        # Python's own way with what is of another kind than the annotation says.
+        outcome = "type error"
     elif outcome == "traceback":
         outcome = "late error"
     return {"kind": "functions", "what": what, "outcome": outcome, "why": why}
@@ -130,10 +157,8 @@ def options_of(command: str) -> list[tuple[str, str]]:
             raise Seen
 
     parser = Peek(exit_on_error=False)
-    try:
+    with contextlib.suppress(Seen):
         module.COMMANDS[command](parser, [])
-    except Seen:
-        pass
     found = []
     for action in parser._actions:
         long = [text for text in action.option_strings if text.startswith("--")]
@@ -166,7 +191,15 @@ def _option(templates: Path, rng: np.random.Generator, number: int, folder: Path
         else:
             words = [*command.split(), value, *words[len(command.split()) + 1 :]]
     result = watch(start(cli(words), folder), 60.0)
-    names = [dest, dest.rpartition(".")[2], option, dest.replace("_", " "), value[:60], str(folder)]
+    names = [
+        dest,
+        dest.rpartition(".")[2],
+        option,
+        dest.replace("_", " "),
+        value[:60],
+        str(folder),
+        str(templates),
+    ]
     if not value.isprintable():
         names.append(value.encode("unicode_escape").decode()[:40])
     outcome, why = judge(result, [name for name in names if name.strip()])

@@ -54,8 +54,8 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
 
 def _words(what: str) -> list[str]:
     """The entry that was spoilt: config: train.lr = 3 or config.yaml: steps missing."""
-    entry = what.partition(": ")[2].split(" ")[0].strip("'\"")
-    return [word for word in (entry, entry.rpartition(".")[2]) if len(word) > 1]
+    words = what.partition(": ")[2].removeprefix("b'").replace(":", " ").replace(".", " ").split()
+    return ["config", *(word.strip("'\"") for word in words[:2])]
 
 
 def _short(words: Sequence[str]) -> str:
@@ -131,5 +131,5 @@ def _compared(rng: np.random.Generator, data: Path, folder: Path, outcome: str, 
         return record | {"why": "; ".join(different)[:300] or why}
     late, reason = judge(result, [str(folder)])
     # What the independent reading refuses is no number; the package took it for some.
-    late = "no numbers accepted" if "in _window" in result.err else late
+    late = "accepted beyond reading" if "in _window" in result.err else late
     return {"outcome": late, "why": f"reading samples: {reason}"}

@@ -58,7 +58,7 @@ def install(at: int | None, how: str, place: str, log: Path | None = None) -> No
             count += 1
             if log is not None:
                 descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-                os.write(descriptor, f"{name}\n".encode())
+                os.write(descriptor, f"{name} {_name(args, position)}\n".encode())
                 os.close(descriptor)
             if count != at:
                 return original(*args, **options)
@@ -93,6 +93,11 @@ def install(at: int | None, how: str, place: str, log: Path | None = None) -> No
     builtins.open = io.open = opened  # type: ignore[assignment]
 
 
+def _name(args: tuple[Any, ...], position: int) -> str:
+    target = args[position] if len(args) > position else None
+    return Path(os.fsdecode(target)).name if isinstance(target, str | bytes | os.PathLike) else ""
+
+
 def _wrap_hdf5(module: Any, wrap: Callable[..., Any]) -> None:
     original = module.File.__init__
 
@@ -108,5 +113,5 @@ def _wrap_hdf5(module: Any, wrap: Callable[..., Any]) -> None:
 
 
 def count_operations(log: Path) -> list[str]:
-    """The operations of a process that only counted."""
-    return log.read_text().split() if log.exists() else []
+    """The operations of a process that only counted, and what they were on."""
+    return log.read_text().splitlines() if log.exists() else []

@@ -24,7 +24,7 @@ from pathlib import Path
 
 __all__ = ["GOOD", "Result", "alive", "cli", "judge", "start", "watch"]
 
-GOOD = ("ok", "warned", "refused")
+GOOD = ("ok", "warned", "refused", "type error")
 SECONDS = 60.0
 MEMORY = 2 * 1024**3
 # What no trial may do to this machine; below it memory is only watched.

@@ -112,9 +112,9 @@ def _sizes(rng: Rng, root: Path) -> str:
                 _unwritten(file, "dimensions/time", (10**10,))
             else:
                 group = file["t0_fields"]
-                for number in range(3000):
+                for number in range(200):
                     group[f"f{number}"] = group["density"]
-                listed = [*group.attrs["field_names"], *(f"f{number}" for number in range(3000))]
+                listed = [*group.attrs["field_names"], *(f"f{number}" for number in range(200))]
                 group.attrs["field_names"] = np.array([str(name) for name in listed], "S12")
     return f"size: {what}"
 
