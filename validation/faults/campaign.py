@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{part}", type=int, default=0, help="trials of this part")
     parser.add_argument("--seconds", type=float, default=3600.0, help="longest time; run again for the rest")
     parser.add_argument("--jobs", type=int, default=2, help="trials side by side")
+    parser.add_argument("--no-mounts", action="store_true", help="make errors of disks up, also as root")
     parser.add_argument(
         "--replay", help="PART/NUMBER: this trial alone, its folder kept and its output shown"
     )
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = options.output.stem if options.output else "replay"
     scratch = options.scratch or Path(tempfile.gettempdir()) / f"wavelit-faults-{name}"
     scratch = scratch.resolve()
+    if options.no_mounts:
+        os.environ["WAVELIT_FAULTS_UNMOUNTED"] = "1"
     _import(source)
     if options.replay:
         return _replay(options.replay, options.seed, scratch)

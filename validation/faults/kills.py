@@ -28,6 +28,7 @@ __all__ = ["generation", "prepare", "tree", "trial"]
 Record = dict[str, Any]
 SYSTEM = "euler_multi_quadrants_periodicBC"
 EVERY = {"generate": 10}
+DEAR = ("replace", "save", "move", "copyfile", "rename", "save_file")
 
 
 def prepare(folder: Path) -> None:
@@ -90,9 +91,7 @@ def _interrupted(
         return f"{name} at {moment:.2f} s", watch(process, signals=signals)
     operations = facts["operations"]
     # Replacing and saving are where a run could be lost.
-    dear = [
-        i for i, name in enumerate(operations, 1) if name in ("replace", "save", "move", "copyfile", "rename")
-    ]
+    dear = [i for i, name in enumerate(operations, 1) if name.split()[0] in DEAR]
     at = int(choose(rng, dear)) if dear and rng.random() < 0.5 else int(rng.integers(1, len(operations) + 1))
     how, place = choose(rng, ("kill", "kill", "kill", "term")), choose(rng, ("before", "after", "half"))
 
@@ -100,7 +99,9 @@ def _interrupted(
         install(at, how, place)
         return cli(words)()
 
-    what = f"{how} {place} operation {at} of {len(operations)}, {operations[at - 1]}"
+    what = (
+        f"{how} {place} operation {at} of {len(operations)}, {operations[at - 1] if stem == 'first' else ''}"
+    )
     return what, watch(start(hooked, folder, stem, **environment))
 
 

@@ -103,5 +103,6 @@ def finish(again: list[str], run: Path, due: str, folder: Path, **environment: s
 def _same(run: Path, due: str) -> tuple[str, str]:
     found = tensors(run)
     if found is None or not (run / "weights" / "config.json").exists():
-        return "lost", "the end was reached, but weights are missing or cannot be read"
+        left = ", ".join(sorted(path.name for path in run.glob("weights/*")))
+        return "lost", f"the end was reached, but the weights cannot be read; there are {left or 'none'}"
     return ("ok", "") if found == due else ("other weights", f"{found} instead of {due}")
