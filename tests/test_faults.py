@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Two of each kind of damaged file.
-TRIALS = {"files": 28, "calls": 20, "kills": 4, "disks": 3, "pairs": 1}
+TRIALS = {"files": 28, "calls": 16, "kills": 3, "disks": 3, "pairs": 1}
 
 
 @pytest.mark.slow

@@ -41,7 +41,8 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
     else:
         words = choose(rng, _on_data(templates, spatial, data, run, rng))
         what = spoil_statistics(rng, data, flag) if kind == "statistics" else DATA[kind](rng, data)
-        names = [str(folder)]
+        # A grid that a model cannot take is named by the model's entries.
+        names = [str(folder), "num_scales"]
     result = watch(start(cli(words), folder), 60.0)
     outcome, why = judge(result, names, [flag])
     if outcome == "hang" and any(word in what for word in LONG):
