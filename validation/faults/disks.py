@@ -80,7 +80,8 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
     if mounted:
         used = shutil.disk_usage(disk).used
         room = int(max(0.0, rng.uniform(-0.2, 1)) * SIZES.get(which, 400_000))
-        remount(disk, used + room, read_only)
+        # A size of 0 would be no limit.
+        remount(disk, max(4096, used + room), read_only)
         what = f"{which}, read-only" if read_only else f"{which}, {room} bytes free"
     else:
         at, place = int(rng.integers(1, 40)), choose(rng, ("before", "half"))
@@ -92,7 +93,7 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
             install(at, "full", place)
         return _dataset(disk) if which == "write_dataset" else cli(words)()
 
-    result = watch(start(full, folder, **environment), 120, linger=15)
+    result = watch(start(full, folder, **environment), 120)
     record = {
         "kind": f"{which}, {'read-only' if read_only else 'full' if mounted else 'made up'}",
         "what": what,
@@ -109,7 +110,7 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
             after = finish(train(templates / "data2", run), run, facts["digest"], folder, **environment)
     elif outcome not in ("ok", "warned"):
         once_more = (lambda: _dataset(disk)) if which == "write_dataset" else cli(words)
-        result = watch(start(once_more, folder, "again", **environment), 120, linger=15)
+        result = watch(start(once_more, folder, "again", **environment), 120)
         after = judge(result, [str(disk)])
         if after[0] == "refused":
             after = ("lost", after[1])

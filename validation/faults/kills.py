@@ -130,7 +130,7 @@ def due_tree(templates: Path) -> dict[str, str]:
     path = templates / "generated.json"
     if not path.exists():
         stem = f"generated-{os.getpid()}"
-        result = watch(generation(templates, templates / stem, stem), 120, linger=15)
+        result = watch(generation(templates, templates / stem, stem), 120)
         if result.status != 0:
             raise RuntimeError(f"the plain generation ended with {result.status}: {result.err[-2000:]}")
         own = path.with_name(f"{stem}.json")
@@ -143,7 +143,7 @@ def _generate(templates: Path, rng: np.random.Generator, folder: Path) -> Record
     due, root = due_tree(templates), folder / "root"
     moment, number = float(rng.uniform(0.5, 10)), choose(rng, (signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
     what = f"{signal.Signals(number).name} at {moment:.1f} s"
-    first = watch(generation(folder, root, "first"), 120, [(moment, number)], linger=15)
+    first = watch(generation(folder, root, "first"), 120, [(moment, number)])
     if first.left:
         return {
             "kind": "generation",
@@ -151,7 +151,7 @@ def _generate(templates: Path, rng: np.random.Generator, folder: Path) -> Record
             "outcome": "descendants",
             "why": f"{first.left} left after 15 s",
         }
-    second = watch(generation(folder, root, "second"), 120, linger=15)
+    second = watch(generation(folder, root, "second"), 120)
     outcome, why = judge(second, [str(folder)])
     if outcome not in ("ok", "warned"):
         outcome = "lost" if outcome == "refused" else outcome

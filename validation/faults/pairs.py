@@ -54,7 +54,7 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
         else:
             processes.append(start(cli(words), folder, stem))
         time.sleep(delay)
-    results = [watch(process, 150, linger=15) for process in processes]
+    results = [watch(process, 150) for process in processes]
     ends = [judge(result, [str(folder)]) for result in results]
     record = {"kind": f"two {which}", "what": f"{delay:.2f} s apart: {ends[0][0]}, {ends[1][0]}"}
     for outcome, why in ends:

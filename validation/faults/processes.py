@@ -127,7 +127,7 @@ def watch(
     process: Process,
     seconds: float = SECONDS,
     signals: Sequence[tuple[float, int]] = (),
-    linger: float = 2.0,
+    linger: float = 15.0,
 ) -> Result:
     """Wait for a command, send it signals at moments, stop it where it takes too long or too much memory.
 
