@@ -48,26 +48,27 @@ def report(path, truth, prediction, evaluation, **options):
     return write_report(path, evaluation, truth=truth, prediction=prediction, run_info={}, **options)
 
 
-@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_name_is_drawn_as_it_is(name, tmp_path):
-    names = [name, "b"]
-    truth, prediction = states(names)
+def test_names_are_drawn_and_embedded_as_they_are(tmp_path):
+    truth, prediction = states(HOSTILE, steps=3)
     with open(tmp_path / "metrics.csv", "w", newline="", encoding="utf8", errors="replace") as file:
-        csv.writer(file).writerows([["step", f"loss {name}", f"_vrmse {name}"], [1, 0.5, 0.4], [2, 0.4, 0.3]])
+        csv.writer(file).writerows(
+            [["step", *(f"loss {name}" for name in HOSTILE)], [1, *[0.5] * 11], [2, *[0.4] * 11]]
+        )
     path = report(
         tmp_path / "report.html",
         truth,
         prediction,
-        scores_of(names, model=name),
-        fields=names,
+        scores_of(HOSTILE, 3, model=HOSTILE[2]),
+        fields=HOSTILE[:3],
         metrics_csv=tmp_path / "metrics.csv",
     )
     text = path.read_text(encoding="utf8")
-    shown = pictures.printable(name, 80)
-    assert shown in Page(text).words
+    words = Page(text).words
+    assert all(pictures.printable(name, 80) in words for name in HOSTILE)
     assert "\x1b" not in text
     assert "<b>" not in text.split("</style>")[1]
-    assert imageio.imread(tmp_path / "figures" / "rollout.png").shape[1] == 1000
+    for name in HOSTILE[3:]:
+        figures.rollout_figure(truth, prediction, HOSTILE, field=name, steps=[1]).canvas.draw()
 
 
 def test_a_name_is_no_formula_and_is_in_the_legend():
@@ -139,7 +140,7 @@ def spoilt(kind):
     elif kind == "flat grid":
         truth, prediction = wave(8, 400, 2)
     elif kind == "float64 limits":
-        truth, prediction = truth * 1e300, prediction * -1e308
+        truth, prediction = truth.astype(float) * 1e300, prediction.astype(float) * -1e308
     return truth, prediction, valid
 
 
@@ -163,11 +164,12 @@ def test_odd_data_are_drawn(kind, tmp_path):
     evaluation = evaluation_of(len(truth))
     if kind in ("diverged", "never finite"):
         evaluation.scores["WaveLiT nano"].rollout[:, 2:] = np.inf
-    report(tmp_path / "report.html", truth, prediction, evaluation, valid=valid)
-    image = imageio.imread(tmp_path / "figures" / "rollout.png")[..., :3]
-    assert (image < 250).any()
+    if kind in ("diverged", "never finite", "no true value"):
+        report(tmp_path / "report.html", truth, prediction, evaluation, valid=valid)
     # No tick or label shows a NaN.
-    figure = figures.rollout_figure(truth, prediction, ["pressure", "density"], valid=valid)
+    figure = figures.rollout_figure(
+        truth, prediction, ["pressure", "density"], evaluation=evaluation, valid=valid
+    )
     figure.canvas.draw()
     ticks = [text.get_text() for axes in figure.get_axes() for text in axes.get_yticklabels()]
     assert not any("nan" in tick for tick in ticks)

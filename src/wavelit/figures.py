@@ -40,6 +40,7 @@ from wavelit.pictures import (
     GREEN,
     GREY,
     LINES,
+    LONGEST_SIDE,
     ORANGE,
     WIDTH,
     Pictures,
@@ -125,7 +126,7 @@ def rollout_figure(
         figure = new_figure(sum(parts))
         boxes = np.atleast_1d(np.asarray(figure.subfigures(len(parts), 1, height_ratios=parts)))
         pictures = _pictures(v if spatial == 1 else v[index], u if spatial == 1 else u[index], channel, mask)
-        _draw_images(boxes[0], pictures, plain(field_names[channel]), steps, spatial)
+        _draw_images(boxes[0], pictures, plain(field_names[channel], LONGEST_SIDE), steps, spatial)
         _draw_spectra(boxes[1].subplots(), u[:, channel], v[:, channel], sorted({steps[0], steps[-1]}), mask)
         if evaluation is not None:
             _draw_vrmse(boxes[2].subplots(), evaluation)
@@ -191,6 +192,9 @@ def _draw_spectra(
             bottom = min(bottom, energy[0, 1:].min())
     if top > 0:
         ax.set_ylim(max(bottom, top * 1e-12) / 3, top * 5)
+    else:
+        # A constant field, or none: no energy to scale by.
+        ax.set_ylim(1e-16, 1.0)
     ax.set_xlabel("wavenumber (cycles per domain)")
     ax.set_ylabel("energy per shell")
     ax.set_title("Isotropic spectrum", loc="left")
@@ -376,7 +380,7 @@ def _frames(
                     ax.set_xticks([])
                     ax.set_yticks([])
                 ax.set_title(f"error (±{high:.2g})" if label == "error" else label, fontsize=8)
-            row[0].set_ylabel(plain(name))
+            row[0].set_ylabel(plain(name, LONGEST_SIDE))
         title = figure.suptitle("rollout step 1", fontsize=9, animated=True)
         # Axes and text are drawn once; a frame adds the images and its number.
         canvas: Any = figure.canvas

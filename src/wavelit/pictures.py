@@ -37,6 +37,7 @@ __all__ = [
     "GREEN",
     "GREY",
     "LINES",
+    "LONGEST_SIDE",
     "ORANGE",
     "WIDTH",
     "Pictures",
@@ -55,8 +56,8 @@ __all__ = [
 Array = NDArray[Any]
 
 WIDTH = 5.0  # inches
-# Characters of a name, which in the pictures' type take up 3 of them.
-LONGEST = 40
+# Characters of a name across a picture, and along an image's side.
+LONGEST, LONGEST_SIDE = 40, 24
 # Okabe and Ito's palette.
 BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#767676"
 LINES = {0: BLUE, 1: ORANGE, 2: GREEN}
@@ -92,9 +93,9 @@ def new_figure(height: float) -> Figure:
     return figure
 
 
-def plain(name: object) -> str:
-    """A name as matplotlib's text: no formula, no control characters, at most 40 characters."""
-    text = printable(name, LONGEST).replace("$", r"\$")
+def plain(name: object, longest: int = LONGEST) -> str:
+    """A name as matplotlib's text: no formula, no control characters, at most so many characters."""
+    text = printable(name, longest).replace("$", r"\$")
     # A legend leaves out what begins with an underscore.
     return f" {text}" if text.startswith("_") else text
 
