@@ -139,8 +139,8 @@ def spoilt(kind):
         truth, prediction = truth[..., :1, :1], prediction[..., :1, :1]
     elif kind == "flat grid":
         truth, prediction = wave(8, 400, 2)
-    elif kind == "float64 limits":
-        truth, prediction = truth.astype(float) * 1e300, prediction.astype(float) * -1e308
+    elif kind == "squares that overflow":
+        truth, prediction = truth.astype(float) * 1e200, prediction.astype(float) * -1e300
     return truth, prediction, valid
 
 
@@ -154,7 +154,7 @@ KINDS = [
     "all masked",
     "one cell",
     "flat grid",
-    "float64 limits",
+    "squares that overflow",
 ]
 
 

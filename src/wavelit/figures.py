@@ -183,7 +183,8 @@ def _draw_spectra(
             if not np.isfinite(state).all():
                 continue
             k, energy = (x.numpy() for x in isotropic_spectrum(torch.from_numpy(state)[None], state.ndim))
-            if len(k) == 1:
+            # One cell has no wavenumber; squares may overflow.
+            if len(k) == 1 or not np.isfinite(energy).all():
                 continue
             ax.loglog(k[1:], energy[0, 1:], color=colour, linestyle=dash, label=f"{label}, step {step}")
             high = energy[0, 1:].max()
