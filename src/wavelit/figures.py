@@ -183,8 +183,8 @@ def _draw_spectra(
             if not np.isfinite(state).all():
                 continue
             k, energy = (x.numpy() for x in isotropic_spectrum(torch.from_numpy(state)[None], state.ndim))
-            # One cell has no wavenumber; squares may overflow.
-            if len(k) == 1 or not np.isfinite(energy).all():
+            # One cell has no wavenumber, a constant field no energy; squares may overflow.
+            if not energy[0, 1:].any() or not np.isfinite(energy).all():
                 continue
             ax.loglog(k[1:], energy[0, 1:], color=colour, linestyle=dash, label=f"{label}, step {step}")
             high = energy[0, 1:].max()
@@ -193,9 +193,6 @@ def _draw_spectra(
             bottom = min(bottom, energy[0, 1:].min())
     if top > 0:
         ax.set_ylim(max(bottom, top * 1e-12) / 3, top * 5)
-    else:
-        # A constant field, or none: no energy to scale by.
-        ax.set_ylim(1e-16, 1.0)
     ax.set_xlabel("wavenumber (cycles per domain)")
     ax.set_ylabel("energy per shell")
     ax.set_title("Isotropic spectrum", loc="left")
