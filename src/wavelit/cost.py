@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from wavelit.arguments import require_name, require_real, require_whole, shown
 from wavelit.benchmarks.timing import medians
 from wavelit.config import PRESETS, WaveLiTConfig, padded_shape
 from wavelit.errors import WavelitError
@@ -24,6 +25,8 @@ __all__ = ["describe_cost"]
 
 # Times that a kept byte passes the memory bus in a step: written, read by what follows, read by the backward pass.
 PASSES = 3
+# Points times samples that are measured: at some kilobytes a point, tens of gigabytes.
+MAX_POINTS = 2**24
 
 
 def describe_cost(
@@ -45,14 +48,24 @@ def describe_cost(
         bytes_per_second: Its memory bandwidth.
 
     Raises:
-        WavelitError: Unknown preset, a grid the preset cannot take, or only one of the two rates.
+        WavelitError: Unknown preset, a grid the preset cannot take or too large to measure, no channels, or only one of the two rates.
     """
-    if preset not in PRESETS:
-        raise WavelitError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    require_name("preset", preset, PRESETS)
+    if not isinstance(resolution, list | tuple) or not 1 <= len(resolution) <= 3:
+        raise WavelitError(f"resolution must be the points along 1 to 3 axes, not {shown(resolution)}")
+    resolution = [require_whole("resolution", n) for n in resolution]
+    require_whole("fields", n_fields, high=10_000)
+    require_whole("batch", batch)
+    if (n := batch * math.prod(resolution)) > MAX_POINTS:
+        raise WavelitError(
+            f"resolution and batch come to {shown(n)} points, more than the {MAX_POINTS} that are measured here: "
+            "ask for a smaller grid"
+        )
     if (flops_per_second is None) != (bytes_per_second is None):
         raise WavelitError("an estimate needs both rates of the device: --flops and --bandwidth")
-    if batch < 1 or n_fields < 1:
-        raise WavelitError(f"batch and fields must be at least 1, not {batch} and {n_fields}")
+    for name, rate in (("flops", flops_per_second), ("bandwidth", bytes_per_second)):
+        if rate is not None:
+            require_real(name, rate, beyond=True)
     config = WaveLiTConfig.preset(preset, n_fields=n_fields, spatial=len(resolution))
     padded_shape(resolution, config)
     model = WaveLiT(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wavelit.arguments import require_instance, require_name, require_path, require_whole
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.data.well import WellDataModule
 from wavelit.evaluate import Evaluation
@@ -38,13 +39,18 @@ def demo(
 
     Returns:
         The scores on the validation split, and the path of the report.
+
+    Raises:
+        WavelitError: An unknown system or size, or what `wavelit.run.fit` refuses.
     """
+    require_name("system", system, SYSTEMS)
+    require_name("size", size, SYSTEMS[system].shapes)
+    require_instance("train", train, TrainConfig, "give a TrainConfig")
+    require_whole("threads", threads)
     folder = (
-        Path(os.path.expanduser(folder))
-        if folder is not None
-        else _free_folder(Path("runs"), f"demo-{system}")
+        require_path("folder", folder) if folder is not None else _free_folder(Path("runs"), f"demo-{system}")
     )
-    path = generate(system, size, Path(os.path.expanduser(root)))
+    path = generate(system, size, require_path("root", root))
     data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
     fit(folder, data, build_model(data), train, TrainerConfig(threads=threads))
     return judge(folder)

@@ -10,147 +10,72 @@ The pictures are 5 inches wide, so that their type stays readable where a phone 
 
 from __future__ import annotations
 
+import csv
 import importlib
 import math
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from csv import DictReader
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import imageio.v3 as imageio
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from wavelit.errors import WavelitError
+from wavelit.arguments import listed, require_instance, require_names, require_path, require_whole, shown
+from wavelit.atomic import atomic_path
+from wavelit.errors import WavelitError, one_line, printable
 from wavelit.evaluate import Evaluation
 from wavelit.metrics import isotropic_spectrum
+from wavelit.pictures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LINES,
+    LONGEST_SIDE,
+    ORANGE,
+    WIDTH,
+    Pictures,
+    arrays,
+    channel_of,
+    look,
+    new_figure,
+    plain,
+    plane,
+    save,
+    write_bytes,
+)
+from wavelit.pictures import pictures_of as _pictures
 
 __all__ = ["Animation", "animation", "rollout_figure", "save", "training_figure"]
 
 Array = NDArray[Any]
 
-WIDTH = 5.0  # inches
 MAX_FRAMES = 60
 MAX_GIF_BYTES = 2_000_000
 MIN_DPI = 100.0  # 500 pixels across
-# Okabe and Ito's palette.
-BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#767676"
-LINES = {0: BLUE, 1: ORANGE, 2: GREEN}
-LOOK: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
+# Columns of images that 5 inches hold, and the curves of a panel that can be told apart.
+MAX_COLUMNS, MAX_CURVES = 8, 9
+# Inches that the lowest row of images takes.
+MIN_PANEL = 0.1
 
 
 @dataclass(frozen=True)
 class Animation:
-    """Files written: a GIF always, an MP4 where ffmpeg was found; `note` says why there is none."""
+    """Files written: a GIF always, an MP4 where ffmpeg was found; `note` says why there is none, `content` is the GIF."""
 
     gif: Path
     mp4: Path | None
     note: str
-
-
-@contextmanager
-def _look() -> Iterator[None]:
-    with matplotlib.rc_context(LOOK):
-        yield
-
-
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save(figure: Figure, path: str | Path, dpi: int = 200) -> Path:
-    """Write a figure as PNG."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _look():
-        figure.savefig(path, dpi=dpi, format="png", metadata={"Software": None})
-    return path
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """Truth, prediction and error of one field as images (steps, H, W), row 0 at the bottom, with their colours."""
-
-    truth: Array
-    prediction: Array
-    colours: ScalarMappable
-    error_colours: ScalarMappable
-
-    @property
-    def error(self) -> Array:
-        return self.prediction - self.truth
-
-    def rows(self) -> list[tuple[str, Array, ScalarMappable]]:
-        return [
-            ("truth", self.truth, self.colours),
-            ("prediction", self.prediction, self.colours),
-            ("error", self.error, self.error_colours),
-        ]
-
-
-def _plane(states: Array) -> Array:
-    """(steps, *S) to images (steps, H, W): the middle slice in 3-D, one row in 1-D."""
-    if states.ndim == 2:
-        return states[:, None, :]
-    if states.ndim == 4:
-        states = states[..., states.shape[-1] // 2]
-    return np.swapaxes(states, -1, -2)
-
-
-def _pictures(
-    truth: Array, prediction: Array, channel: int, valid: Array | None, levels: int = 256
-) -> _Pictures:
-    outside = np.zeros(truth.shape[2:], bool) if valid is None else ~valid
-    planes = [
-        _plane(np.where(outside, np.nan, x[:, channel].astype(np.float64))) for x in (truth, prediction)
-    ]
-    shown = [np.where(np.isfinite(plane), plane, np.nan) for plane in planes]
-    low, high = np.nanquantile(shown[0], [0.002, 0.998])
-    signed = min(-low, high) > 0.05 * max(-low, high)
-    if signed:
-        low, high = -max(-low, high), max(-low, high)
-    size = float(np.nanquantile(np.abs(shown[1] - shown[0]), 0.998)) if np.isfinite(shown[1]).any() else 1.0
-    return _Pictures(
-        shown[0],
-        shown[1],
-        _colours("RdBu_r" if signed else "viridis", float(low), float(high), levels),
-        _colours("PuOr_r", -size, size, levels),
-    )
-
-
-def _colours(name: str, low: float, high: float, levels: int) -> ScalarMappable:
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
-    return ScalarMappable(
-        Normalize(low, high), matplotlib.colormaps[name].resampled(levels).with_extremes(bad="#bbbbbb")
-    )
+    content: bytes = field(repr=False)
 
 
 def rollout_figure(
@@ -170,41 +95,45 @@ def rollout_figure(
         prediction: of the same shape.
         field_names: the C fields.
         field: the one to show; the first if absent.
-        steps: rollout steps to show, counted from 1; a few from first to last if absent.
+        steps: rollout steps to show, counted from 1, eight at most; a few from first to last if absent.
         evaluation: adds the mean VRMSE of its emulators over the steps, with the windows of the protocols.
         valid: cells inside the domain, bool (*S).
 
     Raises:
         WavelitError: shapes, field or steps do not fit.
     """
-    u, v, mask = _arrays(truth, prediction, field_names, valid)
-    channel = _channel(field_names, field)
+    u, v, mask = arrays(truth, prediction, field_names, valid)
+    channel = channel_of(field_names, field)
+    if evaluation is not None:
+        require_instance("evaluation", evaluation, Evaluation, "get one from wavelit.evaluate")
     n_steps, spatial = len(v), v.ndim - 2
-    height, width = _plane(v[:, channel]).shape[1:]
+    height, width = plane(v[:, channel]).shape[1:]
     if steps is None:
         n_columns = 4 if width <= 1.5 * height else 3 if width <= 2.5 * height else 2
         steps = sorted({round(s) for s in np.geomspace(1, n_steps, n_columns)})
-    if not steps or min(steps) < 1 or max(steps) > n_steps:
+    if not isinstance(steps, list | tuple | range) or not 1 <= len(steps) <= MAX_COLUMNS:
+        raise WavelitError(f"steps must be a list of 1 to {MAX_COLUMNS} rollout steps, not {shown(steps)}")
+    if not all(isinstance(step, int | np.integer) and 1 <= step <= n_steps for step in steps):
         raise WavelitError(
-            f"expected steps from 1 to {n_steps}, got {list(steps)}: choose among the rollout's steps"
+            f"expected steps from 1 to {n_steps}, got {shown(list(steps))}: choose among the rollout's steps"
         )
     index = [step - 1 for step in steps]
 
     columns = 1 if spatial == 1 else len(steps)
-    panel = 1.0 if spatial == 1 else min((WIDTH - 1.0) / columns * height / width, 2.6)
+    panel = 1.0 if spatial == 1 else float(np.clip((WIDTH - 1.0) / columns * height / width, MIN_PANEL, 2.6))
     parts = [3 * panel + 0.5, 2.5] + [2.7] * (evaluation is not None)
-    with _look():
-        figure = _figure(sum(parts))
+    with look():
+        figure = new_figure(sum(parts))
         boxes = np.atleast_1d(np.asarray(figure.subfigures(len(parts), 1, height_ratios=parts)))
         pictures = _pictures(v if spatial == 1 else v[index], u if spatial == 1 else u[index], channel, mask)
-        _draw_images(boxes[0], pictures, field_names[channel], steps, spatial)
+        _draw_images(boxes[0], pictures, plain(field_names[channel], LONGEST_SIDE), steps, spatial)
         _draw_spectra(boxes[1].subplots(), u[:, channel], v[:, channel], sorted({steps[0], steps[-1]}), mask)
         if evaluation is not None:
             _draw_vrmse(boxes[2].subplots(), evaluation)
     return figure
 
 
-def _draw_images(box: Any, pictures: _Pictures, name: str, steps: Sequence[int], spatial: int) -> None:
+def _draw_images(box: Any, pictures: Pictures, name: str, steps: Sequence[int], spatial: int) -> None:
     axes = box.subplots(3, 1 if spatial == 1 else len(steps), squeeze=False)
     for line, (label, images, colours) in enumerate(pictures.rows()):
         for column, ax in enumerate(axes[line]):
@@ -254,6 +183,9 @@ def _draw_spectra(
             if not np.isfinite(state).all():
                 continue
             k, energy = (x.numpy() for x in isotropic_spectrum(torch.from_numpy(state)[None], state.ndim))
+            # One cell has no wavenumber, a constant field no energy; squares may overflow.
+            if not energy[0, 1:].any() or not np.isfinite(energy).all():
+                continue
             ax.loglog(k[1:], energy[0, 1:], color=colour, linestyle=dash, label=f"{label}, step {step}")
             high = energy[0, 1:].max()
             # A prediction that blows up and rounding noise would otherwise take up most of the picture.
@@ -264,7 +196,8 @@ def _draw_spectra(
     ax.set_xlabel("wavenumber (cycles per domain)")
     ax.set_ylabel("energy per shell")
     ax.set_title("Isotropic spectrum", loc="left")
-    ax.legend(loc="best")
+    if ax.lines:
+        ax.legend(loc="best")
 
 
 def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
@@ -285,7 +218,8 @@ def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
                 va="center", fontsize=7)  # fmt: skip
     for n, (name, curve) in enumerate(curves.items()):
         colour, dash = (BLUE, "-") if n == 0 else (GREY, "--") if name == "persistence" else (ORANGE, ":")
-        ax.plot(steps, np.where(np.isfinite(curve), curve, np.nan), color=colour, linestyle=dash, label=name)
+        ax.plot(steps, np.where(np.isfinite(curve), curve, np.nan), color=colour, linestyle=dash,
+                label=plain(name))  # fmt: skip
     if low < 1 < high:
         ax.axhline(1.0, color=BLACK, linewidth=0.6)
     ax.set_xlim(0.5, evaluation.n_steps + 0.5)
@@ -298,38 +232,58 @@ def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
 def training_figure(path: str | Path) -> Figure:
     """Learning curves of a `metrics.csv` as the CSV logger writes it: losses above, VRMSE below.
 
-    Columns whose name holds "loss" or "vrmse" are drawn over the column "samples" where there is one, else "step".
+    Columns whose name holds "loss" or "vrmse" are drawn over the column "samples" where there is one, else "step"; of more than
+    nine in a panel the first nine.
 
     Raises:
-        WavelitError: the file has no such column.
+        WavelitError: the file has no such column, or is no table of numbers.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        lines = list(DictReader(file))
-    names = [
-        name for name in (lines[0] if lines else {}) if "loss" in name.lower() or "vrmse" in name.lower()
-    ]
+    path = require_path("path", path, is_file=True)
+    lines = _table(path)
+    columns = [name for name in (lines[0] if lines else {}) if name is not None]
+    names = [name for name in columns if "loss" in name.lower() or "vrmse" in name.lower()]
     groups = [[n for n in names if "vrmse" not in n.lower()], [n for n in names if "vrmse" in n.lower()]]
     groups = [group for group in groups if group]
-    clock = next((name for name in ("samples", "step") if lines and name in lines[0]), None)
+    clock = next((name for name in ("samples", "step") if name in columns), None)
     if clock is None or not groups:
         raise WavelitError(
-            f"{path}: expected columns step or samples and a loss or vrmse, got {list(lines[0]) if lines else []}"
+            f"{printable(path)}: expected columns step or samples and a loss or vrmse, got {listed(columns)}: "
+            "give the metrics.csv of a run"
         )
-    with _look():
-        figure = _figure(2.3 * len(groups))
+    with look():
+        figure = new_figure(2.3 * len(groups))
         for ax, group in zip(np.atleast_1d(np.asarray(figure.subplots(len(groups), 1))), groups, strict=True):
-            for n, name in enumerate(group):
-                points = [
-                    (float(line[clock]), float(line[name])) for line in lines if line[clock] and line[name]
-                ]
+            for n, name in enumerate(group[:MAX_CURVES]):
+                points = _points(path, lines, clock, name)
                 marker = "." if len(points) < 40 else None
-                ax.plot(*zip(*points, strict=True), color=list(LINES.values())[n % 3], marker=marker, label=name,
+                ax.plot(*zip(*points, strict=True), color=list(LINES.values())[n % 3], marker=marker, label=plain(name),
                         linestyle=("-", "--", ":")[n // 3 % 3])  # fmt: skip
             ax.set_yscale("log")
             ax.set_ylabel("VRMSE" if group is groups[-1] and "vrmse" in group[0].lower() else "loss")
-            ax.legend()
+            ax.legend(title=f"{MAX_CURVES} of {len(group)}" if len(group) > MAX_CURVES else None)
         ax.set_xlabel("training samples" if clock == "samples" else "optimiser step")
     return figure
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise WavelitError(
+            f"{printable(path)} is no table: {one_line(error)}: give the metrics.csv of a run"
+        ) from error
+
+
+def _points(path: Path, lines: Sequence[dict[str, str]], clock: str, name: str) -> list[tuple[float, float]]:
+    """The lines that have a value of that column, as (clock, value)."""
+    try:
+        return [(float(line[clock]), float(line[name])) for line in lines if line[clock] and line[name]]
+    except ValueError as error:
+        raise WavelitError(
+            f"{printable(path)}: column {printable(name, 60)} or {clock}: {one_line(error)}: "
+            "give the metrics.csv of a run"
+        ) from error
 
 
 def animation(
@@ -361,44 +315,52 @@ def animation(
     Raises:
         WavelitError: shapes or fields do not fit.
     """
-    u, v, mask = _arrays(truth, prediction, field_names, valid)
-    chosen = list(fields or field_names[:1])
+    u, v, mask = arrays(truth, prediction, field_names, valid)
+    chosen = list(field_names[:1]) if fields is None else require_names("fields", fields)
     if len(chosen) > 3:
         raise WavelitError(
             f"expected one to three fields, got {len(chosen)}: an animation shows three at most"
         )
-    gif = Path(path).with_suffix(".gif")
-    gif.parent.mkdir(parents=True, exist_ok=True)
+    # A GIF counts in hundredths of a second.
+    require_whole("frames_per_second", frames_per_second, 1, 50)
+    require_whole("first_step", first_step, 0)
+    gif = require_path("path", path, is_file=True).with_suffix(".gif")
     stride = math.ceil(len(v) / MAX_FRAMES)
     shown = range(0, len(v), stride)
     # A GIF has 256 colours and compresses runs of one: 32 levels show as much and take half the bytes.
-    films = {name: _pictures(v, u, _channel(field_names, name), mask, levels=32) for name in chosen}
+    films = {name: _pictures(v, u, channel_of(field_names, name), mask, levels=32) for name in chosen}
     dpi = 140.0
     while True:
         frames = _frames(films, shown, first_step, v.ndim - 2, dpi)
-        imageio.imwrite(gif, frames, plugin="pillow", duration=1000 / frames_per_second, loop=0)
-        excess = gif.stat().st_size / MAX_GIF_BYTES
+        content: bytes = imageio.imwrite(
+            "<bytes>", frames, plugin="pillow", extension=".gif", duration=1000 / frames_per_second, loop=0
+        )
+        excess = len(content) / MAX_GIF_BYTES
         if excess < 1 or len(shown) == 1:
             break
         if dpi > MIN_DPI:
             dpi = max(MIN_DPI, dpi * 0.9 / math.sqrt(excess))
         else:
             shown = shown[::2]
+    write_bytes(gif, content)
     encoder = _ffmpeg()
     if encoder is None:
-        return Animation(gif, None, "No MP4: ffmpeg was not found; pip install imageio-ffmpeg brings it.")
+        note = "No MP4: ffmpeg was not found; pip install imageio-ffmpeg brings it."
+        return Animation(gif, None, note, content)
     frames = _frames(films, shown, first_step, v.ndim - 2, 200.0)
-    return Animation(gif, _write_mp4(encoder, gif.with_suffix(".mp4"), frames, frames_per_second), "")
+    return Animation(
+        gif, _write_mp4(encoder, gif.with_suffix(".mp4"), frames, frames_per_second), "", content
+    )
 
 
 def _frames(
-    films: dict[str, _Pictures], shown: Sequence[int], first_step: int, spatial: int, dpi: float
+    films: dict[str, Pictures], shown: Sequence[int], first_step: int, spatial: int, dpi: float
 ) -> Array:
     """RGB frames (frames, H, W, 3) with even H and W, which video needs."""
     height, width = next(iter(films.values())).truth.shape[1:]
-    line = 1.5 if spatial == 1 else min((WIDTH - 0.2) / 3 * height / width, 3.2)
-    with _look():
-        figure = _figure((line + 0.1) * len(films) + 0.5)
+    line = 1.5 if spatial == 1 else float(np.clip((WIDTH - 0.2) / 3 * height / width, MIN_PANEL, 3.2))
+    with look():
+        figure = new_figure((line + 0.1) * len(films) + 0.5)
         figure.set_dpi(dpi)
         axes = figure.subplots(len(films), 3, squeeze=False)
         moving: list[tuple[Any, Any, Array]] = []
@@ -416,7 +378,7 @@ def _frames(
                     ax.set_xticks([])
                     ax.set_yticks([])
                 ax.set_title(f"error (±{high:.2g})" if label == "error" else label, fontsize=8)
-            row[0].set_ylabel(name)
+            row[0].set_ylabel(plain(name, LONGEST_SIDE))
         title = figure.suptitle("rollout step 1", fontsize=9, animated=True)
         # Axes and text are drawn once; a frame adds the images and its number.
         canvas: Any = figure.canvas
@@ -445,37 +407,15 @@ def _ffmpeg() -> str | None:
 def _write_mp4(encoder: str, path: Path, frames: Array, frames_per_second: int) -> Path:
     size = f"{frames.shape[2]}x{frames.shape[1]}"
     command = [encoder, "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size]
-    command += [
-        "-r",
-        str(frames_per_second),
-        "-i",
-        "-",
-        "-pix_fmt",
-        "yuv420p",
-        "-movflags",
-        "+faststart",
-        str(path),
-    ]
-    done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
-    if done.returncode:
-        raise WavelitError(
-            f"{encoder} could not write {path}: {done.stderr.decode(errors='replace').strip()}"
-        )
+    command += ["-r", str(frames_per_second), "-i", "-", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    with atomic_path(path) as temporary:
+        # An absolute path, as ffmpeg takes a colon in another for the end of a protocol's name.
+        command += ["-f", "mp4", os.path.abspath(temporary)]
+        done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
+        if done.returncode:
+            said = " ".join(done.stderr.decode(errors="replace").split())
+            raise WavelitError(
+                f"{printable(encoder)} could not write {printable(path)}: {printable(said)}: mend that, or take it off PATH "
+                "to do without an MP4"
+            )
     return path
-
-
-def _channel(field_names: Sequence[str], field: str | None) -> int:
-    if field is not None and field not in field_names:
-        raise WavelitError(f"expected a field among {', '.join(field_names)}, got {field}")
-    return 0 if field is None else list(field_names).index(field)
-
-
-def _arrays(
-    truth: Any, prediction: Any, field_names: Sequence[str], valid: Any
-) -> tuple[Array, Array, Array | None]:
-    v, u = np.asarray(truth), np.asarray(prediction)
-    if u.shape != v.shape or not 3 <= v.ndim <= 5 or v.shape[1] != len(field_names):
-        raise WavelitError(
-            f"expected truth and prediction (steps, {len(field_names)}, *S) of one shape, got {v.shape} and {u.shape}"
-        )
-    return u, v, None if valid is None else np.asarray(valid, dtype=bool).reshape(v.shape[2:])

@@ -9,23 +9,34 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavelit.arguments import (
+    listed,
+    require_device,
+    require_instance,
+    require_name,
+    require_path,
+    require_whole,
+    shown,
+)
 from wavelit.data.layout import open_file
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import Batch, WellDataModule, WellDataset
 from wavelit.data.write import rounds_off
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, printable
 from wavelit.evaluate import Evaluation, evaluate, predict
 from wavelit.figures import animation, rollout_figure, save
 from wavelit.model import WaveLiT
+from wavelit.pictures import channel_of
 from wavelit.pretrained import PREFIX, read_json
 from wavelit.report import write_report
 from wavelit.rollout import write_rollout
@@ -56,14 +67,18 @@ def judge(
         The scores, and the path of the report.
 
     Raises:
-        WavelitError: No run or weights there; a dataset of other fields.
+        WavelitError: No run or weights there; a file of the run that is none; a dataset of other fields.
     """
-    folder, device = Path(os.path.expanduser(folder)), _device(device)
+    folder, device = require_path("folder", folder), _device(device)
+    require_name("split", split, ("valid", "test"))
+    require_name("weights", weights, get_args(Weights))
+    if data is not None:
+        require_path("data", data)
     model, module, trajectories = _open(folder, weights, data, split)
     name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (", best checkpoint" if weights == "best" else "")
     evaluation = evaluate(model.to(device), module, split, model=name, device=device)
     # Scores of other weights or data stand beside one another.
-    parts = [] if data is None else [Path(data).absolute().parent.name, Path(data).name]
+    parts = [] if data is None else [_file_name(part) for part in Path(os.path.abspath(data)).parts[-2:]]
     suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
     evaluation.save(folder / f"evaluation-{suffix}.json")
     trajectory, prediction, truth = _roll_out(model, trajectories, 0, device)
@@ -108,7 +123,10 @@ def record_rollout(
     Raises:
         WavelitError: No run, weights, trajectory or field of that name.
     """
-    folder, device = Path(os.path.expanduser(folder)), _device(device)
+    folder, device = require_path("folder", folder), _device(device)
+    require_name("split", split, ("train", "valid", "test"))
+    require_name("weights", weights, get_args(Weights))
+    require_whole("trajectory", trajectory, 0)
     model, module, trajectories = _open(folder, weights, None, split)
     stem = folder / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
     return _record(model, module, trajectories, trajectory, stem, field, device)
@@ -131,9 +149,10 @@ def record_pretrained_rollout(
     Raises:
         WavelitError: No such model or field.
     """
-    system = system.removeprefix(PREFIX)
+    require_instance("system", system, str, "name one of PocketWell's")
+    folder, system = require_path("folder", folder), system.removeprefix(PREFIX)
     model, device = WaveLiT.from_pretrained(f"{PREFIX}{system}"), _device(device)
-    path = Path(os.path.expanduser(folder)) / system
+    path = folder / system
     if not any(path.glob("data/train/*.hdf5")):
         generate_one(system, path)
     module = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
@@ -150,12 +169,13 @@ def _record(
     field: str | None,
     device: str,
 ) -> list[Path]:
+    names = module.field_names
+    shown_field = names[channel_of(names, field)]
     batch, prediction, truth = _roll_out(model.to(device), dataset, trajectory, device)
     valid = None if batch.valid is None else batch.valid[0, 0]
-    names = module.field_names
-    still = rollout_figure(truth[0], prediction[0], names, field=field, valid=valid)
+    still = rollout_figure(truth[0], prediction[0], names, field=shown_field, valid=valid)
     film = animation(
-        stem.with_suffix(".gif"), truth[0], prediction[0], names, fields=[field or names[0]], valid=valid
+        stem.with_suffix(".gif"), truth[0], prediction[0], names, fields=[shown_field], valid=valid
     )
     paths = [save(still, stem.with_suffix(".png")), film.gif, *([] if film.mp4 is None else [film.mp4])]
     finite = prediction.isfinite().flatten(2).all(2)[0].long().cumprod(0).sum().item()
@@ -164,8 +184,9 @@ def _record(
             f"the prediction stops being finite at step {finite + 1} of {prediction.shape[1]}", stacklevel=3
         )
     file = stem.with_suffix(".hdf5")
-    file.unlink(missing_ok=True)
     if finite == 0:
+        # An earlier model's must not pass for this one's.
+        file.unlink(missing_ok=True)
         return paths
     time, coordinates = _places(dataset, trajectory)
     write_rollout(
@@ -198,12 +219,43 @@ def _places(
 
 
 def _device(device: str | None) -> str:
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, dtype=torch.float64, device=name)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise WavelitError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return name
+    return require_device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+
+
+def _file_name(text: str) -> str:
+    """A folder's name as part of a file's, at most 80 characters."""
+    return re.sub(r'[\\/:*?"<>|]', "_", printable(text, 80))
+
+
+def _trained_on(folder: Path) -> dict[str, Any]:
+    """What a run was trained on, with all its entries checked but "resolution", which older runs lack as they do "time steps".
+
+    Raises:
+        WavelitError: fields.json has no such entry, or another's kind of value.
+    """
+    path = folder / "fields.json"
+    facts = read_json(path)
+    kinds: dict[str, tuple[str, bool, type]] = {
+        "fields": ("names", True, str),
+        "constant fields": ("names", True, str),
+        "scalars": ("names", True, str),
+        "time steps": ("two numbers", False, float),
+        "resolution": ("whole numbers", False, int),
+    }
+    for name, (what, is_due, kind) in kinds.items():
+        if name not in facts and not is_due:
+            continue
+        value = facts.get(name)
+        allowed = (int, float) if kind is float else (kind,)
+        fits = isinstance(value, list) and all(
+            isinstance(each, allowed) and not isinstance(each, bool) for each in value
+        )
+        if not fits or (name == "time steps" and len(value or ()) != 2):
+            raise WavelitError(
+                f"{printable(path)}: expected {name!r}, a list of {what}, got {shown(value)}: "
+                "put the run's own file back, or train it anew"
+            )
+    return facts
 
 
 def _open(
@@ -217,31 +269,37 @@ def _open(
     model, module = load_model(folder, weights), load_data(folder)
     if data is not None:
         module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
-    trained_on = read_json(folder / "fields.json")
+    trained_on, path = _trained_on(folder), printable(module.path)
     for kind, names in fields_of(module).items():
         if names != trained_on[kind]:
             raise WavelitError(
-                f"{module.path} has the {kind} {', '.join(names) or 'none'}; the run was trained on "
-                f"{', '.join(trained_on[kind]) or 'none'}"
+                f"{path} has the {kind} {listed(names, 60)}; the run was trained on {listed(trained_on[kind], 60)}: "
+                "name a dataset with the same"
             )
     trajectories = module.rollout_dataset(split)
     layouts = trajectories.layouts
+    grid = list(module.metadata.spatial_resolution)
+    if (trained_grid := trained_on.get("resolution", grid)) != grid:
+        has, had = (" x ".join(map(str, each)) for each in (grid, trained_grid))
+        warnings.warn(
+            f"{path} has the resolution {has}; the run was trained on {had}, whose spacing its model assumes",
+            stacklevel=3,
+        )
     low, high = trained_on.get("time steps", (0.0, math.inf))
     if odd := [layout.dt for layout in layouts if not 0.99 * low <= layout.dt <= 1.01 * high]:
         warnings.warn(
-            f"{module.path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to {high:.4g}, which its model "
-            "assumes",
+            f"{path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to {high:.4g}, which its model assumes",
             stacklevel=3,
         )
     for name, log in zip(module.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
         if log and (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
             raise WavelitError(
-                f"{module.path} has scalar '{name}' {lowest:g}, of which the run's model sees the logarithm"
+                f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model sees the logarithm: leave that file out"
             )
     if module.boundary_conditions != model.config.boundary_conditions:
         raise WavelitError(
-            f"{module.path} has the boundaries {module.boundary_conditions}; the run was trained with "
-            f"{model.config.boundary_conditions}"
+            f"{path} has the boundaries {module.boundary_conditions}; the run was trained with "
+            f"{model.config.boundary_conditions}: name a dataset with the same"
         )
     return model, module, trajectories
 
@@ -251,7 +309,9 @@ def _roll_out(
 ) -> tuple[Batch, Tensor, Tensor]:
     """The batch of one trajectory, its prediction and its truth, both (1, steps, C, *S) on the CPU."""
     if not 0 <= trajectory < len(dataset):
-        raise WavelitError(f"{dataset.data_path} has trajectories 0 to {len(dataset) - 1}, not {trajectory}")
+        raise WavelitError(
+            f"{printable(dataset.data_path)} has trajectories 0 to {len(dataset) - 1}, not {shown(trajectory)}"
+        )
     batch = dataset.collate(dataset.__getitems__([trajectory]))
     prediction, truth = predict(model, batch.to(device))
     return batch, prediction.cpu(), truth.cpu()

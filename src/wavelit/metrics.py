@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from wavelit.errors import WavelitError
+from wavelit.arguments import listed, require_names, require_real, require_whole, shown
+from wavelit.errors import WavelitError, printable
 
 __all__ = [
     "EPS",
@@ -37,6 +38,7 @@ __all__ = [
     "linf",
     "nrmse",
     "pearson",
+    "require_names_apart",
     "vrmse",
 ]
 
@@ -66,6 +68,7 @@ def vrmse(
         WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
     """
     u, v, mask, count = _fields(prediction, target, spatial, valid)
+    require_real("eps", eps)
     error = (u - v).square().sum(-1) / count
     return (error / (_variance(v, mask, count) + eps)).sqrt()
 
@@ -91,6 +94,7 @@ def nrmse(
         WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
     """
     u, v, _, count = _fields(prediction, target, spatial, valid)
+    require_real("eps", eps)
     return ((u - v).square().sum(-1) / count / (v.square().sum(-1) / count + eps)).sqrt()
 
 
@@ -116,6 +120,7 @@ def pearson(
         WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
     """
     u, v, mask, count = _fields(prediction, target, spatial, valid)
+    require_real("eps", eps)
     du, dv = _centred(u, mask, count), _centred(v, mask, count)
     covariance = (du * dv).sum(-1) / count
     return covariance / ((_variance(u, mask, count) * _variance(v, mask, count)).sqrt() + eps)
@@ -174,7 +179,12 @@ def binned_spectral_mse(
         WavelitError: the shapes disagree, or the mask leaves fewer than two cells.
     """
     u, v, _, count = _fields(prediction, target, spatial, valid)
+    require_real("eps", eps)
     grid = target.shape[-spatial:]
+    if bins is not None and not (
+        isinstance(bins, Tensor) and bins.ndim == 1 and len(bins) > 1 and bool((bins.diff() > 0).all())
+    ):
+        raise WavelitError(f"bins must be a tensor of at least two rising edges, not {shown(bins)}")
     if bins is None:
         low, high = math.log10(2 * math.pi / max(grid)), math.log10(math.pi * math.sqrt(spatial) + 1e-6)
         bins = torch.logspace(low, high, 4)
@@ -207,7 +217,12 @@ def isotropic_spectrum(field: Tensor, spatial: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         n, (K,), and the energy, (..., C, K), both float64.
+
+    Raises:
+        WavelitError: no field of that many axes.
     """
+    require_whole("spatial", spatial, 1, 3)
+    _require_field("field", field, spatial)
     grid = field.shape[-spatial:]
     squares = torch.zeros(grid, dtype=torch.float64)
     for axis, n in enumerate(grid):
@@ -237,7 +252,14 @@ def _fields(
     prediction: Tensor, target: Tensor, spatial: int, valid: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Both fields in float64 with the grid flattened and excluded cells at zero, the mask, and the cells that count."""
-    if prediction.shape != target.shape or target.ndim < spatial + 1:
+    require_whole("spatial", spatial, 1, 3)
+    for name, value in (("prediction", prediction), ("target", target)):
+        _require_field(name, value, spatial)
+    if prediction.device != target.device:
+        raise WavelitError(
+            f"prediction is on {prediction.device}, target on {target.device}: move one to the other"
+        )
+    if prediction.shape != target.shape:
         raise WavelitError(
             f"expected prediction and target of one shape (..., C, *S) with {spatial} grid axes, got "
             f"{tuple(prediction.shape)} and {tuple(target.shape)}: compare the same fields and times"
@@ -245,8 +267,12 @@ def _fields(
     u, v = prediction.double().flatten(-spatial), target.double().flatten(-spatial)  # (..., C, N)
     if valid is None:
         return u, v, None, u.new_full((1,) * (u.ndim - 1), u.shape[-1])
+    if not isinstance(valid, Tensor) or valid.is_complex():
+        raise WavelitError(f"valid must be a tensor, a mask (B, 1, *S), not {shown(valid)}")
     if (
         valid.ndim != spatial + 2
+        or valid.shape[1] != 1
+        or valid.shape[0] not in (1, target.shape[0])
         or valid.shape[-spatial:] != target.shape[-spatial:]
         or target.ndim < spatial + 2
     ):
@@ -254,6 +280,8 @@ def _fields(
             f"expected a mask (B, 1, *S) for fields {tuple(target.shape)}, got {tuple(valid.shape)}: "
             "give one mask per sample on the fields' grid"
         )
+    if valid.device != target.device:
+        raise WavelitError(f"valid is on {valid.device}, target on {target.device}: move it there")
     flat = valid.bool().flatten(-spatial)  # (B, 1, N)
     mask = flat.reshape(flat.shape[0], *(1,) * (u.ndim - 2), flat.shape[-1])
     count = mask.sum(-1).double()
@@ -263,6 +291,29 @@ def _fields(
         )
     # where() and not a product: an excluded cell may hold NaN.
     return u.where(mask, 0.0), v.where(mask, 0.0), mask, count
+
+
+def _require_field(name: str, value: Any, spatial: int) -> None:
+    if not isinstance(value, Tensor) or value.is_complex():
+        raise WavelitError(f"{name} must be a torch.Tensor of real numbers, not {shown(value)}")
+    if value.ndim < spatial + 1 or not value.numel():
+        raise WavelitError(
+            f"{name} must be (..., C, *S) with {spatial} grid axes, none of them empty, not {tuple(value.shape)}"
+        )
+
+
+def require_names_apart(field_names: Sequence[str]) -> None:
+    """Field names that scores can stand under.
+
+    Raises:
+        WavelitError: none, two of one name, or one that is called "all", as the mean over fields is in tables.
+    """
+    names = require_names("field_names", field_names)
+    for name in names:
+        if names.count(name) > 1 or name == "all":
+            raise WavelitError(
+                f"a score of field '{printable(name, 60)}' would replace another: rename the field"
+            )
 
 
 def _centred(x: Tensor, mask: Tensor | None, count: Tensor) -> Tensor:
@@ -297,11 +348,9 @@ class FieldMetric(Metric):
 
     def __init__(self, field_names: Sequence[str], spatial: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        require_names_apart(field_names)
         self.field_names = tuple(field_names)
-        for name in self.field_names:
-            if self.field_names.count(name) > 1 or name == "all":
-                raise WavelitError(f"a score of field '{name}' would replace another: rename the field")
-        self.spatial = spatial
+        self.spatial = require_whole("spatial", spatial, 1, 3)
         zeros = torch.zeros(len(self.field_names), dtype=torch.float64)
         self.add_state("total", default=zeros.clone(), dist_reduce_fx="sum")
         self.add_state("count", default=zeros.clone(), dist_reduce_fx="sum")
@@ -316,10 +365,12 @@ class FieldMetric(Metric):
         Raises:
             WavelitError: the number of channels is not that of the field names.
         """
+        for name, value in (("prediction", prediction), ("target", target)):
+            _require_field(name, value, self.spatial)
         channels = target.shape[-self.spatial - 1]
         if channels != len(self.field_names):
             raise WavelitError(
-                f"expected {len(self.field_names)} fields ({', '.join(self.field_names)}), got {channels} channels"
+                f"expected {len(self.field_names)} fields ({listed(self.field_names)}), got {channels} channels"
             )
         values = self.error(prediction.detach(), target.detach(), valid).reshape(-1, channels)
         self.total += values.sum(0)

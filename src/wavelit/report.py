@@ -17,11 +17,19 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
+from wavelit.arguments import require_instance, require_path
+from wavelit.atomic import atomic_path
+from wavelit.errors import printable
 from wavelit.evaluate import Evaluation, Row, definitions, format_score
-from wavelit.figures import animation, rollout_figure, save, training_figure
+from wavelit.figures import animation, rollout_figure, training_figure
+from wavelit.pictures import png, write_bytes
 
 __all__ = ["summary", "write_report"]
+
+# Characters of a name, and of any other text, that a page shows.
+LONGEST_NAME, LONGEST_TEXT = 80, 5000
 
 
 @dataclass(frozen=True)
@@ -66,21 +74,33 @@ def write_report(
     Raises:
         WavelitError: arrays, fields or the metrics file do not fit.
     """
-    path = Path(path)
+    path = require_path("path", path, is_file=True)
+    require_instance("evaluation", evaluation, Evaluation, "get one from wavelit.evaluate")
+    require_instance("run_info", run_info, Mapping, "give names and values")
     folder = path.parent / "figures"
     names = evaluation.field_names
-    field = field or names[0]
-    film = animation(folder / "rollout.gif", truth, prediction, names, fields=fields or [field], valid=valid)
-    still = rollout_figure(truth, prediction, names, field=field, evaluation=evaluation, valid=valid)
-    pictures = {"animation": _embedded(film.gif), "rollout": _embedded(save(still, folder / "rollout.png"))}
-    if metrics_csv is not None:
-        pictures["training"] = _embedded(save(training_figure(metrics_csv), folder / "training.png"))
+    field = names[0] if field is None else field
+    fields = [field] if fields is None else fields
+    still = png(rollout_figure(truth, prediction, names, field=field, evaluation=evaluation, valid=valid))
+    curves = None if metrics_csv is None else png(training_figure(metrics_csv))
+    film = animation(folder / "rollout.gif", truth, prediction, names, fields=fields, valid=valid)
+    # What is embedded is not read back: another report of the run may have written these files since.
+    pictures = {"animation": _embedded("gif", film.content), "rollout": _embedded("png", still)}
+    write_bytes(folder / "rollout.png", still)
+    if curves is not None:
+        pictures["training"] = _embedded("png", curves)
+        write_bytes(folder / "training.png", curves)
 
     rows = evaluation.rows()
     template = resources.files("wavelit").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalized,
     )
+    environment.filters["name"] = _name
     page = environment.from_string(template).render(
         evaluation=evaluation,
         summary=summary(evaluation),
@@ -89,19 +109,31 @@ def write_report(
         by_field=[_line(row, evaluation, range(1, len(names) + 1), apart=False) for row in rows],
         diverged={name: (s.diverged, len(s.rollout)) for name, s in evaluation.scores.items()},
         field=field,
-        animated=", ".join(fields or [field]),
+        animated=", ".join(map(_name, fields)),
         film=film,
         pictures=pictures,
         sections=_sections(run_info),
         definitions=definitions(),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path
+
+
+def _name(text: object) -> str:
+    return printable(text, LONGEST_NAME)
+
+
+def _finalized(value: Any) -> Any:
+    """What the page shows of a value: text without control characters and invalid Unicode; jinja escapes it afterwards."""
+    return (
+        printable(value, LONGEST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
+    )
 
 
 def summary(evaluation: Evaluation) -> str:
     """One paragraph: scores of one step and of the last window beside persistence's, where the model is the worse."""
+    require_instance("evaluation", evaluation, Evaluation, "get one from wavelit.evaluate")
     scores = evaluation.scores[evaluation.model]
     rows = [row for row in evaluation.rows() if row.how == "mean"]
     n_windows, n_trajectories = len(scores.one_step), len(scores.rollout)
@@ -187,5 +219,5 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _embedded(path: Path) -> str:
-    return f"data:image/{path.suffix[1:]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+def _embedded(kind: str, content: bytes) -> Markup:
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}")

@@ -36,18 +36,20 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from wavelit.arguments import require_name, require_names, require_path, require_real, require_whole
 from wavelit.atomic import atomic_path
 from wavelit.benchmarks.contestants import CONTESTANTS, build
+from wavelit.benchmarks.results import number, scores_of
 from wavelit.benchmarks.timing import environment, write_rows
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.data.well import WellDataModule
 from wavelit.emulator import IncrementEmulator
-from wavelit.errors import WavelitError
-from wavelit.evaluate import Evaluation, Row, evaluate
+from wavelit.errors import WavelitError, one_line, printable
+from wavelit.evaluate import evaluate
 from wavelit.memory import keep_freed_memory
 from wavelit.metrics import binned_spectral_mse, vrmse
 from wavelit.rollout import inference
-from wavelit.run import quieten
+from wavelit.run import quieten, read_json
 from wavelit.train import EMA, DivergedError, EmulatorModule, TrainConfig
 
 __all__ = [
@@ -140,19 +142,22 @@ def run(
         WavelitError: unknown name, a dataset or an earlier stage is missing, a result is there that other rates or learning
             rates gave.
     """
-    output, root, weights = Path(output), Path(root), Path(weights)
-    tuning = output if tuning is None else Path(tuning)
-    if minutes <= 0 or processes < 1:
-        raise WavelitError(f"minutes and processes must be positive, not {minutes} and {processes}")
-    models, systems = models or list(CONTESTANTS), systems or THE_EIGHT
+    output, root = require_path("output", output), require_path("root", root)
+    weights = require_path("weights", weights)
+    tuning = output if tuning is None else require_path("tuning", tuning)
+    require_real("minutes", minutes, beyond=True)
+    require_whole("processes", processes)
+    for seed in seeds:
+        require_whole("seeds", seed, 0)
+    models = require_names("models", models, 0) or list(CONTESTANTS)
+    systems = require_names("systems", systems, 0) or list(THE_EIGHT)
     for kind, names, known in (
-        ("stage", stages, STAGES),
+        ("stage", require_names("stages", stages), STAGES),
         ("model", [*models, reference], CONTESTANTS),
         ("system", systems, SYSTEMS),
     ):
         for name in names:
-            if name not in known:
-                raise WavelitError(f"unknown {kind} '{name}': expected one of {', '.join(known)}")
+            require_name(kind, name, known)
     if "rates" in stages:
         _set_up()
         wanted = {*itertools.product(models, systems), *itertools.product(models, LR_SYSTEMS)}
@@ -186,12 +191,21 @@ def run(
 
 
 def read_rates(output: Path) -> dict[tuple[str, str], float]:
-    """Milliseconds a training sample by (model, system)."""
-    return {
-        (row["model"], row["system"]): float(row["ms_per_sample"])
-        for row in _rate_rows(output)
-        if int(row["batch_size"]) == BATCH_SIZE
-    }
+    """Milliseconds a training sample by (model, system).
+
+    Raises:
+        WavelitError: rates.csv is no table of them.
+    """
+    try:
+        return {
+            (row["model"], row["system"]): float(row["ms_per_sample"])
+            for row in _rate_rows(output)
+            if int(row["batch_size"]) == BATCH_SIZE
+        }
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise WavelitError(
+            f"{printable(output / 'rates.csv')} is no table of rates ({one_line(error)}): remove it and measure anew"
+        ) from error
 
 
 def _rate_rows(output: Path) -> list[dict[str, Any]]:
@@ -214,8 +228,9 @@ def best_lr(model: str, output: Path) -> float:
     """The learning rate with the smallest geometric mean of the one-step VRMSE over the search's systems, on validation.
 
     Raises:
-        WavelitError: the search is not complete.
+        WavelitError: unknown model, or the search is not complete.
     """
+    require_name("model", model, CONTESTANTS)
     model = CONTESTANTS[model].tuned_as or model
     scores: dict[float, list[float | None]] = {lr: [] for lr in LEARNING_RATES}
     for cell in search_cells(model):
@@ -224,13 +239,22 @@ def best_lr(model: str, output: Path) -> float:
             raise WavelitError(
                 f"{path} is missing: search {model}'s learning rate first, `wavelit benchmark accuracy lr`"
             )
-        scores[cell.lr].append(json.loads(path.read_text(encoding="utf8"))["valid"]["one_step"])
+        scores[cell.lr].append(_one_step(path))
     means = {
         # A run that diverged has no score.
         lr: math.inf if None in each else statistics.geometric_mean(x for x in each if x is not None)
         for lr, each in scores.items()
     }
     return min(means, key=lambda lr: means[lr])
+
+
+def _one_step(path: Path) -> float | None:
+    """The one-step score of a result, on validation; None where the run diverged."""
+    valid = read_json(path).get("valid")
+    score = valid.get("one_step", math.nan) if isinstance(valid, dict) else math.nan
+    if score is not None and not (isinstance(score, float | int) and score > 0):
+        raise WavelitError(f"{printable(path)} has no positive valid.one_step: remove it and search anew")
+    return score
 
 
 def _set_up() -> None:
@@ -330,7 +354,7 @@ class _Curve(Callback):
             {
                 "samples": trainer.global_step * self.batch_size,
                 "seconds": round(module.train_seconds, 1),
-                "vrmse": _number(float(trainer.callback_metrics["val_vrmse"])),
+                "vrmse": number(float(trainer.callback_metrics["val_vrmse"])),
             }
         )
 
@@ -394,7 +418,9 @@ def _is_done(cell: Cell, rate: float, output: Path) -> bool:
     path = cell.path(output)
     if not path.exists():
         return False
-    result = json.loads(path.read_text(encoding="utf8"))
+    result = read_json(path)
+    if missing := [name for name in ("train", "samples", "lr") if name not in result]:
+        raise WavelitError(f"{printable(path)} has no {', '.join(missing)}: remove it and run anew")
     config = _train_config(cell.model, steps=_steps(cell, rate), lr=cell.lr)
     due = {**dataclasses.asdict(config), "samples": _steps(cell, rate) * BATCH_SIZE}
     was = {**result["train"], "samples": result["samples"], "lr": result["lr"]}
@@ -433,7 +459,7 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
     else:
         result |= {"seconds": round(module.train_seconds, 1), "curve": curve.points}
         for split in ("valid", "test") if cell.stage == "final" else ("valid",):
-            result[split] = _scores(evaluate(emulator, data, split, rollout_batch_size=4))
+            result[split] = scores_of(evaluate(emulator, data, split, rollout_batch_size=4))
         if cell.stage == "final":
             result["bands"] = band_errors(emulator, data)
             path = cell.path(weights).with_suffix(".safetensors")
@@ -445,30 +471,6 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf8")
     return path
-
-
-def _scores(evaluation: Evaluation) -> dict[str, Any]:
-    """What the tables and figures need, of the contestant and of its companions."""
-    rows = [row for row in evaluation.rows() if row.how == "mean"]
-    found = {name: _summary(name, evaluation, rows) for name in evaluation.scores}
-    return {**found.pop(evaluation.model), **{name.replace(" ", "_"): each for name, each in found.items()}}
-
-
-def _summary(name: str, evaluation: Evaluation, rows: Sequence[Row]) -> dict[str, Any]:
-    rollout = evaluation.scores[name].rollout
-    per_step = rollout.mean(-1)  # (trajectories, steps)
-    windows = [per_step[:, window.first - 1 : window.last] for window, _ in evaluation.windows()]
-    # All fields first, then each field's own.
-    one_step, *windows_means = ([_number(value) for value in row.scores[name]] for row in rows)
-    return {
-        "one_step": one_step[0],
-        "one_step_by_field": dict(zip(evaluation.field_names, one_step[1:], strict=True)),
-        "rollout": {row.steps: means[0] for row, means in zip(rows[1:], windows_means, strict=True)},
-        # The largest score of any field at any step of any trajectory; and of any trajectory's window, mean over fields and steps.
-        "worst": _number(rollout.max()),
-        "worst_window": _number(max(part.mean(1).max() for part in windows)),
-        "rollout_by_step": [_number(value) for value in per_step.mean(0)],
-    }
 
 
 def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | None]:
@@ -485,9 +487,4 @@ def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | 
         mse = binned_spectral_mse(following, target, model.spatial, valid=batch.valid)  # (B, bands, C)
         total = vrmse(following, target, model.spatial, valid=batch.valid)
         found.append(total.unsqueeze(1) * (mse / mse.sum(1, keepdim=True).clamp_min(1e-300)).sqrt())
-    return [_number(value) for value in torch.cat(found).mean((0, 2)).tolist()]
-
-
-def _number(value: float) -> float | None:
-    """Four significant digits; None for what is not finite, which JSON has no number for."""
-    return float(f"{value:.4g}") if math.isfinite(value) else None
+    return [number(value) for value in torch.cat(found).mean((0, 2)).tolist()]

@@ -11,14 +11,23 @@ import time
 
 import torch
 
+from wavelit.arguments import require_name, require_whole
 from wavelit.benchmarks.timing import Row, medians
 from wavelit.benchmarks.training import wavelit_model, wavelit_step
+from wavelit.config import PRESETS
 
 __all__ = ["measure"]
 
 
 def measure(side: int = 64, batch: int = 8, preset: str = "nano", rounds: int = 7) -> list[Row]:
-    """Milliseconds a sample of a training step, compiled and eager, and the seconds of compiling."""
+    """Milliseconds a sample of a training step, compiled and eager, and the seconds of compiling.
+
+    Raises:
+        WavelitError: An unknown preset, no grid, no sample, or no round.
+    """
+    require_name("preset", preset, PRESETS)
+    for name, value in (("side", side), ("batch", batch), ("rounds", rounds)):
+        require_whole(name, value)
     before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from wavelit.arguments import require_name
 from wavelit.benchmarks.rivals import SETTINGS, Rival
 from wavelit.data.well import WellDataModule
 from wavelit.emulator import IncrementEmulator
-from wavelit.errors import WavelitError
 from wavelit.run import build_model
 
 __all__ = [
@@ -126,8 +126,7 @@ def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
     Raises:
         WavelitError: unknown name, or the extra `baselines` is not installed.
     """
-    if name not in CONTESTANTS:
-        raise WavelitError(f"unknown model '{name}': expected one of {', '.join(CONTESTANTS)}")
+    require_name("model", name, CONTESTANTS)
     contestant = CONTESTANTS[name]
     if contestant.rival is None:
         return build_model(data, "nano", seed, **contestant.model)

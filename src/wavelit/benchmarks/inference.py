@@ -12,9 +12,11 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from wavelit.arguments import require_name, require_names, require_whole
 from wavelit.benchmarks.rivals import rival
 from wavelit.benchmarks.timing import Row, medians, peak_memory, reset_peak_memory
 from wavelit.benchmarks.training import CONSTANTS, FIELDS, HISTORY, wavelit_inputs, wavelit_model
+from wavelit.config import PRESETS
 from wavelit.errors import WavelitError
 from wavelit.memory import keep_freed_memory
 
@@ -24,7 +26,13 @@ RIVAL = "CNextU-Net"
 
 
 def prediction(name: str, side: int) -> Callable[[], torch.Tensor]:
-    """A call that predicts one sample on a side x side grid with that model: a rival's name or a preset."""
+    """A call that predicts one sample on a side x side grid with that model: a rival's name or a preset.
+
+    Raises:
+        WavelitError: An unknown model, or no grid.
+    """
+    require_name("model", name, (*PRESETS, RIVAL))
+    require_whole("side", side)
     if name == RIVAL:
         model = rival(name, HISTORY * FIELDS + CONSTANTS, FIELDS, (side, side)).eval()
         x = torch.randn(1, HISTORY * FIELDS + CONSTANTS, side, side)
@@ -37,7 +45,15 @@ def prediction(name: str, side: int) -> Callable[[], torch.Tensor]:
 def measure(
     side: int = 512, presets: tuple[str, ...] = ("nano", "1M", "3M"), rounds: int = 7, beside: bool = True
 ) -> list[Row]:
-    """Milliseconds and megabytes of a prediction, and their ratios to CNextU-Net's."""
+    """Milliseconds and megabytes of a prediction, and their ratios to CNextU-Net's.
+
+    Raises:
+        WavelitError: An unknown preset, no grid, or no round.
+    """
+    for name in require_names("presets", presets):
+        require_name("preset", name, PRESETS)
+    require_whole("side", side)
+    require_whole("rounds", rounds)
     names = [*presets, RIVAL] if beside else list(presets)
     memory = {name: fresh_memory(name, side) for name in names}
     times = medians({name: prediction(name, side) for name in names}, rounds)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wavelit.arguments import require_name
 from wavelit.data.normalize import Normalizer, Statistics
 from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError
@@ -48,8 +49,7 @@ def rival(name: str, dim_in: int, dim_out: int, shape: Sequence[int]) -> nn.Modu
     Raises:
         WavelitError: unknown name, or the extra is not installed.
     """
-    if name not in SETTINGS:
-        raise WavelitError(f"unknown model '{name}': expected one of {', '.join(SETTINGS)}")
+    require_name("model", name, SETTINGS)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)

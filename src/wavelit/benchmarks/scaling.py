@@ -10,8 +10,11 @@ import math
 
 import numpy as np
 
+from wavelit.arguments import require_name, require_whole, shown
 from wavelit.benchmarks.inference import fresh_memory, prediction
 from wavelit.benchmarks.timing import Row, medians
+from wavelit.config import PRESETS
+from wavelit.errors import WavelitError
 
 __all__ = ["exponent", "measure"]
 
@@ -19,12 +22,30 @@ SIDES = (64, 128, 256, 512, 1024)
 
 
 def exponent(sizes: list[float], costs: list[float]) -> float:
-    """Slope of log cost over log size."""
+    """Slope of log cost over log size.
+
+    Raises:
+        WavelitError: Fewer than two of each, or one that is not positive.
+    """
+    if len(sizes) != len(costs) or len(sizes) < 2 or not all(x > 0 for x in (*sizes, *costs)):
+        raise WavelitError(
+            f"sizes and costs must be two positive numbers each or more, not {shown(sizes)} and {shown(costs)}"
+        )
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
 def measure(sides: tuple[int, ...] = SIDES, preset: str = "nano", rounds: int = 5) -> list[Row]:
-    """Milliseconds and megabytes on every grid, and the exponents in the number of points."""
+    """Milliseconds and megabytes on every grid, and the exponents in the number of points.
+
+    Raises:
+        WavelitError: Fewer than two grids, an unknown preset, or no round.
+    """
+    require_name("preset", preset, PRESETS)
+    require_whole("rounds", rounds)
+    if not isinstance(sides, list | tuple) or len(sides) < 2:
+        raise WavelitError(f"sides must be those of two grids or more, not {shown(sides)}")
+    for side in sides:
+        require_whole("sides", side)
     sizes = [float(side * side) for side in sides]
     times = [medians({"predict": prediction(preset, side)}, rounds)["predict"] for side in sides]
     memory = [fresh_memory(preset, side) for side in sides]

@@ -14,8 +14,9 @@ import time
 import numpy as np
 import torch
 
+from wavelit.arguments import require_name, require_names, require_whole
 from wavelit.benchmarks.timing import Row, medians
-from wavelit.config import WaveLiTConfig
+from wavelit.config import PRESETS, WaveLiTConfig
 from wavelit.data.pocketwell import SYSTEMS, System
 from wavelit.model import WaveLiT
 
@@ -27,7 +28,15 @@ HISTORY = 4
 def measure(
     systems: tuple[str, ...] = tuple(SYSTEMS), size: str = "small", preset: str = "nano", rounds: int = 5
 ) -> list[Row]:
-    """Seconds per unit of simulated time of solver and emulator, for every system."""
+    """Seconds per unit of simulated time of solver and emulator, for every system.
+
+    Raises:
+        WavelitError: An unknown system, size or preset, or no round.
+    """
+    for name in require_names("systems", systems):
+        require_name("size", size, SYSTEMS[require_name("system", name, SYSTEMS)].shapes)
+    require_name("preset", preset, PRESETS)
+    require_whole("rounds", rounds)
     rows: list[Row] = []
     for name in systems:
         system = SYSTEMS[name]

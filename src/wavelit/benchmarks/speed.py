@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from wavelit.arguments import require_name, require_path, require_whole, shown
 from wavelit.benchmarks.timing import Row, environment, write_rows
 from wavelit.errors import WavelitError
 from wavelit.memory import keep_freed_memory
@@ -45,9 +46,12 @@ def run(
     Raises:
         WavelitError: unknown part, or a part's extra is not installed.
     """
+    if not isinstance(parts, list | tuple):
+        raise WavelitError(f"parts must be a list of names, not {shown(parts)}")
     for part in parts:
-        if part not in PARTS:
-            raise WavelitError(f"unknown part '{part}': expected one of {', '.join(PARTS)}")
+        require_name("part", part, PARTS)
+    require_whole("threads", threads)
+    output = require_path("output", output)
     torch.set_num_threads(threads)
     if keep_memory:
         keep_freed_memory()
@@ -58,7 +62,7 @@ def run(
         except ImportError as error:
             raise WavelitError(f"the part '{part}' needs the extra `baselines`: {error}") from error
         rows: list[Row] = module.measure()
-        path = Path(output) / f"{part}.csv"
+        path = output / f"{part}.csv"
         write_rows(path, [{**row, **environment()} for row in rows])
         written.append(path)
     return written

@@ -18,7 +18,9 @@ from pathlib import Path
 import torch
 
 import wavelit
+from wavelit.arguments import require_whole, shown
 from wavelit.atomic import atomic_path
+from wavelit.errors import WavelitError
 
 __all__ = ["Row", "environment", "medians", "peak_memory", "reset_peak_memory", "write_rows"]
 
@@ -26,7 +28,15 @@ Row = dict[str, str | int | float]
 
 
 def medians(cases: Mapping[str, Callable[[], object]], rounds: int = 7, warm_up: int = 2) -> dict[str, float]:
-    """Median seconds of a call of each case, over rounds that visit all of them in turn."""
+    """Median seconds of a call of each case, over rounds that visit all of them in turn.
+
+    Raises:
+        WavelitError: No case or round.
+    """
+    require_whole("rounds", rounds)
+    require_whole("warm_up", warm_up, 0)
+    if not isinstance(cases, Mapping) or not cases or not all(map(callable, cases.values())):
+        raise WavelitError(f"cases must be functions by name, at least one, not {shown(cases)}")
     times: dict[str, list[float]] = {name: [] for name in cases}
     for index in range(rounds + warm_up):
         for name, call in cases.items():
@@ -58,7 +68,15 @@ def environment() -> Row:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """A CSV of rows that all have the first one's columns, whole or absent."""
+    """A CSV of rows that all have the first one's columns, whole or absent.
+
+    Raises:
+        WavelitError: No rows, or one of other columns.
+    """
+    if not rows or any(row.keys() != rows[0].keys() for row in rows):
+        raise WavelitError(
+            f"rows of {path}: expected at least one, all of the same columns, got {shown(list(rows))}"
+        )
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from wavelit.benchmarks.rivals import RIVALS, rival
+from wavelit.arguments import require_name, require_whole, shown
+from wavelit.benchmarks.rivals import RIVALS, SETTINGS, rival
 from wavelit.benchmarks.timing import Row, medians
+from wavelit.config import PRESETS as ALL_PRESETS
 from wavelit.config import WaveLiTConfig
+from wavelit.errors import WavelitError
 from wavelit.losses import increment_loss
 from wavelit.model import WaveLiT
 
@@ -31,7 +34,12 @@ PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 
 def wavelit_model(preset: str) -> WaveLiT:
-    """A WaveLiT for those channels."""
+    """A WaveLiT for those channels.
+
+    Raises:
+        WavelitError: An unknown preset.
+    """
+    require_name("preset", preset, ALL_PRESETS)
     torch.manual_seed(0)
     config = WaveLiTConfig.preset(
         preset, n_fields=FIELDS, n_constant_fields=CONSTANTS, boundary_conditions=BOUNDARY
@@ -77,7 +85,19 @@ def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
 
 
 def measure(batches: dict[int, int] = BATCH, rivals: tuple[str, ...] = RIVALS, rounds: int = 7) -> list[Row]:
-    """Milliseconds a sample of every model on every grid, and the ratios to each rival's."""
+    """Milliseconds a sample of every model on every grid, and the ratios to each rival's.
+
+    Raises:
+        WavelitError: No grid, an unknown rival, or no round.
+    """
+    if not isinstance(batches, dict) or not batches:
+        raise WavelitError(f"batches must be samples by side of the grid, not {shown(batches)}")
+    for side, batch in batches.items():
+        require_whole("side", side)
+        require_whole("batch", batch)
+    for name in rivals:
+        require_name("rival", name, SETTINGS)
+    require_whole("rounds", rounds)
     rows: list[Row] = []
     for side, batch in batches.items():
         models: dict[str, nn.Module] = {f"WaveLiT {preset}": wavelit_model(preset) for preset in PRESETS}

@@ -1,0 +1,178 @@
+"""What an argument must be: whole numbers, real numbers, names out of a few, folders, devices, arrays.
+
+Each check names the argument and what came, in one line, and stands where a user's value enters: what is inside trusts it.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavelit.errors import WavelitError, one_line, printable
+
+__all__ = [
+    "listed",
+    "require_array",
+    "require_device",
+    "require_instance",
+    "require_name",
+    "require_names",
+    "require_path",
+    "require_real",
+    "require_whole",
+    "shown",
+]
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it, at most 80 characters: of an array its kind, type and shape."""
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{type(value).__name__} {value.dtype} {tuple(value.shape)}"
+    if isinstance(value, int) and value.bit_length() > 200:
+        # Python refuses to write out an integer of more than 4,300 digits.
+        return f"a number of {value.bit_length()} bits"
+    if value is None or isinstance(
+        value, str | int | float | list | tuple | dict | os.PathLike | torch.device
+    ):
+        return printable(repr(value), 80)
+    return f"a {type(value).__name__}"
+
+
+def listed(names: Iterable[object], longest: int = 200) -> str:
+    """Names with commas between them; those beyond about `longest` characters are counted."""
+    each = [printable(name, 60) for name in names]
+    length = 0
+    for n, name in enumerate(each):
+        length += len(name) + 2
+        if length > longest:
+            return f"{', '.join(each[:n])} and {len(each) - n} more"
+    return ", ".join(each) or "none"
+
+
+def require_whole(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """An integer within bounds, of Python's or numpy's types.
+
+    Raises:
+        WavelitError: it is none, or out of bounds.
+    """
+    range_ = f"of at least {low}" if high is None else f"from {low} to {high}"
+    try:
+        number = None if isinstance(value, bool | np.bool_ | Tensor) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < low or (high is not None and number > high):
+        raise WavelitError(f"{name} must be a whole number {range_}, not {shown(value)}")
+    return number
+
+
+def require_real(
+    name: str, value: Any, low: float = 0.0, high: float = math.inf, beyond: bool = False
+) -> float:
+    """A finite number from `low` to `high`, greater than `low` if `beyond`.
+
+    Raises:
+        WavelitError: it is none, or out of bounds.
+    """
+    number = math.nan
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        # An integer may be too large for a float.
+        number = math.inf if isinstance(value, int) and value.bit_length() > 1000 else float(value)
+    if not (math.isfinite(number) and low <= number <= high) or (beyond and number == low):
+        bounds = f"greater than {low:g}" if beyond else f"of at least {low:g}"
+        bounds += f" and at most {high:g}" if math.isfinite(high) else ""
+        raise WavelitError(f"{name} must be a finite number {bounds}, not {shown(value)}")
+    return number
+
+
+def require_name(name: str, value: Any, known: Collection[str]) -> str:
+    """One of the known names.
+
+    Raises:
+        WavelitError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in known:
+        raise WavelitError(f"unknown {name} {shown(value)}: expected one of {listed(known)}")
+    return value
+
+
+def require_names(name: str, values: Any, at_least: int = 1) -> list[str]:
+    """A sequence of texts, which one text alone is not.
+
+    Raises:
+        WavelitError: it is none, or too short.
+    """
+    if isinstance(values, list | tuple) and len(values) >= at_least:
+        wrong = next((each for each in values if not isinstance(each, str)), None)
+        if wrong is None:
+            return list(values)
+        values = wrong
+    raise WavelitError(f"{name} must be a list of names, at least {at_least}, not {shown(values)}")
+
+
+def require_instance(name: str, value: Any, kind: type, fix: str) -> None:
+    """A value of that class.
+
+    Raises:
+        WavelitError: it is none.
+    """
+    if not isinstance(value, kind):
+        raise WavelitError(f"{name} must be a {kind.__name__}, not {shown(value)}: {fix}")
+
+
+def require_path(name: str, value: Any, is_file: bool = False) -> Path:
+    """A path, ~ spelled out, that may be a file's if `is_file`.
+
+    Raises:
+        WavelitError: it is no text or path, holds a NUL, or names no file.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text or (is_file and Path(text).name in ("", "..")):
+        raise WavelitError(
+            f"{name} must be the path of a {'file' if is_file else 'folder'}, not {shown(value)}"
+        )
+    return Path(os.path.expanduser(text))
+
+
+def require_device(device: Any) -> str:
+    """A device that tensors of float64 can be put on and read from.
+
+    Raises:
+        WavelitError: it is none.
+    """
+    try:
+        # None is torch's default device, and a number one of its accelerator's.
+        name = device if isinstance(device, torch.device) else torch.device(str(device))
+        torch.zeros(1, dtype=torch.float64, device=name).tolist()
+    except (RuntimeError, AssertionError, TypeError, ValueError, ImportError) as error:
+        raise WavelitError(
+            f"device {shown(device)} cannot be used here: {one_line(error)}: choose cpu, or another"
+        ) from error
+    return str(name)
+
+
+def require_array(name: str, value: Any) -> NDArray[Any]:
+    """Real numbers as a numpy array, of a tensor on any device too.
+
+    Raises:
+        WavelitError: it holds anything else.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        # numpy has no bfloat16.
+        value = value.float() if value.dtype == torch.bfloat16 else value
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise WavelitError(f"{name} must be an array of real numbers: {one_line(error)}") from error
+    if array.dtype.kind not in "fiub":
+        raise WavelitError(f"{name} must be an array of real numbers, not {shown(value)}")
+    return array
