@@ -252,7 +252,13 @@ def _solve(
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False),
     )
-    pool = ProcessPoolExecutor(min(processes, len(batches)), _context(), initializer=_start_worker)
+    try:
+        pool = ProcessPoolExecutor(min(processes, len(batches)), _context(), initializer=_start_worker)
+    except OSError as error:
+        raise WavelitError(
+            f"{system.name}: worker processes cannot start ({one_line(error)}): free space in shared memory, /dev/shm, "
+            "or close other programs"
+        ) from error
     try:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(f"{system.name} ({size})", total=sum(len(batch.numbers) for batch in batches))
