@@ -1,15 +1,19 @@
 """The record of sea-surface temperature: blocks of time that do not touch, land masked, a named error for other files."""
 
+from unittest.mock import Mock
+
 import h5py
 import numpy as np
 import pytest
 import yaml
 from the_well.data import WellDataset as TheWellDataset
 
+from wavelit.data import real
 from wavelit.data.check import check_dataset
 from wavelit.data.real import NAME, REFERENCE, SPLIT_MONTHS, generate_ostia
 from wavelit.data.well import WellDataset, boundary_conditions
 from wavelit.errors import WavelitError
+from wavelit.owner import owned
 
 FILL = np.float32(1e20)
 
@@ -102,6 +106,67 @@ def test_another_file_is_refused(tmp_path):
     with pytest.raises(WavelitError, match="land differs from month to month"):
         generate_ostia(tmp_path, source)
     assert not (tmp_path / "real" / NAME).exists()
+
+
+@pytest.mark.parametrize("damage", ["fill", "text", "group", "number", "chunk"])
+def test_a_damaged_file_is_refused(tmp_path, damage):
+    source = tmp_path / "source.nc"
+    record(source)
+    with h5py.File(source, "r+") as file:
+        if damage == "fill":
+            del file["surface_temperature"].attrs["_FillValue"]
+        elif damage == "text":
+            file["surface_temperature"].attrs["_FillValue"] = "none"
+        elif damage == "group":
+            del file["latitude"]
+            file.create_group("latitude")
+        elif damage == "number":
+            del file["surface_temperature"]
+            file["surface_temperature"] = 3.0
+        else:
+            values, fill = file["surface_temperature"][()], file["surface_temperature"].attrs["_FillValue"]
+            del file["surface_temperature"]
+            item = file.create_dataset(
+                "surface_temperature", data=values, chunks=(54, 18, 432), compression="gzip"
+            )
+            item.attrs["_FillValue"] = fill
+            offset = item.id.get_chunk_info(0).byte_offset
+    if damage == "chunk":
+        with source.open("r+b") as stream:
+            stream.seek(offset)
+            stream.write(b"\xff" * 40)
+    with pytest.raises(WavelitError, match=r"source\.nc: .* install (it|the file) anew") as caught:
+        generate_ostia(tmp_path, source)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "real").exists()
+
+
+def test_folders_that_cannot_be(tmp_path):
+    source = tmp_path / "source.nc"
+    record(source)
+    with pytest.raises(WavelitError, match=r"source\.nc is no folder"):
+        generate_ostia(source, source)
+    with pytest.raises(WavelitError, match="root: expected a path, got None"):
+        generate_ostia(None, source)
+    with pytest.raises(WavelitError, match="is a folder: source is to be a file"):
+        generate_ostia(tmp_path, tmp_path)
+    with (
+        owned(tmp_path / "real", "generating"),
+        pytest.raises(WavelitError, match=r"real is in use: process .* has been generating there"),
+    ):
+        generate_ostia(tmp_path, source)
+
+
+def test_a_refused_write_names_the_dataset_and_leaves_nothing(tmp_path, monkeypatch):
+    source = tmp_path / "source.nc"
+    record(source)
+    monkeypatch.setattr(
+        real, "write_statistics", Mock(side_effect=OSError(28, "No space left on device", "inner"))
+    )
+    with pytest.raises(OSError, match="No space left") as caught:
+        generate_ostia(tmp_path, source)
+    assert caught.value.filename == str(tmp_path / "real" / NAME)
+    assert list((tmp_path / "real").iterdir()) == []
 
 
 def test_the_packages_own_file(tmp_path):

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wavelit.errors import WavelitError, printable
@@ -36,6 +36,7 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
 
     Raises:
         WavelitError: Another process holds it; the message says which, where and since when.
+        OSError: The folder cannot be made, or written into.
     """
     from filelock import FileLock, Timeout
 
@@ -50,12 +51,16 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         owner = {"process": os.getpid(), "host": socket.gethostname(), "since": since, "doing": doing}
-        (folder / OWNER).write_text(json.dumps(owner), encoding="utf8")
+        # On a full disk the note fails, not the work: that may need no room, or names the file that does.
+        with suppress(OSError):
+            (folder / OWNER).write_text(json.dumps(owner), encoding="utf8")
         yield
     finally:
-        # While it is held: whoever opened it before finds it unlinked, and begins anew.
+        # While the lock is held, so that whoever has opened the file sees that it is no longer the folder's. A system that
+        # keeps open files leaves it there.
         for name in (OWNER, LOCK):
-            (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
         lock.release()
 
 

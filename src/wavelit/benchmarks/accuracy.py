@@ -48,8 +48,9 @@ from wavelit.errors import WavelitError, one_line, printable
 from wavelit.evaluate import evaluate
 from wavelit.memory import keep_freed_memory
 from wavelit.metrics import binned_spectral_mse, vrmse
+from wavelit.pretrained import read_json
 from wavelit.rollout import inference
-from wavelit.run import quieten, read_json
+from wavelit.run import quieten
 from wavelit.train import EMA, DivergedError, EmulatorModule, TrainConfig
 
 __all__ = [

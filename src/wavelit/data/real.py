@@ -16,9 +16,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from wavelit.data.given import local_path
 from wavelit.data.normalize import write_statistics
 from wavelit.data.write import write_well
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, one_line
+from wavelit.owner import owned
 
 __all__ = ["NAME", "REFERENCE", "SPLIT_MONTHS", "generate_ostia"]
 
@@ -46,35 +48,49 @@ def generate_ostia(
         The folder of the dataset.
 
     Raises:
-        WavelitError: the package or the file is missing, or the file is not the record expected.
+        WavelitError: the package or the file is missing, or the file is not the record expected, or another process
+            writes there.
+        OSError: a file cannot be written, for one because the disk is full.
     """
-    folder = Path(root) / "real" / NAME
+    folder = local_path("root", local_path("root", root) / "real" / NAME)
     if folder.exists() and not force:
         return folder
-    source = _installed() if source is None else Path(source)
+    source = _installed() if source is None else local_path("source", source, folder=False)
     if not source.is_file():
         raise WavelitError(f"{source}: no such file; install it by `pip install iris-sample-data`")
     temperature, latitude, longitude = _read(source)
+    # The folder itself is there only when it is complete.
+    with owned(folder.parent, "generating"):
+        _write(folder, temperature, latitude, longitude)
+    return folder
+
+
+def _write(folder: Path, temperature: np.ndarray, latitude: np.ndarray, longitude: np.ndarray) -> None:
     land = ~np.isfinite(temperature[0])
     field = np.where(land, 0.0, temperature - REFERENCE)
 
     # A folder that has the final name is complete.
     temporary = folder.with_name(f".{NAME}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    for split, (first, stop) in SPLIT_MONTHS.items():
-        write_well(
-            temporary / "data" / split / f"{NAME}.hdf5",
-            {"surface_temperature": field[None, first:stop]},
-            name=NAME,
-            boundary_conditions=("open", "periodic"),
-            constant_fields={"land": land[None].astype(np.float32)},
-            coordinates={"latitude": latitude, "longitude": longitude},
-            time=np.arange(first, stop),
-        )
-    write_statistics(str(temporary), mask_field="land")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
-    return folder
+    try:
+        for split, (first, stop) in SPLIT_MONTHS.items():
+            write_well(
+                temporary / "data" / split / f"{NAME}.hdf5",
+                {"surface_temperature": field[None, first:stop]},
+                name=NAME,
+                boundary_conditions=("open", "periodic"),
+                constant_fields={"land": land[None].astype(np.float32)},
+                coordinates={"latitude": latitude, "longitude": longitude},
+                time=np.arange(first, stop),
+            )
+        write_statistics(str(temporary), mask_field="land")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _installed() -> Path:
@@ -91,20 +107,27 @@ def _read(
     source: Path,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Temperature (54, 18, 432) in kelvin, NaN on land, latitudes and longitudes in degrees."""
+    months = max(stop for _, stop in SPLIT_MONTHS.values())
     try:
         with h5py.File(source, "r") as file:
             item = file["surface_temperature"]
-            missing = item.attrs["_FillValue"][0]
-            stored = item[()]
-            latitude, longitude = file["latitude"][()], file["longitude"][()]
-    except (OSError, KeyError) as error:
-        raise WavelitError(f"{source}: not the netCDF-4 file of {NAME} ({error}); install it anew") from error
-    due = (max(stop for _, stop in SPLIT_MONTHS.values()), len(latitude), len(longitude))
-    if stored.shape != due:
+            latitude, longitude = (
+                np.asarray(file[name][()], np.float64) for name in ("latitude", "longitude")
+            )
+            due = (months, latitude.size, longitude.size)
+            if item.shape != due:
+                raise WavelitError(
+                    f"{source}: expected temperatures {due}, got {item.shape}; install the file anew"
+                )
+            missing = float(np.ravel(item.attrs["_FillValue"])[0])
+            stored = np.asarray(item[()], np.float64)
+    except WavelitError:
+        raise
+    except (OSError, RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise WavelitError(
-            f"{source}: expected temperatures {due}, got {stored.shape}; install the file anew"
-        )
-    temperature = np.where(stored == missing, np.nan, stored.astype(np.float64))
+            f"{source}: not the netCDF-4 file of {NAME} ({one_line(error)}); install it anew"
+        ) from error
+    temperature = np.where(stored == missing, np.nan, stored)
     if (np.isfinite(temperature) != np.isfinite(temperature[0])).any():
         raise WavelitError(f"{source}: land differs from month to month; install the file anew")
     step = np.diff(longitude)

@@ -12,9 +12,10 @@ Machine Learning, 2024, arXiv:2412.00568.
 
 from __future__ import annotations
 
-import os
+import contextlib
+import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,21 @@ import numpy as np
 import numpy.typing as npt
 
 from wavelit.atomic import atomic_path
+from wavelit.data.given import (
+    LARGEST,
+    check_file_name,
+    check_name,
+    local_path,
+    mapping,
+    numbers,
+    rounds_off,
+    shown,
+)
 from wavelit.data.normalize import write_statistics
-from wavelit.errors import WavelitError
+from wavelit.data.space import hdf5_file, room
+from wavelit.data.xarrays import Given, by_name
+from wavelit.errors import WavelitError, printable
+from wavelit.owner import owned
 
 __all__ = ["rounds_off", "write_dataset", "write_well"]
 
@@ -57,7 +71,8 @@ def write_well(
 
     Args:
         path: the file; its folder is made. An existing file is replaced.
-        fields: name -> numpy array or xarray DataArray, (N, T, *S), (N, T, *S, d) or (N, T, *S, d, d).
+        fields: name -> numpy array or torch tensor, (N, T, *S), (N, T, *S, d) or (N, T, *S, d, d); or xarray DataArray,
+            whose dimensions go by name and whose coordinates are kept, see `wavelit.data.xarrays`.
         name: the dataset's name, the same in all its files.
         boundary_conditions: per axis, one kind for both sides or (low, high); kinds are periodic, wall and
             open.
@@ -73,16 +88,17 @@ def write_well(
         The path written.
 
     Raises:
-        WavelitError: a shape, boundary, coordinate or name does not fit, or a value is not finite in float32.
+        WavelitError: a shape, boundary, coordinate or name does not fit, an array is masked, or a value is not finite in
+            float32.
+        OSError: the file cannot be written, for one because the disk is full.
     """
-    path = Path(os.path.expanduser(path))
+    path = local_path("path", path, folder=False)
     sides = _sides(boundary_conditions)
     d = len(sides)
-    if not fields:
-        raise WavelitError(
-            "expected at least one field, got none: pass fields={name: array of shape (N, T, *S)}"
-        )
-    varying = {key: _array(key, value) for key, value in fields.items()}
+    check_name("name", name)
+    check_name("grid_type", grid_type)
+    given = by_name(_given(fields, constant_fields, scalars, coordinates, time), d)
+    varying = {key: _array(key, value) for key, value in given.fields.items()}
     first_name, first = next(iter(varying.items()))
     if first.ndim < 2 + d:
         raise WavelitError(
@@ -94,31 +110,33 @@ def write_well(
         raise WavelitError(
             f"field '{first_name}': expected N, T >= 1 and at least 2 points an axis, got shape {first.shape}"
         )
-    constants = {key: _array(key, value) for key, value in (constant_fields or {}).items()}
+    constants = {key: _array(key, value) for key, value in given.constant_fields.items()}
     if twice := sorted(set(varying) & set(constants)):
         raise WavelitError(f"field '{twice[0]}' is given both as field and as constant field: rename one")
     orders = {key: _order(key, value, (n, steps, *shape), d) for key, value in varying.items()}
     orders |= {key: _order(key, value, (n, *shape), d) for key, value in constants.items()}
-    grid = _grid(coordinates, shape)
-    times = _line("time", np.arange(steps) if time is None else time, steps)
+    grid = _grid(given.coordinates, shape)
+    times = _line("time", np.arange(steps) if given.time is None else given.time, steps)
     if rounds_off(times):
         raise WavelitError(
             "'time' is stored in float32, which rounds its steps by more than a tenth: take its first value off"
         )
-    numbers = {key: _scalar(key, value, n) for key, value in (scalars or {}).items()}
-    _check_names([name, *orders, *grid, *numbers])
-    if taken := [key for key, value in numbers.items() if value.ndim == 0 and key in RESERVED]:
+    checked = {key: _scalar(key, value, n) for key, value in given.scalars.items()}
+    if taken := [key for key, value in checked.items() if value.ndim == 0 and key in RESERVED]:
         raise WavelitError(f"'{taken[0]}' is an attribute of the format: choose another name")
 
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="earliest") as f:
+    size = room(
+        [*varying.values(), *constants.values(), *grid.values(), *grid.values(), times, *checked.values()]
+    )
+    with atomic_path(path) as temporary, hdf5_file(temporary, size) as f:
         f.attrs["dataset_name"] = name
         f.attrs["grid_type"] = grid_type
         f.attrs["n_spatial_dims"] = d
         f.attrs["n_trajectories"] = n
-        parameters = [key for key, value in numbers.items() if value.ndim == 0]
+        parameters = [key for key, value in checked.items() if value.ndim == 0]
         _strings(f, "simulation_parameters", parameters)
         for key in parameters:
-            f.attrs[key] = float(numbers[key])
+            f.attrs[key] = float(checked[key])
         group = f.create_group("dimensions")
         _strings(group, "spatial_dims", grid)
         _dataset(group, "time", times, sample_varying=False, time_varying=True)
@@ -126,8 +144,8 @@ def write_well(
             _dataset(group, axis, positions, sample_varying=False, time_varying=False)
         _boundaries(f.create_group("boundary_conditions"), sides, grid)
         group = f.create_group("scalars")
-        _strings(group, "field_names", numbers)
-        for key, value in numbers.items():
+        _strings(group, "field_names", checked)
+        for key, value in checked.items():
             _dataset(group, key, value, sample_varying=value.ndim == 1, time_varying=False)
         for order in range(3):
             group = f.create_group(f"t{order}_fields")
@@ -175,74 +193,116 @@ def write_dataset(
         The folder written.
 
     Raises:
-        WavelitError: as `write_well`; or the splits do not fit, or the folder holds data already.
+        WavelitError: as `write_well`; or the splits do not fit, or the folder holds data already, or another process writes
+            there.
+        OSError: as `write_well`.
     """
-    path = Path(os.path.expanduser(path))
-    if set(splits) != set(SPLITS) or min(splits.values()) < 1:
-        raise WavelitError(
-            f"splits: expected a positive number for each of {', '.join(SPLITS)}, got {dict(splits)}; a single long "
-            "trajectory can be cut in time"
-        )
-    if (path / "data").exists():
-        raise WavelitError(f"{path / 'data'} exists already: remove it or choose another folder")
-    total = sum(splits.values())
-    per_trajectory = {**fields, **(constant_fields or {})}
-    per_trajectory |= {key: value for key, value in (scalars or {}).items() if np.ndim(value) > 0}
-    for key, value in per_trajectory.items():
-        if len(value) != total:
+    path = local_path("path", path)
+    check_file_name("name", name)
+    counts = _counts(splits)
+    total = sum(counts.values())
+    given = by_name(
+        _given(fields, constant_fields, scalars, coordinates, time), len(_sides(boundary_conditions))
+    )
+    varying = {key: numbers(f"field '{key}'", value) for key, value in given.fields.items()}
+    constants = {key: numbers(f"field '{key}'", value) for key, value in given.constant_fields.items()}
+    parameters = {key: numbers(f"scalar '{key}'", value) for key, value in given.scalars.items()}
+    _check_mask(mask_field, mask_excludes, constants)
+    for key, value in (varying | constants | {k: v for k, v in parameters.items() if v.ndim}).items():
+        if value.shape[:1] != (total,):
             raise WavelitError(
-                f"splits add up to {total} trajectories, but '{key}' of shape {np.shape(value)} has {len(value)} along its "
-                f"first axis: mend the splits, or repeat it for every trajectory, (N={total}, ...)"
+                f"splits add up to {total} trajectories, but '{key}' of shape {value.shape} has "
+                f"{value.shape[0] if value.ndim else 'none'} along its first axis: mend the splits, or repeat it for every "
+                f"trajectory, (N={total}, ...)"
             )
-    start, found = 0, path.exists()
+    found = path.exists()
     try:
-        for split in SPLITS:
-            part = slice(start, start + splits[split])
-            start = part.stop
-            where = f"{split}, trajectories {part.start} to {part.stop - 1}"
-            write_well(
-                path / "data" / split / f"{name}.hdf5",
-                {key: value[part] for key, value in fields.items()},
-                name=name,
-                boundary_conditions=boundary_conditions,
-                constant_fields={key: value[part] for key, value in (constant_fields or {}).items()},
-                scalars={
-                    key: value[part] if np.ndim(value) else value for key, value in (scalars or {}).items()
-                },
-                coordinates=coordinates,
-                time=time,
-            )
-        where = "statistics"
-        write_statistics(path, mask_field=mask_field, mask_excludes=mask_excludes)
-    except BaseException as error:
-        # A dataset is whole or absent too: nothing is left in the way of the next attempt.
-        shutil.rmtree(path / "data" if found else path, ignore_errors=True)
-        if isinstance(error, WavelitError):
-            raise WavelitError(f"{where}: {error}") from error
+        with owned(path, "generating"):
+            if (path / "data").exists():
+                raise WavelitError(f"{path / 'data'} exists already: remove it or choose another folder")
+            start = 0
+            try:
+                for split, count in counts.items():
+                    part = slice(start, start + count)
+                    start = part.stop
+                    where = f"{split}, trajectories {part.start} to {part.stop - 1}"
+                    write_well(
+                        path / "data" / split / f"{name}.hdf5",
+                        {key: value[part] for key, value in varying.items()},
+                        name=name,
+                        boundary_conditions=boundary_conditions,
+                        constant_fields={key: value[part] for key, value in constants.items()},
+                        scalars={k: v[part] if v.ndim else v for k, v in parameters.items()},
+                        coordinates=given.coordinates,
+                        time=given.time,
+                    )
+                where = "statistics"
+                write_statistics(path, mask_field=mask_field, mask_excludes=mask_excludes)
+            except BaseException as error:
+                # A dataset is whole or absent too: nothing is left in the way of the next attempt.
+                shutil.rmtree(path / "data", ignore_errors=True)
+                if isinstance(error, WavelitError):
+                    raise WavelitError(f"{where}: {error}") from error
+                raise
+    except BaseException:
+        if not found:
+            with contextlib.suppress(OSError):
+                path.rmdir()
         raise
     return path
 
 
-def _check_names(names: Iterable[str]) -> None:
-    for name in names:
-        if not name or "/" in name or "\0" in name:
-            raise WavelitError(f"{name!r} cannot be a name in HDF5: leave out slashes")
+def _given(fields: Any, constant_fields: Any, scalars: Any, coordinates: Any, time: Any) -> Given:
+    """The arguments with their names checked."""
+    due = "array of shape (N, T, *S)"
+    given = Given(
+        mapping("fields", fields, due),
+        mapping("constant_fields", constant_fields, "array of shape (N, *S)"),
+        mapping("scalars", scalars, "number"),
+        None if coordinates is None else mapping("coordinates", coordinates, "positions"),
+        time,
+    )
+    if not given.fields:
+        raise WavelitError(f"expected at least one field, got none: pass fields={{name: {due}}}")
+    return given
+
+
+def _counts(splits: Any) -> dict[str, int]:
+    """Trajectories of each split, checked."""
+    counts = dict(splits) if isinstance(splits, Mapping) else {}
+    if set(counts) != set(SPLITS) or not all(
+        isinstance(count, int | np.integer) and not isinstance(count, bool) and count >= 1
+        for count in counts.values()
+    ):
+        raise WavelitError(
+            f"splits: expected a positive number for each of {', '.join(SPLITS)}, the whole number of its trajectories as in "
+            f"{{'train': 8, 'valid': 1, 'test': 1}}, got {shown(splits)}; a single long trajectory can be cut in time"
+        )
+    return {split: int(counts[split]) for split in SPLITS}
+
+
+def _check_mask(mask_field: Any, mask_excludes: Any, constants: Mapping[str, Array]) -> None:
+    if mask_field is not None and (not isinstance(mask_field, str) or mask_field not in constants):
+        raise WavelitError(
+            f"mask_field, whose cells are left out of the statistics: '{printable(mask_field, 60)}' is not a constant scalar "
+            f"field: name one of {', '.join(constants) or 'constant_fields, which are none'}"
+        )
+    real = isinstance(mask_excludes, int | float | np.number) and not isinstance(mask_excludes, bool)
+    if not real or not math.isfinite(mask_excludes):
+        raise WavelitError(
+            f"mask_excludes: expected the number of excluded cells, got {printable(mask_excludes, 60)}"
+        )
 
 
 def _array(name: str, value: Any) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise WavelitError(
-            f"field '{name}': expected real numbers, got dtype {array.dtype}: "
-            "split complex values in two fields"
-        )
+    given = numbers(f"field '{name}'", value)
     with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, np.float32)
+        array = np.asarray(given, np.float32, order="C")
     if not np.isfinite(array).all():
         bad = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise WavelitError(
-            f"field '{name}' has a NaN, infinity or float32 overflow at index {bad}: mend the data; cells outside the domain "
-            "may hold any finite number, such as 0"
+            f"field '{name}' has a NaN, infinity or float32 overflow at index {bad}, where it is {given[bad]}: mend the data; "
+            "cells outside the domain may hold any finite number, such as 0"
         )
     return array
 
@@ -258,18 +318,19 @@ def _order(name: str, array: Array, leading: tuple[int, ...], d: int) -> int:
 
 
 def _line(name: str, value: Any, length: int) -> Array:
-    array = np.asarray(value, np.float64)
-    if array.shape != (length,) or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
+    array = numbers(f"'{name}'", value).astype(np.float64)
+    problem = ""
+    if array.shape != (length,):
+        problem = f"shape {array.shape}"
+    elif (bad := np.flatnonzero(~(np.abs(array) <= LARGEST))).size:
+        problem = f"{array[bad[0]]} at index {bad[0]}, which float32 cannot hold"
+    elif (bad := np.flatnonzero(np.diff(array) <= 0)).size:
+        problem = f"{array[bad[0] + 1]} after {array[bad[0]]} at index {bad[0] + 1}"
+    if problem:
         raise WavelitError(
-            f"'{name}': expected {length} increasing finite numbers, got shape {array.shape}: mend '{name}'"
+            f"'{name}': expected {length} increasing finite numbers, got {problem}: mend '{name}', sorting the data with it"
         )
     return array
-
-
-def rounds_off(times: Array) -> bool:
-    """Whether float32, in which they are stored, changes the steps between times by more than a tenth."""
-    stored = np.diff(times.astype(np.float32).astype(np.float64))
-    return not np.allclose(stored, np.diff(times), rtol=0.1, atol=0.0)
 
 
 def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict[str, Array]:
@@ -281,41 +342,47 @@ def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict
         raise WavelitError(
             f"coordinates: expected {len(shape)} axes for the grid {shape}, got {list(coordinates)}"
         )
-    return {
+    grid = {
         axis: _line(axis, value, length)
         for (axis, value), length in zip(coordinates.items(), shape, strict=True)
     }
+    for axis, positions in grid.items():
+        if (np.diff(positions.astype(np.float32)) <= 0).any():
+            raise WavelitError(
+                f"'{axis}' is stored in float32, where its positions coincide: take its first value off"
+            )
+    return grid
 
 
 def _scalar(name: str, value: Any, n: int) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise WavelitError(f"scalar '{name}': expected real numbers, got dtype {array.dtype}")
-    array = array.astype(np.float64)
-    if array.shape not in ((), (n,)) or not np.isfinite(array).all():
+    array = numbers(f"scalar '{name}'", value).astype(np.float64)
+    bad = array[~(np.abs(array) <= LARGEST)]
+    if array.shape not in ((), (n,)) or bad.size:
+        got = f"{bad.flat[0]}" if bad.size else f"shape {array.shape}"
         raise WavelitError(
-            f"scalar '{name}': expected one finite number or {n}, one a trajectory, got {value}"
+            f"scalar '{name}': expected one number finite in float32, or {n}, one a trajectory, got {got}"
         )
     return array
 
 
 def _sides(boundary_conditions: Boundaries) -> list[tuple[str, str]]:
     """One (low, high) pair per axis, checked."""
-    if isinstance(boundary_conditions, str) or not 1 <= len(boundary_conditions) <= len(AXES):
+    entries = list(boundary_conditions) if isinstance(boundary_conditions, list | tuple | np.ndarray) else []
+    if not 1 <= len(entries) <= len(AXES):
         raise WavelitError(
-            f"boundary_conditions: expected one entry per axis, 1 to 3 axes, got {boundary_conditions!r}: "
+            f"boundary_conditions: expected one entry per axis, 1 to 3 axes, got {shown(boundary_conditions)}: "
             "write them as in ['periodic', ('wall', 'open')]"
         )
     sides = []
-    for entry in boundary_conditions:
-        pair = (entry, entry) if isinstance(entry, str) else tuple(entry)
-        if len(pair) != 2 or any(kind not in KINDS for kind in pair):
+    for entry in entries:
+        pair = tuple(entry) if isinstance(entry, list | tuple | np.ndarray) else (entry, entry)
+        if len(pair) != 2 or not all(isinstance(kind, str) and kind in KINDS for kind in pair):
             raise WavelitError(
-                f"boundary_conditions: expected {', '.join(KINDS)} for (low, high), got {entry!r}"
+                f"boundary_conditions: expected {', '.join(KINDS)} for (low, high), got {shown(entry)}"
             )
         if "periodic" in pair and pair[0] != pair[1]:
             raise WavelitError(
-                f"boundary_conditions: an axis is periodic on both sides or on none, got {entry!r}"
+                f"boundary_conditions: an axis is periodic on both sides or on none, got {shown(entry)}"
             )
         sides.append((pair[0], pair[1]))
     return sides

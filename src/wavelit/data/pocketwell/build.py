@@ -6,7 +6,7 @@ temporary name and renamed, in a folder whose name holds seed and version: an in
 parts that it finds. The parts are then joined into HDF5 files, `stats.yaml` is computed, and
 `pocketwell.json` is written last: a folder that has it is complete. A trajectory's random generator is seeded
 by (seed, system, split, number in the split), so neither the number of processes nor the order of the batches
-matters.
+matters. One process at a time writes into a dataset, and its workers end with it, however it ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import multiprocessing
 import os
 import shutil
 import signal
+import struct
+import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -40,15 +43,33 @@ from rich.progress import (
 
 import wavelit
 from wavelit.atomic import atomic_path
+from wavelit.data.given import local_path, shown, whole
 from wavelit.data.normalize import write_statistics
 from wavelit.data.pocketwell.registry import SYSTEMS
 from wavelit.data.pocketwell.system import SIZES, DivergedError, Size, System, Trajectories
 from wavelit.data.write import SPLITS, write_well
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, one_line
+from wavelit.owner import LOCK, OWNER, owned
 
 __all__ = ["generate", "generate_one", "persistence_vrmse"]
 
 RECORD = "pocketwell.json"
+LARGEST_SEED = 2**63 - 1
+# A core is busy with one; more of them than a few a core only fill the memory.
+MOST_PROCESSES_A_CORE = 4
+# What numpy and zipfile raise for files that are no parts, or parts cut short or changed.
+DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -87,34 +108,41 @@ def generate(
         The folder of the dataset.
 
     Raises:
-        WavelitError: unknown system or size; a complete dataset of another seed or version is there; a solver
-            diverged.
+        WavelitError: an argument is unknown or out of bounds; a complete dataset of another seed or version is there, or
+            its record is damaged; another process computes it; a solver diverged; a worker process was ended.
+        OSError: a file cannot be written, for one because the disk is full.
     """
     spec = _system(system, size)
-    if processes is not None and processes < 1:
-        raise WavelitError(f"processes: expected at least 1, got {processes}")
-    if seed < 0:
-        raise WavelitError(f"seed: expected a whole number >= 0, got {seed}")
-    folder = Path(root) / size / system
+    cores = os.cpu_count() or 1
+    n_processes = (
+        cores if processes is None else whole("processes", processes, 1, MOST_PROCESSES_A_CORE * cores)
+    )
+    seed = whole("seed", seed, 0, LARGEST_SEED)
+    folder = local_path("root", local_path("root", root) / size / system)
     console = Console(stderr=True, quiet=not progress)
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    if (folder / RECORD).exists():
-        _check_same(folder, spec, seed)
-        console.print(f"{folder} is complete (seed {seed}, version {spec.version}): nothing to compute")
-        return folder
+    if force or not _complete(folder, spec, seed):
+        with owned(folder, "generating"):
+            if force:
+                _empty(folder)
+            # Whoever held the folder until now may have completed it.
+            if not _complete(folder, spec, seed):
+                return _compute(spec, size, folder, seed, n_processes, console)
+    console.print(f"{folder} is complete (seed {seed}, version {spec.version}): nothing to compute")
+    return folder
 
+
+def _compute(spec: System, size: str, folder: Path, seed: int, n_processes: int, console: Console) -> Path:
     start = time.perf_counter()
     parts = folder / f"parts-seed{seed}-version{spec.version}"
     batches = plan(spec, spec.size(size), parts)
-    missing = [batch for batch in batches if not batch.part.exists()]
+    missing = [batch for batch in batches if not _solved(batch)]
     if len(missing) < len(batches):
         console.print(f"{folder}: {len(batches) - len(missing)} of {len(batches)} batches are there already")
-    _solve(spec, size, seed, missing, processes or os.cpu_count() or 1, console)
+    _solve(spec, size, seed, missing, n_processes, console)
     _assemble(spec, size, folder, batches)
     write_statistics(folder)
     record = {
-        "system": system,
+        "system": folder.name,
         "size": size,
         "seed": seed,
         "version": spec.version,
@@ -148,22 +176,25 @@ def generate_one(system: str, folder: str | Path, size: str = "small", split: st
         The folder.
 
     Raises:
-        WavelitError: unknown system or size, or the solver diverged.
+        WavelitError: unknown system, size or split, another process computes it, or the solver diverged.
+        OSError: as `generate`.
     """
-    spec, folder = _system(system, size), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    first = Batch(split, spec.parameters[0], (0,), folder / "part.npz")
-    _solve_batch(spec, size, 0, first)
-    _assemble(spec, size, folder, [first, replace(first, split="train")])
-    first.part.unlink()
+    spec, folder = _system(system, size), local_path("folder", folder)
+    if split not in ("valid", "test"):
+        raise WavelitError(f"unknown split {shown(split)}: expected valid or test")
+    with owned(folder, "generating"):
+        first = Batch(split, spec.parameters[0], (0,), folder / "part.npz")
+        _solve_batch(spec, size, 0, first)
+        _assemble(spec, size, folder, [first, replace(first, split="train")])
+        first.part.unlink()
     return folder
 
 
 def _system(name: str, size: str) -> System:
-    if name not in SYSTEMS:
-        raise WavelitError(f"unknown system '{name}': expected one of {', '.join(SYSTEMS)}")
-    if size not in SIZES:
-        raise WavelitError(f"unknown size '{size}': expected one of {', '.join(SIZES)}")
+    if not isinstance(name, str) or name not in SYSTEMS:
+        raise WavelitError(f"unknown system {shown(name)}: expected one of {', '.join(SYSTEMS)}")
+    if not isinstance(size, str) or size not in SIZES:
+        raise WavelitError(f"unknown size {shown(size)}: expected one of {', '.join(SIZES)}")
     return SYSTEMS[name]
 
 
@@ -212,7 +243,6 @@ def _solve(
     # BLAS reads these once, as a worker starts: two threads change the order of sums, and waste a busy machine.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
-    pool = ProcessPoolExecutor(min(processes, len(batches)), _context(), initializer=_start_worker)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -223,16 +253,24 @@ def _solve(
         TimeRemainingColumn(elapsed_when_finished=False),
     )
     try:
+        pool = ProcessPoolExecutor(min(processes, len(batches)), _context(), initializer=_start_worker)
+    except OSError as error:
+        raise WavelitError(
+            f"{system.name}: worker processes cannot start ({one_line(error)}): free space in shared memory, /dev/shm, "
+            "or close other programs"
+        ) from error
+    try:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(f"{system.name} ({size})", total=sum(len(batch.numbers) for batch in batches))
             futures = {pool.submit(_solve_batch, system, size, seed, batch): batch for batch in batches}
             for future in as_completed(futures):
                 future.result()
                 bar.advance(task, len(futures[future].numbers))
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, EOFError, ConnectionError) as error:
+        # The last two come from the process that starts the others.
         raise WavelitError(
             f"{system.name}: a worker process ended: call generate under `if __name__ == '__main__':`, "
-            "or free memory"
+            "or free memory, or ask for fewer processes"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -253,6 +291,16 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
     # An interrupt is the parent's to handle; it lets the running batches end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Workers hold both ends of the queue that they wait for, and keep the fork server: without the parent, which alone
+    # holds the other end of this pipe, they would wait for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _solve_batch(system: System, size: str, seed: int, batch: Batch) -> None:
@@ -299,19 +347,66 @@ def _assemble(system: System, size: str, folder: Path, batches: Sequence[Batch])
         )
 
 
+def _solved(batch: Batch) -> bool:
+    """Whether its part is there and whole: one that is damaged is removed, to be computed anew."""
+    if not batch.part.exists():
+        return False
+    try:
+        solved = _load(batch.part)
+    except WavelitError:
+        pass
+    else:
+        arrays = [*solved.fields.values(), *solved.constant_fields.values()]
+        if solved.fields and all(len(array) == len(batch.numbers) for array in arrays):
+            return True
+    batch.part.unlink()
+    return False
+
+
 def _load(part: Path) -> Trajectories:
-    with np.load(part) as stored:
-        groups: dict[str, dict[str, np.ndarray]] = {"field": {}, "constant": {}}
-        for key in stored.files:
-            group, name = key.split("/", 1)
-            groups[group][name] = stored[key]
+    groups: dict[str, dict[str, np.ndarray]] = {"field": {}, "constant": {}}
+    try:
+        with np.load(part) as stored:
+            for key in stored.files:
+                group, name = key.split("/", 1)
+                # Of no axis, it would have no length.
+                groups[group][name] = np.atleast_1d(stored[key])
+    except DAMAGED as error:
+        raise WavelitError(f"{part} is damaged ({one_line(error)}): remove it, to compute it anew") from error
     return Trajectories(groups["field"], groups["constant"])
 
 
-def _check_same(folder: Path, system: System, seed: int) -> None:
-    record = json.loads((folder / RECORD).read_text(encoding="utf8"))
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder that is owned, the record first: what is left of it is not complete."""
+    (folder / RECORD).unlink(missing_ok=True)
+    for item in folder.iterdir():
+        if item.name in (LOCK, OWNER):
+            continue
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+
+
+def _complete(folder: Path, system: System, seed: int) -> bool:
+    """Whether the dataset is there.
+
+    Raises:
+        WavelitError: one of another seed or version is, or its record is damaged.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf8"))
+        record["seed"], record["version"]
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WavelitError(
+            f"{path} is damaged, no record of a dataset's seed and version: pass force=True to compute it anew"
+        ) from error
     if (record["seed"], record["version"]) != (seed, system.version):
         raise WavelitError(
-            f"{folder} holds seed {record['seed']} of version {record['version']}, asked for seed {seed} "
+            f"{folder} holds seed {shown(record['seed'])} of version {shown(record['version'])}, asked for seed {seed} "
             f"of version {system.version}: pass force=True to replace it, or another root"
         )
+    return True
