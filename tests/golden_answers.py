@@ -9,7 +9,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parent / "golden"
-# A rounding error moves them by at most 1e-12 (results/validation/golden.json).
+# A rounding error moves them by at most 1e-12 (results/golden.json).
 RELATIVE = 1e-9
 
 
