@@ -1,13 +1,12 @@
 """Every preset keeps one contract; padding, boundaries, conditioning and persistence of the model."""
 
 import dataclasses
-import json
-from pathlib import Path
 
 import pytest
 import torch
 from the_well.data.datasets import WellMetadata
 
+from golden_answers import compare, made_in_float64
 from wavelit.config import PRESETS, WaveLiTConfig, pad_grid
 from wavelit.data.normalize import Statistics
 from wavelit.data.well import Batch
@@ -399,12 +398,9 @@ def test_config_is_frozen_and_hashable():
         config.depth = 4
 
 
-GOLDEN = Path(__file__).parent / "golden" / "outputs.json"
-
-
-def test_outputs_and_gradients_are_the_golden_ones():
-    """Guards every optimisation: the increment at a few points and the norm of each gradient."""
-    found = {}
+def test_outputs_and_gradients_are_the_golden_ones(record_property):
+    """Guards every optimisation: the increment at a few points and the norm of each gradient; float32 gives the same."""
+    found, narrow = {}, {}
     for preset in PRESETS:
         torch.manual_seed(0)
         config = WaveLiTConfig.preset(
@@ -416,23 +412,21 @@ def test_outputs_and_gradients_are_the_golden_ones():
             num_scales=2,
             history="states",
         )
-        model = WaveLiT(config)
-        for p in model.parameters():
-            torch.nn.init.normal_(p, std=0.1)
-        x, c, s = torch.randn(2, 4, 2, 16, 20), torch.randn(2, 1, 16, 20), torch.rand(2, 1)
-        out = model.increment(x, c, s)
-        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
-        found[preset] = {
-            "increment": out[:, :, ::7, ::9].flatten().tolist(),
-            "gradients": {name: float(p.grad.norm()) for name, p in sorted(model.named_parameters())},
-        }
-    if not GOLDEN.exists():
-        GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
-        pytest.fail(f"{GOLDEN} was missing and has been written: look at it and run again")
-    golden = json.loads(GOLDEN.read_text())
-    for preset, expected in golden.items():
-        assert found[preset]["increment"] == pytest.approx(expected["increment"], rel=1e-3, abs=1e-4)
-        assert found[preset]["gradients"] == pytest.approx(expected["gradients"], rel=1e-3, abs=1e-4)
+        with made_in_float64():
+            model = WaveLiT(config)
+            for p in model.parameters():
+                torch.nn.init.normal_(p, std=0.1)
+            inputs = torch.randn(2, 4, 2, 16, 20), torch.randn(2, 1, 16, 20), torch.rand(2, 1)
+        for answers, dtype in ((found, torch.float64), (narrow, torch.float32)):
+            model.to(dtype).zero_grad()
+            out = model.increment(*(value.to(dtype) for value in inputs))
+            (out * torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)).sum().backward()
+            answers[preset] = out[:, :, ::7, ::9].flatten().tolist()
+            for name, p in sorted(model.named_parameters()):
+                answers[f"{preset} {name}"] = [float(p.grad.norm())]
+    compare("outputs", found, record_property)
+    for key, expected in found.items():
+        assert narrow[key] == pytest.approx(expected, rel=1e-3, abs=1e-4), key
 
 
 @pytest.mark.parametrize(

@@ -231,9 +231,9 @@ class WaveLiT(
         if self.boundary is not None:
             side = 2**self.config.levels
             cells = [n / side for n in shape]
-            h = h + self.boundary(
-                boundary_features(grid, cells, self.config.boundary_conditions, h.device).to(h)
-            )
+            wide = torch.promote_types(h.dtype, torch.float32)
+            sides = boundary_features(grid, cells, self.config.boundary_conditions, h.device, wide)
+            h = h + self.boundary(sides.to(h))
         condition = None
         if self.condition is not None and scalars is not None:
             condition = F.silu(self.condition(self.normalizer.scalars(scalars)))
@@ -368,7 +368,11 @@ def _init_uniform(weight: Tensor, fan_in: int) -> None:
 
 
 def boundary_features(
-    grid: Sequence[int], cells: Sequence[float], boundary: BoundaryConditions, device: torch.device
+    grid: Sequence[int],
+    cells: Sequence[float],
+    boundary: BoundaryConditions,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Two channels for every wall or open side: the distance from it over the domain's width, and exp(-distance / 2 tokens).
 
@@ -377,13 +381,14 @@ def boundary_features(
         cells: Tokens that the domain itself covers along each axis.
         boundary: Per axis the (low, high) types.
         device: Where the result lives.
+        dtype: Of the result.
 
     Returns:
         (L, 2 x sides), tokens in row-major order.
     """
     channels = []
     for axis, (n, width, sides) in enumerate(zip(grid, cells, boundary, strict=True)):
-        centre = torch.arange(n, dtype=torch.float32, device=device) + 0.5
+        centre = torch.arange(n, dtype=dtype, device=device) + 0.5
         for side, kind in enumerate(sides):
             if kind == "periodic":
                 continue
