@@ -20,15 +20,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from wavelit.data.examine import layout_problems, read_layout
 from wavelit.data.layout import (
     SPLITS,
     FieldLayout,
     FileLayout,
     common_boundaries,
     find_files,
-    layout_problems,
     open_file,
-    read_layout,
     require_agreement,
     require_steps,
     scalar_problems,

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wavelit.atomic import atomic_path
+from wavelit.data.examine import read_layout
 from wavelit.data.layout import (
     FieldLayout,
     FileLayout,
     find_files,
     open_file,
-    read_layout,
     scalar_problems,
     split_folder,
 )

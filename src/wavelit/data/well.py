@@ -17,6 +17,7 @@ import os
 import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -29,19 +30,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, room
-from wavelit.data.handles import Handles
+from wavelit.data.examine import read_layout
+from wavelit.data.finite import require_finite, require_finite_scalars
+from wavelit.data.handles import Handles, Node
 from wavelit.data.layout import (
     BoundaryConditions,
     FileLayout,
     common_boundaries,
     find_files,
     open_file,
-    read_layout,
     require_agreement,
     require_steps,
     split_folder,
     uneven_lengths,
 )
+from wavelit.data.metadata import tables
 from wavelit.data.normalize import Statistics, load_statistics, require_logarithms
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.data.workers import data_loader
@@ -87,10 +90,17 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             super().__init__(path=path, well_split_name=well_split_name, **options)
         except AssertionError as error:
             raise WavelitError(f"{path or options.get('well_dataset_name')}: {error}") from error
+        # The Well's code keeps what it reads by name: a scalar, a field and a grid may have the same.
+        self.caches: list[dict[str, dict[str, Any]]] = [
+            {"fields": {}, "scalars": {}, "others": {}} for _ in self.files_paths
+        ]
         self.mask_excludes = mask_excludes
         self.mask_channel = None if mask_field is None else self._find_mask(mask_field)
         self.in_memory = sum(layout.nbytes for layout in self.layouts) <= cache_bytes
-        self._handles = Handles(self.fs, self.layouts, self.in_memory, keep=self.cache_small)
+        needed = self.layouts
+        if self.boundary_return_type is None:
+            needed = tuple(replace(layout, boundaries=()) for layout in self.layouts)
+        self._handles = Handles(self.fs, needed, self.in_memory, keep=self.cache_small)
 
     def _build_metadata(self) -> WellMetadata:
         layouts: list[FileLayout] = []
@@ -100,7 +110,18 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         require_agreement(layouts)
         require_steps(layouts, self.n_steps_input, self.n_steps_output, self.min_dt_stride)
         self.layouts = tuple(layouts)
-        return super()._build_metadata()
+        known = tables(
+            layouts,
+            self.n_steps_input,
+            self.n_steps_output,
+            self.min_dt_stride,
+            self.full_trajectory_mode,
+            self.start_output_steps_at_t,
+        )
+        for name, value in known.items():
+            setattr(self, name, value)
+        metadata: WellMetadata = known["metadata"]
+        return metadata
 
     def _find_mask(self, mask_field: str) -> int:
         names = self.constant_channels
@@ -124,6 +145,10 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
     def close(self) -> None:
         """Close the files that this process has open; they open again when needed."""
         self._handles.close()
+
+    def node(self, file_index: int) -> Node:
+        """What a file declares, opened on first use, as The Well's code looks it up."""
+        return self._handles[file_index].node
 
     def load(self) -> None:
         """Read the whole split into memory now, if it is small enough: before workers are forked, they share it."""
@@ -152,14 +177,17 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         file_index, trajectory, start = self.locate(index)
         stride = self._draw_stride(file_index, start)
         n_steps = self.n_steps_input + self._n_steps_target
-        where = (self._handles[file_index].node, self.caches[file_index], trajectory, start, n_steps, stride)
+        node, caches = self.node(file_index), self.caches[file_index]
+        where = (trajectory, start, n_steps, stride)
         data: dict[str, Any] = {}
-        data["variable_fields"], data["constant_fields"] = self._reconstruct_fields(*where)
-        data["variable_scalars"], data["constant_scalars"] = self._reconstruct_scalars(*where)
+        fields = self._reconstruct_fields(node, caches["fields"], *where)
+        data["variable_fields"], data["constant_fields"] = fields
+        scalars = self._reconstruct_scalars(node, caches["scalars"], *where)
+        data["variable_scalars"], data["constant_scalars"] = scalars
         if self.boundary_return_type is not None:
-            data["boundary_conditions"] = self._reconstruct_bcs(*where)
+            data["boundary_conditions"] = self._reconstruct_bcs(node, caches["others"], *where)
         if self.return_grid:
-            data["space_grid"], data["time_grid"] = self._reconstruct_grids(*where)
+            data["space_grid"], data["time_grid"] = self._reconstruct_grids(node, caches["others"], *where)
         return data, file_index, trajectory, start, stride
 
     def _pad_axes(
@@ -243,7 +271,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """A sample as The Well's reader gives it, its fields views of the channels-first arrays that are filled here."""
         stride = self._draw_stride(file_index, start)
-        file, cache = self._handles[file_index], self.caches[file_index]
+        file, cache = self._handles[file_index], self.caches[file_index]["others"]
         frames = [*fields.numpy(), *target.numpy()]
         file.read(frames, None if constants is None else constants.numpy(), trajectory, start, stride)
         sample = {"input_fields": fields.movedim(1, -1), "output_fields": target.movedim(1, -1)}
@@ -289,7 +317,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             (constants, self.constant_channels, None),
         ):
             if x is not None:
-                self._require_finite(x, names, indices, lag, valid, n_filled)
+                require_finite(self, x, names, indices, lag, valid, n_filled)
         if valid is not None:
             # As a rollout has them: what stands on an excluded cell, such as a fill value, is nobody's input.
             for x in (fields, target):
@@ -297,44 +325,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         scalars = None
         if "constant_scalars" in samples[0]:
             scalars = torch.stack([sample["constant_scalars"] for sample in samples]).float()
-            if not torch.isfinite(scalars).all():
-                b, p = torch.nonzero(~torch.isfinite(scalars))[0].tolist()
-                file_index, trajectory, _ = self.locate(int(indices[b]))
-                raise WavelitError(
-                    f"{self.files_paths[file_index]}: scalar '{self.metadata.constant_scalar_names[p]}' of trajectory "
-                    f"{trajectory} is not finite; write it again"
-                )
+            require_finite_scalars(self, scalars, indices)
         return Batch(fields, target, constants, scalars, valid, indices, n_filled)
-
-    def _require_finite(
-        self,
-        x: Tensor,
-        names: list[str],
-        indices: Tensor,
-        lag: int | None,
-        valid: Tensor | None,
-        n_filled: Tensor | None,
-    ) -> None:
-        """Refuse non-finite values on cells that count; set those on excluded cells to 0, in place, and count them."""
-        # A sum takes NaN and infinity along, and costs a thirtieth of testing every value; it may also overflow.
-        if torch.isfinite(x.sum()):
-            return
-        counted = bad = ~torch.isfinite(x)
-        if valid is not None:
-            counted = bad & (valid if lag is None else valid[:, None])
-        if counted.any():
-            first = torch.nonzero(counted)[0].tolist()
-            file_index, trajectory, start = self.locate(int(indices[first[0]]))
-            step = None if lag is None else start + self.min_dt_stride * (lag + first[1])
-            raise WavelitError(
-                f"{self.files_paths[file_index]}: field '{names[first[1 if lag is None else 2]]}' is not finite in "
-                f"trajectory {trajectory}{'' if step is None else f' at step {step}'}; write it again, or declare the "
-                "excluded cells by mask_field"
-            )
-        if valid is None or n_filled is None:
-            return
-        n_filled += bad.flatten(1).sum(1)
-        x[bad] = 0.0
 
 
 def boundary_conditions(dataset: WellDataset) -> BoundaryConditions:
