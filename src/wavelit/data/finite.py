@@ -12,7 +12,7 @@ from wavelit.data.layout import ORDERS, beyond_float32
 from wavelit.errors import WavelitError
 
 if TYPE_CHECKING:
-    from wavelit.data.well import WellDataset
+    from wavelit.data.dataset import WellDataset
 
 __all__ = ["require_finite", "require_finite_scalars"]
 
