@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from wavelit.errors import WavelitError
+
 __all__ = ["Arrays", "Batch", "Samples", "arrays_of", "room"]
 
 Arrays = tuple[Tensor, Tensor, Tensor | None]
@@ -49,11 +51,21 @@ class Samples(list[dict[str, Any]]):
 
 
 def room(shape: tuple[int, ...]) -> Tensor:
-    """An array of float32 to fill; in a DataLoader's worker it lies in the shared memory by which batches leave."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.float32, device="cpu")
-    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
-    return torch.empty(0, dtype=torch.float32, device="cpu").set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
+    """An array of float32 to fill; in a DataLoader's worker it lies in the shared memory by which batches leave.
+
+    Raises:
+        WavelitError: there is not that much memory.
+    """
+    try:
+        if get_worker_info() is None:
+            return torch.empty(shape, dtype=torch.float32, device="cpu")
+        storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
+        return torch.empty(0, dtype=torch.float32, device="cpu").set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
+    except (RuntimeError, OverflowError) as error:
+        raise WavelitError(
+            f"a batch of shape {shape} takes {4 * math.prod(shape)} bytes, more memory than there is; lower batch_size, or "
+            "write the data with fewer points"
+        ) from error
 
 
 def arrays_of(samples: Sequence[dict[str, Any]]) -> Arrays:

@@ -3,39 +3,41 @@
 `check_dataset` goes through every file once and lists what would stop training (errors) or spoil what is learned
 (warnings): layout, values, statistics, leaks between splits. A trajectory leaks if its first and its last frame, all fields
 together, occur in another split: trajectories from one initial state under different parameters share the first only.
-`BOUNDS` lists what physics forbids, by dataset and field.
+`wavelit.data.laws` lists what physics forbids, `wavelit.data.customs` what the format and the presets ask for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-import fsspec
 import h5py
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from wavelit.data.customs import check_customs, check_grid, check_times
+from wavelit.data.examine import layout_problems, read_layout
+from wavelit.data.files import SPLITS, find_files, open_file, split_folder
+from wavelit.data.findings import Finding, error_of, merged
+from wavelit.data.hdf5 import reading, unreadable
+from wavelit.data.laws import laws_of
 from wavelit.data.layout import (
-    SPLITS,
-    FieldLayout,
     FileLayout,
+    beyond_float32,
     common_boundaries,
-    find_files,
-    layout_problems,
-    open_file,
-    read_layout,
     require_agreement,
     require_steps,
-    scalar_problems,
-    split_folder,
-    uneven_lengths,
 )
-from wavelit.data.normalize import Piece, compute_statistics, load_statistics, pieces, require_logarithms
+from wavelit.data.normalize import (
+    Piece,
+    compute_statistics,
+    load_statistics,
+    pieces,
+    read_table,
+    require_logarithms,
+)
 from wavelit.errors import WavelitError
 from wavelit.metrics import EPS
 
@@ -47,81 +49,6 @@ BLUR = 3.0
 # Of a trajectory, whose variances over the grid are looked at.
 SOME_FRAMES = 8
 SPREAD_OF = {"mean": "std", "mean_delta": "std_delta"}
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A quantity that physics keeps positive.
-
-    Args:
-        dataset: the dataset that it is for; None: every one that has the field.
-        field: the field it is taken from.
-        beside: scalar fields that it needs as well.
-        margin: (cells, components) of the field and (cells,) of each one beside -> (cells,), positive where all is well.
-        quantity: the name of the margin.
-        law: why it is positive.
-    """
-
-    dataset: str | None
-    field: str
-    beside: tuple[str, ...]
-    margin: Callable[..., NDArray[np.float64]]
-    quantity: str
-    law: str
-
-
-def _smallest_eigenvalue(tensor: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the symmetric part of 2 x 2 tensors (cells, 4)."""
-    xx, xy, yx, yy = tensor.T
-    smallest: NDArray[np.float64] = (xx + yy) / 2 - np.hypot((xx - yy) / 2, (xy + yx) / 2)
-    return smallest
-
-
-def _missing_order(
-    second_moment: NDArray[np.float64], concentration: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """1.01 c - |Q| of D = (c I + Q) / 2, where |Q| is the difference of the eigenvalues of D."""
-    xx, xy, yx, yy = second_moment.T
-    margin: NDArray[np.float64] = 1.01 * concentration - np.hypot(xx - yy, xy + yx)
-    return margin
-
-
-BOUNDS = (
-    Bound(None, "density", (), lambda x: x[:, 0], "field 'density'", "a density is positive"),
-    Bound(
-        "viscoelastic_instability",
-        "C",
-        (),
-        _smallest_eigenvalue,
-        "the smallest eigenvalue of field 'C'",
-        "a conformation tensor is positive definite",
-    ),
-    Bound(
-        "viscoelastic_instability",
-        "c_zz",
-        (),
-        lambda x: x[:, 0],
-        "field 'c_zz'",
-        "a conformation tensor is positive definite",
-    ),
-    Bound(
-        "active_matter",
-        "D",
-        ("concentration",),
-        _missing_order,
-        "1.01 c - |Q| of field 'D'",
-        "rods are at most all parallel",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing wrong with a dataset: severity "error" or "warning", the file or folder, one line."""
-
-    severity: str
-    file: str
-    message: str
 
 
 def check_dataset(
@@ -152,7 +79,7 @@ def check_dataset(
         try:
             fs, files = find_files(folder, storage_options)
         except WavelitError as error:
-            findings.append(_finding(folder, error))
+            findings.append(error_of(folder, error))
             continue
         for name in files:
             try:
@@ -163,11 +90,14 @@ def check_dataset(
                         continue
                     layout = read_layout(file, name)
                     layouts.setdefault(split, []).append(layout)
-                    findings += _customs(file, layout)
+                    findings += check_customs(file, layout)
                     findings += _check_mask(file, layout, mask_field, mask_excludes)
                     more, keys, some = _check_values(file, layout, mask_field, mask_excludes)
             except WavelitError as error:
-                findings.append(_finding(name, error))
+                findings.append(error_of(name, error))
+                continue
+            except MemoryError as error:
+                findings.append(error_of(name, unreadable(name, "a frame", error)))
                 continue
             findings += more
             for field, values in some.items():
@@ -181,7 +111,7 @@ def check_dataset(
             if split in layouts:
                 require_steps(layouts[split], n_steps_input, n_steps_output)
         except WavelitError as error:
-            findings.append(_finding(folder, error))
+            findings.append(error_of(folder, error))
     findings += _check_variances(path, variances)
     every = [layout for split in layouts.values() for layout in split]
     try:
@@ -189,78 +119,13 @@ def check_dataset(
             require_agreement(every)
             common_boundaries(every)
             require_logarithms(layouts.get("train", []), every)
-            findings += _check_times(layouts)
+            findings += check_times(layouts)
+            findings += check_grid(path, every[0])
     except WavelitError as error:
-        findings.append(_finding(path, error))
+        findings.append(error_of(path, error))
     if not any(finding.severity == "error" for finding in findings):
         findings += _check_statistics(path, layouts["train"], mask_field, mask_excludes, storage_options)
-    return sorted(_merge(findings), key=lambda finding: finding.severity)
-
-
-def _merge(findings: Sequence[Finding]) -> list[Finding]:
-    """One warning for all the files that it is true of."""
-    files: dict[tuple[str, str], list[str]] = {}
-    for finding in findings:
-        files.setdefault((finding.severity, finding.message), []).append(finding.file)
-    merged = []
-    for (severity, message), names in files.items():
-        if severity == "error" or len(names) == 1:
-            merged += [Finding(severity, name, message) for name in names]
-        else:
-            merged.append(Finding(severity, names[0], f"{message} (and in {len(set(names)) - 1} more files)"))
-    return merged
-
-
-def _finding(file: str, error: WavelitError) -> Finding:
-    return Finding("error", file, str(error).removeprefix(f"{file}: "))
-
-
-def _customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
-    """What the format asks for and reading does without."""
-    findings = []
-    if "simulation_parameters" not in file.attrs:
-        message = "root attribute 'simulation_parameters' is missing; list the scalars that are the same in the whole file"
-        findings.append(Finding("warning", layout.path, message))
-    for name in ("time", *layout.axes):
-        steps = np.diff(np.asarray(file["dimensions"][name][()], np.float64), axis=-1)
-        if steps.size and not np.allclose(steps, np.median(steps), rtol=1e-2, atol=0.0):
-            message = f"'{name}' is not evenly spaced: steps from {steps.min():.4g} to {steps.max():.4g}; models assume it is"
-            findings.append(Finding("warning", layout.path, message))
-    if layout.time_varying_scalars:
-        message = f"scalar '{layout.time_varying_scalars[0]}' varies in time, which no emulator here takes; leave it out"
-        findings.append(Finding("error", layout.path, message))
-    return findings + [Finding("error", layout.path, message) for message in scalar_problems(layout)]
-
-
-def _check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:
-    """What time does otherwise in one file than in another."""
-    findings = []
-    for split, files in layouts.items():
-        if split != "train" and (message := uneven_lengths(files)):
-            findings.append(Finding("warning", files[0].path, message))
-    every = [layout for files in layouts.values() for layout in files if layout.dt > 0]
-    dt = np.array([layout.dt for layout in every])
-    # A model can tell the step where a scalar is its multiple or inverse (a share of a period), or where files that have the
-    # same scalars have the same step.
-    alike: dict[tuple[float, ...], list[float]] = {}
-    for layout in every:
-        alike.setdefault(tuple(float(x.mean()) for x in layout.scalars.values()), []).append(layout.dt)
-    shared = len(alike) > 1 and max(map(len, alike.values())) > 1
-    if shared and all(_is_even(np.array(steps)) for steps in alike.values()):
-        return findings
-    told = [
-        dt * np.array([layout.scalars[name].mean() for layout in every]) ** power
-        for name in (every[0].scalars if every else ())
-        for power in (1, -1)
-        if all(name in layout.scalars and layout.scalars[name].mean() > 0 for layout in every)
-    ]
-    if not any(_is_even(values) for values in (dt, *told)):
-        message = (
-            f"the time between frames is {dt.min():.4g} in {every[int(dt.argmin())].path} and {dt.max():.4g} here, which no "
-            "model sees; keep one time step in a dataset"
-        )
-        findings.append(Finding("warning", every[int(dt.argmax())].path, message))
-    return findings
+    return sorted(merged(findings), key=lambda finding: finding.severity)
 
 
 def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]]) -> list[Finding]:
@@ -280,10 +145,6 @@ def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]])
     return findings
 
 
-def _is_even(values: NDArray[np.float64]) -> bool:
-    return len(values) == 0 or bool(np.ptp(values) <= 1e-2 * values.max())
-
-
 def _check_values(
     file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
 ) -> tuple[list[Finding], list[tuple[str, str]], dict[str, list[NDArray[np.float64]]]]:
@@ -300,7 +161,8 @@ def _check_values(
     for field in layout.fields:
         filled = 0
         bad = ""
-        low: dict[str, str] = {}
+        low: dict[str, Finding] = {}
+        inexact = ""
         for piece in pieces(file, layout, field, mask_field, mask_excludes):
             counted = piece.counted
             where = f"field '{field.name}' of trajectory {piece.trajectory}"
@@ -308,14 +170,25 @@ def _check_values(
             if not finite.all() and not bad:
                 frame = int(np.argmin(finite.all(1))) // (len(counted) // len(piece.frames))
                 bad = f"{where} is not finite from step {piece.start + frame} on; write it again or declare a mask_field"
+            if not bad and field.dtype.endswith("f8") and (beyond := beyond_float32(counted)).any():
+                value = counted[beyond][0]
+                bad = f"{where} reaches {value:.4g}, beyond float32; choose units in which it is about one"
+            if not inexact and field.dtype[1:] in ("i4", "i8", "u4", "u8"):
+                lost = counted[counted != counted.astype(np.float32)]
+                inexact = (
+                    f"{where} has whole numbers, such as {lost[0]:.0f}, that float32 rounds"
+                    if lost.size
+                    else ""
+                )
             filled += int((~np.isfinite(piece.frames)).sum() - (~finite).sum())
-            for bound in _bounds(layout, field):
+            for bound in laws_of(layout, field):
                 margin = bound.margin(counted, *(_beside(file, layout, name, piece) for name in bound.beside))
                 if bound.quantity not in low and (margin <= 0).any():
-                    low[bound.quantity] = (
+                    message = (
                         f"{bound.quantity} of trajectory {piece.trajectory} falls to {np.nanmin(margin):.4g}, "
                         f"but {bound.law}; mend the data"
                     )
+                    low[bound.quantity] = Finding(bound.severity(layout.dataset_name), layout.path, message)
             if field.time_varying:
                 if piece.start % (layout.n_steps // SOME_FRAMES + 1) == 0:
                     variances.setdefault(field.name, []).append(piece.variances(SOME_FRAMES))
@@ -332,7 +205,9 @@ def _check_values(
                     digest.update(np.ascontiguousarray(piece.frames[0]).tobytes())
                 for digest in last[rows] if stop == layout.n_steps else ():
                     digest.update(np.ascontiguousarray(piece.frames[-1]).tobytes())
-        findings += [Finding("error", layout.path, message) for message in (bad, *low.values()) if message]
+        findings += [Finding("error", layout.path, bad)] if bad else []
+        findings += [Finding("warning", layout.path, inexact)] if inexact else []
+        findings += low.values()
         if filled:
             message = (
                 f"field '{field.name}' has {filled} non-finite values on excluded cells, which are read as 0"
@@ -348,25 +223,14 @@ def _check_values(
     return findings, [(a.hexdigest(), b.hexdigest()) for a, b in zip(first, last, strict=True)], variances
 
 
-def _bounds(layout: FileLayout, field: FieldLayout) -> list[Bound]:
-    """Those that can be told from this field of the file."""
-    scalars = {other.name for other in layout.fields if other.order == 0}
-    return [
-        bound
-        for bound in BOUNDS
-        if bound.field == field.name
-        and bound.dataset in (None, layout.dataset_name)
-        and scalars.issuperset(bound.beside)
-    ]
-
-
 def _beside(file: h5py.File, layout: FileLayout, name: str, piece: Piece) -> NDArray[np.float64]:
     """Values (cells and frames) of a scalar field at the frames and counted cells of a piece of another."""
     field = next(field for field in layout.fields if field.name == name)
     index: tuple[Any, ...] = (piece.trajectory,) if field.sample_varying else ()
     if field.time_varying:
         index += (slice(piece.start, piece.start + len(piece.frames)),)
-    values = np.asarray(file["t0_fields"][name][index], dtype=np.float64)
+    with reading(layout.path, f"field '{name}'"):
+        values = np.asarray(file["t0_fields"][name][index], dtype=np.float64)
     grid = tuple(n if varies else 1 for n, varies in zip(layout.resolution, field.dim_varying, strict=True))
     values = np.broadcast_to(values.reshape(-1, *grid), piece.frames.shape[: 1 + len(grid)])
     kept: NDArray[np.float64] = (values if piece.keep is None else values[:, piece.keep]).reshape(-1)
@@ -381,7 +245,8 @@ def _check_mask(
     # What is no constant scalar field is refused where the mask is used.
     if field is None or field.time_varying:
         return []
-    stored = file["t0_fields"][field.name][()]
+    with reading(layout.path, f"field '{field.name}'"):
+        stored = file["t0_fields"][field.name][()]
     for trajectory, mask in enumerate(stored if field.sample_varying else ()):
         if (mask == mask_excludes).all():
             message = f"mask_field '{mask_field}' excludes all cells of trajectory {trajectory}; leave it out"
@@ -411,10 +276,9 @@ def _check_statistics(
         try:
             load_statistics(path, layouts, storage_options)
         except WavelitError as error:
-            return [_finding(file, error)]
+            return [error_of(file, error)]
     findings = [Finding("warning", file, str(w.message).removeprefix(f"{file}: ")) for w in caught]
-    with fsspec.open(file, "r", **(storage_options or {})) as stream:
-        table = yaml.safe_load(stream)
+    table = read_table(path, storage_options)
     due = compute_statistics(path, mask_field, mask_excludes, storage_options)
     fix = f"write it by `wavelit data check {path} --write-statistics`"
     messages = _deviations(table, due)

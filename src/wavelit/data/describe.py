@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from wavelit.data.layout import SPLITS, BoundaryConditions, find_files, split_folder
+from wavelit.data.files import SPLITS, find_files, split_folder
+from wavelit.data.layout import BoundaryConditions, require_agreement
 from wavelit.data.well import Batch, WellDataset, boundary_conditions
 from wavelit.errors import WavelitError
 from wavelit.metrics import vrmse
@@ -54,7 +55,7 @@ def describe_dataset(
         storage_options: what fsspec needs to open the address.
 
     Raises:
-        WavelitError: the training split is missing, or a file cannot be read.
+        WavelitError: the training split is missing, a file cannot be read, or files do not agree.
     """
     datasets = {}
     nbytes = 0
@@ -77,6 +78,7 @@ def describe_dataset(
         )
     train = datasets["train"]
     layouts = {split: dataset.layouts for split, dataset in datasets.items()}
+    require_agreement([layout for split in layouts.values() for layout in split])
     values = {
         name: np.concatenate([layout.scalars[name] for split in layouts.values() for layout in split])
         for name in train.layouts[0].scalars

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from the_well.data.utils import IO_PARAMS
 from torch import Tensor
 
+from wavelit.data.hdf5 import REFUSALS, reading, unreadable
 from wavelit.data.layout import ORDERS, FieldLayout, FileLayout, open_file
 from wavelit.errors import WavelitError
 
-__all__ = ["Handles", "OpenFile"]
+__all__ = ["Handles", "Node", "OpenFile"]
 
 # A remote file keeps up to 256 MB of blocks in memory (fsspec's block cache of 32 x 8 MB), a local one some kilobytes.
 MAX_OPEN_REMOTE = 4
@@ -35,30 +36,101 @@ MAX_PIECES, MAX_BYTES = 1024, 2**30
 
 
 class Node:
-    """A group or dataset of an HDF5 file whose attributes and members are looked up once; indexes like the original."""
+    """What of a file is declared, as The Well's code looks it up: members by name, attributes as plain values; a dataset
+    indexes like the original.
 
-    def __init__(self, item: Any, in_memory: bool) -> None:
-        self.attrs = dict(item.attrs)
-        self._in_memory = in_memory
-        self._members: dict[str, Node] = {}
-        is_group = isinstance(item, h5py.Group)
-        self._names = list(item.keys()) if is_group else []
-        self.item = item[()] if in_memory and not is_group else item
-        if in_memory:
-            for name in self._names:
-                self[name]
-            if is_group:
-                self.item = None
+    Args:
+        path: of the file.
+        label: how messages call the item.
+        item: the array, in the file or in memory; None for a group.
+        attrs: its attributes.
+        members: what is in a group.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        label: str,
+        item: Any = None,
+        attrs: dict[str, Any] | None = None,
+        members: dict[str, Node] | None = None,
+    ) -> None:
+        self.item = item
+        self.attrs = attrs or {}
+        self._path, self._label, self._members = path, label, members or {}
 
     def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, str):
+        if isinstance(key, str):
+            return self._members[key]
+        try:
             return self.item[key]
-        if key not in self._members:
-            self._members[key] = Node(self.item[key], self._in_memory)
-        return self._members[key]
+        except REFUSALS as error:
+            raise unreadable(self._path, self._label, error) from error
 
     def keys(self) -> list[str]:
-        return self._names
+        return list(self._members)
+
+
+def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
+    """What the layout declares, and nothing else of the file; nothing is read unless it is to be kept in memory."""
+    path = layout.path
+
+    def array(group: str, name: str, label: str, **attrs: Any) -> Node:
+        with reading(path, label):
+            item = file[group][name]
+            return Node(path, label, item[()] if in_memory else item, attrs)
+
+    def group(label: str, members: dict[str, Node], **attrs: Any) -> Node:
+        return Node(path, f"group '{label}'", None, attrs, members)
+
+    top = {}
+    for order, name in ORDERS.items():
+        fields = {
+            field.name: array(
+                name,
+                field.name,
+                f"field '{field.name}'",
+                sample_varying=field.sample_varying,
+                time_varying=field.time_varying,
+                dim_varying=field.dim_varying,
+            )
+            for field in layout.fields
+            if field.order == order
+        }
+        top[name] = group(name, fields, field_names=list(fields))
+    scalars = {
+        name: array(
+            "scalars",
+            name,
+            f"scalar '{name}'",
+            sample_varying=name in layout.own_scalars,
+            time_varying=name in layout.time_varying_scalars,
+        )
+        for name in layout.scalar_names
+    }
+    top["scalars"] = group("scalars", scalars, field_names=list(scalars))
+    lines = {
+        name: array(
+            "dimensions", name, f"'/dimensions/{name}'", sample_varying=name in layout.own_coordinates
+        )
+        for name in ("time", *layout.axes)
+    }
+    top["dimensions"] = group("dimensions", lines, spatial_dims=list(layout.axes))
+    boundaries = {
+        each.name: group(
+            each.name,
+            {
+                "mask": array(
+                    f"boundary_conditions/{each.name}", "mask", f"'mask' of boundary condition '{each.name}'"
+                )
+            },
+            bc_type=each.kind,
+            associated_dims=list(each.dims),
+        )
+        for each in layout.boundaries
+    }
+    top["boundary_conditions"] = group("boundary_conditions", boundaries)
+    return group("/", top)
 
 
 class _Field:
@@ -83,6 +155,7 @@ class _Field:
         keep: bool,
     ) -> None:
         resolution = file.resolution
+        self.label = f"field '{layout.name}'"
         self.path, self.resolution, self.n_components = file.path, resolution, layout.n_components
         self.sample_varying, self.time_varying = layout.sample_varying, layout.time_varying
         self.n_steps = file.n_steps if layout.time_varying else 1
@@ -91,19 +164,30 @@ class _Field:
             n if varies else 1 for n, varies in zip(resolution, layout.dim_varying, strict=True)
         )
         self.frame_bytes = 4 * math.prod(resolution) * layout.n_components
-        self.descriptor, self.offset = descriptor, None
+        self.descriptor = descriptor
+        self.offset: int | None = None
         whole = descriptor is not None and all(layout.dim_varying) and self.frame_bytes <= MAX_BYTES
-        # What was never written, or holds fewer bits than h5py's float32, takes another room than its values do.
-        if whole and data.id.get_storage_size() == data.nbytes:
-            self.offset = data.id.get_offset()  # None unless the array is one block of this file
-        invariant = not (layout.sample_varying or layout.time_varying)
-        self.data = data[()] if self.offset is None and invariant and keep else data
+        with reading(self.path, self.label):
+            # What was never written, or holds fewer bits than h5py's float32, takes another room than its values do.
+            if whole and data.id.get_storage_size() == data.nbytes:
+                self.offset = data.id.get_offset()  # None unless the array is one block of this file
+            invariant = not (layout.sample_varying or layout.time_varying)
+            self.data = data[()] if self.offset is None and invariant and keep else data
 
     def read(self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int) -> None:
         """Read frames start, start + stride, ... of a trajectory into arrays (C, *S), one a frame."""
-        if self.offset is None:
-            self._read_by_hdf5(frames, trajectory, start, stride)
-            return
+        try:
+            if self.offset is None:
+                self._read_by_hdf5(frames, trajectory, start, stride)
+            else:
+                self._read_block(frames, trajectory, start, stride)
+        except WavelitError:
+            raise
+        except REFUSALS as error:
+            raise unreadable(self.path, self.label, error) from error
+
+    def _read_block(self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int) -> None:
+        assert self.offset is not None
         place = self.offset + self.frame_bytes * (start + self.n_steps * trajectory * self.sample_varying)
         step = self.frame_bytes * stride
         if self.n_components > 1:
@@ -154,7 +238,7 @@ class OpenFile:
     """
 
     def __init__(self, file: h5py.File, layout: FileLayout, in_memory: bool, keep: bool = True) -> None:
-        self.node = Node(file, in_memory)
+        self.node = _tree(file, layout, in_memory)
         self.file = None if in_memory else file
         # The descriptor that HDF5 itself reads from: closed with the file.
         on_disk = not in_memory and file.driver == "sec2" and hasattr(os, "preadv")
@@ -205,7 +289,7 @@ class OpenFile:
         columns = []
         for name in names:
             item = self.node["scalars"][name]
-            values = torch.as_tensor(item[()])
+            values = torch.as_tensor(np.asarray(item[()]))
             if not item.attrs["sample_varying"]:
                 values = values[None]
             columns.append(values.expand(lengths)[..., None])

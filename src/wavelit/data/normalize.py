@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import numpy as np
 import torch
 import yaml
@@ -27,16 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wavelit.atomic import atomic_path
-from wavelit.data.layout import (
-    FieldLayout,
-    FileLayout,
-    find_files,
-    open_file,
-    read_layout,
-    scalar_problems,
-    split_folder,
-)
+from wavelit.data.examine import read_layout
+from wavelit.data.files import find_files, open_file, read_address, split_folder
+from wavelit.data.hdf5 import reading
+from wavelit.data.layout import FieldLayout, FileLayout, beyond_float32, scalar_problems
+from wavelit.data.moments import Moments
 from wavelit.errors import WavelitError
+from wavelit.plain import load_yaml
 
 __all__ = [
     "Normalizer",
@@ -44,12 +41,15 @@ __all__ = [
     "compute_statistics",
     "load_statistics",
     "pieces",
+    "read_table",
     "require_logarithms",
     "write_statistics",
 ]
 
 # Below this fraction of the mean, float32 data cannot show a variation.
 FLOAT32_RESOLUTION = 1e-7
+# Below this, its digits go.
+SMALLEST = float(np.finfo(np.float32).tiny)
 # Increments below this many of it are rounded by more than a hundredth.
 ROUNDING = 40
 CHUNK_BYTES = 64 * 1024**2
@@ -72,6 +72,23 @@ class Statistics:
     scalar_log: tuple[bool, ...] = ()
 
 
+def read_table(path: str, storage_options: dict[str, Any] | None = None) -> Any:
+    """What `path`/stats.yaml holds, unchecked.
+
+    Raises:
+        WavelitError: it is missing, cannot be reached, or is not plain YAML.
+    """
+    file = f"{path.rstrip('/')}/stats.yaml"
+    try:
+        return load_yaml(read_address(file, storage_options), file)
+    except FileNotFoundError as error:
+        raise WavelitError(f"{file}: no such file; {_fix(path)}") from error
+
+
+def _fix(path: str) -> str:
+    return f"write it by `wavelit data check {path} --write-statistics`"
+
+
 def load_statistics(
     path: str, layouts: Sequence[FileLayout], storage_options: dict[str, Any] | None = None
 ) -> Statistics:
@@ -86,19 +103,13 @@ def load_statistics(
         WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a field has no spread.
     """
     file = f"{path.rstrip('/')}/stats.yaml"
-    fix = f"write it by `wavelit data check {path} --write-statistics`"
-    try:
-        with fsspec.open(file, "r", **(storage_options or {})) as stream:
-            table = yaml.safe_load(stream)
-    except FileNotFoundError as error:
-        raise WavelitError(f"{file}: no such file; {fix}") from error
-    except yaml.YAMLError as error:
-        raise WavelitError(f"{file}: not a YAML file; {fix}") from error
+    fix = _fix(path)
+    table = read_table(path, storage_options)
 
     def entry(key: str, field: FieldLayout) -> NDArray[np.float64]:
         try:
             values = np.asarray(table[key][field.name], dtype=np.float64).reshape(-1)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise WavelitError(f"{file}: no number or list '{key}' of field '{field.name}'; {fix}") from error
         if len(values) != field.n_components:
             raise WavelitError(
@@ -107,6 +118,15 @@ def load_statistics(
         if not np.isfinite(values).all():
             raise WavelitError(
                 f"{file}: '{key}' of field '{field.name}' is not finite; mend the data, then {fix}"
+            )
+        if beyond_float32(values).any():
+            raise WavelitError(
+                f"{file}: '{key}' of field '{field.name}' is {values[np.abs(values).argmax()]:.3g}, beyond float32; choose "
+                f"units in which the field is about one, then {fix}"
+            )
+        if key != "mean" and (values < 0).any():
+            raise WavelitError(
+                f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, which no spread is; {fix}"
             )
         return values
 
@@ -124,6 +144,11 @@ def load_statistics(
                     f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, so it never varies; drop the field or "
                     "write it as a constant one"
                 )
+            if (values < SMALLEST).any():
+                raise WavelitError(
+                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, below float32; choose units in which the "
+                    f"field varies by about one, then {fix}"
+                )
         worst = int(np.argmin(delta / np.maximum(np.abs(mean), np.finfo(float).tiny)))
         if delta[worst] < ROUNDING * FLOAT32_RESOLUTION * abs(mean[worst]):
             warnings.warn(
@@ -136,7 +161,7 @@ def load_statistics(
         columns["delta"] += delta.tolist()
     for field in constants:
         mean, std = entry("mean", field), entry("std", field)
-        flat = std <= FLOAT32_RESOLUTION * np.abs(mean)
+        flat = std <= np.maximum(FLOAT32_RESOLUTION * np.abs(mean), SMALLEST)
         if flat.any():
             warnings.warn(
                 f"{file}: constant field '{field.name}' is the same everywhere and carries no information",
@@ -187,33 +212,6 @@ def _scalar_statistics(values: NDArray[np.float64]) -> tuple[float, float, bool]
     return mean, std if std > FLOAT32_RESOLUTION * abs(mean) else 1.0, log
 
 
-class _Moments:
-    """Running count, mean and sum of squared deviations per component, merged batch by batch (Chan et al., 1979)."""
-
-    def __init__(self, n_components: int) -> None:
-        self.count = 0
-        self.mean = np.zeros(n_components)
-        self.squares = np.zeros(n_components)
-
-    def add(self, x: NDArray[np.float64]) -> None:
-        """Take in values (N, n_components)."""
-        if len(x) == 0:
-            return
-        mean = x.mean(0)
-        gap, total = mean - self.mean, self.count + len(x)
-        self.squares += ((x - mean) ** 2).sum(0) + gap**2 * (self.count * len(x) / total)
-        self.mean += gap * (len(x) / total)
-        self.count = total
-
-    @property
-    def std(self) -> NDArray[np.float64]:
-        return np.sqrt(self.squares / self.count)
-
-    @property
-    def rms(self) -> NDArray[np.float64]:
-        return np.sqrt(self.squares / self.count + self.mean**2)
-
-
 def compute_statistics(
     path: str,
     mask_field: str | None = None,
@@ -236,21 +234,26 @@ def compute_statistics(
         WavelitError: a file cannot be read, or a value that counts is not finite.
     """
     fs, files = find_files(split_folder(path, "train"), storage_options)
-    values: dict[str, _Moments] = {}
-    deltas: dict[str, _Moments] = {}
+    values: dict[str, Moments] = {}
+    deltas: dict[str, Moments] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name in files:
         with open_file(fs, name) as file:
             layout = read_layout(file, name)
             for field in layout.fields:
                 shapes[field.name] = (len(layout.axes),) * field.order
-                value = values.setdefault(field.name, _Moments(field.n_components))
-                delta = deltas.setdefault(field.name, _Moments(field.n_components))
+                value = values.setdefault(field.name, Moments(field.n_components))
+                delta = deltas.setdefault(field.name, Moments(field.n_components))
                 for piece in pieces(file, layout, field, mask_field, mask_excludes):
                     counted = piece.counted
                     if not np.isfinite(counted).all():
                         raise WavelitError(
                             f"{name}: field '{field.name}' is not finite; mend it or declare a mask_field"
+                        )
+                    if beyond_float32(counted).any():
+                        raise WavelitError(
+                            f"{name}: field '{field.name}' reaches {np.abs(counted).max():.3g}, beyond float32; choose units in "
+                            "which it is about one"
                         )
                     value.add(counted)
                     if field.time_varying:
@@ -262,7 +265,7 @@ def compute_statistics(
         )
     changing = {name: moments for name, moments in deltas.items() if moments.count > 0}
 
-    def table(moments: dict[str, _Moments], what: str) -> dict[str, Any]:
+    def table(moments: dict[str, Moments], what: str) -> dict[str, Any]:
         return {name: getattr(m, what).reshape(shapes[name]).tolist() for name, m in moments.items()}
 
     plain = {what: table(values, what) for what in ("mean", "std", "rms")}
@@ -332,17 +335,19 @@ def pieces(
     components = (len(layout.axes),) * field.order
     by_trajectory = field.sample_varying or (mask is not None and mask.sample_varying)
     n_frames = layout.n_steps if field.time_varying else 1
-    step = max(1, CHUNK_BYTES // (8 * int(np.prod(layout.resolution)) * field.n_components))
+    step = max(1, CHUNK_BYTES // (8 * math.prod(layout.resolution) * field.n_components))
     for trajectory in range(layout.n_trajectories if by_trajectory else 1):
         keep = None
         if mask is not None:
-            stored = file["t0_fields"][mask.name][(trajectory,) if mask.sample_varying else ()]
+            with reading(layout.path, f"field '{mask.name}'"):
+                stored = file["t0_fields"][mask.name][(trajectory,) if mask.sample_varying else ()]
             keep = _on_grid(stored[None], mask.dim_varying, layout.resolution)[0] != mask_excludes
         lead = (trajectory,) if field.sample_varying else ()
         before = None
         for start in range(0, n_frames, step):
             index = (*lead, slice(start, start + step)) if field.time_varying else lead
-            frames = np.asarray(dataset[index], dtype=np.float64)
+            with reading(layout.path, f"field '{field.name}'"):
+                frames = np.asarray(dataset[index], dtype=np.float64)
             if not field.time_varying:
                 frames = frames[None]
             if keep is not None:
