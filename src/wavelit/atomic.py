@@ -84,11 +84,8 @@ def _named(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         # HDF5 reports a full disk as a RuntimeError where it closes the file, and has the number in its text.
         found = re.search(r"errno = (\d+)", str(error))
-        if found:
-            number = int(found.group(1))
-            raise OSError(number, os.strerror(number), str(path)) from error
-        if isinstance(error, OSError) and error.errno is not None:
-            hidden = isinstance(error.filename, str) and Path(error.filename).name.endswith(".tmp")
-            if error.filename is None or hidden:
-                error.filename, error.filename2 = str(path), None
-        raise
+        number = int(found.group(1)) if found else getattr(error, "errno", None)
+        named = getattr(error, "filename", None)
+        if number is None or (isinstance(named, str) and not named.endswith(".tmp")):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
