@@ -45,6 +45,7 @@ class Node:
         item: the array, in the file or in memory; None for a group.
         attrs: its attributes.
         members: what is in a group.
+        dtype: what the values are turned into; None: they stay what they are.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class Node:
         item: Any = None,
         attrs: dict[str, Any] | None = None,
         members: dict[str, Node] | None = None,
+        dtype: str | None = None,
     ) -> None:
-        self.item = item
+        self.item, self._dtype = item, dtype
         self.attrs = attrs or {}
         self._path, self._label, self._members = path, label, members or {}
 
@@ -63,7 +65,8 @@ class Node:
         if isinstance(key, str):
             return self._members[key]
         try:
-            return self.item[key]
+            values = self.item[key]
+            return values if self._dtype is None else values.astype(self._dtype)
         except REFUSALS as error:
             raise unreadable(self._path, self._label, error) from error
 
@@ -75,10 +78,10 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
     """What the layout declares, and nothing else of the file; nothing is read unless it is to be kept in memory."""
     path = layout.path
 
-    def array(group: str, name: str, label: str, **attrs: Any) -> Node:
+    def array(group: str, name: str, label: str, dtype: str | None = None, **attrs: Any) -> Node:
         with reading(path, label):
             item = file[group][name]
-            return Node(path, label, item[()] if in_memory else item, attrs)
+            return Node(path, label, item[()] if in_memory else item, attrs, dtype=dtype)
 
     def group(label: str, members: dict[str, Node], **attrs: Any) -> Node:
         return Node(path, f"group '{label}'", None, attrs, members)
@@ -110,12 +113,16 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
     }
     top["scalars"] = group("scalars", scalars, field_names=list(scalars))
     lines = {
-        name: array(
-            "dimensions", name, f"'/dimensions/{name}'", sample_varying=name in layout.own_coordinates
-        )
-        for name in ("time", *layout.axes)
+        "time": _type_of_lines(file, ["time"]),
+        **dict.fromkeys(layout.axes, _type_of_lines(file, layout.axes)),
     }
-    top["dimensions"] = group("dimensions", lines, spatial_dims=list(layout.axes))
+    coordinates = {
+        name: array(
+            "dimensions", name, f"'/dimensions/{name}'", dtype, sample_varying=name in layout.own_coordinates
+        )
+        for name, dtype in lines.items()
+    }
+    top["dimensions"] = group("dimensions", coordinates, spatial_dims=list(layout.axes))
     boundaries = {
         each.name: group(
             each.name,
@@ -131,6 +138,12 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
     }
     top["boundary_conditions"] = group("boundary_conditions", boundaries)
     return group("/", top)
+
+
+def _type_of_lines(file: h5py.File, names: Sequence[str]) -> str | None:
+    """The type that coordinates are turned into: torch takes no minimum of unsigned ones and makes no grid of several types."""
+    types = {file["dimensions"][name].dtype for name in names}
+    return "f8" if len(types) > 1 or any(dtype.kind == "u" for dtype in types) else None
 
 
 class _Field:

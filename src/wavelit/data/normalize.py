@@ -305,7 +305,7 @@ class Piece(NamedTuple):
         """
         some = self.frames[:: max(1, len(self.frames) // most)]
         cells = self._select(some).reshape(len(some), -1, self.n_components)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             return cells.var(1) if cells.shape[1] else np.empty((0, self.n_components))
 
     def _select(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
