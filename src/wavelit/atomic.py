@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_folder", "atomic_path", "flush"]
+__all__ = ["atomic_folder", "atomic_path", "flush", "named"]
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: its `filename` is `path` or its folder, not the temporary one.
     """
-    with _named(path):
+    with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # The suffix is none that a reader looks for.
         temporary = _beside(path)
@@ -43,7 +43,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     A folder of that name is replaced. A kill between the two renames leaves none, so readers find all of it or nothing.
     """
-    with _named(path):
+    with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, old = _beside(path), _beside(path)
         try:
@@ -77,15 +77,18 @@ def _beside(path: Path) -> Path:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """An error of the system names what the user asked for, not the temporary name beside it; also where HDF5 wraps it."""
+def named(path: Path) -> Iterator[None]:
+    """An error of the system that names no file, or a temporary one, names `path`: what the user asked for.
+
+    HDF5 wraps such errors in others.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
         # HDF5 reports a full disk as a RuntimeError where it closes the file, and has the number in its text.
         found = re.search(r"errno = (\d+)", str(error))
         number = int(found.group(1)) if found else getattr(error, "errno", None)
-        named = getattr(error, "filename", None)
-        if number is None or (isinstance(named, str) and not named.endswith(".tmp")):
+        file = getattr(error, "filename", None)
+        if number is None or (isinstance(file, str) and not file.endswith(".tmp")):
             raise
         raise OSError(number, os.strerror(number), str(path)) from error

@@ -18,6 +18,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from wavelit.atomic import named
 from wavelit.calibration import calibrate
 from wavelit.checkpoints import (
     CheckpointFiles,
@@ -211,7 +212,8 @@ def fit(
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else None
     ours = False
     try:
-        with owned(folder, "training") if first else nullcontext():
+        # What Lightning and its loggers write names no file when it fails.
+        with named(folder), owned(folder, "training") if first else nullcontext():
             if first:
                 require_free(folder)
                 sweep(folder)
@@ -280,7 +282,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
     config = read_config(folder)
     first = trainer.check() == 0
-    with owned(folder, "training") if first else nullcontext():
+    with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
             sweep(folder)
         found = newest_checkpoint(folder / "checkpoints")

@@ -227,7 +227,7 @@ class EmulatorModule(pl.LightningModule):
         if not torch.isfinite(loss):
             raise DivergedError(
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "
-                f"{batch.indices.tolist()} of the training split; a checkpoint written before is kept: train anew with a lower lr"
+                f"{batch.indices.tolist()} of the training split; a checkpoint written before is kept: ask `wavelit data check`, or train anew with a lower lr"
             )
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
@@ -302,7 +302,7 @@ class EmulatorModule(pl.LightningModule):
         if not torch.isfinite(norm):
             raise DivergedError(
                 f"the gradient became {norm.item()} at step {self.global_step} on samples {self._samples} of the training split; "
-                "a checkpoint written before is kept: train anew with a lower lr"
+                "a checkpoint written before is kept: ask `wavelit data check`, or train anew with a lower lr"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

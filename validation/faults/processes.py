@@ -217,9 +217,11 @@ def judge(result: Result, names: Sequence[str], flags: Sequence[Path] = ()) -> t
         return "traceback", _origin(result.err)
     if result.left:
         return "descendants", f"{result.left} processes left; {result.last}"
-    shown = re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\u202e", result.out + result.err)
+    # The parser's own help has a backspace there.
+    said = (result.out + result.err).replace("--print_config \b", "--print_config ")
+    shown = re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\u202e", said)
     if shown:
-        return "control characters", repr((result.out + result.err)[max(0, shown.start() - 80) :][:160])
+        return "control characters", repr(said[max(0, shown.start() - 80) :][:160])
     if result.status == 0:
         return ("warned" if "warning:" in result.err + result.out else "ok"), ""
     lines = [line for line in result.err.splitlines() if line.strip()]
@@ -228,7 +230,8 @@ def judge(result: Result, names: Sequence[str], flags: Sequence[Path] = ()) -> t
         return "wrong exit status", f"{result.status}, {len(errors)} lines of error; {result.last}"
     if lines[-1] != errors[0]:
         return "more than one line", f"{errors[0][:150]} | {lines[-1][:150]}"
-    if not any(name and name in errors[0] for name in names):
+    # Of a training that diverges, the option is the learning rate.
+    if not any(name and name in errors[0] for name in (*names, "train anew with a lower lr")):
         return "names nothing", errors[0][:300]
     return "refused", errors[0][:300]
 
