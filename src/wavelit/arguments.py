@@ -24,6 +24,7 @@ __all__ = [
     "require_array",
     "require_device",
     "require_instance",
+    "require_mask",
     "require_name",
     "require_names",
     "require_path",
@@ -176,3 +177,16 @@ def require_array(name: str, value: Any) -> NDArray[Any]:
     if array.dtype.kind not in "fiub":
         raise WavelitError(f"{name} must be an array of real numbers, not {shown(value)}")
     return array
+
+
+def require_mask(field: Any, excludes: Any) -> None:
+    """A mask is declared by the name of a field and a number.
+
+    Raises:
+        WavelitError: one is of another type, or the number is NaN, which equals no value.
+    """
+    if field is not None and not isinstance(field, str):
+        raise WavelitError(f"mask_field must be the name of a field, not {shown(field)}")
+    number = isinstance(excludes, int | float | np.integer | np.floating) and not isinstance(excludes, bool)
+    if not number or math.isnan(excludes):
+        raise WavelitError(f"mask_excludes must be a number, not {shown(excludes)}")

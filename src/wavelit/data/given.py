@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wavelit.arguments import shown
 from wavelit.errors import WavelitError, one_line, printable
 
 __all__ = [
@@ -22,8 +23,6 @@ __all__ = [
     "mapping",
     "numbers",
     "rounds_off",
-    "shown",
-    "whole",
 ]
 
 Array = npt.NDArray[Any]
@@ -147,22 +146,6 @@ def local_path(what: str, path: Any, folder: bool = True) -> Path:
     if not folder and target.is_dir():
         raise WavelitError(f"{printable(target)} is a folder: {what} is to be a file")
     return target
-
-
-def whole(what: str, value: Any, low: int, high: int) -> int:
-    """A whole number from low to high.
-
-    Raises:
-        WavelitError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise WavelitError(f"{what}: expected a whole number from {low} to {high}, got {shown(value)}")
-    return int(value)
-
-
-def shown(value: Any) -> str:
-    """What it is, on one line."""
-    return printable(" ".join(repr(value).split()), 100)
 
 
 def _nested(item: Any) -> bool:

@@ -15,17 +15,21 @@ import torch
 from the_well.data.datasets import WellMetadata
 from torch.utils.data import DataLoader
 
+from wavelit.arguments import require_mask, require_whole
 from wavelit.data.batch import Batch
 from wavelit.data.dataset import WellDataset
 from wavelit.data.files import require_storage_options
 from wavelit.data.layout import BoundaryConditions, common_boundaries, require_agreement, uneven_lengths
 from wavelit.data.normalize import Statistics, load_statistics, require_logarithms
 from wavelit.data.sampling import StepBatchSampler
-from wavelit.data.settings import LARGEST, MOST_WORKERS, require_mask, require_whole
 from wavelit.data.workers import data_loader
 from wavelit.errors import WavelitError
 
 __all__ = ["Batch", "WellDataModule", "WellDataset", "boundary_conditions"]
+
+# Of steps and samples; what a dataset has is compared with the files.
+LARGEST = 2**31 - 1
+MOST_WORKERS = 256
 
 # Their order takes 8 bytes each.
 MOST_WINDOWS = 2**29

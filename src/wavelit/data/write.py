@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from wavelit.arguments import shown
 from wavelit.atomic import atomic_path
 from wavelit.data.given import (
     LARGEST,
@@ -32,7 +33,6 @@ from wavelit.data.given import (
     mapping,
     numbers,
     rounds_off,
-    shown,
 )
 from wavelit.data.normalize import write_statistics
 from wavelit.data.space import hdf5_file, room

@@ -42,8 +42,9 @@ from rich.progress import (
 )
 
 import wavelit
+from wavelit.arguments import require_whole, shown
 from wavelit.atomic import atomic_path
-from wavelit.data.given import local_path, shown, whole
+from wavelit.data.given import local_path
 from wavelit.data.normalize import write_statistics
 from wavelit.data.pocketwell.registry import SYSTEMS
 from wavelit.data.pocketwell.system import SIZES, DivergedError, Size, System, Trajectories
@@ -115,9 +116,11 @@ def generate(
     spec = _system(system, size)
     cores = os.cpu_count() or 1
     n_processes = (
-        cores if processes is None else whole("processes", processes, 1, MOST_PROCESSES_A_CORE * cores)
+        cores
+        if processes is None
+        else require_whole("processes", processes, 1, MOST_PROCESSES_A_CORE * cores)
     )
-    seed = whole("seed", seed, 0, LARGEST_SEED)
+    seed = require_whole("seed", seed, 0, LARGEST_SEED)
     folder = local_path("root", local_path("root", root) / size / system)
     console = Console(stderr=True, quiet=not progress)
     if force or not _complete(folder, spec, seed):
