@@ -36,26 +36,35 @@ def root(tmp_path_factory):
     return root / "tiny"
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr(accuracy, "LR_SYSTEMS", (MAZE, INCLUSIONS))
-    monkeypatch.setattr(accuracy, "LEARNING_RATES", (1e-4, 4e-3))
-    monkeypatch.setattr(accuracy, "LR_MINUTES", 0.005)
-    monkeypatch.setattr(accuracy, "RATE_STEPS", 1)
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accuracy, "LR_SYSTEMS", (MAZE, INCLUSIONS))
+        patch.setattr(accuracy, "LEARNING_RATES", (1e-4, 4e-3))
+        patch.setattr(accuracy, "LR_MINUTES", 0.005)
+        patch.setattr(accuracy, "RATE_STEPS", 1)
+        yield
 
 
-def test_stages_run_in_order_and_once(root, tmp_path):
+@pytest.fixture(scope="module")
+def stages(root, short, tmp_path_factory):
+    """All stages of the smallest benchmark: its options and the files that it wrote, in order."""
+    folder = tmp_path_factory.mktemp("stages")
     options = {
         "models": [TWIN],
         "systems": [MAZE],
         "minutes": 0.005,
         "root": root,
-        "output": tmp_path / "results",
-        "weights": tmp_path / "weights",
+        "output": folder / "results",
+        "weights": folder / "weights",
     }
     with pytest.raises(WavelitError, match="search patchify twin's learning rate first"):
         list(run(["final"], **options))
-    paths = list(run(**options))
+    return options, list(run(**options))
+
+
+def test_stages_run_in_order_and_once(root, stages):
+    options, paths = stages
     assert [path.name for path in paths] == [
         "rates.csv",
         *(f"{system}-{lr}.json" for system in (MAZE, INCLUSIONS) for lr in ("0.0001", "0.004")),
@@ -64,7 +73,7 @@ def test_stages_run_in_order_and_once(root, tmp_path):
     for path in paths[1:-1]:
         assert "test" not in json.loads(path.read_text())
     final = json.loads(paths[-1].read_text())
-    assert final["lr"] == best_lr(TWIN, tmp_path / "results")
+    assert final["lr"] == best_lr(TWIN, options["output"])
     assert final["train"]["wavelet_weight"] == 0
     assert final["samples"] == final["curve"][-1]["samples"]
     assert final["samples"] == accuracy.BATCH_SIZE * max(
@@ -74,7 +83,7 @@ def test_stages_run_in_order_and_once(root, tmp_path):
     data = WellDataModule(str(root / MAZE), batch_size=accuracy.BATCH_SIZE)
     model = build(TWIN, data, 0)
     model.load_state_dict(
-        load_file(tmp_path / "weights" / "0.005min" / "patchify_twin" / f"{MAZE}-0.safetensors")
+        load_file(options["weights"] / "0.005min" / "patchify_twin" / f"{MAZE}-0.safetensors")
     )
     scores = evaluate(model, data, "test").scores["model"]
     assert final["test"]["one_step"] == pytest.approx(scores.one_step.mean(), rel=1e-3)
@@ -100,9 +109,11 @@ def test_the_search_does_without_a_test_split(root, tmp_path):
     assert len(list(run(["rates", "lr"], **options))) == 5
 
 
-def test_a_result_of_other_settings_does_not_pass(root, tmp_path):
-    options = {"models": [TWIN], "systems": [MAZE], "minutes": 0.005, "root": root, "output": tmp_path}
-    *_, path = run(**options, weights=tmp_path / "weights")
+def test_a_result_of_other_settings_does_not_pass(stages, tmp_path):
+    options, (*_, path) = stages
+    shutil.copytree(options["output"], tmp_path / "results")
+    path = tmp_path / "results" / path.relative_to(options["output"])
+    options = options | {"output": tmp_path / "results"}
     result = json.loads(path.read_text())
     path.write_text(json.dumps(result | {"lr": 1.0}))
     with pytest.raises(WavelitError, match=r"was run with lr 1.0, now lr 0.\d+ is due"):

@@ -430,7 +430,13 @@ def test_outputs_and_gradients_are_the_golden_ones(record_property):
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"boundary_conditions": WALLS, "detail_dim": 4}, {"wavelet": "bior4.4"}], ids=str
+    "change",
+    [
+        {},
+        {"boundary_conditions": WALLS, "detail_dim": 4},
+        {"wavelet": "bior4.4", "depth": 1, "num_exchanges": 1},
+    ],
+    ids=str,
 )
 def test_compiles_without_graph_breaks(change):
     model = randomised(small(**change))
@@ -441,7 +447,7 @@ def test_compiles_without_graph_breaks(change):
 
 def test_compiled_steps_take_any_batch():
     """One graph for batches of any size, forward and backward."""
-    model = randomised(small(n_scalars=1))
+    model = randomised(small(n_scalars=1, depth=1, num_exchanges=1))
     compiled = torch.compile(model.increment, fullgraph=True, backend="aot_eager")
     for batch in (2, 3, 5):
         x, s = torch.randn(batch, 4, 2, 32, 32), torch.rand(batch, 1)

@@ -61,22 +61,29 @@ def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_p
     assert resolve("owner/name") == "owner/name"
 
 
-def test_one_call_simulates_and_rolls_out(tmp_path):
-    paths = record_pretrained_rollout(QUICK, tmp_path, device="cpu")
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The folder of a trajectory that was simulated and rolled out, and the files of the rollout."""
+    folder = tmp_path_factory.mktemp("recorded")
+    return folder, record_pretrained_rollout(QUICK, folder, device="cpu")
+
+
+def test_one_call_simulates_and_rolls_out(recorded):
+    folder, paths = recorded
     assert {path.suffix for path in paths} >= {".hdf5", ".png", ".gif"}
     # The trajectory is the first of the validation split.
-    whole = WellDataModule(str(tmp_path / QUICK)).rollout_dataset("valid")[0]
+    whole = WellDataModule(str(folder / QUICK)).rollout_dataset("valid")[0]
     assert whole["input_fields"].shape[1:3] == SYSTEMS[QUICK].shapes["small"]
-    before = [path.stat().st_mtime_ns for path in (tmp_path / QUICK).glob("data/*/*.hdf5")]
-    record_pretrained_rollout(QUICK, tmp_path, device="cpu")
-    assert before == [path.stat().st_mtime_ns for path in (tmp_path / QUICK).glob("data/*/*.hdf5")]
+    before = [path.stat().st_mtime_ns for path in (folder / QUICK).glob("data/*/*.hdf5")]
+    record_pretrained_rollout(QUICK, folder, device="cpu")
+    assert before == [path.stat().st_mtime_ns for path in (folder / QUICK).glob("data/*/*.hdf5")]
 
 
-def test_the_model_does_on_its_trajectory_what_the_card_says(tmp_path):
+def test_the_model_does_on_its_trajectory_what_the_card_says(recorded):
     from wavelit.evaluate import evaluate
 
-    record_pretrained_rollout(QUICK, tmp_path, device="cpu")
-    data = WellDataModule(str(tmp_path / QUICK))
+    folder, _ = recorded
+    data = WellDataModule(str(folder / QUICK))
     scores = evaluate(WaveLiT.from_pretrained(PREFIX + QUICK), data, "valid").scores
     assert scores["model"].one_step.mean() < 0.2 * scores["persistence"].one_step.mean()
     assert scores["model"].rollout[:, :20].mean() < 0.5 * scores["persistence"].rollout[:, :20].mean()
