@@ -7,8 +7,10 @@ import dataclasses
 import logging
 import os
 import sys
+import threading
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -347,7 +349,8 @@ def _run(
             module.load_state_dict(state["state_dict"])
             module.on_load_checkpoint(state)
         else:
-            lightning.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+            with _told_once():
+                lightning.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     except SystemExit as stop:
         # How Lightning ends on an interrupt.
         raise WavelitError(f"interrupted at step {module.global_step}: {_advice(folder)}") from stop
@@ -382,6 +385,23 @@ def _advice(folder: Path) -> str:
     if found is None:
         return "nothing is kept, as the first checkpoint is written after the first step"
     return f"continue from step {found[1]['global_step']} with `wavelit train --resume {folder}`"
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """TensorBoard writes in a thread, whose error is raised here too by the next that is written: its traceback is not printed."""
+    hook = threading.excepthook
+
+    def told(arguments: threading.ExceptHookArgs) -> None:
+        writer = type(arguments.thread).__name__ == "_AsyncWriterThread"
+        if not (writer and isinstance(arguments.exc_value, OSError)):
+            hook(arguments)
+
+    threading.excepthook = told
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
 
 
 class _PrintProgress(Callback):

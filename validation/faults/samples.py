@@ -138,18 +138,13 @@ def compare(root: Path, rng: np.random.Generator, n_samples: int = 3) -> tuple[i
         dataset = module.dataset(split)
         folder = root / "data" / split
         files = [h5py.File(path, "r") for path in sorted([*folder.glob("*.hdf5"), *folder.glob("*.h5")])]
-        windows = [
-            (file, trajectory, first)
-            for file in files
-            for trajectory in range(int(file.attrs["n_trajectories"]))
-            for first in range(file["dimensions"]["time"].shape[-1] - INPUT)
-        ]
-        if len(windows) != len(dataset):
-            different.append(f"{split}: {len(dataset)} windows, but {len(windows)} in the files")
+        n_windows = sum(map(_n_windows, files))
+        if n_windows != len(dataset):
+            different.append(f"{split}: {len(dataset)} windows, but {n_windows} in the files")
             continue
-        for index in rng.integers(len(windows), size=n_samples).tolist():
+        for index in rng.integers(n_windows, size=n_samples).tolist():
             batch = dataset.collate(dataset.__getitems__([index]))
-            due = _window(*windows[index])
+            due = _window(*_place(files, index))
             given = {
                 "fields": batch.fields[0],
                 "target": batch.target[0],
@@ -167,6 +162,19 @@ def compare(root: Path, rng: np.random.Generator, n_samples: int = 3) -> tuple[i
     return compared, different
 
 
+def _n_windows(file: h5py.File) -> int:
+    return int(file.attrs["n_trajectories"]) * (file["dimensions"]["time"].shape[-1] - INPUT)
+
+
+def _place(files: list[h5py.File], index: int) -> tuple[h5py.File, int, int]:
+    """File, trajectory and first step of a window."""
+    for file in files:
+        if index < _n_windows(file):
+            return file, *divmod(index, file["dimensions"]["time"].shape[-1] - INPUT)
+        index -= _n_windows(file)
+    raise IndexError(index)
+
+
 def _window(file: h5py.File, trajectory: int, first: int) -> dict[str, np.ndarray | None]:
     """One window by h5py: channels first, in float32."""
     axes = _names(file["dimensions"].attrs["spatial_dims"])
@@ -177,7 +185,9 @@ def _window(file: h5py.File, trajectory: int, first: int) -> dict[str, np.ndarra
         group = file[f"t{order}_fields"]
         for name in _names(group.attrs["field_names"]):
             item = group[name]
-            values = np.asarray(item[trajectory] if item.attrs["sample_varying"] else item[()])
+            place = (trajectory,) if item.attrs["sample_varying"] else ()
+            changing = bool(item.attrs["time_varying"])
+            values = np.asarray(item[(*place, slice(first, first + INPUT + 1))] if changing else item[place])
             if not np.can_cast(values.dtype, np.complex128, "same_kind") and values.dtype != bool:
                 raise TypeError(f"'{name}' holds no numbers")
             if values.dtype.kind == "c" and values.imag.any():
@@ -185,8 +195,7 @@ def _window(file: h5py.File, trajectory: int, first: int) -> dict[str, np.ndarra
             varies = np.atleast_1d(item.attrs["dim_varying"])
             stored = tuple(n if v else 1 for n, v in zip(shape, varies, strict=True))
             components = len(axes) ** order
-            changing = bool(item.attrs["time_varying"])
-            values = values[first : first + INPUT + 1] if changing else values[None]
+            values = values if changing else values[None]
             values = values.real.reshape(len(values), *stored, components)
             values = np.broadcast_to(values, (len(values), *shape, components))
             (frames if changing else constants).append(np.moveaxis(values, -1, 1))

@@ -62,7 +62,7 @@ def _chunks(rng: Rng, root: Path) -> str:
 
 def _sizes(rng: Rng, root: Path) -> str:
     what = choose(
-        rng, ("no trajectories", "no steps", "no points", "many trajectories", "huge mask", "undeclared zeros",
+        rng, ("no trajectories", "no steps", "no points", "many trajectories", "huge mask", "endless field",
               "huge field", "one step", "huge scalar", "huge time", "negative trajectories", "many fields"),
     )  # fmt: skip
     for path in pick(rng, root):
@@ -94,9 +94,9 @@ def _sizes(rng: Rng, root: Path) -> str:
             elif what == "huge mask":
                 name = choose(rng, list(file["boundary_conditions"]))
                 _unwritten(file, f"boundary_conditions/{name}/mask", (2 * 10**10,), "?")
-            elif what in ("undeclared zeros", "huge field"):
+            elif what in ("endless field", "huge field"):
                 # Nothing is stored: reading gives zeros without end.
-                n = 6 * 10**9 if what == "undeclared zeros" else 10**12
+                n = 6 * 10**9 if what == "endless field" else 10**12
                 cells = file["t0_fields/density"].shape[2:]
                 steps = max(1, n // (4 * 2 * int(np.prod(cells))))
                 _unwritten(file, "dimensions/time", (steps,))
