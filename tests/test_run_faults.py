@@ -1,5 +1,6 @@
 """What a run survives: kills at named places, damaged files, full disks, other data, other processes, foreign environments."""
 
+import csv
 import json
 import os
 import re
@@ -27,7 +28,6 @@ from wavelit import (
 )
 from wavelit.cli import main
 from wavelit.data.write import write_dataset
-from wavelit.judge import judge
 from wavelit.owner import owned
 from wavelit.train import learning_rate_factor
 from waves import plane_waves
@@ -269,7 +269,9 @@ step = EmulatorModule.training_step
 def training_step(self, batch, batch_idx):
     if {kill} and self.global_step == 2 and self.global_rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, batch_idx)
+    loss = step(self, batch, batch_idx)
+    print("loss", self.global_step, loss.item(), flush=True)
+    return loss
 EmulatorModule.training_step = training_step
 small = [word for name, value in SMALL.items() for word in ("--model." + name, str(value))]
 sys.exit(main(["train", "--data.path", {data!r}, "--run", {folder!r}, "--trainer.accelerator", "cpu", "--trainer.devices", "2",
@@ -335,7 +337,16 @@ def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
     facts = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert facts["samples"] == 6 * 4 * 2
     # The loss in the logs is the mean over both.
-    assert judge(tmp_path / "run", device="cpu")[0].n_steps > 0
+    losses = [
+        {int(step): float(loss) for step, loss in re.findall(r"^loss (\d+) (\S+)$", out, re.MULTILINE)}
+        for out, _ in said
+    ]
+    rows = list(csv.DictReader((tmp_path / "run" / "logs" / "metrics.csv").open()))
+    logged = {int(row["step"]): float(row["train_loss"]) for row in rows if row["train_loss"]}
+    assert logged.keys() == {2, 5}
+    for step, loss in logged.items():
+        assert loss == pytest.approx((losses[0][step] + losses[1][step]) / 2, rel=1e-6)
+        assert losses[0][step] != losses[1][step]
 
 
 def test_a_refusal_of_the_system_is_one_line(dataset, tmp_path, capsys, monkeypatch):

@@ -28,6 +28,7 @@ from wavelit.arguments import (
     require_whole,
     shown,
 )
+from wavelit.data.hdf5 import reading
 from wavelit.data.layout import open_file
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import Batch, WellDataModule, WellDataset
@@ -209,7 +210,7 @@ def _places(
     """Times of a trajectory's frames and positions along the axes, as its file has them; None where they do not increase."""
     number, row, _ = dataset.locate(trajectory)
     layout = dataset.layouts[number]
-    with open_file(dataset.fs, layout.path) as file:
+    with open_file(dataset.fs, layout.path) as file, reading(layout.path, "its times and positions"):
         lines = [np.asarray(file["dimensions"][name][()], np.float64) for name in ("time", *layout.axes)]
     lines = [line[row] if line.ndim == 2 else line for line in lines]
     times, *positions = (line if (np.diff(line) > 0).all() else None for line in lines)

@@ -168,6 +168,9 @@ def watch(
 
 
 def _text(path: Path) -> str:
+    # Killed before it began, a process has no file.
+    if not path.exists():
+        return ""
     with path.open("rb") as file:
         return file.read(1_000_000).decode("utf8", "backslashreplace")
 
