@@ -154,3 +154,13 @@ def test_help_is_quick():
     assert done.returncode == 0
     assert all(name.split()[0] in done.stdout.decode() for name in COMMANDS)
     assert time.perf_counter() - start < 3
+
+
+def test_a_long_name_leaves_reason_and_fix_in_sight(capsys):
+    for words in (["data", "info", "x" * 4000], ["train", "--data.path", "x" * 4000, "--train.steps", "1"]):
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert len(error) < 1200
+        assert "no such folder" in error or "File name too long: choose a shorter name" in error
+    assert main(["train", "--config="]) == 2
+    assert "--config names no file" in capsys.readouterr().err

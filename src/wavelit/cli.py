@@ -16,7 +16,7 @@ from wavelit.errors import WavelitError, printable, system_error
 
 __all__ = ["main"]
 
-LONGEST_ERROR = 2000
+LONGEST_ERROR = 1000
 
 USAGE = """usage: wavelit COMMAND [options]
 
@@ -93,8 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_error(message: str) -> None:
-    # Names from files may hold what a terminal obeys.
-    print(f"wavelit: error: {printable(message, LONGEST_ERROR)}", file=sys.stderr)
+    # Names from files may hold what a terminal obeys; where they are long, the reason and the fix stand at the end.
+    if len(message) > LONGEST_ERROR:
+        message = f"{message[: LONGEST_ERROR // 2]} ... {message[-LONGEST_ERROR // 2 :]}"
+    print(f"wavelit: error: {printable(message, 8 * LONGEST_ERROR)}", file=sys.stderr)
 
 
 def _demo(parser: Any, words: list[str]) -> None:
@@ -253,6 +255,8 @@ def _require_plain(words: Sequence[str], known: set[str]) -> None:
     pairs = itertools.pairwise(words)
     files = [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
     for path in files + [value for option, value in pairs if option == "--config"]:
+        if not path:
+            raise WavelitError("--config names no file")
         content = read_yaml(path)
         if not isinstance(content, dict):
             raise WavelitError(
