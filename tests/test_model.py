@@ -379,6 +379,11 @@ def test_wrong_shapes_are_named():
         model(torch.randn(1, 4, 2, 16, 16))
     with pytest.raises(WavelitError, match=r"scalars must have 1 channels, came shape \(1,\)"):
         WaveLiT(small(n_scalars=1))(torch.randn(1, 4, 2, 16, 16), None, torch.ones(1))
+    for constants in (torch.ones(1, 1, 16, 16), torch.ones(2, 1, 16, 8), torch.ones(2, 1)):
+        with pytest.raises(WavelitError, match=r"constants must be \(2, 1, 16, 16\), as fields are"):
+            model(torch.randn(2, 4, 2, 16, 16), constants)
+    with pytest.raises(WavelitError, match=r"scalars must be \(2, 1\), as fields are"):
+        WaveLiT(small(n_scalars=1))(torch.randn(2, 4, 2, 16, 16), None, torch.ones(1, 1))
 
 
 def test_wrong_precisions_are_named():

@@ -200,6 +200,12 @@ def test_the_same_command_starts_a_run_again_that_was_killed_before_its_first_ch
     curves = [(path / "logs" / "metrics.csv").read_text().count("\n") for path in (folder, run)]
     assert curves[0] == curves[1]
     assert (folder / "notes.txt").read_text() == "mine"
+    # A first checkpoint that cannot be read is none.
+    shutil.rmtree(folder / "weights")
+    (folder / "checkpoints" / "previous.ckpt").unlink()
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    train(str(dataset), str(folder))
+    assert same_weights(folder, run)
     # A config.yaml of something else is nobody's to replace.
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "config.yaml").write_text("title: my pages")

@@ -32,6 +32,7 @@ from wavelit.settings import from_mapping
 
 __all__ = [
     "PREFIX",
+    "WEIGHTS",
     "is_complete",
     "pretrained",
     "read_json",

@@ -29,13 +29,13 @@ import torch
 import yaml
 
 from wavelit.atomic import atomic_folder, atomic_path
-from wavelit.checkpoints import BEST, LAST, PREVIOUS, load_checkpoint, require_same_model
+from wavelit.checkpoints import BEST, PREVIOUS, load_checkpoint, newest_checkpoint, require_same_model
 from wavelit.config import WaveLiTConfig
 from wavelit.data.well import WellDataModule
 from wavelit.errors import WavelitError, printable
 from wavelit.model import WaveLiT
 from wavelit.plain import read_yaml
-from wavelit.pretrained import is_complete, read_json, require_finite
+from wavelit.pretrained import WEIGHTS, is_complete, read_json, require_finite
 from wavelit.settings import from_mapping
 
 __all__ = [
@@ -61,8 +61,6 @@ Weights = Literal["final", "best"]
 WRITTEN = frozenset(
     ("model.json", "fields.json", "environment.json", "config.yaml", "logs", "checkpoints", "weights")
 )
-# What makes it worth keeping.
-KEPT = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "weights/model.safetensors")
 
 
 def write_run_folder(
@@ -113,7 +111,7 @@ def require_free(folder: Path) -> None:
         raise WavelitError(f"{folder} is a file: choose another run folder")
     if not (folder / "config.yaml").exists():
         return
-    if any((folder / name).exists() for name in KEPT):
+    if _has_results(folder):
         raise WavelitError(
             f"{folder} already holds a run: continue it with --resume {folder}, or choose another folder"
         )
@@ -130,7 +128,7 @@ def remove_run(folder: Path, found: set[str] | None) -> None:
 
     A run that has something worth keeping stays as it is.
     """
-    if any((folder / name).exists() for name in KEPT):
+    if _has_results(folder):
         return
     for name in WRITTEN.difference(found or ()):
         path = folder / name
@@ -142,6 +140,20 @@ def remove_run(folder: Path, found: set[str] | None) -> None:
         folder.rmdir()
 
 
+def _has_results(folder: Path) -> bool:
+    """Whether a run has something worth keeping: weights, or a checkpoint.
+
+    A first checkpoint that cannot be read is none: `wavelit train --resume` could do nothing with it.
+    """
+    checkpoints = folder / "checkpoints"
+    if (folder / "weights" / WEIGHTS).exists() or (checkpoints / PREVIOUS).exists():
+        return True
+    try:
+        return newest_checkpoint(checkpoints) is not None
+    except WavelitError:
+        return False
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed process left under temporary names; its owner alone may."""
     patterns = ["checkpoints/.*.tmp", *(f".{name}.*.tmp" for name in WRITTEN)]
@@ -150,7 +162,7 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-    if not (folder / "config.yaml").exists() or any((folder / name).exists() for name in KEPT):
+    if not (folder / "config.yaml").exists() or _has_results(folder):
         return
     # Killed before its first checkpoint: its curves and whatever else it wrote would mix with those of the next.
     for pattern in (

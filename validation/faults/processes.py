@@ -233,8 +233,9 @@ def judge(result: Result, names: Sequence[str], flags: Sequence[Path] = ()) -> t
         return "wrong exit status", f"{result.status}, {len(errors)} lines of error; {result.last}"
     if lines[-1] != errors[0]:
         return "more than one line", f"{errors[0][:150]} | {lines[-1][:150]}"
-    # Of a training that diverges, the option is the learning rate.
-    if not any(name and name in errors[0] for name in (*names, "train anew with a lower lr")):
+    # Of a training that diverges, the option is the learning rate; the parser lists words that are no options.
+    told = (*names, "train anew with a lower lr", "unrecognized arguments: ")
+    if not any(name and name in errors[0] for name in told):
         return "names nothing", errors[0][:300]
     return "refused", errors[0][:300]
 
