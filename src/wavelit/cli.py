@@ -38,7 +38,17 @@ commands:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _command(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        if arguments is None:
+            # A second one meets a program that is ending.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("wavelit: interrupted", file=sys.stderr)
+        return 130
+
+
+def _command(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if words else 2
@@ -56,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = " ".join(words[: 2 if is_group else 1])
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
-        print(f"wavelit: error: unknown command '{name}'; known: {known}", file=sys.stderr)
+        _print_error(f"unknown command '{name}'; known: {known}")
         return 2
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -84,9 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _print_error(system_error(error))
         return 2
-    except KeyboardInterrupt:
-        print("wavelit: interrupted", file=sys.stderr)
-        return 130
     finally:
         warnings.formatwarning = format_of_python
     return 0

@@ -29,7 +29,7 @@ import torch
 import yaml
 
 from wavelit.atomic import atomic_folder, atomic_path
-from wavelit.checkpoints import BEST, PREVIOUS, load_checkpoint, newest_checkpoint, require_same_model
+from wavelit.checkpoints import BEST, LAST, PREVIOUS, load_checkpoint, newest_checkpoint, require_same_model
 from wavelit.config import WaveLiTConfig
 from wavelit.data.well import WellDataModule
 from wavelit.errors import WavelitError, printable
@@ -143,15 +143,15 @@ def remove_run(folder: Path, found: set[str] | None) -> None:
 def _has_results(folder: Path) -> bool:
     """Whether a run has something worth keeping: weights, or a checkpoint.
 
-    A first checkpoint that cannot be read is none: `wavelit train --resume` could do nothing with it.
+    A single checkpoint that cannot be read is none: it is the first, and `wavelit train --resume` could do nothing with it.
     """
     checkpoints = folder / "checkpoints"
-    if (folder / "weights" / WEIGHTS).exists() or (checkpoints / PREVIOUS).exists():
+    if (folder / "weights" / WEIGHTS).exists():
         return True
     try:
         return newest_checkpoint(checkpoints) is not None
     except WavelitError:
-        return False
+        return all((checkpoints / name).exists() for name in (LAST, PREVIOUS))
 
 
 def sweep(folder: Path) -> None:

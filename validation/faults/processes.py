@@ -67,7 +67,8 @@ def cli(words: Sequence[str]) -> Callable[[], int]:
     def run() -> int:
         from wavelit.cli import main
 
-        return main(list(words))
+        sys.argv = ["wavelit", *words]
+        return main()
 
     return run
 
@@ -234,7 +235,9 @@ def judge(result: Result, names: Sequence[str], flags: Sequence[Path] = ()) -> t
     if lines[-1] != errors[0]:
         return "more than one line", f"{errors[0][:150]} | {lines[-1][:150]}"
     # Of a training that diverges, the option is the learning rate; the parser lists words that are no options.
-    told = (*names, "train anew with a lower lr", "unrecognized arguments: ")
+    # A folder that cannot be made is named where it begins to be none.
+    above = [str(parent) for name in names if name.startswith("/") for parent in Path(name).parents]
+    told = (*names, *(name for name in above if name.count("/") > 1), "lower lr", "unrecognized arguments: ")
     if not any(name and name in errors[0] for name in told):
         return "names nothing", errors[0][:300]
     return "refused", errors[0][:300]
