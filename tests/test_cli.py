@@ -164,3 +164,11 @@ def test_a_long_name_leaves_reason_and_fix_in_sight(capsys):
         assert "no such folder" in error or "File name too long: choose a shorter name" in error
     assert main(["train", "--config="]) == 2
     assert "--config names no file" in capsys.readouterr().err
+
+
+def test_a_name_of_two_lines_is_one(capsys):
+    assert main(["data", "info", "a\nb"]) == 2
+    assert main(["a\x1b[31m\nb"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(r"wavelit: error: a\nb/data/train: no such folder")
+    assert second.startswith(r"wavelit: error: unknown command 'a\x1b[31m\nb'; known: demo")

@@ -80,12 +80,13 @@ def _command(words: list[str]) -> int:
     try:
         COMMANDS[name](parser, words[len(name.split()) :])
     except (WavelitError, ArgumentError) as error:
-        message = [line.strip() for line in str(error).splitlines() if line.strip()]
-        if message and message[0].startswith("Caught WavelitError in DataLoader worker"):
-            message = [message[-1].split("WavelitError: ")[-1]]
-        # jsonargparse explains at length; its first lines say which entry is wrong.
-        lines = message if isinstance(error, WavelitError) else message[:2]
-        _print_error(" ".join(lines))
+        message = str(error)
+        if isinstance(error, ArgumentError):
+            # jsonargparse explains at length; its first lines say which entry is wrong.
+            message = " ".join([line.strip() for line in message.splitlines() if line.strip()][:2])
+        elif message.startswith("Caught WavelitError in DataLoader worker"):
+            message = message.strip().splitlines()[-1].split("WavelitError: ")[-1]
+        _print_error(message)
         return 2
     except BrokenPipeError:
         # Whoever read the output has enough; nothing is left to be written when the interpreter ends.

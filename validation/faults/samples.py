@@ -122,6 +122,8 @@ def write_statistics(root: Path) -> None:
 
 
 def _names(value: Any) -> list[str]:
+    if isinstance(value, h5py.Empty):
+        return []
     return [name.decode() if isinstance(name, bytes) else str(name) for name in np.atleast_1d(value)]
 
 
