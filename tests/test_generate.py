@@ -109,7 +109,12 @@ def test_damaged_parts_are_computed_anew(made, tmp_path):
     third.write_bytes(b"PK\x03\x04" + bytes(100))
     np.savez(fourth, tracer=np.zeros((1, 2, 3)))
     np.savez(fifth, **{"field/tracer": np.zeros((7, 2, 3))})
+    # What a kill leaves under a temporary name is in nobody's way.
+    for place in (parts, parts.parent / "data" / "train"):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / ".half.hdf5.1-2.tmp").write_bytes(b"x")
     assert content(tiny(tmp_path)) == content(made)
+    assert list(tmp_path.rglob(".*.tmp")) == []
 
 
 def test_nothing_but_the_dataset_stays(made):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_folder", "atomic_path", "flush", "named"]
+__all__ = ["atomic_folder", "atomic_path", "flush", "named", "sweep"]
 
 
 @contextmanager
@@ -59,6 +59,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path, pattern: str = "**/.*.tmp") -> None:
+    """Remove what killed processes left under temporary names; only who owns the folder may."""
+    for path in folder.glob(pattern):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def flush(path: Path) -> None:

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from wavelit.arguments import require_device
 from wavelit.atomic import atomic_path
 from wavelit.config import WaveLiTConfig
 from wavelit.errors import WavelitError, one_line, printable
@@ -122,6 +123,7 @@ def read_model(
         WavelitError: Nothing there, a configuration of another version, or weights that are damaged, not finite, or of another
             network.
     """
+    device = require_device(device)
     folder = Path(_download(resolve(name), hub))
     path = folder / WEIGHTS
     entries = read_json(folder / CONFIG)

@@ -35,6 +35,7 @@ from wavelit.model import WaveLiT
 from wavelit.owner import owned
 from wavelit.ranks import RankWatch, is_first, set_rank
 from wavelit.run_folder import (
+    clear,
     is_trained,
     load_data,
     load_model,
@@ -44,7 +45,6 @@ from wavelit.run_folder import (
     remove_run,
     require_free,
     require_same_data,
-    sweep,
     write_run_folder,
     write_weights,
 )
@@ -218,7 +218,7 @@ def fit(
         with named(folder), owned(folder, "training") if first else nullcontext():
             if first:
                 require_free(folder)
-                sweep(folder)
+                clear(folder)
                 ours = True
                 write_run_folder(folder, data, model, train, trainer, seed)
             return _run(folder, data, model, train, trainer, seed, None)
@@ -286,7 +286,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     first = trainer.check() == 0
     with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
-            sweep(folder)
+            clear(folder)
         found = newest_checkpoint(folder / "checkpoints")
         if is_trained(folder):
             raise WavelitError(

@@ -28,7 +28,7 @@ from typing import Any, Literal, get_args
 import torch
 import yaml
 
-from wavelit.atomic import atomic_folder, atomic_path
+from wavelit.atomic import atomic_folder, atomic_path, sweep
 from wavelit.checkpoints import BEST, LAST, PREVIOUS, load_checkpoint, newest_checkpoint, require_same_model
 from wavelit.config import WaveLiTConfig
 from wavelit.data.well import WellDataModule
@@ -40,6 +40,7 @@ from wavelit.settings import from_mapping
 
 __all__ = [
     "Weights",
+    "clear",
     "fields_of",
     "is_trained",
     "load_data",
@@ -50,7 +51,6 @@ __all__ = [
     "remove_run",
     "require_free",
     "require_same_data",
-    "sweep",
     "write_run_folder",
     "write_weights",
 ]
@@ -154,14 +154,10 @@ def _has_results(folder: Path) -> bool:
         return all((checkpoints / name).exists() for name in (LAST, PREVIOUS))
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left under temporary names; its owner alone may."""
-    patterns = ["checkpoints/.*.tmp", *(f".{name}.*.tmp" for name in WRITTEN)]
-    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def clear(folder: Path) -> None:
+    """Remove what a killed process left; its owner alone may."""
+    for pattern in ("checkpoints/.*.tmp", *(f".{name}.*.tmp" for name in WRITTEN)):
+        sweep(folder, pattern)
     if not (folder / "config.yaml").exists() or _has_results(folder):
         return
     # Killed before its first checkpoint: its curves and whatever else it wrote would mix with those of the next.
@@ -171,8 +167,7 @@ def sweep(folder: Path) -> None:
         "logs/events.out.tfevents.*",
         "checkpoints/*.ckpt",
     ):
-        for path in folder.glob(pattern):
-            path.unlink()
+        sweep(folder, pattern)
 
 
 def is_trained(folder: Path) -> bool:

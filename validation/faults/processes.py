@@ -237,7 +237,13 @@ def judge(result: Result, names: Sequence[str], flags: Sequence[Path] = ()) -> t
     # Of a training that diverges, the option is the learning rate; the parser lists words that are no options.
     # A folder that cannot be made is named where it begins to be none.
     above = [str(parent) for name in names if name.startswith("/") for parent in Path(name).parents]
-    told = (*names, *(name for name in above if name.count("/") > 1), "lower lr", "unrecognized arguments: ")
+    told = (
+        *names,
+        *(name for name in above if name.count("/") > 1),
+        "lower lr",
+        "unrecognized arguments: ",
+        "are required: ",
+    )
     if not any(name and name in errors[0] for name in told):
         return "names nothing", errors[0][:300]
     return "refused", errors[0][:300]

@@ -43,7 +43,7 @@ from rich.progress import (
 
 import wavelit
 from wavelit.arguments import require_whole, shown
-from wavelit.atomic import atomic_path
+from wavelit.atomic import atomic_path, sweep
 from wavelit.data.given import local_path
 from wavelit.data.normalize import write_statistics
 from wavelit.data.pocketwell.registry import SYSTEMS
@@ -125,6 +125,7 @@ def generate(
     console = Console(stderr=True, quiet=not progress)
     if force or not _complete(folder, spec, seed):
         with owned(folder, "generating"):
+            sweep(folder)
             if force:
                 _empty(folder)
             # Whoever held the folder until now may have completed it.
