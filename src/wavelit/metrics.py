@@ -296,10 +296,8 @@ def _fields(
 def _require_field(name: str, value: Any, spatial: int) -> None:
     if not isinstance(value, Tensor) or value.is_complex():
         raise WavelitError(f"{name} must be a torch.Tensor of real numbers, not {shown(value)}")
-    if value.layout != torch.strided or value.is_meta:
-        raise WavelitError(
-            f"{name} must be a tensor with plain storage, not {value.layout} on {value.device}"
-        )
+    if value.layout != torch.strided:
+        raise WavelitError(f"{name} must be a dense tensor, not {value.layout}")
     if value.ndim < spatial + 1 or not value.numel():
         raise WavelitError(
             f"{name} must be (..., C, *S) with {spatial} grid axes, none of them empty, not {tuple(value.shape)}"

@@ -218,7 +218,7 @@ def fit(
         with named(folder), owned(folder, "training") if first else nullcontext():
             if first:
                 require_free(folder)
-                clear(folder)
+                clear(folder, anew=True)
                 ours = True
                 write_run_folder(folder, data, model, train, trainer, seed)
             return _run(folder, data, model, train, trainer, seed, None)
@@ -286,7 +286,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     first = trainer.check() == 0
     with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
-            clear(folder)
+            clear(folder, anew=False)
         found = newest_checkpoint(folder / "checkpoints")
         if is_trained(folder):
             raise WavelitError(

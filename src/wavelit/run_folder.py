@@ -154,13 +154,15 @@ def _has_results(folder: Path) -> bool:
         return all((checkpoints / name).exists() for name in (LAST, PREVIOUS))
 
 
-def clear(folder: Path) -> None:
-    """Remove what a killed process left; its owner alone may."""
+def clear(folder: Path, anew: bool) -> None:
+    """Remove what a killed process left under temporary names; its owner alone may.
+
+    If the run is to begin anew, its curves and checkpoints go too: they would mix with those of the next.
+    """
     for pattern in ("checkpoints/.*.tmp", *(f".{name}.*.tmp" for name in WRITTEN)):
         sweep(folder, pattern)
-    if not (folder / "config.yaml").exists() or _has_results(folder):
+    if not anew or not (folder / "config.yaml").exists():
         return
-    # Killed before its first checkpoint: its curves and whatever else it wrote would mix with those of the next.
     for pattern in (
         "logs/metrics.csv",
         "logs/hparams.yaml",
