@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from validation.faults.damage import HOSTILE_NAMES, choose
 from validation.faults.processes import cli, judge, start, watch
-from validation.faults.runs import copy_run, train
+from validation.faults.runs import copy_run, generation_words, train
 from validation.faults.targets import TARGETS
 
 __all__ = ["options_of", "trial"]
@@ -238,18 +238,7 @@ def _right(templates: Path, command: str, folder: Path) -> list[str]:
     if command in ("data check", "data info"):
         return [*command.split(), str(templates / "data1")]
     if command == "data generate":
-        system = "euler_multi_quadrants_periodicBC"
-        return [
-            "data",
-            "generate",
-            system,
-            "--size",
-            "tiny",
-            "--root",
-            str(folder / "root"),
-            "--processes",
-            "1",
-        ]
+        return generation_words(folder / "root")
     if command == "demo":
         return [
             "demo",

@@ -18,7 +18,7 @@ import numpy as np
 from validation.faults.damage import choose
 from validation.faults.hooks import install
 from validation.faults.processes import cli, judge, start, watch
-from validation.faults.runs import copy_run, finish, train
+from validation.faults.runs import copy_run, finish, generation_words, train
 from validation.faults.samples import write_sample
 
 __all__ = ["private_mounts", "remount", "tmpfs", "trial"]
@@ -136,18 +136,7 @@ def _prepare(templates: Path, which: str, disk: Path) -> list[str]:
         write_sample(disk / "data", 2)
         return ["data", "check", str(disk / "data"), "--write-statistics"]
     if which == "generate":
-        system = "euler_multi_quadrants_periodicBC"
-        return [
-            "data",
-            "generate",
-            system,
-            "--size",
-            "tiny",
-            "--root",
-            str(disk / "root"),
-            "--processes",
-            "1",
-        ]
+        return generation_words(disk / "root")
     return []
 
 

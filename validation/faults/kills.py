@@ -21,12 +21,11 @@ from validation.faults.damage import choose
 from validation.faults.disks import private_mounts, tmpfs
 from validation.faults.hooks import count_operations, install
 from validation.faults.processes import Process, Result, cli, judge, start, watch
-from validation.faults.runs import command, finish, tensors, train
+from validation.faults.runs import SYSTEM, command, finish, generation_words, tensors, train
 
 __all__ = ["generation", "prepare", "tree", "trial"]
 
 Record = dict[str, Any]
-SYSTEM = "euler_multi_quadrants_periodicBC"
 EVERY = {"generate": 10}
 DEAR = ("replace", "save", "move", "copyfile", "rename", "save_file")
 
@@ -107,7 +106,7 @@ def _interrupted(
 
 def generation(folder: Path, root: Path, stem: str, processes: int = 2) -> Process:
     """`data generate` as a program of its own, as its workers begin from a fresh interpreter."""
-    words = ["data", "generate", SYSTEM, "--size", "tiny", "--root", str(root), "--processes", str(processes)]
+    words = generation_words(root, processes)
 
     def run() -> int:
         code = "import sys; from wavelit.cli import main; sys.exit(main())"

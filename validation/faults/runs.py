@@ -11,7 +11,9 @@ import yaml
 from validation.faults.processes import Result, cli, judge, start, watch
 from validation.faults.samples import write_sample
 
-__all__ = ["command", "copy_run", "finish", "prepare", "tensors", "train"]
+__all__ = ["SYSTEM", "command", "copy_run", "finish", "generation_words", "prepare", "tensors", "train"]
+
+SYSTEM = "euler_multi_quadrants_periodicBC"
 
 STEPS = 6
 TINY = {
@@ -33,6 +35,12 @@ def train(dataset: Path, run: Path, **changes: object) -> list[str]:
     options = {"data.path": dataset, "run": run, **TINY, **BUDGET}
     options |= {name.replace("__", "."): value for name, value in changes.items()}
     return ["train", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+
+
+def generation_words(root: Path, processes: int = 1) -> list[str]:
+    """The words of a quick generation."""
+    words = ["data", "generate", SYSTEM, "--size", "tiny", "--root", str(root)]
+    return [*words, "--processes", str(processes)]
 
 
 def command(words: list[str], folder: Path, stem: str = "command", **environment: str) -> Result:
