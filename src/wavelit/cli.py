@@ -263,7 +263,7 @@ def _require_plain(words: Sequence[str], known: set[str]) -> None:
     pairs = itertools.pairwise(words)
     files = [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
     for path in files + [value for option, value in pairs if option == "--config"]:
-        if not path:
+        if not path.strip():
             raise WavelitError("--config names no file")
         content = read_yaml(path)
         if not isinstance(content, dict):

@@ -96,7 +96,7 @@ def _sizes(rng: Rng, root: Path) -> str:
                 _unwritten(file, f"boundary_conditions/{name}/mask", (2 * 10**10,), "?")
             elif what in ("endless field", "huge field"):
                 # Nothing is stored: reading gives zeros without end.
-                n = 10**9 if what == "endless field" else 10**12
+                n = 3 * 10**9 if what == "endless field" else 10**12
                 cells = file["t0_fields/density"].shape[2:]
                 steps = max(1, n // (4 * 2 * int(np.prod(cells))))
                 _unwritten(file, "dimensions/time", (steps,))
