@@ -36,6 +36,7 @@ __all__ = [
     "CheckpointFiles",
     "checkpoint_callbacks",
     "load_checkpoint",
+    "model_weights",
     "newest_checkpoint",
     "require_same_model",
 ]
@@ -240,6 +241,11 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if first is not None:
         raise first
     return None
+
+
+def model_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The emulator's own weights in what a checkpoint holds, without the training module's prefix."""
+    return {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
 
 
 def require_same_model(path: Path, state: dict[str, Any], module: torch.nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import signal
@@ -192,6 +191,7 @@ def _data_info(parser: Any, words: list[str]) -> None:
 def _train(parser: Any, words: list[str]) -> None:
     from wavelit.config import PRESETS, WaveLiTConfig
     from wavelit.data.well import WellDataModule
+    from wavelit.options import architecture, mapping, require_plain
     from wavelit.ranks import is_first
     from wavelit.run import TrainerConfig, build_model, fit, resume
     from wavelit.train import TrainConfig
@@ -227,11 +227,11 @@ def _train(parser: Any, words: list[str]) -> None:
         default="nano",
         help=f"one of {', '.join(PRESETS)}: what the entries below are unless given",
     )
-    for name, (kind, meaning) in _architecture(WaveLiTConfig).items():
+    for name, (kind, meaning) in architecture(WaveLiTConfig).items():
         parser.add_argument(f"--model.{name}", type=kind, default="preset", help=meaning)
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
-    _require_plain(words, set(parser.get_defaults().keys()) - {"config", "resume"})
+    require_plain(words, set(parser.get_defaults().keys()) - {"config", "resume"})
     options = parser.parse_args(words)
     train, trainer = TrainConfig(**vars(options.train)), TrainerConfig(**vars(options.trainer))
     data = WellDataModule(**{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed})
@@ -243,85 +243,9 @@ def _train(parser: Any, words: list[str]) -> None:
     done(folder)
 
 
-def _require_plain(words: Sequence[str], known: set[str]) -> None:
-    """Refuse what the parser would take for more than data: given a mapping or a file for a group of options, it imports what
-    their `class_path` names.
-
-    Args:
-        words: The command line.
-        known: Names of all options, with dots.
-
-    Raises:
-        WavelitError: A --config file is not plain YAML of known options and single values, or an option is a group.
-    """
-    from wavelit.plain import read_yaml
-
-    groups = {name.split(".")[0] for name in known if "." in name}
-    given = [word.split("=", 1)[0].removeprefix("--") for word in words if word.startswith("--")]
-    if whole := [name for name in given if name in groups]:
-        raise WavelitError(f"--{whole[0]} is a group of options: set one of them, --{whole[0]}.NAME")
-    pairs = itertools.pairwise(words)
-    files = [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
-    for path in files + [value for option, value in pairs if option == "--config"]:
-        if not path.strip():
-            raise WavelitError("--config names no file")
-        content = read_yaml(path)
-        if not isinstance(content, dict):
-            raise WavelitError(
-                f"{path}: groups of options are due, such as train: and data:; see configs/ for examples"
-            )
-        for name, value in content.items():
-            if (name in groups) != isinstance(value, dict):
-                due = "a group of options" if name in groups else "one value"
-                raise WavelitError(
-                    f"{path}: entry '{printable(name, 80)}' is {printable(repr(value), 80)}; {due} is due"
-                )
-        entries = {
-            f"{name}.{entry}" if name in groups else str(name): inner
-            for name, value in content.items()
-            for entry, inner in (value.items() if name in groups else [("", value)])
-        }
-        for name, value in entries.items():
-            if name not in known:
-                raise WavelitError(
-                    f"{path}: unknown entry '{printable(name, 80)}'; see `wavelit train --help`"
-                )
-            if isinstance(value, dict | list) and name != "data.storage_options":
-                raise WavelitError(
-                    f"{path}: entry '{name}' is {printable(repr(value), 80)}; one value is due"
-                )
-
-
-def mapping(value: Any) -> dict[str, Any] | None:
-    """A mapping of names to plain values, from the command line as YAML."""
-    from wavelit.plain import load_yaml
-
-    content = load_yaml(value, "--data.storage_options") if isinstance(value, str) else value
-    if content is not None and not isinstance(content, dict):
-        raise WavelitError(f"a mapping is due, not {printable(repr(content), 80)}")
-    return content
-
-
 def _file_name(name: str) -> str:
     """A name from a file as the name of a folder, which stays where it is put."""
     return re.sub(r"[^\w.+-]|^\.+", "_", name)[:100]
-
-
-def _architecture(config: Any) -> dict[str, tuple[Any, str]]:
-    """The entries of the model's configuration that the data do not decide: their types, and what its docstring says of them."""
-    import dataclasses
-    from typing import get_type_hints
-
-    from docstring_parser import parse
-
-    hints = get_type_hints(config)
-    meanings = {
-        each.arg_name: " ".join((each.description or "").split()) for each in parse(config.__doc__).params
-    }
-    names = [field.name for field in dataclasses.fields(config)]
-    return {
-        name: (hints[name] | Literal["preset"], meanings[name]) for name in names[names.index("wavelet") :]
-    }
 
 
 def _evaluate(parser: Any, words: list[str]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavelit.arguments import shown
 from wavelit.attention import FEATURE_MAPS
-from wavelit.errors import WavelitError, printable
+from wavelit.errors import WavelitError
 from wavelit.settings import check_bounds, check_types
 from wavelit.wavelets import WAVELETS
 
@@ -95,7 +96,7 @@ class WaveLiTConfig:
         except (TypeError, ValueError) as error:
             raise WavelitError(
                 f"boundary_conditions must name {self.spatial} axes as (low, high) pairs, not "
-                f"{printable(repr(self.boundary_conditions), 80)}"
+                f"{shown(self.boundary_conditions)}"
             ) from error
         boundary = boundary or (("periodic", "periodic"),) * self.spatial
         object.__setattr__(self, "boundary_conditions", boundary)

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from wavelit.arguments import require_device
+from wavelit.arguments import require_device, shown
 from wavelit.atomic import atomic_path
 from wavelit.config import WaveLiTConfig
 from wavelit.errors import WavelitError, one_line, printable
@@ -188,7 +188,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(value, dict):
-        raise WavelitError(f"{path} cannot be used: it holds no JSON object but {printable(repr(value), 40)}")
+        raise WavelitError(f"{path} cannot be used: it holds no JSON object but {shown(value)}")
     return value
 
 

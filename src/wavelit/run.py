@@ -20,17 +20,19 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from wavelit.arguments import shown
 from wavelit.atomic import named
 from wavelit.calibration import calibrate
 from wavelit.checkpoints import (
     CheckpointFiles,
     checkpoint_callbacks,
+    model_weights,
     newest_checkpoint,
     require_same_model,
 )
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.data.well import WellDataModule
-from wavelit.errors import WavelitError, one_line, printable
+from wavelit.errors import WavelitError, one_line
 from wavelit.model import WaveLiT
 from wavelit.owner import owned
 from wavelit.ranks import RankWatch, is_first, set_rank
@@ -98,7 +100,7 @@ class TrainerConfig:
         check_bounds(self, {"devices": (1, 100_000), "threads": (1, 1024)})
         if self.precision not in get_args(Precision):
             raise WavelitError(
-                f"unknown precision {printable(repr(self.precision), 40)}; known: {', '.join(get_args(Precision))}"
+                f"unknown precision {shown(self.precision)}; known: {', '.join(get_args(Precision))}"
             )
 
     def check(self) -> int:
@@ -122,7 +124,7 @@ class TrainerConfig:
             )
         except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
             raise WavelitError(
-                f"no trainer with accelerator={printable(repr(self.accelerator), 40)}, devices={self.devices}: {one_line(error)}"
+                f"no trainer with accelerator={shown(self.accelerator)}, devices={self.devices}: {one_line(error)}"
             ) from error
         if trial.strategy.root_device.type == "mps":
             raise WavelitError(
@@ -287,23 +289,19 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
             clear(folder, anew=False)
-        found = newest_checkpoint(folder / "checkpoints")
         if is_trained(folder):
             raise WavelitError(
                 f"{folder} is trained to the end of its budget: score it with `wavelit evaluate {folder}`"
             )
+        found = newest_checkpoint(folder / "checkpoints")
         if found is None:
             raise WavelitError(f"{folder} has no checkpoint yet: start it again by the command that began it")
         path, state = found
         with torch.device("meta"):
-            require_same_model(path, _weights_of(state), WaveLiT(config))
+            require_same_model(path, model_weights(state), WaveLiT(config))
         data = load_data(folder)
         require_same_data(folder, data)
         return _run(folder, data, WaveLiT(config), train, trainer, settings["seed"], found)
-
-
-def _weights_of(state: dict[str, Any]) -> dict[str, Any]:
-    return {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
 
 
 def _run(

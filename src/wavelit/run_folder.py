@@ -28,8 +28,17 @@ from typing import Any, Literal, get_args
 import torch
 import yaml
 
+from wavelit.arguments import shown
 from wavelit.atomic import atomic_folder, atomic_path, sweep
-from wavelit.checkpoints import BEST, LAST, PREVIOUS, load_checkpoint, newest_checkpoint, require_same_model
+from wavelit.checkpoints import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    load_checkpoint,
+    model_weights,
+    newest_checkpoint,
+    require_same_model,
+)
 from wavelit.config import WaveLiTConfig
 from wavelit.data.well import WellDataModule
 from wavelit.errors import WavelitError, printable
@@ -201,11 +210,11 @@ def load_settings(folder: Path) -> dict[str, Any]:
     for name, kind in due.items():
         if not isinstance(settings[name], kind) or isinstance(settings[name], bool):
             raise WavelitError(
-                f"{path}: entry '{name}' is {printable(repr(settings[name]), 80)}; it is damaged: train anew"
+                f"{path}: entry '{name}' is {shown(settings[name])}; it is damaged: train anew"
             )
     known = inspect.signature(WellDataModule).parameters
     if strange := [name for name in settings["data"] if name not in known]:
-        raise WavelitError(f"{path}: data has the unknown entry {printable(repr(strange[0]), 80)}")
+        raise WavelitError(f"{path}: data has the unknown entry {shown(strange[0])}")
     if not isinstance(settings["data"].get("path"), str):
         raise WavelitError(f"{path}: data has no path; it is damaged: train anew")
     return settings
@@ -230,9 +239,7 @@ def load_model(folder: str | os.PathLike[str], weights: Weights = "final") -> Wa
     """
     folder = Path(os.path.expanduser(folder))
     if weights not in get_args(Weights):
-        raise WavelitError(
-            f"unknown weights {printable(repr(weights), 40)}; known: {', '.join(get_args(Weights))}"
-        )
+        raise WavelitError(f"unknown weights {shown(weights)}; known: {', '.join(get_args(Weights))}")
     load_settings(folder)
     if weights == "final":
         if not is_complete(folder / "weights"):
@@ -243,8 +250,7 @@ def load_model(folder: str | os.PathLike[str], weights: Weights = "final") -> Wa
     checkpoint = folder / "checkpoints" / BEST
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no best checkpoint: no validation took place")
-    config, state = read_config(folder), load_checkpoint(checkpoint)["state_dict"]
-    state = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    config, state = read_config(folder), model_weights(load_checkpoint(checkpoint))
     with torch.device("meta"):
         require_same_model(checkpoint, state, WaveLiT(config))
     require_finite(checkpoint, state)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from wavelit.arguments import shown
 from wavelit.errors import WavelitError, printable
 
 __all__ = ["check_bounds", "check_types", "from_mapping"]
@@ -35,7 +36,7 @@ def check_types(settings: Any) -> None:
             plain = None
         if plain is None or not _same(plain, value):
             what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-            raise WavelitError(f"{field.name} must be {what}, not {printable(repr(value), 80)}")
+            raise WavelitError(f"{field.name} must be {what}, not {shown(value)}")
         object.__setattr__(settings, field.name, plain)
 
 
@@ -49,7 +50,7 @@ def check_bounds(settings: Any, bounds: Mapping[str, tuple[float, float | None]]
         value = getattr(settings, name)
         if value is not None and not (low <= value and (high is None or value <= high)):
             most = "" if high is None else f" and at most {high}"
-            raise WavelitError(f"{name} must be at least {low}{most}, not {printable(value, 40)}")
+            raise WavelitError(f"{name} must be at least {low}{most}, not {shown(value)}")
 
 
 def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
@@ -64,11 +65,11 @@ def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
         WavelitError: It is no mapping, has an entry that `kind` has not, or one of another type.
     """
     if not isinstance(values, Mapping):
-        raise WavelitError(f"{where}: a mapping is due, not {printable(repr(values), 80)}; write it again")
+        raise WavelitError(f"{where}: a mapping is due, not {shown(values)}; write it again")
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if strange := [name for name in values if name not in known]:
         raise WavelitError(
-            f"{where}: unknown entry {printable(repr(strange[0]), 80)}, known: {', '.join(sorted(known))}; a newer version "
+            f"{where}: unknown entry {shown(strange[0])}, known: {', '.join(sorted(known))}; a newer version "
             "may have written it"
         )
     try:

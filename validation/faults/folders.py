@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 from validation.faults.damage import HOSTILE_NAMES, Rng, choose
+from validation.faults.samples import SPECIAL
 
 __all__ = ["spoil_configuration", "spoil_run", "spoil_statistics"]
 
@@ -59,14 +60,8 @@ def _special(rng: Rng, path: Path) -> str:
     how = choose(rng, ("fifo", "folder", "loop", "missing", "empty", "unreadable"))
     if path.is_file() or path.is_symlink():
         path.unlink()
-    if how == "fifo":
-        os.mkfifo(path)
-    elif how == "folder":
-        path.mkdir()
-    elif how == "loop":
-        path.symlink_to(path)
-    elif how == "empty":
-        path.touch()
+    if how in SPECIAL:
+        SPECIAL[how](path)
     elif how == "unreadable":
         path.touch(0)
     return how

@@ -7,6 +7,8 @@ scalars                              nu of a file, a of a trajectory
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,21 @@ import h5py
 import numpy as np
 import yaml
 
-__all__ = ["STYLES", "compare", "hdf5_files", "write_sample", "write_statistics"]
+__all__ = ["SPECIAL", "STYLES", "compare", "hdf5_files", "write_sample", "write_statistics"]
 
 STYLES = ("contiguous", "chunked", "gzip", "shuffled", "fixed", "early")
 STEPS, TRAJECTORIES, INPUT = 8, 2, 2
 SHAPES = {1: (16,), 2: (8, 8)}
 FILES = (("train", "a"), ("train", "b"), ("valid", "a"), ("test", "a"))
+
+
+# What may stand where a file is due, by name: each makes it at a path where nothing is.
+SPECIAL: dict[str, Callable[[Path], None]] = {
+    "empty": Path.touch,
+    "fifo": os.mkfifo,
+    "folder": Path.mkdir,
+    "loop": lambda path: path.symlink_to(path),
+}
 
 
 def write_sample(root: Path, spatial: int, style: str = "contiguous", seed: int = 0) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from validation.faults.damage import Rng, _replace, choose, pick
-from validation.faults.samples import hdf5_files
+from validation.faults.samples import SPECIAL, hdf5_files
 
 __all__ = ["STORAGE"]
 
@@ -206,14 +205,9 @@ def _bytes(rng: Rng, root: Path) -> str:
             path.write_bytes(bytes(data[:at]) + tail[how])
             continue
         path.unlink()
-        if how == "empty":
-            path.touch()
-        elif how == "fifo":
-            os.mkfifo(path)
-        elif how == "folder":
-            path.mkdir()
-        elif how == "link loop":
-            path.symlink_to(path)
+        special = "loop" if how == "link loop" else how
+        if special in SPECIAL:
+            SPECIAL[special](path)
         elif how == "text":
             path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n")
         elif how == "dangling link":
@@ -239,14 +233,10 @@ def _folders(rng: Rng, root: Path) -> str:
         )
         return f"folder: {how}"
     shutil.rmtree(root / "data" if how == "no data" else split)
-    if how == "empty split":
-        split.mkdir()
-    elif how == "file for split":
-        split.touch()
-    elif how == "loop":
-        split.symlink_to(split)
-    elif how == "fifo for split":
-        os.mkfifo(split)
+    # Without data, or without the split, nothing takes its place.
+    special = {"empty split": "folder", "file for split": "empty", "loop": "loop", "fifo for split": "fifo"}
+    if how in special:
+        SPECIAL[special[how]](split)
     return f"folder: {split.name} {how}"
 
 

@@ -18,6 +18,7 @@ import fsspec
 import h5py
 from fsspec.implementations.local import LocalFileSystem
 
+from wavelit.arguments import shown
 from wavelit.data.hdf5 import REFUSALS, unreadable
 from wavelit.errors import WavelitError, one_line, printable, system_error
 from wavelit.plain import LONGEST_TEXT, decode_text, read_text
@@ -71,7 +72,7 @@ def require_storage_options(options: Any) -> None:
     if options is None:
         return
     if not isinstance(options, dict):
-        raise WavelitError(f"storage_options must be a dict, not {printable(repr(options), 80)}")
+        raise WavelitError(f"storage_options must be a dict, not {shown(options)}")
     _require_plain(options, "storage_options", DEEPEST)
 
 
@@ -81,7 +82,7 @@ def _require_plain(value: Any, where: str, depth: int) -> None:
     if isinstance(value, dict):
         for key, entry in value.items():
             if type(key) is not str:
-                raise WavelitError(f"{where} has the key {printable(repr(key), 80)}; names are due")
+                raise WavelitError(f"{where} has the key {shown(key)}; names are due")
             _require_plain(entry, f"{where}.{printable(key, 80)}", depth - 1)
     elif isinstance(value, list | tuple):
         for i, entry in enumerate(value):
