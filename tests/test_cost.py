@@ -60,6 +60,7 @@ def test_estimate_is_the_larger_of_arithmetic_and_traffic():
         ({"resolution": (30, 32)}, "axis 0 is periodic with 30 points"),
         ({"flops_per_second": 1e12}, "both rates"),
         ({"batch": 0}, "at least 1"),
+        ({"n_fields": 1000}, "1,032,567,960 weights"),
     ],
 )
 def test_bad_requests_are_named(options, message):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from wavelit.data.pocketwell import generate, generate_one
-from wavelit.data.pocketwell.build import RECORD, plan
+from wavelit.data.pocketwell.build import RECORD, _interrupted_later, plan
 from wavelit.data.pocketwell.registry import SYSTEMS
 from wavelit.data.pocketwell.system import SIZES
 from wavelit.errors import WavelitError
@@ -200,3 +200,12 @@ def test_no_process_outlives_its_parent(tmp_path, number):
         parent.send_signal(number)
         parent.wait()
     assert wait(lambda: not any(runs(pid) for pid in below), 10)
+
+
+def test_an_interrupt_waits_for_workers_to_start():
+    done = []
+    with pytest.raises(KeyboardInterrupt), _interrupted_later():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        done.append(1)
+    assert done == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

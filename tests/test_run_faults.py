@@ -206,6 +206,12 @@ def test_the_same_command_starts_a_run_again_that_was_killed_before_its_first_ch
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK")
     train(str(dataset), str(folder))
     assert same_weights(folder, run)
+    # Nor is a config.yaml that was cut beside the other files of a run anybody else's.
+    shutil.rmtree(folder / "weights")
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "config.yaml").write_text("data: {")
+    train(str(dataset), str(folder))
+    assert same_weights(folder, run)
     # A config.yaml of something else is nobody's to replace.
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "config.yaml").write_text("title: my pages")

@@ -27,6 +27,8 @@ __all__ = ["describe_cost"]
 PASSES = 3
 # Points times samples that are measured: at some kilobytes a point, tens of gigabytes.
 MAX_POINTS = 2**24
+# Weights of a model that is measured, a gigabyte with their gradients: the linear skip grows as the square of the fields.
+MAX_WEIGHTS = 2**27
 
 
 def describe_cost(
@@ -68,6 +70,13 @@ def describe_cost(
             require_real(name, rate, beyond=True)
     config = WaveLiTConfig.preset(preset, n_fields=n_fields, spatial=len(resolution))
     padded_shape(resolution, config)
+    with torch.device("meta"):
+        n_weights = WaveLiT(config).n_parameters
+    if n_weights > MAX_WEIGHTS:
+        raise WavelitError(
+            f"fields={n_fields} come to {n_weights:,} weights, more than the {MAX_WEIGHTS:,} that are measured here: "
+            "ask for fewer fields"
+        )
     model = WaveLiT(config)
     fields = torch.randn(batch, config.n_steps_input, n_fields, *resolution)
     kept: dict[int, int] = {}

@@ -124,6 +124,9 @@ def require_free(folder: Path) -> None:
         raise WavelitError(
             f"{folder} already holds a run: continue it with --resume {folder}, or choose another folder"
         )
+    # These three are written before config.yaml, which a failing disk may then have cut: the run begins anew.
+    if all((folder / name).exists() for name in ("model.json", "fields.json", "environment.json")):
+        return
     try:
         load_settings(folder)
     except WavelitError as error:

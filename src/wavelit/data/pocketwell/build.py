@@ -21,9 +21,10 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -266,7 +267,9 @@ def _solve(
     try:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(f"{system.name} ({size})", total=sum(len(batch.numbers) for batch in batches))
-            futures = {pool.submit(_solve_batch, system, size, seed, batch): batch for batch in batches}
+            # Workers start here; one that is cut short in it would end in a traceback of its own.
+            with _interrupted_later():
+                futures = {pool.submit(_solve_batch, system, size, seed, batch): batch for batch in batches}
             for future in as_completed(futures):
                 future.result()
                 bar.advance(task, len(futures[future].numbers))
@@ -288,6 +291,22 @@ def _context() -> BaseContext:
     # One import of torch serves all workers.
     context.set_forkserver_preload([__name__])
     return context
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Raise an interrupt at the end of the block, not within it. Other threads than the main one have none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _start_worker() -> None:
