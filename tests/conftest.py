@@ -19,8 +19,8 @@ AXES = "xyz"
 
 @pytest.fixture
 def load_script(monkeypatch) -> Callable[[str], ModuleType]:
-    """Imports a script of benchmarks/ by name, with the modules beside it."""
-    folder = Path(__file__).parent.parent / "benchmarks"
+    """Imports a script of scripts/ by name, with the modules beside it."""
+    folder = Path(__file__).parent.parent / "scripts"
 
     def load(name: str) -> ModuleType:
         monkeypatch.syspath_prepend(folder)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavelit.data.well import WellDataModule
-from wavelit.model import WaveLiT
-from wavelit.run import TrainerConfig, build_model, fit
-from wavelit.train import TrainConfig
+from wavelit.data.datamodule import WellDataModule
+from wavelit.model.wavelit import WaveLiT
+from wavelit.training.module import TrainConfig
+from wavelit.training.run import TrainerConfig, build_model, fit
 from waves import write_waves
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}

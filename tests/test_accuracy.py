@@ -12,17 +12,17 @@ from torch import nn
 
 from wavelit.benchmarks import accuracy, rivals
 from wavelit.benchmarks.accuracy import Cell, best_lr, run
-from wavelit.benchmarks.contestants import CONTESTANTS, build
-from wavelit.cli import main
-from wavelit.data.normalize import Normalizer
+from wavelit.benchmarks.entries import CONTESTANTS, build
+from wavelit.cli.main import main
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import generate
-from wavelit.data.well import WellDataModule
-from wavelit.emulator import IncrementEmulator
+from wavelit.data.statistics import Normalizer
 from wavelit.errors import WavelitError
-from wavelit.evaluate import evaluate
+from wavelit.evaluation.evaluate import evaluate
 from wavelit.metrics import binned_spectral_mse
-from wavelit.model import WaveLiT
-from wavelit.train import DivergedError, TrainConfig
+from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.wavelit import WaveLiT
+from wavelit.training.module import DivergedError, TrainConfig
 
 MAZE, INCLUSIONS = "acoustic_scattering_maze", "acoustic_scattering_inclusions"
 TWIN = "patchify twin"

@@ -24,7 +24,7 @@ from wavelit.data.pocketwell.active_matter import (
 )
 from wavelit.data.pocketwell.bingham import fourth_moment
 from wavelit.data.pocketwell.system import DivergedError
-from wavelit.data.write import write_well
+from wavelit.data.writing.write import write_well
 
 SHAPE = (32, 32)
 LENGTH = 10.0

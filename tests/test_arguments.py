@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from wavelit import arguments, evaluate, figures, judge, metrics, rollout
+from wavelit import metrics
 from wavelit.benchmarks import (
     accuracy,
     compiled,
@@ -20,13 +20,16 @@ from wavelit.benchmarks import (
     timing,
     training,
 )
+from wavelit.checks import arguments
 from wavelit.cost import describe_cost
-from wavelit.data.well import Batch
+from wavelit.data.datamodule import Batch
 from wavelit.demo import demo
 from wavelit.errors import WavelitError
-from wavelit.evaluate import Evaluation, Scores
-from wavelit.report import summary, write_report
-from wavelit.rollout import persistence
+from wavelit.evaluation import evaluate, figures, rollout
+from wavelit.evaluation import evaluate_run as judge
+from wavelit.evaluation.evaluate import Evaluation, Scores
+from wavelit.evaluation.report import summary, write_report
+from wavelit.evaluation.rollout import persistence
 
 HISTORY = torch.zeros(2, 3, 2, 6, 5)
 STATES = np.zeros((4, 2, 6, 5))

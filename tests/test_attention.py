@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from wavelit.attention import (
+from wavelit.model.attention import (
     FEATURE_MAPS,
     NORMALISER_EPS,
     AugmentedLinearAttention,
@@ -16,7 +16,7 @@ from wavelit.attention import (
     rotate,
     softmax_attention,
 )
-from wavelit.grids import rotary_angles, token_grids
+from wavelit.ops.token_layout import rotary_angles, token_grids
 
 
 def relative(x: torch.Tensor, y: torch.Tensor) -> float:

@@ -9,9 +9,9 @@ import yaml
 
 from conftest import numpy_statistics, write_file
 from wavelit.data import normalize
-from wavelit.data.check import check_dataset
-from wavelit.data.well import WellDataModule
-from wavelit.data.write import write_dataset, write_well
+from wavelit.data.checking.check import check_dataset
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.writing.write import write_dataset, write_well
 from wavelit.errors import WavelitError
 
 
@@ -69,7 +69,7 @@ def test_not_finite(well_folder, field):
 def test_not_finite_on_excluded_cells(well_folder):
     change(well_folder, "t1_fields/velocity", (1, slice(3, None), 0, 2), np.nan)
     (well_folder / "stats.yaml").unlink()
-    from wavelit.data.normalize import write_statistics
+    from wavelit.data.statistics import write_statistics
 
     write_statistics(str(well_folder), mask_field="mask")
     only(
@@ -169,7 +169,7 @@ def test_a_mask_of_each_trajectorys_own_leaves_some_cells(tmp_path):
 
 
 def test_statistics_over_all_cells_serve_a_mask_too(well_folder):
-    from wavelit.data.normalize import write_statistics
+    from wavelit.data.statistics import write_statistics
 
     # Those of the fixture count all cells, as The Well's do.
     assert findings(well_folder, mask_field="mask") == []

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wavelit.cli import COMMANDS, main
+from wavelit.cli.main import COMMANDS, main
 from wavelit.demo import DEMO
-from wavelit.run_folder import load_settings
-from wavelit.train import TrainConfig
+from wavelit.training.module import TrainConfig
+from wavelit.training.run_folder import load_settings
 from waves import write_waves
 
 SMALL = [

@@ -5,10 +5,10 @@ import re
 import pytest
 import torch
 
-from wavelit.config import WaveLiTConfig
 from wavelit.cost import describe_cost
 from wavelit.errors import WavelitError
-from wavelit.model import WaveLiT
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.wavelit import WaveLiT
 
 
 def figure(text: str, pattern: str) -> float:

@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
-from wavelit.data.describe import describe_dataset
-from wavelit.data.well import WellDataset
+from wavelit.data.checking.describe import describe_dataset
+from wavelit.data.datamodule import WellDataset
 from wavelit.errors import WavelitError
 
 

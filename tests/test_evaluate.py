@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from the_well.data import WellDataset
 
-from wavelit.data.well import Batch, WellDataModule
-from wavelit.data.write import write_dataset
+from wavelit.data.datamodule import Batch, WellDataModule
+from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
-from wavelit.evaluate import (
+from wavelit.evaluation.evaluate import (
     Evaluation,
     Scores,
     Window,
@@ -26,8 +26,8 @@ from wavelit.evaluate import (
     predict,
     roll_out,
 )
+from wavelit.evaluation.rollout import persistence, rotation, write_rollout
 from wavelit.metrics import vrmse
-from wavelit.rollout import persistence, rotation, write_rollout
 
 
 def batch(record, history, valid=None, index=0):

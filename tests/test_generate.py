@@ -16,7 +16,7 @@ from wavelit.data.pocketwell.build import RECORD, _interrupted_later, plan
 from wavelit.data.pocketwell.registry import SYSTEMS
 from wavelit.data.pocketwell.system import SIZES
 from wavelit.errors import WavelitError
-from wavelit.owner import owned
+from wavelit.files.owner import owned
 
 SYSTEM = "shear_flow"
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from wavelit.data.given import LARGEST
-from wavelit.data.write import write_dataset, write_well
+from wavelit.data.writing.given import LARGEST
+from wavelit.data.writing.write import write_dataset, write_well
 from wavelit.errors import WavelitError
-from wavelit.owner import owned
+from wavelit.files.owner import owned
 
 GOOD = np.random.default_rng(0).normal(size=(4, 3, 5, 6)).astype(np.float32)
 SPLITS = {"train": 2, "valid": 1, "test": 1}

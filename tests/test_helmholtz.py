@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from the_well.data import WellDataset
 
-from wavelit.data.check import check_dataset
+from wavelit.data.checking.check import check_dataset
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import generate
 from wavelit.data.pocketwell.helmholtz import BESSEL_ORDER, Boundary, PeriodicSurface, contour, green
 from wavelit.data.pocketwell.helmholtz_staircase import (
@@ -17,9 +18,8 @@ from wavelit.data.pocketwell.helmholtz_staircase import (
     draw_source,
     surface_height,
 )
-from wavelit.data.well import WellDataModule
-from wavelit.evaluate import evaluate
-from wavelit.rollout import persistence
+from wavelit.evaluation.evaluate import evaluate
+from wavelit.evaluation.rollout import persistence
 
 FLAT = ((-0.5, 0.0), (0.5, 0.0))
 SOURCES = np.array([[0.1, 0.2], [-0.3, 0.1]])

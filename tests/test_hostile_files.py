@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from wavelit.data.check import check_dataset
-from wavelit.data.describe import describe_dataset
-from wavelit.data.normalize import compute_statistics
-from wavelit.data.well import WellDataModule, WellDataset
+from wavelit.data.checking.check import check_dataset
+from wavelit.data.checking.describe import describe_dataset
+from wavelit.data.datamodule import WellDataModule, WellDataset
+from wavelit.data.statistics import compute_statistics
 from wavelit.errors import WavelitError
 
 PRESSURE = "t0_fields/pressure"

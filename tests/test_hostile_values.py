@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 
 from test_hostile_files import PRESSURE, refused, replace, spoilt, train
 from wavelit.data import handles
-from wavelit.data.check import check_dataset
-from wavelit.data.files import find_files
-from wavelit.data.normalize import compute_statistics, load_statistics, write_statistics
-from wavelit.data.well import WellDataModule, WellDataset
-from wavelit.data.write import write_dataset
+from wavelit.data.checking.check import check_dataset
+from wavelit.data.datamodule import WellDataModule, WellDataset
+from wavelit.data.format.folder import find_files
+from wavelit.data.statistics import compute_statistics, load_statistics, write_statistics
+from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
 
 # --- damage

@@ -12,7 +12,7 @@ from wavelit.data.pocketwell.acoustic_scattering_inclusions import (
     rings,
     simulate,
 )
-from wavelit.data.write import write_well
+from wavelit.data.writing.write import write_well
 
 
 def test_media_have_smooth_halves_and_contrasting_ellipses():

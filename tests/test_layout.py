@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import write_file
-from wavelit.data.well import WellDataset
+from wavelit.data.datamodule import WellDataset
 from wavelit.errors import WavelitError
 
 

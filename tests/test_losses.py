@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from wavelit.config import WaveLiTConfig
-from wavelit.losses import field_loss, increment_loss
-from wavelit.model import WaveLiT
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.losses import field_loss, increment_loss
+from wavelit.model.wavelit import WaveLiT
 
 
 def model_for(**changes) -> WaveLiT:

@@ -7,11 +7,11 @@ import torch
 from the_well.data.datasets import WellMetadata
 
 from golden_answers import compare, made_in_float64
-from wavelit.config import PRESETS, WaveLiTConfig, pad_grid
-from wavelit.data.normalize import Statistics
-from wavelit.data.well import Batch
+from wavelit.data.datamodule import Batch
+from wavelit.data.statistics import Statistics
 from wavelit.errors import WavelitError
-from wavelit.model import WaveLiT, boundary_features
+from wavelit.model.config import PRESETS, WaveLiTConfig, pad_grid
+from wavelit.model.wavelit import WaveLiT, boundary_features
 
 PARAMETERS = {"nano": (0.24e6, 0.32e6), "1M": (0.85e6, 1.15e6), "3M": (2.7e6, 3.2e6), "10M": (9e6, 10.5e6)}
 WALLS = (("wall", "wall"), ("open", "wall"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wavelit.norm import EPS, gated, rms_norm, scaled_rms_norm
+from wavelit.ops.norm import EPS, gated, rms_norm, scaled_rms_norm
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 7, 24), (3, 1)])

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from test_report import Page, evaluation_of, metrics_csv, wave
-from wavelit import figures, pictures
 from wavelit.errors import WavelitError
-from wavelit.evaluate import Evaluation, Scores, format_table
-from wavelit.report import write_report
+from wavelit.evaluation import figures, pictures
+from wavelit.evaluation.evaluate import Evaluation, Scores, format_table
+from wavelit.evaluation.report import write_report
 
 HOSTILE = (
     "[/red]",
@@ -194,7 +194,7 @@ def test_what_cannot_be_written_leaves_what_was_there(name, tmp_path, monkeypatc
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         flush(written)
 
-    monkeypatch.setattr("wavelit.atomic.flush", full)
+    monkeypatch.setattr("wavelit.files.atomic.flush", full)
     with pytest.raises(OSError, match="No space") as caught:
         WRITERS[name](path)
     assert caught.value.filename == str(path)

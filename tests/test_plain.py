@@ -5,7 +5,7 @@ import os
 import pytest
 
 from wavelit.errors import WavelitError
-from wavelit.plain import load_yaml, read_text, read_yaml
+from wavelit.files.plain import load_yaml, read_text, read_yaml
 
 LAUGHS = "\n".join(
     ["a0: &a0 [1, 1]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]

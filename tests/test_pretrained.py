@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from wavelit import WaveLiT, WavelitError
 from wavelit.benchmarks.accuracy import THE_EIGHT
-from wavelit.cli import main
-from wavelit.config import WaveLiTConfig
+from wavelit.cli.main import main
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate
-from wavelit.data.well import WellDataModule
-from wavelit.judge import record_pretrained_rollout
-from wavelit.pretrained import FOLDER, PREFIX, pretrained, resolve
+from wavelit.evaluation.evaluate_run import record_pretrained_rollout
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.pretrained import FOLDER, PREFIX, pretrained, resolve
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "accuracy" / "5min" / "WaveLiT"
@@ -80,7 +80,7 @@ def test_one_call_simulates_and_rolls_out(recorded):
 
 
 def test_the_model_does_on_its_trajectory_what_the_card_says(recorded):
-    from wavelit.evaluate import evaluate
+    from wavelit.evaluation.evaluate import evaluate
 
     folder, _ = recorded
     data = WellDataModule(str(folder / QUICK))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from einops import rearrange, reduce, repeat
 
-from wavelit.config import WaveLiTConfig
-from wavelit.grids import token_grids
-from wavelit.model import WaveLiT
-from wavelit.pyramid import Pyramid, ScaledRMSNorm, coarsen, refine
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.pyramid import Pyramid, ScaledRMSNorm, coarsen, refine
+from wavelit.model.wavelit import WaveLiT
+from wavelit.ops.token_layout import token_grids
 
 
 def randomised(module: torch.nn.Module) -> torch.nn.Module:

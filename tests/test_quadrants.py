@@ -10,7 +10,7 @@ from wavelit.data.pocketwell.euler_multi_quadrants_periodicBC import (
     simulate,
     snapshot_times,
 )
-from wavelit.data.write import write_well
+from wavelit.data.writing.write import write_well
 
 
 def test_blocks_are_constant_and_follow_their_law():

@@ -20,7 +20,7 @@ from wavelit.data.pocketwell.turbulent_radiative_layer_2D import (
     initial_state,
     simulate,
 )
-from wavelit.data.write import write_well
+from wavelit.data.writing.write import write_well
 
 T_COLD, T_HOT = 1 / CONTRAST, 1.0
 

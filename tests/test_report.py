@@ -7,10 +7,10 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from wavelit import figures
 from wavelit.errors import WavelitError
-from wavelit.evaluate import Evaluation, Scores
-from wavelit.report import summary, write_report
+from wavelit.evaluation import figures
+from wavelit.evaluation.evaluate import Evaluation, Scores
+from wavelit.evaluation.report import summary, write_report
 
 
 def wave(steps, *grid):

@@ -15,19 +15,19 @@ import torch
 from safetensors.torch import load_file
 
 from runs import ONE_THREAD, RECIPE, SMALL, differences, train, wave_dataset, whole_run  # noqa: F401, as fixtures
-from wavelit import run_folder
-from wavelit.data.well import WellDataModule
+from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
-from wavelit.pretrained import read_json
-from wavelit.run import build_model, fit, load_model, resume
-from wavelit.train import EmulatorModule, TrainConfig
+from wavelit.model.pretrained import read_json
+from wavelit.training import run_folder
+from wavelit.training.module import EmulatorModule, TrainConfig
+from wavelit.training.run import build_model, fit, load_model, resume
 
 # Trains as the test does, and kills itself with SIGKILL as the given step begins.
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 import runs
-from wavelit.train import EmulatorModule
+from wavelit.training.module import EmulatorModule
 step = EmulatorModule.training_step
 def training_step(self, batch, batch_idx):
     if self.global_step == {at}:
@@ -207,7 +207,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 from runs import ONE_THREAD, SMALL
 from wavelit import TrainConfig, WavelitError, WellDataModule, build_model, fit
-from wavelit.train import EmulatorModule
+from wavelit.training.module import EmulatorModule
 step = EmulatorModule.training_step
 def training_step(self, batch, batch_idx):
     if self.global_step == 4:

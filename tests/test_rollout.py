@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from wavelit.errors import WavelitError
-from wavelit.rollout import inference, persistence, rollout
+from wavelit.evaluation.rollout import inference, persistence, rollout
 
 
 def shift(fields, constants, scalars):

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from the_well.data import WellDataset
 
 from runs import ONE_THREAD, RECIPE, SMALL, train, wave_dataset, whole_run  # noqa: F401, as fixtures
-from wavelit.data.well import WellDataModule
-from wavelit.data.write import write_dataset
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
-from wavelit.judge import judge, record_rollout
-from wavelit.model import WaveLiT
-from wavelit.pretrained import read_json
-from wavelit.run import TrainerConfig, build_model, fit, load_model, resume
-from wavelit.train import TrainConfig
+from wavelit.evaluation.evaluate_run import judge, record_rollout
+from wavelit.model.pretrained import read_json
+from wavelit.model.wavelit import WaveLiT
+from wavelit.training.module import TrainConfig
+from wavelit.training.run import TrainerConfig, build_model, fit, load_model, resume
 from waves import plane_waves, write_waves
 
 

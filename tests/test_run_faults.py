@@ -26,10 +26,10 @@ from wavelit import (
     fit,
     resume,
 )
-from wavelit.cli import main
-from wavelit.data.write import write_dataset
-from wavelit.owner import owned
-from wavelit.train import learning_rate_factor
+from wavelit.cli.main import main
+from wavelit.data.writing.write import write_dataset
+from wavelit.files.owner import owned
+from wavelit.training.module import learning_rate_factor
 from waves import plane_waves
 
 # Trains as the tests do, and kills itself at the n-th call of a function of the system that a checkpoint's writing makes.
@@ -275,8 +275,8 @@ PAIR = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from runs import SMALL
-from wavelit.cli import main
-from wavelit.train import EmulatorModule
+from wavelit.cli.main import main
+from wavelit.training.module import EmulatorModule
 step = EmulatorModule.training_step
 def training_step(self, batch, batch_idx):
     if {kill} and self.global_step == 2 and self.global_rank == 1:
@@ -424,7 +424,7 @@ def test_a_model_of_a_run_is_its_final_or_its_best_one(run, dataset):
 
 
 def test_a_model_that_became_infinite_is_not_called_trained(dataset, tmp_path, monkeypatch):
-    from wavelit import run as run_module
+    from wavelit.training import run as run_module
 
     data = WellDataModule(str(dataset), batch_size=4)
     model = build_model(data, **SMALL)

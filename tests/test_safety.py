@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit import WaveLiT, WavelitError
-from wavelit.checkpoints import load_checkpoint, newest_checkpoint
-from wavelit.cli import main
-from wavelit.config import WaveLiTConfig
-from wavelit.judge import judge
-from wavelit.run import load_model, resume
-from wavelit.run_folder import load_settings
+from wavelit.cli.main import main
+from wavelit.evaluation.evaluate_run import judge
+from wavelit.model.config import WaveLiTConfig
+from wavelit.training.checkpoints import load_checkpoint, newest_checkpoint
+from wavelit.training.run import load_model, resume
+from wavelit.training.run_folder import load_settings
 
 
 class Payload:

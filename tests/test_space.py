@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from wavelit.data import space, write
-from wavelit.data.write import write_well
+from wavelit.data.writing.write import write_well
 
 SIDES = ["open", "wall"]
 # HDF5 ended the process after a refused write, so each limit has a process of its own.
 LIMITED = """
 import resource, sys
 import numpy as np
-from wavelit.data.write import write_dataset
+from wavelit.data.writing.write import write_dataset
 from wavelit.errors import system_error
 
 field = np.random.default_rng(0).normal(size=(6, 5, 32, 32))

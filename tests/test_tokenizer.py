@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from wavelit.errors import WavelitError
-from wavelit.tokenizer import WaveletTokenizer
-from wavelit.wavelets import WAVELETS, dwt
+from wavelit.model.tokenizer import WaveletTokenizer
+from wavelit.wavelets.transform import WAVELETS, dwt
 
 SIZES = (16, 24, 8)
 TOKENIZERS = [

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from golden_answers import compare, made_in_float64
-from wavelit.data.well import WellDataModule
+from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
-from wavelit.losses import increment_loss
-from wavelit.model import WaveLiT
-from wavelit.run import build_model
-from wavelit.train import EMA, EmulatorModule, TrainConfig, learning_rate_factor, parameter_groups
+from wavelit.model.losses import increment_loss
+from wavelit.model.wavelit import WaveLiT
+from wavelit.training.module import EMA, EmulatorModule, TrainConfig, learning_rate_factor, parameter_groups
+from wavelit.training.run import build_model
 from waves import write_waves
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}

@@ -8,9 +8,10 @@ import pywt
 import torch
 from torch import Tensor
 
-from wavelit import lifting, wavelets
 from wavelit.errors import WavelitError
-from wavelit.wavelets import WAVELETS, band_names, dwt, idwt
+from wavelit.wavelets import lifting
+from wavelit.wavelets import transform as wavelets
+from wavelit.wavelets.transform import WAVELETS, band_names, dwt, idwt
 
 ORTHOGONAL = ("haar", "db2", "db3", "db4", "sym4")
 WALL = ("haar", "bior2.2", "bior4.4")

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from conftest import write_dataset, write_file
 from wavelit.data import handles
-from wavelit.data.well import Batch, WellDataModule, WellDataset, boundary_conditions
+from wavelit.data.datamodule import Batch, WellDataModule, WellDataset, boundary_conditions
 from wavelit.errors import WavelitError
 
 

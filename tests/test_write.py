@@ -12,9 +12,9 @@ import yaml
 from the_well.data import WellDataset
 
 from wavelit.data import write
-from wavelit.data.check import check_dataset
-from wavelit.data.normalize import write_statistics
-from wavelit.data.write import write_dataset, write_well
+from wavelit.data.checking.check import check_dataset
+from wavelit.data.statistics import write_statistics
+from wavelit.data.writing.write import write_dataset, write_well
 from wavelit.errors import WavelitError
 
 CODE = {"wall": 0, "open": 1, "periodic": 2}

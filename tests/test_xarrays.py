@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from wavelit.data.write import write_dataset, write_well
+from wavelit.data.writing.write import write_dataset, write_well
 from wavelit.errors import WavelitError
 
 xarray = pytest.importorskip("xarray")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavelit.data.write import write_dataset
+from wavelit.data.writing.write import write_dataset
 
 
 def plane_waves(n_trajectories: int, n_steps: int, side: int = 16, seed: int = 0) -> np.ndarray:

@@ -5,42 +5,42 @@
     model = build_model(data, preset="nano")
 
 Names are imported on first use, so that `import wavelit` costs nothing. What shares its name with its module is imported from
-there: `from wavelit.rollout import rollout`, `from wavelit.evaluate import evaluate`, `from wavelit.judge import judge`.
+there: `from wavelit.evaluation.rollout import rollout`, `from wavelit.evaluation.evaluate import evaluate`, `from wavelit.evaluation.evaluate_run import judge`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wavelit.config import WaveLiTConfig
-    from wavelit.data.well import Batch, WellDataModule, WellDataset
-    from wavelit.data.write import write_dataset, write_well
+    from wavelit.data.datamodule import Batch, WellDataModule, WellDataset
+    from wavelit.data.writing.write import write_dataset, write_well
     from wavelit.errors import WavelitError
-    from wavelit.judge import record_rollout
-    from wavelit.model import WaveLiT
-    from wavelit.rollout import persistence
-    from wavelit.run import TrainerConfig, build_model, fit, load_model, resume
-    from wavelit.train import TrainConfig
+    from wavelit.evaluation.evaluate_run import record_rollout
+    from wavelit.evaluation.rollout import persistence
+    from wavelit.model.config import WaveLiTConfig
+    from wavelit.model.wavelit import WaveLiT
+    from wavelit.training.module import TrainConfig
+    from wavelit.training.run import TrainerConfig, build_model, fit, load_model, resume
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Batch": "data.well",
-    "TrainConfig": "train",
-    "TrainerConfig": "run",
-    "WaveLiT": "model",
-    "WaveLiTConfig": "config",
+    "Batch": "data.datamodule",
+    "TrainConfig": "training.module",
+    "TrainerConfig": "training.run",
+    "WaveLiT": "model.wavelit",
+    "WaveLiTConfig": "model.config",
     "WavelitError": "errors",
-    "WellDataModule": "data.well",
-    "WellDataset": "data.well",
-    "build_model": "run",
-    "fit": "run",
-    "load_model": "run",
-    "persistence": "rollout",
-    "record_rollout": "judge",
-    "resume": "run",
-    "write_dataset": "data.write",
-    "write_well": "data.write",
+    "WellDataModule": "data.datamodule",
+    "WellDataset": "data.datamodule",
+    "build_model": "training.run",
+    "fit": "training.run",
+    "load_model": "training.run",
+    "persistence": "evaluation.rollout",
+    "record_rollout": "evaluation.evaluate_run",
+    "resume": "training.run",
+    "write_dataset": "data.writing.write",
+    "write_well": "data.writing.write",
 }
 
 __all__ = [

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from wavelit.arguments import require_name, require_real, require_whole, shown
 from wavelit.benchmarks.timing import medians
-from wavelit.config import PRESETS, WaveLiTConfig, padded_shape
+from wavelit.checks.arguments import require_name, require_real, require_whole, shown
 from wavelit.errors import WavelitError
-from wavelit.model import WaveLiT
+from wavelit.model.config import PRESETS, WaveLiTConfig, padded_shape
+from wavelit.model.wavelit import WaveLiT
 
 __all__ = ["describe_cost"]
 

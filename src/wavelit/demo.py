@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from wavelit.arguments import require_instance, require_name, require_path, require_whole
+from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate
-from wavelit.data.well import WellDataModule
-from wavelit.evaluate import Evaluation
-from wavelit.judge import judge
-from wavelit.run import TrainerConfig, build_model, fit
-from wavelit.train import TrainConfig
+from wavelit.evaluation.evaluate import Evaluation
+from wavelit.evaluation.evaluate_run import judge
+from wavelit.training.module import TrainConfig
+from wavelit.training.run import TrainerConfig, build_model, fit
 
 __all__ = ["DEMO", "demo"]
 
@@ -41,7 +41,7 @@ def demo(
         The scores on the validation split, and the path of the report.
 
     Raises:
-        WavelitError: An unknown system or size, or what `wavelit.run.fit` refuses.
+        WavelitError: An unknown system or size, or what `wavelit.training.run.fit` refuses.
     """
     require_name("system", system, SYSTEMS)
     require_name("size", size, SYSTEMS[system].shapes)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from wavelit.arguments import listed, require_names, require_real, require_whole, shown
+from wavelit.checks.arguments import listed, require_names, require_real, require_whole, shown
 from wavelit.errors import WavelitError, printable
 
 __all__ = [

@@ -142,7 +142,8 @@ def _dtypes(rng: Rng, root: Path) -> str:
             if kind == "vlen":
                 dtype = h5py.vlen_dtype(np.float32)
                 new = np.empty(old.shape, object)
-                new[...] = [np.ones(3, np.float32)] * old.shape[-1] if old.ndim else None
+                for index in np.ndindex(old.shape):
+                    new[index] = np.ones(3, np.float32)
                 _replace(file, what, new if old.ndim else np.zeros(()), dtype=dtype if old.ndim else None)
             elif kind == "reference":
                 new = np.full(old.shape, file["dimensions"].ref, object)

@@ -65,7 +65,7 @@ def cli(words: Sequence[str]) -> Callable[[], int]:
     """The command line as a program runs it."""
 
     def run() -> int:
-        from wavelit.cli import main
+        from wavelit.cli.main import main
 
         sys.argv = ["wavelit", *words]
         return main()

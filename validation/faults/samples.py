@@ -144,7 +144,7 @@ def compare(root: Path, rng: np.random.Generator, n_samples: int = 3) -> tuple[i
     Returns:
         How many were compared, and where they differ; the package's own errors pass through.
     """
-    from wavelit.data.well import WellDataModule
+    from wavelit.data.datamodule import WellDataModule
 
     module, compared, different = WellDataModule(str(root), n_steps_input=INPUT), 0, []
     for split in ("train", "valid", "test"):

@@ -62,7 +62,7 @@ def _field_metric(name: str) -> Callable[[Path, Path], Call]:
 
 def _rollout(folder: Path, templates: Path) -> Call:
     from wavelit import persistence
-    from wavelit.rollout import rollout
+    from wavelit.evaluation.rollout import rollout
 
     return rollout, {"step": persistence, "fields": _states(1, 2), "n_steps": 3}
 
@@ -74,7 +74,7 @@ def _persistence(folder: Path, templates: Path) -> Call:
 
 
 def _write_rollout(folder: Path, templates: Path) -> Call:
-    from wavelit.rollout import write_rollout
+    from wavelit.evaluation.rollout import write_rollout
 
     arguments = {"path": folder / "rollout.hdf5", "prediction": _states(1, 3), "dataset": "d"}
     sides = (("periodic", "periodic"), ("wall", "open"))
@@ -82,7 +82,7 @@ def _write_rollout(folder: Path, templates: Path) -> Call:
 
 
 def _evaluate(folder: Path, templates: Path) -> Call:
-    from wavelit.evaluate import evaluate
+    from wavelit.evaluation.evaluate import evaluate
 
     return evaluate, {
         "emulator": _model(folder, templates),
@@ -204,7 +204,7 @@ def _write(name: str) -> Callable[[Path, Path], Call]:
 
 
 def _figure(folder: Path, templates: Path) -> Call:
-    from wavelit.figures import rollout_figure, save
+    from wavelit.evaluation.figures import rollout_figure, save
 
     def use(
         path: Any, truth: Any, prediction: Any, field_names: Any, field: Any = None, steps: Any = None,
@@ -218,14 +218,14 @@ def _figure(folder: Path, templates: Path) -> Call:
 
 
 def _animation(folder: Path, templates: Path) -> Call:
-    from wavelit.figures import animation
+    from wavelit.evaluation.figures import animation
 
     states = _states(4).numpy()
     return animation, {"path": folder / "f.gif", "truth": states, "prediction": states, "field_names": NAMES}
 
 
 def _training_figure(folder: Path, templates: Path) -> Call:
-    from wavelit.figures import training_figure
+    from wavelit.evaluation.figures import training_figure
 
     return training_figure, {"path": templates / "ended2" / "logs" / "metrics.csv"}
 
@@ -279,10 +279,10 @@ TARGETS: dict[str, Callable[[Path, Path], Call]] = {
     "persistence": _persistence,
     "write_rollout": _write_rollout,
     "evaluate": _evaluate,
-    "judge": _on_run("wavelit.judge", "judge"),
-    "record_rollout": _on_run("wavelit.judge", "record_rollout"),
-    "load_model": _on_run("wavelit.run", "load_model"),
-    "resume": _on_run("wavelit.run", "resume", "stopped2"),
+    "judge": _on_run("wavelit.evaluation.evaluate_run", "judge"),
+    "record_rollout": _on_run("wavelit.evaluation.evaluate_run", "record_rollout"),
+    "load_model": _on_run("wavelit.training.run", "load_model"),
+    "resume": _on_run("wavelit.training.run", "resume", "stopped2"),
     "build_model": _build_model,
     "fit": _fit,
     "TrainConfig": _train_config,
@@ -296,9 +296,9 @@ TARGETS: dict[str, Callable[[Path, Path], Call]] = {
     "rollout_figure": _figure,
     "animation": _animation,
     "training_figure": _training_figure,
-    "check_dataset": _on_data("wavelit.data.check", "check_dataset"),
-    "describe_dataset": _on_data("wavelit.data.describe", "describe_dataset"),
-    "write_statistics": _on_data("wavelit.data.normalize", "write_statistics"),
+    "check_dataset": _on_data("wavelit.data.checking.check", "check_dataset"),
+    "describe_dataset": _on_data("wavelit.data.checking.describe", "describe_dataset"),
+    "write_statistics": _on_data("wavelit.data.statistics", "write_statistics"),
     "generate": _generate,
     "from_pretrained": _pretrained,
     "describe_cost": _cost,

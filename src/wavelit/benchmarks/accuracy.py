@@ -36,22 +36,22 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from wavelit.arguments import require_name, require_names, require_path, require_real, require_whole
-from wavelit.atomic import atomic_path
-from wavelit.benchmarks.contestants import CONTESTANTS, build
+from wavelit.allocator import keep_freed_memory
+from wavelit.benchmarks.entries import CONTESTANTS, build
 from wavelit.benchmarks.results import number, scores_of
 from wavelit.benchmarks.timing import environment, write_rows
+from wavelit.checks.arguments import require_name, require_names, require_path, require_real, require_whole
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS
-from wavelit.data.well import WellDataModule
-from wavelit.emulator import IncrementEmulator
 from wavelit.errors import WavelitError, one_line, printable
-from wavelit.evaluate import evaluate
-from wavelit.memory import keep_freed_memory
+from wavelit.evaluation.evaluate import evaluate
+from wavelit.evaluation.rollout import inference
+from wavelit.files.atomic import atomic_path
 from wavelit.metrics import binned_spectral_mse, vrmse
-from wavelit.pretrained import read_json
-from wavelit.rollout import inference
-from wavelit.run import quieten
-from wavelit.train import EMA, DivergedError, EmulatorModule, TrainConfig
+from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.pretrained import read_json
+from wavelit.training.module import EMA, DivergedError, EmulatorModule, TrainConfig
+from wavelit.training.run import quieten
 
 __all__ = [
     "BATCH_SIZE",

@@ -11,10 +11,10 @@ import time
 
 import torch
 
-from wavelit.arguments import require_name, require_whole
 from wavelit.benchmarks.timing import Row, medians
 from wavelit.benchmarks.training import wavelit_model, wavelit_step
-from wavelit.config import PRESETS
+from wavelit.checks.arguments import require_name, require_whole
+from wavelit.model.config import PRESETS
 
 __all__ = ["measure"]
 

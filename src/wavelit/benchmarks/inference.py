@@ -12,13 +12,13 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from wavelit.arguments import require_name, require_names, require_whole
-from wavelit.benchmarks.rivals import rival
+from wavelit.allocator import keep_freed_memory
+from wavelit.benchmarks.baselines import rival
 from wavelit.benchmarks.timing import Row, medians, peak_memory, reset_peak_memory
 from wavelit.benchmarks.training import CONSTANTS, FIELDS, HISTORY, wavelit_inputs, wavelit_model
-from wavelit.config import PRESETS
+from wavelit.checks.arguments import require_name, require_names, require_whole
 from wavelit.errors import WavelitError
-from wavelit.memory import keep_freed_memory
+from wavelit.model.config import PRESETS
 
 __all__ = ["fresh_memory", "measure", "prediction"]
 

@@ -25,8 +25,8 @@ from the_well.data import WellDataset as TheWellDataset
 from torch.utils.data import DataLoader
 
 from wavelit.benchmarks.timing import Row, medians
-from wavelit.data.well import WellDataset
-from wavelit.data.write import write_well
+from wavelit.data.datamodule import WellDataset
+from wavelit.data.writing.write import write_well
 
 __all__ = ["measure"]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from wavelit.evaluate import Evaluation, Row
+from wavelit.evaluation.evaluate import Evaluation, Row
 
 __all__ = ["number", "scores_of"]
 

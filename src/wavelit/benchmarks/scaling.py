@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from wavelit.arguments import require_name, require_whole, shown
 from wavelit.benchmarks.inference import fresh_memory, prediction
 from wavelit.benchmarks.timing import Row, medians
-from wavelit.config import PRESETS
+from wavelit.checks.arguments import require_name, require_whole, shown
 from wavelit.errors import WavelitError
+from wavelit.model.config import PRESETS
 
 __all__ = ["exponent", "measure"]
 

@@ -14,11 +14,11 @@ import time
 import numpy as np
 import torch
 
-from wavelit.arguments import require_name, require_names, require_whole
 from wavelit.benchmarks.timing import Row, medians
-from wavelit.config import PRESETS, WaveLiTConfig
+from wavelit.checks.arguments import require_name, require_names, require_whole
 from wavelit.data.pocketwell import SYSTEMS, System
-from wavelit.model import WaveLiT
+from wavelit.model.config import PRESETS, WaveLiTConfig
+from wavelit.model.wavelit import WaveLiT
 
 __all__ = ["measure"]
 

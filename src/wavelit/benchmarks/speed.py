@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from wavelit.arguments import require_name, require_path, require_whole, shown
+from wavelit.allocator import keep_freed_memory
 from wavelit.benchmarks.timing import Row, environment, write_rows
+from wavelit.checks.arguments import require_name, require_path, require_whole, shown
 from wavelit.errors import WavelitError
-from wavelit.memory import keep_freed_memory
 
 __all__ = ["PARTS", "run"]
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 import wavelit
-from wavelit.arguments import require_whole, shown
-from wavelit.atomic import atomic_path
+from wavelit.checks.arguments import require_whole, shown
 from wavelit.errors import WavelitError
+from wavelit.files.atomic import atomic_path
 
 __all__ = ["Row", "environment", "medians", "peak_memory", "reset_peak_memory", "write_rows"]
 

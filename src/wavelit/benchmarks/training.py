@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from wavelit.arguments import require_name, require_whole, shown
-from wavelit.benchmarks.rivals import RIVALS, SETTINGS, rival
+from wavelit.benchmarks.baselines import RIVALS, SETTINGS, rival
 from wavelit.benchmarks.timing import Row, medians
-from wavelit.config import PRESETS as ALL_PRESETS
-from wavelit.config import WaveLiTConfig
+from wavelit.checks.arguments import require_name, require_whole, shown
 from wavelit.errors import WavelitError
-from wavelit.losses import increment_loss
-from wavelit.model import WaveLiT
+from wavelit.model.config import PRESETS as ALL_PRESETS
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.losses import increment_loss
+from wavelit.model.wavelit import WaveLiT
 
 __all__ = ["CONSTANTS", "FIELDS", "HISTORY", "measure", "wavelit_inputs", "wavelit_model", "wavelit_step"]
 

@@ -20,8 +20,8 @@ from ptwt.conv_transform_2 import wavedec2, waverec2
 from torch import Tensor
 
 from wavelit.benchmarks.timing import Row, medians
-from wavelit.tokenizer import WaveletTokenizer
-from wavelit.wavelets import dwt, idwt
+from wavelit.model.tokenizer import WaveletTokenizer
+from wavelit.wavelets.transform import dwt, idwt
 
 __all__ = ["measure"]
 

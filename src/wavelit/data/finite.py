@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavelit.data.layout import ORDERS, beyond_float32
+from wavelit.data.format.layout import ORDERS, beyond_float32
 from wavelit.errors import WavelitError
 
 if TYPE_CHECKING:
-    from wavelit.data.dataset import WellDataset
+    from wavelit.data.well import WellDataset
 
 __all__ = ["require_finite", "require_finite_scalars"]
 

@@ -1,216 +1,313 @@
-"""A dataset folder as a run sees it: batches of training windows without end, of all windows of a split, of whole trajectories.
+"""From The Well's HDF5 files to batches: windows of history and target, constants, scalars, channels first.
 
-`wavelit.data.dataset` reads one split, `wavelit.data.sampling` orders the training windows.
+A sample of window i of a trajectory is the history u(i), ..., u(i + n_steps_input - 1) and the target, the
+n_steps_output frames after it. `WellDataset` gives the very samples of The Well's own reader, from files that stay
+open instead of being opened once a sample. `wavelit.data.format.handles` reads fields channels first, of which samples show a
+view channels last; `collate` is the only place where values are checked to be finite, and where a declared mask decides
+which cells count.
+
+References:
+    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
+    arXiv 2412.00568; package the_well, `the_well.data.WellDataset`.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
-from functools import cached_property
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from the_well.data import WellDataset as _TheWellDataset
 from the_well.data.datasets import WellMetadata
-from torch.utils.data import DataLoader
+from the_well.data.utils import IO_PARAMS
+from torch import Tensor
 
-from wavelit.arguments import require_mask, require_whole
-from wavelit.data.batch import Batch
-from wavelit.data.dataset import WellDataset
-from wavelit.data.files import require_storage_options
-from wavelit.data.layout import BoundaryConditions, common_boundaries, require_agreement, uneven_lengths
-from wavelit.data.normalize import Statistics, load_statistics, require_logarithms
-from wavelit.data.sampling import StepBatchSampler
-from wavelit.data.workers import data_loader
+from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, room
+from wavelit.data.finite import require_finite, require_finite_scalars
+from wavelit.data.format.examine import read_layout
+from wavelit.data.format.folder import find_files, open_file, split_folder
+from wavelit.data.format.handles import Handles, Node
+from wavelit.data.format.layout import FileLayout, require_agreement, require_steps
+from wavelit.data.format.metadata import tables
 from wavelit.errors import WavelitError
 
-__all__ = ["Batch", "WellDataModule", "WellDataset", "boundary_conditions"]
-
-# Of steps and samples; what a dataset has is compared with the files.
-LARGEST = 2**31 - 1
-MOST_WORKERS = 256
-
-# Their order takes 8 bytes each.
-MOST_WINDOWS = 2**29
+__all__ = ["WellDataset"]
 
 
-def boundary_conditions(dataset: WellDataset) -> BoundaryConditions:
-    """The (low, high) boundary of every axis, each "periodic", "wall" or "open".
+class WellDataset(_TheWellDataset):  # type: ignore[misc]
+    """The Well's dataset, sample for sample, from files that stay open.
 
-    Raises:
-        WavelitError: the files of the dataset do not agree.
-    """
-    return common_boundaries(dataset.layouts)
-
-
-class WellDataModule(pl.LightningDataModule):
-    """Batches of a dataset folder in The Well's format for training, validation and rollouts.
-
-    Training draws the stream of `StepBatchSampler`: batch k is a function of the seed and k alone. To resume, set
-    `train_sampler.first_step`. On several processes every one takes its share of a step by its rank, so the Trainer
-    must not wrap the sampler (`use_distributed_sampler=False`).
+    Takes the arguments of `the_well.data.WellDataset` by keyword, and those below. Handles are opened on first use, one
+    set per process, and left out of pickles, so that forked and spawned workers open their own.
 
     Args:
-        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec address.
-        n_steps_input: frames of history.
-        n_steps_output: frames of target in training; evaluation windows have one.
-        batch_size: samples a batch and process; on a CPU small batches learn more in the same time.
-        seed: seed of the stream of training batches.
-        n_workers: processes that read, at most 256; 0 reads in the training process.
-        mask_field: name of the constant field that tells which cells count; None: all do.
-        mask_excludes: its value on the cells that do not.
-        storage_options: what fsspec needs to open the address.
-        cache_bytes: a split whose fields take no more than this many bytes is kept in memory; 0 never keeps one.
+        path: dataset folder, local or any fsspec address; with `well_split_name` its data/<split> is read.
+        well_split_name: train, valid or test.
+        mask_field: name of the constant scalar field that tells which cells count; None: all do.
+        mask_excludes: value of that field on the cells that do not count.
+        cache_bytes: the fields of the split are kept in memory if they take no more than this many bytes.
+        **options: everything else that The Well's class takes.
 
     Raises:
-        WavelitError: an argument is of another type or out of bounds, or `storage_options` are not plain data.
+        WavelitError: the folder or one of its files cannot serve; names the file, what is wrong and the fix.
     """
+
+    layouts: tuple[FileLayout, ...]
 
     def __init__(
         self,
-        path: str,
-        n_steps_input: int = 4,
-        n_steps_output: int = 1,
-        batch_size: int = 4,
-        seed: int = 0,
-        n_workers: int = 0,
+        path: str | None = None,
+        *,
+        well_split_name: str | None = None,
         mask_field: str | None = None,
         mask_excludes: float = 1.0,
-        storage_options: dict[str, Any] | None = None,
-        cache_bytes: int = 2 * 1024**3,
+        cache_bytes: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        if not isinstance(path, str | os.PathLike):
-            raise WavelitError(f"path must be a folder or an address, not {path!r}")
-        for name, value, least, most in (
-            ("n_steps_input", n_steps_input, 1, LARGEST),
-            ("n_steps_output", n_steps_output, 1, LARGEST),
-            ("batch_size", batch_size, 1, LARGEST),
-            ("seed", seed, 0, 2**63 - 1),
-            ("n_workers", n_workers, 0, MOST_WORKERS),
-            ("cache_bytes", cache_bytes, 0, 2**63 - 1),
-        ):
-            require_whole(name, value, least, most)
-        require_mask(mask_field, mask_excludes)
-        require_storage_options(storage_options)
-        self.path = os.path.expanduser(os.fspath(path))
-        self.n_steps_input = n_steps_input
-        self.n_steps_output = n_steps_output
-        self.batch_size = batch_size
-        self.seed = seed
-        self.n_workers = n_workers
-        self.mask_field = mask_field
+        path = None if path is None else os.fspath(path)
+        if path is not None:
+            find_files(split_folder(path, well_split_name), options.get("storage_options"))
+        try:
+            super().__init__(path=path, well_split_name=well_split_name, **options)
+        except AssertionError as error:
+            raise WavelitError(f"{path or options.get('well_dataset_name')}: {error}") from error
+        # The Well's code keeps what it reads by name: a scalar, a field and a grid may have the same.
+        self.caches: list[dict[str, dict[str, Any]]] = [
+            {"fields": {}, "scalars": {}, "others": {}} for _ in self.files_paths
+        ]
         self.mask_excludes = mask_excludes
-        self.storage_options = storage_options
-        self.cache_bytes = cache_bytes
+        self.mask_channel = None if mask_field is None else self._find_mask(mask_field)
+        self.in_memory = sum(layout.nbytes for layout in self.layouts) <= cache_bytes
+        needed = self.layouts
+        if self.boundary_return_type is None:
+            needed = tuple(replace(layout, boundaries=()) for layout in self.layouts)
+        self._handles = Handles(self.fs, needed, self.in_memory, keep=self.cache_small)
 
-    def dataset(self, split: str, n_steps_output: int = 1, **options: Any) -> WellDataset:
-        """The windows of a split; `options` go to `WellDataset`.
+    def _build_metadata(self) -> WellMetadata:
+        layouts: list[FileLayout] = []
+        for path in self.files_paths:
+            with open_file(self.fs, path, **IO_PARAMS["fsspec_params"]) as file:
+                layouts.append(read_layout(file, path))
+        require_agreement(layouts)
+        require_steps(layouts, self.n_steps_input, self.n_steps_output, self.min_dt_stride)
+        self.layouts = tuple(layouts)
+        known = tables(
+            layouts,
+            self.n_steps_input,
+            self.n_steps_output,
+            self.min_dt_stride,
+            self.full_trajectory_mode,
+            self.start_output_steps_at_t,
+        )
+        for name, value in known.items():
+            setattr(self, name, value)
+        metadata: WellMetadata = known["metadata"]
+        return metadata
+
+    def _find_mask(self, mask_field: str) -> int:
+        names = self.constant_channels
+        if mask_field not in self.metadata.constant_field_names[0]:
+            raise WavelitError(
+                f"{self.data_path}: mask_field '{mask_field}' is not a constant scalar field; those are "
+                f"{self.metadata.constant_field_names[0]}"
+            )
+        return names.index(mask_field)
+
+    @property
+    def field_channels(self) -> list[str]:
+        """Name of each of the C channels of the fields: components spelled out, by tensor order."""
+        return [name for names in self.metadata.field_names.values() for name in names]
+
+    @property
+    def constant_channels(self) -> list[str]:
+        """Name of each of the K channels of the constant fields."""
+        return [name for names in self.metadata.constant_field_names.values() for name in names]
+
+    def close(self) -> None:
+        """Close the files that this process has open; they open again when needed."""
+        self._handles.close()
+
+    def node(self, file_index: int) -> Node:
+        """What a file declares, opened on first use, as The Well's code looks it up."""
+        return self._handles[file_index].node
+
+    def load(self) -> None:
+        """Read the whole split into memory now, if it is small enough: before workers are forked, they share it."""
+        if self.in_memory:
+            for file_index in range(len(self.files_paths)):
+                self._handles[file_index]
+
+    def locate(self, index: int) -> tuple[int, int, int]:
+        """File, trajectory within the file and first time step of a sample."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of a dataset of {len(self)}")
+        if self.restriction_set is not None:
+            index = int(self.restriction_set[index])
+        # The first offset is stored as -1.
+        file_index = bisect_right(self.file_index_offsets, index) - 1
+        trajectory, start = divmod(
+            index - max(int(self.file_index_offsets[file_index]), 0),
+            self.n_windows_per_trajectory[file_index],
+        )
+        if self.full_trajectory_mode and self.start_output_steps_at_t >= 0:
+            start = self.start_output_steps_at_t - self.n_steps_input * self.min_dt_stride
+        return file_index, trajectory, start
+
+    def _load_one_sample(self, index: int) -> tuple[dict[str, Any], int, int, int, int]:
+        """The Well's step from an index to raw tensors, its file replaced by one that is open already."""
+        file_index, trajectory, start = self.locate(index)
+        stride = self._draw_stride(file_index, start)
+        n_steps = self.n_steps_input + self._n_steps_target
+        node, caches = self.node(file_index), self.caches[file_index]
+        where = (trajectory, start, n_steps, stride)
+        data: dict[str, Any] = {}
+        fields = self._reconstruct_fields(node, caches["fields"], *where)
+        data["variable_fields"], data["constant_fields"] = fields
+        scalars = self._reconstruct_scalars(node, caches["scalars"], *where)
+        data["variable_scalars"], data["constant_scalars"] = scalars
+        if self.boundary_return_type is not None:
+            data["boundary_conditions"] = self._reconstruct_bcs(node, caches["others"], *where)
+        if self.return_grid:
+            data["space_grid"], data["time_grid"] = self._reconstruct_grids(node, caches["others"], *where)
+        return data, file_index, trajectory, start, stride
+
+    def _pad_axes(
+        self, field_data: Tensor, use_dims: Sequence[bool], time_varying: bool = False, tensor_order: int = 0
+    ) -> Tensor:
+        """Repeat a field along the axes that are not stored.
+
+        The Well's own tiling is right only where the missing axes come first or are stored with length 1; this is the same
+        there, and right elsewhere.
+        """
+        lead = tuple(field_data.shape[: int(time_varying)])
+        components = tuple(field_data.shape[field_data.ndim - tensor_order :])
+        stored = tuple(n if varies else 1 for n, varies in zip(self.size_tuple, use_dims, strict=True))
+        full = field_data.reshape(*lead, *stored, *components).expand(*lead, *self.size_tuple, *components)
+        # A transform may write in place, and what is expanded may be the cache.
+        return full if self.transform is None else full.clone()
+
+    def _draw_stride(self, file_index: int, start: int) -> int:
+        low, high = int(self.min_dt_stride), int(self.max_dt_stride)
+        if high <= low:
+            return low
+        intervals = self.n_steps_input + self.n_steps_output - 1
+        high = min(high, (self.n_steps_per_trajectory[file_index] - 1 - start) // intervals)
+        return int(torch.randint(low, high + 1, ())) if high > low else low
+
+    @property
+    def _n_steps_target(self) -> int:
+        return int(min(self.n_steps_output, self.max_rollout_steps))
+
+    @property
+    def _is_raw(self) -> bool:
+        """Whether samples are what the files hold: neither normalized nor transformed."""
+        return self.transform is None and not (self.use_normalization and self.norm)
+
+    def _arrays(self, n_samples: int) -> Arrays:
+        """Room for history, target and constants of so many samples, channels first."""
+        n_fields, n_constants = len(self.field_channels), len(self.constant_channels)
+        shape = (n_fields, *self.size_tuple)
+        fields = room((n_samples, self.n_steps_input, *shape))
+        target = room((n_samples, self._n_steps_target, *shape))
+        constants = room((n_samples, n_constants, *self.size_tuple)) if n_constants else None
+        return fields, target, constants
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """A sample of The Well's, by its names, channels last; its fields are views of channels-first memory."""
+        sample: dict[str, Tensor] = self.__getitems__([index])[0]
+        del sample["index"]
+        return sample
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """What a DataLoader fetches for a batch: the samples, each with its `index`, which `collate` needs.
+
+        Their fields are views of arrays which `collate` makes the batch's own.
+        """
+        places = [self.locate(index) for index in indices]
+        if not self._is_raw:
+            return self._samples_of_the_wells_code(indices)
+        arrays = self._arrays(len(indices))
+        samples = Samples(arrays)
+        for b, (index, place) in enumerate(zip(indices, places, strict=True)):
+            if not self._handles[place[0]].plain:
+                return self._samples_of_the_wells_code(indices)
+            sample = self._read(
+                *place, arrays[0][b], arrays[1][b], None if arrays[2] is None else arrays[2][b]
+            )
+            sample["index"] = index
+            samples.append(sample)
+        return samples
+
+    def _samples_of_the_wells_code(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        return [{**super(WellDataset, self).__getitem__(index), "index": index} for index in indices]
+
+    def _read(
+        self,
+        file_index: int,
+        trajectory: int,
+        start: int,
+        fields: Tensor,
+        target: Tensor,
+        constants: Tensor | None,
+    ) -> dict[str, Any]:
+        """A sample as The Well's reader gives it, its fields views of the channels-first arrays that are filled here."""
+        stride = self._draw_stride(file_index, start)
+        file, cache = self._handles[file_index], self.caches[file_index]["others"]
+        frames = [*fields.numpy(), *target.numpy()]
+        file.read(frames, None if constants is None else constants.numpy(), trajectory, start, stride)
+        sample = {"input_fields": fields.movedim(1, -1), "output_fields": target.movedim(1, -1)}
+        if constants is not None:
+            sample["constant_fields"] = constants.movedim(0, -1)
+        if file.scalars is not None:
+            # A copy, as all of a sample is: what it is done to stays outside the table.
+            scalars = file.scalars[trajectory, start : start + stride * len(frames) : stride].clone()
+            sample["input_scalars"], sample["output_scalars"] = scalars.split([len(fields), len(target)])
+        if file.constant_scalars is not None:
+            sample["constant_scalars"] = file.constant_scalars[trajectory].clone()
+        where = (file.node, cache, trajectory, start, len(frames), stride)
+        if self.boundary_return_type is not None:
+            sample["boundary_conditions"] = self._reconstruct_bcs(*where)
+        if self.return_grid:
+            sample["space_grid"], times = self._reconstruct_grids(*where)
+            sample["input_time_grid"], sample["output_time_grid"] = times.split([len(fields), len(target)])
+        return sample
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        """Stack samples into a batch: channels first, float32, finite wherever a cell counts.
+
+        The batch takes over the memory of samples that `__getitems__` made, and writes into it.
 
         Raises:
-            WavelitError: the split has other fields, another grid or other boundaries than the training split.
+            WavelitError: a value on a cell that counts is not finite, or a scalar varies in time.
         """
-        dataset = self._open(split, n_steps_output, **options)
-        if split != "train":
-            require_agreement([*self.train_dataset.layouts, *dataset.layouts])
-            common_boundaries([*self.train_dataset.layouts, *dataset.layouts])
-            require_logarithms(self.train_dataset.layouts, dataset.layouts)
-        return dataset
-
-    def _open(self, split: str, n_steps_output: int, **options: Any) -> WellDataset:
-        return WellDataset(
-            self.path,
-            well_split_name=split,
-            mask_field=self.mask_field,
-            mask_excludes=self.mask_excludes,
-            cache_bytes=self.cache_bytes,
-            n_steps_input=self.n_steps_input,
-            n_steps_output=n_steps_output,
-            storage_options=self.storage_options,
-            boundary_return_type=None,
-            return_grid=False,
-            **options,
-        )
-
-    def rollout_dataset(self, split: str) -> WellDataset:
-        """Whole trajectories of a split: the history, then every frame after it as target; of the shortest's length, with a
-        warning, where they differ.
-        """
-        # The Well's reader cuts a trajectory at 100 frames unless told otherwise.
-        dataset = self.dataset(split, full_trajectory_mode=True, max_rollout_steps=2**62)
-        if message := uneven_lengths(dataset.layouts):
-            warnings.warn(f"{self.path}, {split}: {message}", stacklevel=2)
-        return dataset
-
-    @cached_property
-    def train_dataset(self) -> WellDataset:
-        return self._open("train", self.n_steps_output)
-
-    @cached_property
-    def train_sampler(self) -> StepBatchSampler:
-        """The stream of training batches; built on first use, so the Trainer must be attached by then to share steps."""
-        if len(self.train_dataset) > MOST_WINDOWS:
+        if "input_scalars" in samples[0]:
             raise WavelitError(
-                f"{self.path}: {len(self.train_dataset)} training windows, of which {MOST_WINDOWS} can be shuffled; put fewer "
-                "files into the training split"
+                f"{self.data_path}: scalar '{self.metadata.scalar_names[0]}' varies in time, which no emulator here takes; "
+                "write it as a constant field or leave it out"
             )
-        trainer = self.trainer
-        rank, n_ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        return StepBatchSampler(
-            len(self.train_dataset), self.batch_size, self.seed, rank=rank, n_ranks=n_ranks
-        )
-
-    @property
-    def metadata(self) -> WellMetadata:
-        return self.train_dataset.metadata
-
-    @property
-    def boundary_conditions(self) -> BoundaryConditions:
-        return boundary_conditions(self.train_dataset)
-
-    @cached_property
-    def statistics(self) -> Statistics:
-        return load_statistics(self.path, self.train_dataset.layouts, self.storage_options)
-
-    @property
-    def field_names(self) -> list[str]:
-        return self.train_dataset.field_channels
-
-    @property
-    def constant_field_names(self) -> list[str]:
-        return self.train_dataset.constant_channels
-
-    @property
-    def scalar_names(self) -> list[str]:
-        return list(self.metadata.constant_scalar_names)
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of training windows, without end."""
-        return self._loader(self.train_dataset, batch_sampler=self.train_sampler)
-
-    def windows(self, split: str) -> DataLoader[Batch]:
-        """All windows of a split in order, with one frame of target."""
-        return self._loader(self.dataset(split), batch_size=self.batch_size)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self.windows("valid")
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return self.windows("test")
-
-    def trajectories(self, split: str, batch_size: int = 1) -> DataLoader[Batch]:
-        """All trajectories of a split in order, whole."""
-        return self._loader(self.rollout_dataset(split), batch_size=batch_size)
-
-    def _loader(self, dataset: WellDataset, **sampling: Any) -> DataLoader[Batch]:
-        dataset.load()
-        return data_loader(
-            dataset,
-            self.n_workers,
-            collate_fn=dataset.collate,
-            pin_memory=torch.cuda.is_available(),
-            # A loader draws a seed for its workers; its own generator keeps the global one, and so a resumed run, intact.
-            generator=torch.Generator().manual_seed(self.seed),
-            **sampling,
-        )
+        indices = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
+        fields, target, constants = arrays_of(samples)
+        valid = None
+        if self.mask_channel is not None:
+            assert constants is not None
+            valid = constants[:, self.mask_channel, None] != self.mask_excludes  # (B, 1, *S)
+        n_filled = None if valid is None else torch.zeros(len(samples), dtype=torch.int64)
+        for x, names, lag in (
+            (fields, self.field_channels, 0),
+            (target, self.field_channels, self.n_steps_input),
+            (constants, self.constant_channels, None),
+        ):
+            if x is not None:
+                require_finite(self, x, names, indices, lag, valid, n_filled)
+        if valid is not None:
+            # As a rollout has them: what stands on an excluded cell, such as a fill value, is nobody's input.
+            for x in (fields, target):
+                x.masked_fill_(~valid[:, None], 0.0)
+        scalars = None
+        if "constant_scalars" in samples[0]:
+            scalars = torch.stack([sample["constant_scalars"] for sample in samples]).float()
+            require_finite_scalars(self, scalars, indices)
+        return Batch(fields, target, constants, scalars, valid, indices, n_filled)

@@ -43,15 +43,15 @@ from rich.progress import (
 )
 
 import wavelit
-from wavelit.arguments import require_whole, shown
-from wavelit.atomic import atomic_path, sweep
-from wavelit.data.given import local_path
-from wavelit.data.normalize import write_statistics
+from wavelit.checks.arguments import require_whole, shown
 from wavelit.data.pocketwell.registry import SYSTEMS
 from wavelit.data.pocketwell.system import SIZES, DivergedError, Size, System, Trajectories
-from wavelit.data.write import SPLITS, write_well
+from wavelit.data.statistics import write_statistics
+from wavelit.data.writing.given import local_path
+from wavelit.data.writing.write import SPLITS, write_well
 from wavelit.errors import WavelitError, one_line
-from wavelit.owner import LOCK, OWNER, owned
+from wavelit.files.atomic import atomic_path, sweep
+from wavelit.files.owner import LOCK, OWNER, owned
 
 __all__ = ["generate", "generate_one", "persistence_vrmse"]
 

@@ -1,0 +1,135 @@
+"""Who takes part in the accuracy benchmark: WaveLiT, models of The Well, and twins of WaveLiT that lack one idea each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from wavelit.benchmarks.baselines import SETTINGS, Rival
+from wavelit.checks.arguments import require_name
+from wavelit.data.datamodule import WellDataModule
+from wavelit.model.emulator import IncrementEmulator
+from wavelit.training.run import build_model
+
+__all__ = [
+    "ABLATIONS",
+    "AS_WAVELIT",
+    "CONTESTANTS",
+    "SMALL",
+    "TOKENS_ALONE",
+    "TWINS",
+    "WITH_INCREMENTS",
+    "Contestant",
+    "build",
+]
+
+PATCHES = {"wavelet": None}
+PLAIN = {"centre": False, "gate": False, "local": False}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A WaveLiT `nano` changed in a few entries, or a model of The Well.
+
+    Args:
+        model: entries of `WaveLiTConfig` that differ from `nano`.
+        rival: the model of The Well, a key of `rivals.SETTINGS`; None for a WaveLiT.
+        increments: whether that model reads its history as increments, as WaveLiT does.
+        train: entries of `TrainConfig` that differ from its defaults.
+        tuned_as: the contestant whose learning rate is taken over; None: its own is searched.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    rival: str | None = None
+    increments: bool = False
+    train: dict[str, Any] = field(default_factory=dict)
+    tuned_as: str | None = None
+
+
+def _ablation(model: dict[str, Any], train: dict[str, Any] | None = None) -> Contestant:
+    return Contestant(model, train=train or {}, tuned_as="WaveLiT")
+
+
+def _rival(name: str, increments: bool = False, wavelet_loss: bool = False) -> Contestant:
+    return Contestant(
+        rival=name,
+        increments=increments,
+        train={"noise": 0.0} if wavelet_loss else {"noise": 0.0, "wavelet_weight": 0.0},
+        tuned_as=name if increments else None,
+    )
+
+
+TWINS = {
+    "patchify twin": Contestant(PATCHES, train={"wavelet_weight": 0.0}),
+    "plain linear attention": Contestant(PLAIN),
+    "softmax twin": Contestant({"feature_map": "softmax"}),
+}
+"""Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without
+augmentation, softmax for linear attention with all else kept."""
+
+ALONE = {"detail_dim": 0, "depth": 4, "conserve": False}
+
+TOKENS_ALONE = {
+    "tokens alone": Contestant(ALONE, train={"noise": 0.0}),
+    "tokens alone with patches": Contestant(
+        {**ALONE, **PATCHES}, train={"noise": 0.0, "wavelet_weight": 0.0}
+    ),
+    "tokens alone with plain attention": Contestant({**ALONE, **PLAIN}, train={"noise": 0.0}),
+}
+"""Without the convolutions at full resolution, the noise that they need and conserved means, with four blocks as the larger presets
+have at least; and two of its twins."""
+
+SMALL = tuple(name for name in SETTINGS if "0.5M" in name)
+"""The rivals of about half a million parameters, more than `nano` has."""
+
+WITH_INCREMENTS = {f"{name} with increments": _rival(name, increments=True) for name in SMALL}
+"""The small rivals, reading increments as WaveLiT does."""
+
+AS_WAVELIT = {
+    "CNextU-Net-0.5M trained as WaveLiT": _rival("CNextU-Net-0.5M", increments=True, wavelet_loss=True)
+}
+"""A control: with WaveLiT's loss as well, without its noise."""
+
+ABLATIONS = {
+    "without wavelet tokens": _ablation(PATCHES),
+    "with band scales": _ablation({"band_scales": True}),
+    "without wavelet loss": _ablation({}, {"wavelet_weight": 0.0}),
+    "without input noise": _ablation({"conserve": False}, {"noise": 0.0}),
+    "without conserved means": _ablation({"conserve": False}),
+    "without detail": _ablation({"detail_dim": 0}),
+    "with a pyramid of three scales": _ablation({"num_scales": 3}),
+    "with a pyramid of unshared weights": _ablation({"num_scales": 3, "shared": False}),
+    "with states for increments": _ablation({"history": "states"}),
+    "without centring": _ablation({"centre": False}),
+    "without gate": _ablation({"gate": False}),
+    "without local convolutions": _ablation({"local": False}),
+}
+"""Each ingredient and each augmentation of the attention taken away alone (with the noise the means too, which that model went without);
+the pyramid, which `nano` does without, added."""
+
+CONTESTANTS: dict[str, Contestant] = {
+    "WaveLiT": Contestant(),
+    **{name: _rival(name) for name in SETTINGS},
+    **WITH_INCREMENTS,
+    **AS_WAVELIT,
+    **TWINS,
+    **TOKENS_ALONE,
+    **ABLATIONS,
+}
+
+
+def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
+    """The contestant for a dataset, its statistics set, initialised from the seed.
+
+    Raises:
+        WavelitError: unknown name, or the extra `baselines` is not installed.
+    """
+    require_name("model", name, CONTESTANTS)
+    contestant = CONTESTANTS[name]
+    if contestant.rival is None:
+        return build_model(data, "nano", seed, **contestant.model)
+    torch.manual_seed(seed)
+    shape = data.metadata.spatial_resolution
+    return Rival(contestant.rival, data.statistics, data.n_steps_input, shape, contestant.increments)

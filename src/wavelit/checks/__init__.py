@@ -1,0 +1,1 @@
+"""What a value must be: arguments of functions, entries of settings."""

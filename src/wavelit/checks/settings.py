@@ -1,0 +1,88 @@
+"""Settings as frozen dataclasses: their types and bounds are checked in one place, and what is read from a file is data alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from wavelit.checks.arguments import shown
+from wavelit.errors import WavelitError, printable
+
+__all__ = ["check_bounds", "check_types", "from_mapping"]
+
+Settings = TypeVar("Settings")
+
+
+def check_types(settings: Any) -> None:
+    """Make each entry of a frozen dataclass the plain number, text or truth value that it is declared as.
+
+    Numbers of numpy and whole floats such as 1e4 are taken, as settings are written as YAML and JSON.
+
+    Raises:
+        WavelitError: Names the entry, what is due and what came.
+    """
+    for field in dataclasses.fields(settings):
+        declared = str(field.type).split(" | ")
+        kind = next((kind for kind in (bool, int, float, str) if kind.__name__ in declared), None)
+        value = getattr(settings, field.name)
+        if kind is None or (value is None and "None" in declared):
+            continue
+        # bool(x) and str(x) take everything, and a truth value is a whole number to Python.
+        suits = isinstance(value, str) == (kind is str) and (kind is bool or not isinstance(value, bool))
+        try:
+            plain = kind(value) if suits else None
+        except (TypeError, ValueError, OverflowError):
+            plain = None
+        if plain is None or not _same(plain, value):
+            what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+            raise WavelitError(f"{field.name} must be {what}, not {shown(value)}")
+        object.__setattr__(settings, field.name, plain)
+
+
+def check_bounds(settings: Any, bounds: Mapping[str, tuple[float, float | None]]) -> None:
+    """Compare entries with their smallest and, unless it is None, largest value.
+
+    Raises:
+        WavelitError: Names the entry, the bounds and what came.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(settings, name)
+        if value is not None and not (low <= value and (high is None or value <= high)):
+            most = "" if high is None else f" and at most {high}"
+            raise WavelitError(f"{name} must be at least {low}{most}, not {shown(value)}")
+
+
+def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
+    """Settings from what a file holds; entries that are not there keep their defaults.
+
+    Args:
+        kind: The dataclass.
+        values: What was read.
+        where: The file, and the part of it, for errors.
+
+    Raises:
+        WavelitError: It is no mapping, has an entry that `kind` has not, or one of another type.
+    """
+    if not isinstance(values, Mapping):
+        raise WavelitError(f"{where}: a mapping is due, not {shown(values)}; write it again")
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if strange := [name for name in values if name not in known]:
+        raise WavelitError(
+            f"{where}: unknown entry {shown(strange[0])}, known: {', '.join(sorted(known))}; a newer version "
+            "may have written it"
+        )
+    try:
+        return kind(**values)
+    except WavelitError as error:
+        raise WavelitError(f"{where}: {error}") from error
+    except TypeError as error:
+        raise WavelitError(f"{where}: {printable(error)}; write it again") from error
+
+
+def _same(plain: Any, value: Any) -> bool:
+    """Whether a conversion kept the value; also where arrays or text came, whose comparison is none."""
+    try:
+        return bool(plain == value)
+    except (TypeError, ValueError, RuntimeError):
+        return False

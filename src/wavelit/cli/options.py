@@ -1,0 +1,79 @@
+"""The options of `wavelit train`: those of the architecture, and what a file of them may hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any, Literal, get_type_hints
+
+from docstring_parser import parse
+
+from wavelit.checks.arguments import shown
+from wavelit.errors import WavelitError, printable
+from wavelit.files.plain import load_yaml, read_yaml
+
+__all__ = ["architecture", "mapping", "require_plain"]
+
+
+def architecture(config: Any) -> dict[str, tuple[Any, str]]:
+    """The entries of the model's configuration that the data do not decide: their types, and what its docstring says of them."""
+    hints = get_type_hints(config)
+    meanings = {
+        each.arg_name: " ".join((each.description or "").split()) for each in parse(config.__doc__).params
+    }
+    names = [field.name for field in dataclasses.fields(config)]
+    return {
+        name: (hints[name] | Literal["preset"], meanings[name]) for name in names[names.index("wavelet") :]
+    }
+
+
+def require_plain(words: Sequence[str], known: set[str]) -> None:
+    """Refuse what the parser would take for more than data: given a mapping or a file for a group of options, it imports what
+    their `class_path` names.
+
+    Args:
+        words: The command line.
+        known: Names of all options, with dots.
+
+    Raises:
+        WavelitError: A --config file is not plain YAML of known options and single values, or an option is a group.
+    """
+    groups = {name.split(".")[0] for name in known if "." in name}
+    given = [word.split("=", 1)[0].removeprefix("--") for word in words if word.startswith("--")]
+    if whole := [name for name in given if name in groups]:
+        raise WavelitError(f"--{whole[0]} is a group of options: set one of them, --{whole[0]}.NAME")
+    pairs = itertools.pairwise(words)
+    files = [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
+    for path in files + [value for option, value in pairs if option == "--config"]:
+        if not path.strip():
+            raise WavelitError("--config names no file")
+        content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise WavelitError(
+                f"{path}: groups of options are due, such as train: and data:; see configs/ for examples"
+            )
+        for name, value in content.items():
+            if (name in groups) != isinstance(value, dict):
+                due = "a group of options" if name in groups else "one value"
+                raise WavelitError(f"{path}: entry '{printable(name, 80)}' is {shown(value)}; {due} is due")
+        entries = {
+            f"{name}.{entry}" if name in groups else str(name): inner
+            for name, value in content.items()
+            for entry, inner in (value.items() if name in groups else [("", value)])
+        }
+        for name, value in entries.items():
+            if name not in known:
+                raise WavelitError(
+                    f"{path}: unknown entry '{printable(name, 80)}'; see `wavelit train --help`"
+                )
+            if isinstance(value, dict | list) and name != "data.storage_options":
+                raise WavelitError(f"{path}: entry '{name}' is {shown(value)}; one value is due")
+
+
+def mapping(value: Any) -> dict[str, Any] | None:
+    """A mapping of names to plain values, from the command line as YAML."""
+    content = load_yaml(value, "--data.storage_options") if isinstance(value, str) else value
+    if content is not None and not isinstance(content, dict):
+        raise WavelitError(f"a mapping is due, not {shown(content)}")
+    return content

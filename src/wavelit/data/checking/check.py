@@ -1,0 +1,331 @@
+"""What is wrong with a dataset folder.
+
+`check_dataset` goes through every file once and lists what would stop training (errors) or spoil what is learned
+(warnings): layout, values, statistics, leaks between splits. A trajectory leaks if its first and its last frame, all fields
+together, occur in another split: trajectories from one initial state under different parameters share the first only.
+`wavelit.data.checking.laws` lists what physics forbids, `wavelit.data.checking.conventions` what the format and the presets ask for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wavelit.data.checking.conventions import check_customs, check_grid, check_times
+from wavelit.data.checking.findings import Finding, error_of, merged
+from wavelit.data.checking.laws import laws_of
+from wavelit.data.format.examine import layout_problems, read_layout
+from wavelit.data.format.folder import SPLITS, find_files, open_file, split_folder
+from wavelit.data.format.hdf5 import reading, unreadable
+from wavelit.data.format.layout import (
+    FileLayout,
+    beyond_float32,
+    common_boundaries,
+    require_agreement,
+    require_steps,
+)
+from wavelit.data.statistics import (
+    Piece,
+    compute_statistics,
+    load_statistics,
+    pieces,
+    read_table,
+    require_logarithms,
+)
+from wavelit.errors import WavelitError
+from wavelit.metrics import EPS
+
+__all__ = ["Finding", "check_dataset"]
+
+STATISTICS_TOLERANCE = 1e-3
+# Statistics over all cells serve a mask too, unless they widen a field's spread by more than this.
+BLUR = 3.0
+# Of a trajectory, whose variances over the grid are looked at.
+SOME_FRAMES = 8
+SPREAD_OF = {"mean": "std", "mean_delta": "std_delta"}
+
+
+def check_dataset(
+    path: str,
+    n_steps_input: int = 4,
+    n_steps_output: int = 1,
+    mask_field: str | None = None,
+    mask_excludes: float = 1.0,
+    storage_options: dict[str, Any] | None = None,
+) -> list[Finding]:
+    """Go through a dataset folder and list all that is wrong with it, errors first; an empty list is a clean bill.
+
+    Args:
+        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec address.
+        n_steps_input: history that training will ask for.
+        n_steps_output: target that training will ask for.
+        mask_field: constant scalar field that tells which cells count.
+        mask_excludes: its value on the cells that do not.
+        storage_options: what fsspec needs to open the address.
+    """
+    findings: list[Finding] = []
+    layouts: dict[str, list[FileLayout]] = {}
+    # (first frame, last frame) of every trajectory -> where it was first met
+    seen: dict[tuple[str, str], tuple[str, str, int]] = {}
+    variances: dict[str, list[NDArray[np.float64]]] = {}
+    for split in SPLITS:
+        folder = split_folder(path, split)
+        try:
+            fs, files = find_files(folder, storage_options)
+        except WavelitError as error:
+            findings.append(error_of(folder, error))
+            continue
+        for name in files:
+            try:
+                with open_file(fs, name) as file:
+                    problems = list(layout_problems(file))
+                    if problems:
+                        findings += [Finding("error", name, problem) for problem in problems]
+                        continue
+                    layout = read_layout(file, name)
+                    layouts.setdefault(split, []).append(layout)
+                    findings += check_customs(file, layout)
+                    findings += _check_mask(file, layout, mask_field, mask_excludes)
+                    more, keys, some = _check_values(file, layout, mask_field, mask_excludes)
+            except WavelitError as error:
+                findings.append(error_of(name, error))
+                continue
+            except MemoryError as error:
+                findings.append(error_of(name, unreadable(name, "a frame", error)))
+                continue
+            findings += more
+            for field, values in some.items():
+                variances.setdefault(field, []).extend(values)
+            for trajectory, key in enumerate(keys):
+                other_split, other_file, other = seen.setdefault(key, (split, name, trajectory))
+                if other_split != split:
+                    message = f"trajectory {trajectory} is trajectory {other} of {other_file}, in split {other_split}; remove one"
+                    findings.append(Finding("error", name, message))
+        try:
+            if split in layouts:
+                require_steps(layouts[split], n_steps_input, n_steps_output)
+        except WavelitError as error:
+            findings.append(error_of(folder, error))
+    findings += _check_variances(path, variances)
+    every = [layout for split in layouts.values() for layout in split]
+    try:
+        if every:
+            require_agreement(every)
+            common_boundaries(every)
+            require_logarithms(layouts.get("train", []), every)
+            findings += check_times(layouts)
+            findings += check_grid(path, every[0])
+    except WavelitError as error:
+        findings.append(error_of(path, error))
+    if not any(finding.severity == "error" for finding in findings):
+        findings += _check_statistics(path, layouts["train"], mask_field, mask_excludes, storage_options)
+    return sorted(merged(findings), key=lambda finding: finding.severity)
+
+
+def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]]) -> list[Finding]:
+    """Fields whose score would be little more than the constant that keeps it finite."""
+    findings = []
+    for name, values in variances.items():
+        frames = np.concatenate(values)
+        typical = np.nanmedian(frames, 0) if np.isfinite(frames).any(0).all() else np.array([np.inf])
+        component = int(typical.argmin())
+        if typical[component] < 10 * EPS:
+            of = f"field '{name}'" if len(typical) == 1 else f"component {component} of field '{name}'"
+            message = (
+                f"the variance of {of} over the grid is {typical[component]:.2g} in its median frame, and VRMSE adds {EPS:g} "
+                "to it: scores say little; rescale the field, or leave it out if it is the same everywhere"
+            )
+            findings.append(Finding("warning", path, message))
+    return findings
+
+
+def _check_values(
+    file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
+) -> tuple[list[Finding], list[tuple[str, str]], dict[str, list[NDArray[np.float64]]]]:
+    """Findings about the values of a file, a key (first frame, last frame) for every trajectory, and by field the variances
+    over the grid of some frames, (frames, component).
+    """
+    findings = []
+    variances: dict[str, list[NDArray[np.float64]]] = {}
+    still = np.ones((layout.n_trajectories, layout.n_steps), dtype=bool)
+    # A single frame repeats nothing.
+    still[:, 0] = False
+    first = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
+    last = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
+    for field in layout.fields:
+        filled = 0
+        bad = ""
+        low: dict[str, Finding] = {}
+        inexact = ""
+        for piece in pieces(file, layout, field, mask_field, mask_excludes):
+            counted = piece.counted
+            where = f"field '{field.name}' of trajectory {piece.trajectory}"
+            finite = np.isfinite(counted)
+            if not finite.all() and not bad:
+                frame = int(np.argmin(finite.all(1))) // (len(counted) // len(piece.frames))
+                bad = f"{where} is not finite from step {piece.start + frame} on; write it again or declare a mask_field"
+            if not bad and field.dtype.endswith("f8") and (beyond := beyond_float32(counted)).any():
+                value = counted[beyond][0]
+                bad = f"{where} reaches {value:.4g}, beyond float32; choose units in which it is about one"
+            if not inexact and field.dtype[1:] in ("i4", "i8", "u4", "u8"):
+                lost = counted[counted != counted.astype(np.float32)]
+                inexact = (
+                    f"{where} has whole numbers, such as {lost[0]:.0f}, that float32 rounds"
+                    if lost.size
+                    else ""
+                )
+            filled += int((~np.isfinite(piece.frames)).sum() - (~finite).sum())
+            for bound in laws_of(layout, field):
+                margin = bound.margin(counted, *(_beside(file, layout, name, piece) for name in bound.beside))
+                if bound.quantity not in low and (margin <= 0).any():
+                    message = (
+                        f"{bound.quantity} of trajectory {piece.trajectory} falls to {np.nanmin(margin):.4g}, "
+                        f"but {bound.law}; mend the data"
+                    )
+                    low[bound.quantity] = Finding(bound.severity(layout.dataset_name), layout.path, message)
+            if field.time_varying:
+                if piece.start % (layout.n_steps // SOME_FRAMES + 1) == 0:
+                    variances.setdefault(field.name, []).append(piece.variances(SOME_FRAMES))
+                rows = (
+                    slice(None) if not field.sample_varying else slice(piece.trajectory, piece.trajectory + 1)
+                )
+                stop = piece.start + len(piece.frames)
+                joined = (
+                    piece.frames if piece.before is None else np.concatenate([piece.before, piece.frames])
+                )
+                same = (joined[1:] == joined[:-1]).all(axis=tuple(range(1, joined.ndim)))
+                still[rows, stop - len(same) : stop] &= same
+                for digest in first[rows] if piece.start == 0 else ():
+                    digest.update(np.ascontiguousarray(piece.frames[0]).tobytes())
+                for digest in last[rows] if stop == layout.n_steps else ():
+                    digest.update(np.ascontiguousarray(piece.frames[-1]).tobytes())
+        findings += [Finding("error", layout.path, bad)] if bad else []
+        findings += [Finding("warning", layout.path, inexact)] if inexact else []
+        findings += low.values()
+        if filled:
+            message = (
+                f"field '{field.name}' has {filled} non-finite values on excluded cells, which are read as 0"
+            )
+            findings.append(Finding("warning", layout.path, message))
+    if still.any():
+        trajectory, step = (int(i) for i in np.argwhere(still)[0])
+        message = (
+            f"{int(still.sum())} frames repeat the one before, the first at step {step} of trajectory {trajectory}; "
+            "leave repeated frames out"
+        )
+        findings.append(Finding("warning", layout.path, message))
+    return findings, [(a.hexdigest(), b.hexdigest()) for a, b in zip(first, last, strict=True)], variances
+
+
+def _beside(file: h5py.File, layout: FileLayout, name: str, piece: Piece) -> NDArray[np.float64]:
+    """Values (cells and frames) of a scalar field at the frames and counted cells of a piece of another."""
+    field = next(field for field in layout.fields if field.name == name)
+    index: tuple[Any, ...] = (piece.trajectory,) if field.sample_varying else ()
+    if field.time_varying:
+        index += (slice(piece.start, piece.start + len(piece.frames)),)
+    with reading(layout.path, f"field '{name}'"):
+        values = np.asarray(file["t0_fields"][name][index], dtype=np.float64)
+    grid = tuple(n if varies else 1 for n, varies in zip(layout.resolution, field.dim_varying, strict=True))
+    values = np.broadcast_to(values.reshape(-1, *grid), piece.frames.shape[: 1 + len(grid)])
+    kept: NDArray[np.float64] = (values if piece.keep is None else values[:, piece.keep]).reshape(-1)
+    return kept
+
+
+def _check_mask(
+    file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
+) -> list[Finding]:
+    """A declared mask takes two values, excludes some cells and leaves some."""
+    field = next((f for f in layout.fields if f.name == mask_field and f.order == 0), None)
+    # What is no constant scalar field is refused where the mask is used.
+    if field is None or field.time_varying:
+        return []
+    with reading(layout.path, f"field '{field.name}'"):
+        stored = file["t0_fields"][field.name][()]
+    for trajectory, mask in enumerate(stored if field.sample_varying else ()):
+        if (mask == mask_excludes).all():
+            message = f"mask_field '{mask_field}' excludes all cells of trajectory {trajectory}; leave it out"
+            return [Finding("error", layout.path, message)]
+    values = np.unique(stored)
+    if mask_excludes in values and len(values) == 2:
+        return []
+    found = ", ".join(f"{value:.4g}" for value in values[:4])
+    message = (
+        f"mask_field '{mask_field}' has {len(values)} values ({found}), but {mask_excludes:g} on excluded cells and "
+        "one other are due; check mask_field and mask_excludes"
+    )
+    every = len(values) == 1 and values[0] == mask_excludes
+    return [Finding("error" if every else "warning", layout.path, message)]
+
+
+def _check_statistics(
+    path: str,
+    layouts: Sequence[FileLayout],
+    mask_field: str | None,
+    mask_excludes: float,
+    storage_options: dict[str, Any] | None,
+) -> list[Finding]:
+    file = f"{path.rstrip('/')}/stats.yaml"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            load_statistics(path, layouts, storage_options)
+        except WavelitError as error:
+            return [error_of(file, error)]
+    findings = [Finding("warning", file, str(w.message).removeprefix(f"{file}: ")) for w in caught]
+    table = read_table(path, storage_options)
+    due = compute_statistics(path, mask_field, mask_excludes, storage_options)
+    fix = f"write it by `wavelit data check {path} --write-statistics`"
+    messages = _deviations(table, due)
+    if messages and mask_field is not None:
+        # The Well's own statistics count all cells; that serves as well where the excluded ones are finite.
+        try:
+            every = compute_statistics(path, storage_options=storage_options)
+        except WavelitError:
+            every = {}
+        if every and not _deviations(table, every):
+            messages = []
+            # Constant fields are read as they are, excluded cells too.
+            varying = {name: due["std"][name] for name in due["std_delta"]}
+            findings += _blurred(file, every["std"], varying, fix)
+    return findings + [Finding("error", file, f"{message}; {fix}") for message in messages]
+
+
+def _blurred(file: str, every: dict[str, Any], counted: dict[str, Any], fix: str) -> list[Finding]:
+    """Fields whose spread the excluded cells widen so much that what counts is hardly seen."""
+    findings = []
+    for name, spread in counted.items():
+        moving = np.asarray(spread) > 0
+        ratio = float((np.asarray(every[name])[moving] / np.asarray(spread)[moving]).max(initial=0.0))
+        if ratio > BLUR:
+            message = f"excluded cells make the spread of field '{name}' {ratio:.3g} times that of the cells that count; {fix}"
+            findings.append(Finding("warning", file, message))
+    return findings
+
+
+def _deviations(table: Any, due: dict[str, dict[str, Any]]) -> list[str]:
+    """What in a table of statistics is not what is due."""
+    messages = []
+    for key, fields in due.items():
+        for name, values in fields.items():
+            expected = np.asarray(values)
+            # A mean may vanish: what counts is its error beside the spread.
+            scale = np.maximum(np.abs(expected), np.asarray(due[SPREAD_OF.get(key, key)][name]))
+            try:
+                found = np.asarray(table[key][name], dtype=np.float64)
+            except (KeyError, TypeError, ValueError):
+                message = f"no number or list '{key}' of field '{name}'"
+            else:
+                if (
+                    found.shape == expected.shape
+                    and (np.abs(found - expected) <= STATISTICS_TOLERANCE * scale).all()
+                ):
+                    continue
+                message = f"'{key}' of field '{name}' is {found.tolist()} but {expected.tolist()} in the training files"
+            messages.append(message)
+    return messages

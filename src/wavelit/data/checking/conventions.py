@@ -1,0 +1,118 @@
+"""What the format asks for and reading does without: coordinates, time steps, parameters, grids that the presets divide."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wavelit.data.checking.findings import Finding
+from wavelit.data.format.hdf5 import reading
+from wavelit.data.format.layout import FileLayout, scalar_problems, uneven_lengths
+from wavelit.model.config import PRESETS, WaveLiTConfig
+
+__all__ = ["check_customs", "check_grid", "check_times"]
+
+
+def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
+    """What the format asks for and reading does without."""
+    findings = []
+    if "simulation_parameters" not in file.attrs:
+        message = "root attribute 'simulation_parameters' is missing; list the scalars that are the same in the whole file"
+        findings.append(Finding("warning", layout.path, message))
+    for name in ("time", *layout.axes):
+        with reading(layout.path, f"'/dimensions/{name}'"):
+            line = np.asarray(file["dimensions"][name][()], np.float64)
+        if message := _disorder(name, line):
+            findings.append(Finding("error", layout.path, message))
+            continue
+        steps = np.diff(line, axis=-1)
+        if steps.size and not np.allclose(steps, np.median(steps), rtol=1e-2, atol=0.0):
+            message = f"'{name}' is not evenly spaced: steps from {steps.min():.4g} to {steps.max():.4g}; models assume it is"
+            findings.append(Finding("warning", layout.path, message))
+    if layout.time_varying_scalars:
+        message = f"scalar '{layout.time_varying_scalars[0]}' varies in time, which no emulator here takes; leave it out"
+        findings.append(Finding("error", layout.path, message))
+    return findings + [Finding("error", layout.path, message) for message in scalar_problems(layout)]
+
+
+def _disorder(name: str, line: NDArray[np.float64]) -> str:
+    """Why coordinates (..., n) do not increase, if they do not."""
+    if not np.isfinite(line).all():
+        return (
+            f"'{name}' is not finite at point {int(np.argwhere(~np.isfinite(line))[0][-1])}; write it again"
+        )
+    steps = np.diff(line, axis=-1)
+    if not (steps <= 0).any():
+        return ""
+    if (steps < 0).all():
+        return f"'{name}' runs backwards, from {line.flat[0]:.6g} to {line.flat[-1]:.6g}; turn it and the fields around"
+    if (steps == 0).all():
+        return f"'{name}' is {line.flat[0]:.6g} at all its {line.shape[-1]} points; write the coordinates"
+    place = tuple(np.argwhere(steps <= 0)[0])
+    before, after = line[place], line[(*place[:-1], place[-1] + 1)]
+    what = "repeats" if before == after else "goes back from"
+    return (
+        f"'{name}' {what} {before:.6g}{'' if before == after else f' to {after:.6g}'} at point {place[-1] + 1}; sort its points "
+        "and the fields with them, and leave repeated ones out"
+    )
+
+
+def check_grid(path: str, layout: FileLayout) -> list[Finding]:
+    """Periodic axes that no preset divides: they cannot be padded."""
+    due: dict[int, list[str]] = {}
+    for preset in PRESETS:
+        due.setdefault(WaveLiTConfig.preset(preset, n_fields=1).grid_multiple, []).append(preset)
+    least, most = min(due), max(due)
+    findings = []
+    for axis, n, ends in zip(layout.axes, layout.resolution, layout.boundary_conditions, strict=True):
+        # Less than two tokens are a toy.
+        if "periodic" not in ends or n % least == 0 or n < 2 * least:
+            continue
+        multiple = most if n >= 2 * most else least
+        near = multiple * max(1, round(n / multiple))
+        needs = ", ".join(f"{', '.join(presets)} a multiple of {m}" for m, presets in sorted(due.items()))
+        # One token of the coarsest scale covers 2^(levels + num_scales - 1) points.
+        k = (n & -n).bit_length() - 1
+        other = f", or set levels to {k} and num_scales to 1 in the model" if k else ""
+        message = (
+            f"axis '{axis}' is periodic with {n} points, which no preset divides (due for {needs}); resample it, say to {near}"
+            f"{other}"
+        )
+        findings.append(Finding("warning", path, message))
+    return findings
+
+
+def check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:
+    """What time does otherwise in one file than in another."""
+    findings = []
+    for split, files in layouts.items():
+        if split != "train" and (message := uneven_lengths(files)):
+            findings.append(Finding("warning", files[0].path, message))
+    every = [layout for files in layouts.values() for layout in files if layout.dt > 0]
+    dt = np.array([layout.dt for layout in every])
+    # A model can tell the step where a scalar is its multiple or inverse (a share of a period), or where files that have the
+    # same scalars have the same step.
+    alike: dict[tuple[float, ...], list[float]] = {}
+    for layout in every:
+        alike.setdefault(tuple(float(x.mean()) for x in layout.scalars.values()), []).append(layout.dt)
+    shared = len(alike) > 1 and max(map(len, alike.values())) > 1
+    if shared and all(_is_even(np.array(steps)) for steps in alike.values()):
+        return findings
+    told = [
+        dt * np.array([layout.scalars[name].mean() for layout in every]) ** power
+        for name in (every[0].scalars if every else ())
+        for power in (1, -1)
+        if all(name in layout.scalars and layout.scalars[name].mean() > 0 for layout in every)
+    ]
+    if not any(_is_even(values) for values in (dt, *told)):
+        message = (
+            f"the time between frames is {dt.min():.4g} in {every[int(dt.argmin())].path} and {dt.max():.4g} here, which no "
+            "model sees; keep one time step in a dataset"
+        )
+        findings.append(Finding("warning", every[int(dt.argmax())].path, message))
+    return findings
+
+
+def _is_even(values: NDArray[np.float64]) -> bool:
+    return len(values) == 0 or bool(np.ptp(values) <= 1e-2 * values.max())

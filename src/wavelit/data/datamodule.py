@@ -1,0 +1,221 @@
+"""A dataset folder as a run sees it: batches of training windows without end, of all windows of a split, of whole trajectories.
+
+`wavelit.data.well` reads one split, `wavelit.data.sampling` orders the training windows.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cached_property
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from the_well.data.datasets import WellMetadata
+from torch.utils.data import DataLoader
+
+from wavelit.checks.arguments import require_mask, require_whole
+from wavelit.data.batch import Batch
+from wavelit.data.format.folder import require_storage_options
+from wavelit.data.format.layout import (
+    BoundaryConditions,
+    common_boundaries,
+    require_agreement,
+    uneven_lengths,
+)
+from wavelit.data.sampling import StepBatchSampler
+from wavelit.data.statistics import Statistics, load_statistics, require_logarithms
+from wavelit.data.well import WellDataset
+from wavelit.data.workers import data_loader
+from wavelit.errors import WavelitError
+
+__all__ = ["Batch", "WellDataModule", "WellDataset", "boundary_conditions"]
+
+# Of steps and samples; what a dataset has is compared with the files.
+LARGEST = 2**31 - 1
+MOST_WORKERS = 256
+
+# Their order takes 8 bytes each.
+MOST_WINDOWS = 2**29
+
+
+def boundary_conditions(dataset: WellDataset) -> BoundaryConditions:
+    """The (low, high) boundary of every axis, each "periodic", "wall" or "open".
+
+    Raises:
+        WavelitError: the files of the dataset do not agree.
+    """
+    return common_boundaries(dataset.layouts)
+
+
+class WellDataModule(pl.LightningDataModule):
+    """Batches of a dataset folder in The Well's format for training, validation and rollouts.
+
+    Training draws the stream of `StepBatchSampler`: batch k is a function of the seed and k alone. To resume, set
+    `train_sampler.first_step`. On several processes every one takes its share of a step by its rank, so the Trainer
+    must not wrap the sampler (`use_distributed_sampler=False`).
+
+    Args:
+        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec address.
+        n_steps_input: frames of history.
+        n_steps_output: frames of target in training; evaluation windows have one.
+        batch_size: samples a batch and process; on a CPU small batches learn more in the same time.
+        seed: seed of the stream of training batches.
+        n_workers: processes that read, at most 256; 0 reads in the training process.
+        mask_field: name of the constant field that tells which cells count; None: all do.
+        mask_excludes: its value on the cells that do not.
+        storage_options: what fsspec needs to open the address.
+        cache_bytes: a split whose fields take no more than this many bytes is kept in memory; 0 never keeps one.
+
+    Raises:
+        WavelitError: an argument is of another type or out of bounds, or `storage_options` are not plain data.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        n_steps_input: int = 4,
+        n_steps_output: int = 1,
+        batch_size: int = 4,
+        seed: int = 0,
+        n_workers: int = 0,
+        mask_field: str | None = None,
+        mask_excludes: float = 1.0,
+        storage_options: dict[str, Any] | None = None,
+        cache_bytes: int = 2 * 1024**3,
+    ) -> None:
+        super().__init__()
+        if not isinstance(path, str | os.PathLike):
+            raise WavelitError(f"path must be a folder or an address, not {path!r}")
+        for name, value, least, most in (
+            ("n_steps_input", n_steps_input, 1, LARGEST),
+            ("n_steps_output", n_steps_output, 1, LARGEST),
+            ("batch_size", batch_size, 1, LARGEST),
+            ("seed", seed, 0, 2**63 - 1),
+            ("n_workers", n_workers, 0, MOST_WORKERS),
+            ("cache_bytes", cache_bytes, 0, 2**63 - 1),
+        ):
+            require_whole(name, value, least, most)
+        require_mask(mask_field, mask_excludes)
+        require_storage_options(storage_options)
+        self.path = os.path.expanduser(os.fspath(path))
+        self.n_steps_input = n_steps_input
+        self.n_steps_output = n_steps_output
+        self.batch_size = batch_size
+        self.seed = seed
+        self.n_workers = n_workers
+        self.mask_field = mask_field
+        self.mask_excludes = mask_excludes
+        self.storage_options = storage_options
+        self.cache_bytes = cache_bytes
+
+    def dataset(self, split: str, n_steps_output: int = 1, **options: Any) -> WellDataset:
+        """The windows of a split; `options` go to `WellDataset`.
+
+        Raises:
+            WavelitError: the split has other fields, another grid or other boundaries than the training split.
+        """
+        dataset = self._open(split, n_steps_output, **options)
+        if split != "train":
+            require_agreement([*self.train_dataset.layouts, *dataset.layouts])
+            common_boundaries([*self.train_dataset.layouts, *dataset.layouts])
+            require_logarithms(self.train_dataset.layouts, dataset.layouts)
+        return dataset
+
+    def _open(self, split: str, n_steps_output: int, **options: Any) -> WellDataset:
+        return WellDataset(
+            self.path,
+            well_split_name=split,
+            mask_field=self.mask_field,
+            mask_excludes=self.mask_excludes,
+            cache_bytes=self.cache_bytes,
+            n_steps_input=self.n_steps_input,
+            n_steps_output=n_steps_output,
+            storage_options=self.storage_options,
+            boundary_return_type=None,
+            return_grid=False,
+            **options,
+        )
+
+    def rollout_dataset(self, split: str) -> WellDataset:
+        """Whole trajectories of a split: the history, then every frame after it as target; of the shortest's length, with a
+        warning, where they differ.
+        """
+        # The Well's reader cuts a trajectory at 100 frames unless told otherwise.
+        dataset = self.dataset(split, full_trajectory_mode=True, max_rollout_steps=2**62)
+        if message := uneven_lengths(dataset.layouts):
+            warnings.warn(f"{self.path}, {split}: {message}", stacklevel=2)
+        return dataset
+
+    @cached_property
+    def train_dataset(self) -> WellDataset:
+        return self._open("train", self.n_steps_output)
+
+    @cached_property
+    def train_sampler(self) -> StepBatchSampler:
+        """The stream of training batches; built on first use, so the Trainer must be attached by then to share steps."""
+        if len(self.train_dataset) > MOST_WINDOWS:
+            raise WavelitError(
+                f"{self.path}: {len(self.train_dataset)} training windows, of which {MOST_WINDOWS} can be shuffled; put fewer "
+                "files into the training split"
+            )
+        trainer = self.trainer
+        rank, n_ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        return StepBatchSampler(
+            len(self.train_dataset), self.batch_size, self.seed, rank=rank, n_ranks=n_ranks
+        )
+
+    @property
+    def metadata(self) -> WellMetadata:
+        return self.train_dataset.metadata
+
+    @property
+    def boundary_conditions(self) -> BoundaryConditions:
+        return boundary_conditions(self.train_dataset)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        return load_statistics(self.path, self.train_dataset.layouts, self.storage_options)
+
+    @property
+    def field_names(self) -> list[str]:
+        return self.train_dataset.field_channels
+
+    @property
+    def constant_field_names(self) -> list[str]:
+        return self.train_dataset.constant_channels
+
+    @property
+    def scalar_names(self) -> list[str]:
+        return list(self.metadata.constant_scalar_names)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of training windows, without end."""
+        return self._loader(self.train_dataset, batch_sampler=self.train_sampler)
+
+    def windows(self, split: str) -> DataLoader[Batch]:
+        """All windows of a split in order, with one frame of target."""
+        return self._loader(self.dataset(split), batch_size=self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.windows("valid")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self.windows("test")
+
+    def trajectories(self, split: str, batch_size: int = 1) -> DataLoader[Batch]:
+        """All trajectories of a split in order, whole."""
+        return self._loader(self.rollout_dataset(split), batch_size=batch_size)
+
+    def _loader(self, dataset: WellDataset, **sampling: Any) -> DataLoader[Batch]:
+        dataset.load()
+        return data_loader(
+            dataset,
+            self.n_workers,
+            collate_fn=dataset.collate,
+            pin_memory=torch.cuda.is_available(),
+            # A loader draws a seed for its workers; its own generator keeps the global one, and so a resumed run, intact.
+            generator=torch.Generator().manual_seed(self.seed),
+            **sampling,
+        )

@@ -1,0 +1,193 @@
+"""The layout of a file in The Well's format: what the reader relies on, and what the files of a dataset must share.
+
+A file holds fields of tensor order 0, 1 and 2 in the groups t0_fields, t1_fields and t2_fields, each an array of
+shape (trajectory?, time?, axis?..., component...): a dimension is stored only where the field's attributes
+`sample_varying`, `time_varying` and `dim_varying` say so. Beside them stand the groups `dimensions` (time and the
+grid axes), `boundary_conditions` (masks, named by type and axis) and `scalars` (the PDE's parameters).
+`wavelit.data.format.examine` makes layouts of files, looked up once and checked.
+
+References:
+    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
+    arXiv 2412.00568; its page "Data format".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavelit.data.format.folder import SPLITS, find_files, open_file, split_folder
+from wavelit.errors import WavelitError
+
+__all__ = [
+    "SPLITS",
+    "Boundary",
+    "BoundaryConditions",
+    "FieldLayout",
+    "FileLayout",
+    "beyond_float32",
+    "common_boundaries",
+    "find_files",
+    "open_file",
+    "require_agreement",
+    "require_steps",
+    "scalar_problems",
+    "split_folder",
+    "uneven_lengths",
+]
+
+ORDERS = {0: "t0_fields", 1: "t1_fields", 2: "t2_fields"}
+
+BoundaryConditions = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class FieldLayout:
+    """One field of a file: its name, tensor order and what it varies along."""
+
+    name: str
+    order: int
+    sample_varying: bool
+    time_varying: bool
+    dim_varying: tuple[bool, ...]
+    nbytes: int
+    dtype: str = "<f4"
+
+    @property
+    def n_components(self) -> int:
+        return int(len(self.dim_varying) ** self.order)
+
+
+class Boundary(NamedTuple):
+    """A boundary condition: its name, its kind as the file spells it, the axes that its mask is over."""
+
+    name: str
+    kind: str
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """What one file holds.
+
+    `scalars` has one float64 value a trajectory for every one of the scalars that is constant in time; `dt` is the median time between frames;
+    `own_scalars` and `own_coordinates` name those of which every trajectory has its own.
+    """
+
+    path: str
+    dataset_name: str
+    grid_type: str
+    axes: tuple[str, ...]
+    resolution: tuple[int, ...]
+    n_trajectories: int
+    n_steps: int
+    dt: float
+    fields: tuple[FieldLayout, ...]
+    scalar_names: tuple[str, ...]
+    scalars: dict[str, NDArray[np.float64]]
+    time_varying_scalars: tuple[str, ...]
+    own_scalars: tuple[str, ...]
+    own_coordinates: tuple[str, ...]
+    boundaries: tuple[Boundary, ...]
+    boundary_conditions: BoundaryConditions
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the fields once read, in bytes."""
+        return sum(field.nbytes for field in self.fields)
+
+
+def beyond_float32(x: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where a finite number is too large for float32."""
+    return np.isfinite(x) & (np.abs(x) > np.finfo(np.float32).max)
+
+
+def scalar_problems(layout: FileLayout) -> Iterator[str]:
+    """Scalars that float32 cannot hold, one sentence each."""
+    for name, values in layout.scalars.items():
+        if not np.isfinite(values).all():
+            yield f"scalar '{name}' of trajectory {int(np.argmin(np.isfinite(values)))} is not finite; write it again"
+            continue
+        with np.errstate(over="ignore", under="ignore"):
+            stored = values.astype(np.float32)
+        lost = ~np.isfinite(stored) | ((stored == 0) & (values != 0))
+        if lost.any():
+            trajectory = int(np.argmax(lost))
+            yield (
+                f"scalar '{name}' of trajectory {trajectory} is {values[trajectory]:g}, beyond float32; choose units in which "
+                "it is about one"
+            )
+
+
+def require_agreement(layouts: Iterable[FileLayout]) -> None:
+    """All files of a split must hold the same fields on the same grid.
+
+    Raises:
+        WavelitError: names the first file that differs from the first one, and in what.
+    """
+    first, *others = layouts
+    for other in others:
+        for what in ("dataset_name", "axes", "resolution"):
+            if getattr(first, what) != getattr(other, what):
+                raise WavelitError(
+                    f"{other.path}: {what} is {getattr(other, what)} but {getattr(first, what)} in {first.path}; "
+                    "keep different datasets in different folders"
+                )
+        signatures = [[(f.name, f.order, f.time_varying) for f in layout.fields] for layout in (first, other)]
+        names = [[*layout.scalars, *layout.time_varying_scalars] for layout in (first, other)]
+        if signatures[0] != signatures[1] or names[0] != names[1]:
+            mine = [f.name for f in other.fields] + names[1]
+            theirs = [f.name for f in first.fields] + names[0]
+            raise WavelitError(
+                f"{other.path}: fields and scalars {mine} are not those of {first.path}, {theirs} (names, order and "
+                "what varies in time must agree); write the files alike"
+            )
+
+
+def common_boundaries(layouts: Iterable[FileLayout]) -> BoundaryConditions:
+    """The (low, high) boundary of every axis, on which all files must agree.
+
+    Raises:
+        WavelitError: names the first file that differs.
+    """
+    first, *others = layouts
+    for other in others:
+        if other.boundary_conditions != first.boundary_conditions:
+            raise WavelitError(
+                f"{other.path}: boundary conditions {other.boundary_conditions} are not those of {first.path}, "
+                f"{first.boundary_conditions}; keep different boundaries in different folders"
+            )
+    return first.boundary_conditions
+
+
+def require_steps(
+    layouts: Iterable[FileLayout], n_steps_input: int, n_steps_output: int, stride: int = 1
+) -> None:
+    """Every trajectory must hold at least one window of history and target.
+
+    Raises:
+        WavelitError: names the first file that is too short.
+    """
+    if n_steps_input < 1 or n_steps_output < 1:
+        raise WavelitError(
+            f"n_steps_input={n_steps_input} and n_steps_output={n_steps_output}: both must be at least 1"
+        )
+    needed = 1 + stride * (n_steps_input + n_steps_output - 1)
+    for layout in layouts:
+        if layout.n_steps < needed:
+            raise WavelitError(
+                f"{layout.path}: {layout.n_steps} steps a trajectory, but a window of n_steps_input={n_steps_input} and "
+                f"n_steps_output={n_steps_output} needs {needed}; lower them or leave this file out"
+            )
+
+
+def uneven_lengths(layouts: Sequence[FileLayout]) -> str | None:
+    """What to say of rollouts where trajectories are not of one length."""
+    steps = sorted({layout.n_steps for layout in layouts})
+    if len(steps) < 2:
+        return None
+    return f"trajectories of {steps[0]} to {steps[-1]} steps; rollouts end with the shortest"

@@ -1,0 +1,477 @@
+"""Statistics of a dataset and the layer that carries them: what a network sees has mean 0 and spread 1.
+
+With the training split's mean m_c, standard deviation s_c and standard deviation d_c of the increment u(t+1) - u(t) of
+channel c, a field is seen as (u - m) / s and the network's output y stands for the increment d y. The statistics are
+those of The Well's stats.yaml, over trajectories, steps and cells; they are buffers, so a checkpoint needs no file.
+A scalar of the PDE is seen as its logarithm where it is positive and spans more than a factor of 10.
+
+References:
+    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
+    arXiv 2412.00568.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wavelit.data.format.examine import read_layout
+from wavelit.data.format.folder import find_files, open_file, read_address, split_folder
+from wavelit.data.format.hdf5 import reading
+from wavelit.data.format.layout import FieldLayout, FileLayout, beyond_float32, scalar_problems
+from wavelit.data.moments import Moments
+from wavelit.errors import WavelitError
+from wavelit.files.atomic import atomic_path
+from wavelit.files.plain import load_yaml
+
+__all__ = [
+    "Normalizer",
+    "Statistics",
+    "compute_statistics",
+    "load_statistics",
+    "pieces",
+    "read_table",
+    "require_logarithms",
+    "write_statistics",
+]
+
+# Below this fraction of the mean, float32 data cannot show a variation.
+FLOAT32_RESOLUTION = 1e-7
+# Below this, its digits go.
+SMALLEST = float(np.finfo(np.float32).tiny)
+# Increments below this many of it are rounded by more than a hundredth.
+ROUNDING = 40
+CHUNK_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and spread of C field channels, K constant channels and P scalars.
+
+    `scalar_mean` and `scalar_std` are those of the logarithm where `scalar_log` says so.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    delta_std: tuple[float, ...]
+    constant_mean: tuple[float, ...] = ()
+    constant_std: tuple[float, ...] = ()
+    scalar_mean: tuple[float, ...] = ()
+    scalar_std: tuple[float, ...] = ()
+    scalar_log: tuple[bool, ...] = ()
+
+
+def read_table(path: str, storage_options: dict[str, Any] | None = None) -> Any:
+    """What `path`/stats.yaml holds, unchecked.
+
+    Raises:
+        WavelitError: it is missing, cannot be reached, or is not plain YAML.
+    """
+    file = f"{path.rstrip('/')}/stats.yaml"
+    try:
+        return load_yaml(read_address(file, storage_options), file)
+    except FileNotFoundError as error:
+        raise WavelitError(f"{file}: no such file; {_fix(path)}") from error
+
+
+def _fix(path: str) -> str:
+    return f"write it by `wavelit data check {path} --write-statistics`"
+
+
+def load_statistics(
+    path: str, layouts: Sequence[FileLayout], storage_options: dict[str, Any] | None = None
+) -> Statistics:
+    """Read `path`/stats.yaml, flat by channel, and take those of the scalars from the training files.
+
+    Args:
+        path: dataset folder, local or any fsspec address.
+        layouts: layouts of the training files (`WellDataset.layouts`).
+        storage_options: what fsspec needs to open the address.
+
+    Raises:
+        WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a field has no spread.
+    """
+    file = f"{path.rstrip('/')}/stats.yaml"
+    fix = _fix(path)
+    table = read_table(path, storage_options)
+
+    def entry(key: str, field: FieldLayout) -> NDArray[np.float64]:
+        try:
+            values = np.asarray(table[key][field.name], dtype=np.float64).reshape(-1)
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            raise WavelitError(f"{file}: no number or list '{key}' of field '{field.name}'; {fix}") from error
+        if len(values) != field.n_components:
+            raise WavelitError(
+                f"{file}: '{key}' of field '{field.name}' has {len(values)} entries but {field.n_components} are due; {fix}"
+            )
+        if not np.isfinite(values).all():
+            raise WavelitError(
+                f"{file}: '{key}' of field '{field.name}' is not finite; mend the data, then {fix}"
+            )
+        if beyond_float32(values).any():
+            raise WavelitError(
+                f"{file}: '{key}' of field '{field.name}' is {values[np.abs(values).argmax()]:.3g}, beyond float32; choose "
+                f"units in which the field is about one, then {fix}"
+            )
+        if key != "mean" and (values < 0).any():
+            raise WavelitError(
+                f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, which no spread is; {fix}"
+            )
+        return values
+
+    fields = [f for f in layouts[0].fields if f.time_varying]
+    constants = [f for f in layouts[0].fields if not f.time_varying]
+    columns: dict[str, list[float]] = {name: [] for name in ("mean", "std", "delta", "c_mean", "c_std")}
+    for field in fields:
+        mean, std, delta = entry("mean", field), entry("std", field), entry("std_delta", field)
+        for key, values, floor in (
+            ("std", std, FLOAT32_RESOLUTION * np.abs(mean)),
+            ("std_delta", delta, 0.0),
+        ):
+            if (values <= floor).any():
+                raise WavelitError(
+                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, so it never varies; drop the field or "
+                    "write it as a constant one"
+                )
+            if (values < SMALLEST).any():
+                raise WavelitError(
+                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, below float32; choose units in which the "
+                    f"field varies by about one, then {fix}"
+                )
+        worst = int(np.argmin(delta / np.maximum(np.abs(mean), np.finfo(float).tiny)))
+        if delta[worst] < ROUNDING * FLOAT32_RESOLUTION * abs(mean[worst]):
+            warnings.warn(
+                f"{file}: field '{field.name}' changes by {delta[worst]:.3g} a step about a mean of {mean[worst]:.6g}, of which "
+                "float32 rounds off more than a hundredth; subtract the mean before writing",
+                stacklevel=2,
+            )
+        columns["mean"] += mean.tolist()
+        columns["std"] += std.tolist()
+        columns["delta"] += delta.tolist()
+    for field in constants:
+        mean, std = entry("mean", field), entry("std", field)
+        flat = std <= np.maximum(FLOAT32_RESOLUTION * np.abs(mean), SMALLEST)
+        if flat.any():
+            warnings.warn(
+                f"{file}: constant field '{field.name}' is the same everywhere and carries no information",
+                stacklevel=2,
+            )
+        columns["c_mean"] += mean.tolist()
+        columns["c_std"] += np.where(flat, 1.0, std).tolist()
+    for layout in layouts:
+        for problem in scalar_problems(layout):
+            raise WavelitError(f"{layout.path}: {problem}")
+    scalars = [
+        _scalar_statistics(np.concatenate([layout.scalars[name] for layout in layouts]))
+        for name in layouts[0].scalars
+    ]
+    return Statistics(
+        mean=tuple(columns["mean"]),
+        std=tuple(columns["std"]),
+        delta_std=tuple(columns["delta"]),
+        constant_mean=tuple(columns["c_mean"]),
+        constant_std=tuple(columns["c_std"]),
+        scalar_mean=tuple(s[0] for s in scalars),
+        scalar_std=tuple(s[1] for s in scalars),
+        scalar_log=tuple(s[2] for s in scalars),
+    )
+
+
+def require_logarithms(train: Sequence[FileLayout], others: Sequence[FileLayout]) -> None:
+    """Scalars that are seen as logarithms must be positive in every file.
+
+    Raises:
+        WavelitError: names the first file with one that is not.
+    """
+    for name in train[0].scalars if train else ():
+        if not _scalar_statistics(np.concatenate([layout.scalars[name] for layout in train]))[2]:
+            continue
+        for layout in others:
+            if (lowest := float(layout.scalars[name].min())) <= 0:
+                raise WavelitError(
+                    f"{layout.path}: scalar '{name}' is {lowest:g}, but in the training split it is positive and spans more "
+                    "than a factor of 10, so that models see its logarithm; write another measure of it in all splits"
+                )
+
+
+def _scalar_statistics(values: NDArray[np.float64]) -> tuple[float, float, bool]:
+    log = bool(values.min() > 0 and values.max() > 10 * values.min())
+    seen = np.log(values) if log else values
+    mean, std = float(seen.mean()), float(seen.std())
+    return mean, std if std > FLOAT32_RESOLUTION * abs(mean) else 1.0, log
+
+
+def compute_statistics(
+    path: str,
+    mask_field: str | None = None,
+    mask_excludes: float = 1.0,
+    storage_options: dict[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Statistics of the training split in The Well's keys, in float64, in one pass.
+
+    Args:
+        path: dataset folder, local or any fsspec address.
+        mask_field: constant scalar field that tells which cells count; the others are left out.
+        mask_excludes: its value on the cells that do not count.
+        storage_options: what fsspec needs to open the address.
+
+    Returns:
+        mean, std, rms of every field and mean_delta, std_delta, rms_delta of every one that varies in time: a number for
+        a scalar field, a list for a vector, a list of lists for a tensor. Spreads divide by N.
+
+    Raises:
+        WavelitError: a file cannot be read, or a value that counts is not finite.
+    """
+    fs, files = find_files(split_folder(path, "train"), storage_options)
+    values: dict[str, Moments] = {}
+    deltas: dict[str, Moments] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in files:
+        with open_file(fs, name) as file:
+            layout = read_layout(file, name)
+            for field in layout.fields:
+                shapes[field.name] = (len(layout.axes),) * field.order
+                value = values.setdefault(field.name, Moments(field.n_components))
+                delta = deltas.setdefault(field.name, Moments(field.n_components))
+                for piece in pieces(file, layout, field, mask_field, mask_excludes):
+                    counted = piece.counted
+                    if not np.isfinite(counted).all():
+                        raise WavelitError(
+                            f"{name}: field '{field.name}' is not finite; mend it or declare a mask_field"
+                        )
+                    if beyond_float32(counted).any():
+                        raise WavelitError(
+                            f"{name}: field '{field.name}' reaches {np.abs(counted).max():.3g}, beyond float32; choose units in "
+                            "which it is about one"
+                        )
+                    value.add(counted)
+                    if field.time_varying:
+                        delta.add(piece.counted_steps)
+    empty = [name for name, moments in values.items() if moments.count == 0]
+    if empty:
+        raise WavelitError(
+            f"{path}: field '{empty[0]}' has no cell that counts; check mask_field and mask_excludes"
+        )
+    changing = {name: moments for name, moments in deltas.items() if moments.count > 0}
+
+    def table(moments: dict[str, Moments], what: str) -> dict[str, Any]:
+        return {name: getattr(m, what).reshape(shapes[name]).tolist() for name, m in moments.items()}
+
+    plain = {what: table(values, what) for what in ("mean", "std", "rms")}
+    return {**plain, **{f"{what}_delta": table(changing, what) for what in ("mean", "std", "rms")}}
+
+
+class Piece(NamedTuple):
+    """Consecutive frames (N, *S, component...) of one field and trajectory, from step `start` on.
+
+    `before` (1, ...) is the frame before them, None at the start of the trajectory; `keep` (*S) tells the cells that count,
+    None when all do.
+    """
+
+    trajectory: int
+    start: int
+    frames: NDArray[np.float64]
+    before: NDArray[np.float64] | None
+    keep: NDArray[np.bool_] | None
+    n_components: int
+
+    @property
+    def counted(self) -> NDArray[np.float64]:
+        """Values (cells and frames, component) that count."""
+        return self._select(self.frames)
+
+    @property
+    def counted_steps(self) -> NDArray[np.float64]:
+        """Increments (cells and steps, component) that count, the one into the first frame included."""
+        # Excluded cells may hold infinities, of whose difference numpy warns.
+        with np.errstate(invalid="ignore"):
+            joined = self.frames if self.before is None else np.concatenate([self.before, self.frames])
+            return self._select(np.diff(joined, axis=0))
+
+    def variances(self, most: int) -> NDArray[np.float64]:
+        """Variances over the cells that count of at most so many frames or a few more, (frames, component); none where no cell
+        counts.
+        """
+        some = self.frames[:: max(1, len(self.frames) // most)]
+        cells = self._select(some).reshape(len(some), -1, self.n_components)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return cells.var(1) if cells.shape[1] else np.empty((0, self.n_components))
+
+    def _select(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (x if self.keep is None else x[:, self.keep]).reshape(-1, self.n_components)
+
+
+def pieces(
+    file: Any,
+    layout: FileLayout,
+    field: FieldLayout,
+    mask_field: str | None = None,
+    mask_excludes: float = 1.0,
+) -> Iterator[Piece]:
+    """Go through a field of an open file in float64, in pieces of bounded size.
+
+    A field that is the same for all trajectories comes once, as trajectory 0, unless the mask differs between them.
+    """
+    mask = None
+    if mask_field is not None:
+        masks = [f for f in layout.fields if f.name == mask_field and f.order == 0 and not f.time_varying]
+        if not masks:
+            raise WavelitError(
+                f"{layout.path}: mask_field '{mask_field}' is not a constant scalar field of this file; name one"
+            )
+        mask = None if field.name == mask_field else masks[0]
+    dataset = file[f"t{field.order}_fields"][field.name]
+    components = (len(layout.axes),) * field.order
+    by_trajectory = field.sample_varying or (mask is not None and mask.sample_varying)
+    n_frames = layout.n_steps if field.time_varying else 1
+    step = max(1, CHUNK_BYTES // (8 * math.prod(layout.resolution) * field.n_components))
+    for trajectory in range(layout.n_trajectories if by_trajectory else 1):
+        keep = None
+        if mask is not None:
+            with reading(layout.path, f"field '{mask.name}'"):
+                stored = file["t0_fields"][mask.name][(trajectory,) if mask.sample_varying else ()]
+            keep = _on_grid(stored[None], mask.dim_varying, layout.resolution)[0] != mask_excludes
+        lead = (trajectory,) if field.sample_varying else ()
+        before = None
+        for start in range(0, n_frames, step):
+            index = (*lead, slice(start, start + step)) if field.time_varying else lead
+            with reading(layout.path, f"field '{field.name}'"):
+                frames = np.asarray(dataset[index], dtype=np.float64)
+            if not field.time_varying:
+                frames = frames[None]
+            if keep is not None:
+                frames = _on_grid(frames, field.dim_varying, layout.resolution, components)
+            yield Piece(trajectory, start, frames, before, keep, field.n_components)
+            before = frames[-1:]
+
+
+def _on_grid(
+    x: NDArray[Any], varying: tuple[bool, ...], resolution: tuple[int, ...], components: tuple[int, ...] = ()
+) -> NDArray[Any]:
+    """Repeat frames (N, stored axes..., component...) along the axes that are not stored."""
+    stored = tuple(n if varies else 1 for n, varies in zip(resolution, varying, strict=True))
+    return np.broadcast_to(x.reshape(len(x), *stored, *components), (len(x), *resolution, *components))
+
+
+def write_statistics(path: str | os.PathLike[str], **options: Any) -> Path:
+    """Compute the statistics of a local dataset folder and write its stats.yaml, whole or not at all.
+
+    Args:
+        path: dataset folder.
+        **options: as for `compute_statistics`.
+    """
+    path = os.path.expanduser(path)
+    target = Path(path) / "stats.yaml"
+    if not target.parent.is_dir():
+        raise WavelitError(f"{path}: no such local folder; statistics are written to local datasets only")
+    text = yaml.safe_dump(compute_statistics(path, **options), sort_keys=False)
+    with atomic_path(target) as scratch:
+        scratch.write_text(text, encoding="utf8")
+    return target
+
+
+class Normalizer(nn.Module):
+    """Physical units to the network's and back, by buffers that travel in the checkpoint.
+
+    Until `set_statistics` is called the statistics are those of the identity, mean 0 and spread 1. The buffers keep
+    float32 when the module is cast to a narrower type, and so does the arithmetic: a mean in bfloat16 is off by 0.4 %.
+
+    Args:
+        n_fields: field channels C.
+        n_constant_fields: constant channels K.
+        n_scalars: scalars P.
+    """
+
+    mean: Tensor
+    std: Tensor
+    delta_std: Tensor
+    constant_mean: Tensor
+    constant_std: Tensor
+    scalar_mean: Tensor
+    scalar_std: Tensor
+    scalar_log: Tensor
+
+    def __init__(self, n_fields: int, n_constant_fields: int = 0, n_scalars: int = 0) -> None:
+        super().__init__()
+        for name, n in (("", n_fields), ("constant_", n_constant_fields), ("scalar_", n_scalars)):
+            self.register_buffer(f"{name}mean", torch.zeros(n))
+            self.register_buffer(f"{name}std", torch.ones(n))
+        self.register_buffer("delta_std", torch.ones(n_fields))
+        self.register_buffer("scalar_log", torch.zeros(n_scalars, dtype=torch.bool))
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the statistics are others than those of the identity."""
+        return bool((self.mean != 0).any() or (self.std != 1).any() or (self.delta_std != 1).any())
+
+    def set_statistics(self, statistics: Statistics) -> None:
+        """Take over the statistics of a dataset.
+
+        Raises:
+            WavelitError: they are of another number of channels.
+        """
+        for name, buffer in self.named_buffers(recurse=False):
+            values = getattr(statistics, name)
+            if len(values) != len(buffer):
+                raise WavelitError(
+                    f"statistics '{name}' have {len(values)} entries but the model has {len(buffer)} channels of that kind; "
+                    "build the model for this dataset"
+                )
+            buffer.copy_(torch.tensor(values, dtype=torch.float64))
+
+    def fields(self, x: Tensor) -> Tensor:
+        """Fields (B, T, C, *S), in units of their spread about their mean."""
+        return (_widen(x) - _spread(self.mean, x, 2)) / _spread(self.std, x, 2)
+
+    def constants(self, x: Tensor) -> Tensor:
+        """Constant fields (B, K, *S), likewise."""
+        return (_widen(x) - _spread(self.constant_mean, x, 1)) / _spread(self.constant_std, x, 1)
+
+    def scalars(self, x: Tensor) -> Tensor:
+        """Scalars (B, P), likewise, of their logarithm where they span decades."""
+        x = _widen(x)
+        # Where the value itself is meant, the logarithm of 1 is computed and dropped: its gradient must be finite.
+        seen = torch.where(self.scalar_log, torch.log(torch.where(self.scalar_log, x, torch.ones_like(x))), x)
+        return (seen - self.scalar_mean) / self.scalar_std
+
+    def increment(self, delta: Tensor) -> Tensor:
+        """An increment (B, C, *S) in physical units, in units of the spread of increments."""
+        return _widen(delta) / _spread(self.delta_std, delta, 1)
+
+    def add_increment(self, u: Tensor, scaled: Tensor) -> Tensor:
+        """The state (B, C, *S) after `u` (B, C, *S) for an increment in units of the spread of increments."""
+        return _widen(u) + _spread(self.delta_std, scaled, 1) * _widen(scaled)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Normalizer:
+        kept = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in kept.items():
+            moved = getattr(self, name)
+            if moved.is_floating_point() and moved.dtype.itemsize < 4:
+                setattr(self, name, buffer.to(moved.device))
+        return self
+
+
+def _widen(x: Tensor) -> Tensor:
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
+def _spread(values: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Per-channel values shaped to meet dimension `axis` of x."""
+    if x.shape[axis] != len(values):
+        raise WavelitError(
+            f"expected {len(values)} channels along dimension {axis}, got shape {tuple(x.shape)}; build the model for "
+            "this dataset"
+        )
+    return values.view(-1, *(1,) * (x.ndim - axis - 1))

@@ -1,0 +1,1 @@
+"""Arrays to datasets in The Well's format."""

@@ -1,0 +1,1 @@
+"""Rollouts, scores, pictures, reports."""

@@ -1,0 +1,268 @@
+"""One-step and rollout tables of an emulator, with persistence beside it.
+
+Every score is a VRMSE per trajectory, step and field (see `wavelit.metrics`); two protocols average it differently:
+
+    The Well:  mean over trajectories, steps and fields at once;                        steps 6:12 and 13:30
+    Walrus:    mean over fields, median over trajectories at each step, mean over steps;  steps 1:20 and 21:60
+
+Steps count from 1, both ends included. Both averages are given on all four windows at the emulator's own history. A
+window that the record cuts short is named by its real end (21:56); one that begins beyond the record is left out. A
+prediction that is not finite scores infinity, and its trajectory counts as diverged. Nothing is clipped.
+
+References: Ohana et al., The Well (2024), arXiv 2412.00568; McCabe et al., Walrus (2025), arXiv 2511.15684, whose order
+of averaging is not stated there and is taken as above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from wavelit.checks.arguments import (
+    require_device,
+    require_instance,
+    require_name,
+    require_whole,
+    shown,
+)
+from wavelit.data.datamodule import Batch, WellDataModule
+from wavelit.errors import WavelitError, printable
+from wavelit.evaluation.rollout import (
+    Emulator,
+    inference,
+    persistence,
+    require_emulator,
+    require_state,
+    rollout,
+    rotation,
+)
+from wavelit.evaluation.scores import WINDOWS, Array, Evaluation, Row, Scores, Window, average, definitions
+from wavelit.metrics import vrmse
+
+__all__ = [
+    "WINDOWS",
+    "Evaluation",
+    "Row",
+    "Scores",
+    "Window",
+    "average",
+    "definitions",
+    "evaluate",
+    "format_score",
+    "format_table",
+    "one_step",
+    "predict",
+    "roll_out",
+]
+
+HELMHOLTZ = "helmholtz_staircase"
+
+
+def one_step(
+    emulators: Mapping[str, Emulator], batches: Iterable[Batch], device: str | torch.device = "cpu"
+) -> dict[str, Array]:
+    """VRMSE of the first target step of every window, (windows, C) for each emulator; the data are read once.
+
+    Args:
+        emulators: by name.
+        batches: every window of a split once.
+        device: where the emulators live.
+
+    Raises:
+        WavelitError: there is no window, or an emulator does not return the next state.
+    """
+    _require_emulators(emulators)
+    device = require_device(device)
+    errors: dict[str, list[Array]] = {name: [] for name in emulators}
+    for batch in batches:
+        require_instance("batches", batch, Batch, "give what `WellDataModule.windows` gives")
+        batch = batch.to(device)
+        for name, emulator in emulators.items():
+            with inference(emulator):
+                following = emulator(batch.fields, batch.constants, batch.scalars)
+            following = require_state(following, batch.fields)
+            errors[name].append(_vrmse(following, batch.target[:, 0], batch.fields.ndim - 3, batch.valid))
+    return {name: _joined(found, "windows") for name, found in errors.items()}
+
+
+def roll_out(
+    emulators: Mapping[str, Emulator],
+    trajectories: Iterable[Batch],
+    start: int | None = None,
+    device: str | torch.device = "cpu",
+) -> dict[str, Array]:
+    """VRMSE of every rollout step, (trajectories, steps, C) for each emulator; the data are read once.
+
+    Args:
+        emulators: by name.
+        trajectories: batches whose fields and target together are the whole record.
+        start: see `predict`.
+        device: where the emulators live.
+
+    Raises:
+        WavelitError: there is no trajectory, or records differ in length, or an emulator does not return the next state.
+    """
+    _require_emulators(emulators)
+    device = require_device(device)
+    errors: dict[str, list[Array]] = {name: [] for name in emulators}
+    for batch in trajectories:
+        batch = batch.to(device)
+        for name, emulator in emulators.items():
+            prediction, truth = predict(emulator, batch, start)
+            errors[name].append(_vrmse(prediction, truth, batch.fields.ndim - 3, batch.valid))
+    return {name: _joined(found, "trajectories") for name, found in errors.items()}
+
+
+def predict(emulator: Emulator, trajectory: Batch, start: int | None = None) -> tuple[Tensor, Tensor]:
+    """Roll out to the end of the record.
+
+    Args:
+        emulator: gets as many states as `trajectory.fields` holds, on the trajectory's device.
+        trajectory: a batch whose fields and target together are the whole record.
+        start: true states before the first predicted one, of which the last T are the history; T when None. Walrus's
+            protocol starts at 17.
+
+    Returns:
+        Prediction and truth, both (B, steps, C, *S).
+
+    Raises:
+        WavelitError: `start` leaves no history or nothing to predict, or the emulator does not return the next state.
+    """
+    require_instance("trajectory", trajectory, Batch, "give one of `WellDataModule.trajectories`")
+    record = torch.cat([trajectory.fields, trajectory.target], dim=1)
+    history = trajectory.fields.shape[1]
+    start = history if start is None else require_whole("start", start, 0)
+    if not history <= start < record.shape[1]:
+        raise WavelitError(
+            f"expected a start from {history}, the history's length, to {record.shape[1] - 1}, which leaves one state "
+            f"to predict, got {shown(start)}"
+        )
+    prediction = rollout(
+        emulator,
+        record[:, start - history : start],
+        record.shape[1] - start,
+        constants=trajectory.constants,
+        scalars=trajectory.scalars,
+        valid=trajectory.valid,
+    )
+    return prediction, record[:, start:]
+
+
+def evaluate(
+    emulator: Emulator,
+    data: WellDataModule,
+    split: str = "valid",
+    *,
+    model: str = "model",
+    start: int | None = None,
+    device: str | torch.device = "cpu",
+    rollout_batch_size: int = 1,
+) -> Evaluation:
+    """Score an emulator on every window and every trajectory of a split, with persistence beside it.
+
+    On helmholtz_staircase the exact rotation stands beside it too: its score measures the precision of the data.
+
+    Args:
+        emulator: the model, in physical units.
+        data: gives `windows(split)` and `trajectories(split)` at the model's own history.
+        split: "valid" or "test", or "train".
+        model: the name to print.
+        start: see `predict`.
+        device: where the emulator lives.
+        rollout_batch_size: trajectories rolled out together.
+
+    Raises:
+        WavelitError: the model takes the name of a companion, or the split cannot be evaluated.
+    """
+    require_emulator(emulator)
+    require_instance("data", data, WellDataModule, "give one of the dataset's folder")
+    require_name("split", split, ("train", "valid", "test"))
+    require_instance("model", model, str, "give its name")
+    require_whole("rollout_batch_size", rollout_batch_size)
+    if start is not None:
+        require_whole("start", start, 0)
+    require_device(device)
+    dataset, field_names = data.metadata.dataset_name, tuple(data.field_names)
+    companions: dict[str, Emulator] = {"persistence": persistence}
+    if dataset == HELMHOLTZ:
+        companions["exact rotation"] = rotation(field_names)
+    if model in companions:
+        raise WavelitError(
+            f"expected a model name other than {', '.join(companions)}, got {printable(model, 60)}: choose another"
+        )
+    emulators = {model: emulator, **companions}
+    single = one_step(emulators, data.windows(split), device)
+    rolled = roll_out(emulators, data.trajectories(split, rollout_batch_size), start, device)
+    return Evaluation(
+        dataset=dataset,
+        split=split,
+        model=model,
+        field_names=field_names,
+        history=data.n_steps_input,
+        start=data.n_steps_input if start is None else start,
+        scores={name: Scores(single[name], rolled[name]) for name in emulators},
+    )
+
+
+def format_score(value: float) -> str:
+    """Four decimals, or three significant digits where these would say too little or too much."""
+    if not isinstance(value, int | float | np.integer | np.floating):
+        raise WavelitError(f"value must be a number, not {shown(value)}")
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.4f}" if 0.01 <= value < 100 else f"{value:.3g}"
+
+
+def format_table(evaluation: Evaluation) -> Table:
+    """The scores over all fields for a terminal: title with dataset, split and history, caption with the metric."""
+    require_instance("evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate")
+    dataset, split = printable(evaluation.dataset, 80), printable(evaluation.split, 80)
+    table = Table(
+        # Text and no str, in which brackets would be markup.
+        title=Text(f"VRMSE on {dataset} ({split}), history {evaluation.history}", "table.title"),
+        caption="\n".join(f"{term}: {definitions()[term]}" for term in ("VRMSE", "mean", "median")),
+        caption_justify="left",
+    )
+    for heading in ("steps", "average", "as in"):
+        table.add_column(heading)
+    for name, scores in evaluation.scores.items():
+        diverged = f"\n{scores.diverged} of {len(scores.rollout)} diverged" if scores.diverged else ""
+        table.add_column(Text(printable(name, 80) + diverged), justify="right")
+    for row in evaluation.rows():
+        values = (format_score(float(averages[0])) for averages in row.scores.values())
+        table.add_row(row.steps, row.how, row.protocol, *values, end_section=row.how == "median")
+    return table
+
+
+def _require_emulators(emulators: Any) -> None:
+    if not isinstance(emulators, Mapping) or not emulators:
+        raise WavelitError(f"emulators must be given by name, at least one, not {shown(emulators)}")
+    for emulator in emulators.values():
+        require_emulator(emulator)
+
+
+def _vrmse(prediction: Tensor, target: Tensor, spatial: int, valid: Tensor | None) -> Array:
+    """VRMSE (B, C) or (B, steps, C), infinite where the prediction is not finite."""
+    values = vrmse(prediction, target, spatial, valid=valid)
+    # The reader has seen to it that targets are finite wherever a cell counts: only a prediction can spoil a score.
+    return np.asarray(values.where(values.isfinite(), math.inf).cpu().numpy())
+
+
+def _joined(found: list[Array], what: str) -> Array:
+    if not found:
+        raise WavelitError(
+            f"expected {what} to evaluate, got none: check the split's folder and the history's length"
+        )
+    lengths = sorted({values.shape[1:] for values in found})
+    if len(lengths) > 1:
+        raise WavelitError(
+            f"expected {what} of one length, got {', '.join(str(n[0]) for n in lengths)} steps"
+        )
+    return np.concatenate(found)

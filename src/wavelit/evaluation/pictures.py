@@ -1,0 +1,222 @@
+"""What all pictures share: width, type and colours, names as text, states as images, and how a picture becomes a file.
+
+A name comes from a file and may hold anything: `plain` shows it as it is, never as a formula, shortened where it is long.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from wavelit.checks.arguments import (
+    listed,
+    require_array,
+    require_instance,
+    require_names,
+    require_path,
+    require_whole,
+)
+from wavelit.errors import WavelitError, printable
+from wavelit.files.atomic import atomic_path
+
+__all__ = [
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "LINES",
+    "LONGEST_SIDE",
+    "ORANGE",
+    "WIDTH",
+    "Pictures",
+    "arrays",
+    "channel_of",
+    "look",
+    "new_figure",
+    "pictures_of",
+    "plain",
+    "plane",
+    "png",
+    "save",
+    "write_bytes",
+]
+
+Array = NDArray[Any]
+
+WIDTH = 5.0  # inches
+# Characters of a name across a picture, and along an image's side.
+LONGEST, LONGEST_SIDE = 40, 24
+# Okabe and Ito's palette.
+BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#767676"
+LINES = {0: BLUE, 1: ORANGE, 2: GREEN}
+LOOK: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "text.usetex": False,
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """The settings of matplotlib that pictures are drawn with, whatever the user's are."""
+    with matplotlib.rc_context(LOOK):
+        yield
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of that height in inches."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain(name: object, longest: int = LONGEST) -> str:
+    """A name as matplotlib's text: no formula, no control characters, at most so many characters."""
+    text = printable(name, longest).replace("$", r"\$")
+    # A legend leaves out what begins with an underscore.
+    return f" {text}" if text.startswith("_") else text
+
+
+def png(figure: Figure, dpi: int = 200) -> bytes:
+    """A figure as PNG."""
+    file = io.BytesIO()
+    with look():
+        figure.savefig(file, dpi=dpi, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 200) -> Path:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        WavelitError: no figure, path or resolution (10 to 1000).
+    """
+    require_instance("figure", figure, Figure, "draw one with rollout_figure or training_figure")
+    path, dpi = require_path("path", path, is_file=True), require_whole("dpi", dpi, 10, 1000)
+    return write_bytes(path, png(figure, dpi))
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Truth, prediction and error of one field as images (steps, H, W), row 0 at the bottom, with their colours."""
+
+    truth: Array
+    prediction: Array
+    colours: ScalarMappable
+    error_colours: ScalarMappable
+
+    @property
+    def error(self) -> Array:
+        return self.prediction - self.truth
+
+    def rows(self) -> list[tuple[str, Array, ScalarMappable]]:
+        return [
+            ("truth", self.truth, self.colours),
+            ("prediction", self.prediction, self.colours),
+            ("error", self.error, self.error_colours),
+        ]
+
+
+def plane(states: Array) -> Array:
+    """(steps, *S) to images (steps, H, W): the middle slice in 3-D, one row in 1-D."""
+    if states.ndim == 2:
+        return states[:, None, :]
+    if states.ndim == 4:
+        states = states[..., states.shape[-1] // 2]
+    return np.swapaxes(states, -1, -2)
+
+
+def pictures_of(
+    truth: Array, prediction: Array, channel: int, valid: Array | None, levels: int = 256
+) -> Pictures:
+    """The images of a channel of truth and prediction (steps, C, *S); cells that are not finite or not valid are NaN."""
+    outside = np.zeros(truth.shape[2:], bool) if valid is None else ~valid
+    planes = [plane(np.where(outside, np.nan, x[:, channel].astype(np.float64))) for x in (truth, prediction)]
+    shown = [np.where(np.isfinite(each), each, np.nan) for each in planes]
+    # Without a finite cell all is grey.
+    low, high = np.nanquantile(shown[0], [0.002, 0.998]) if np.isfinite(shown[0]).any() else (0.0, 1.0)
+    signed = min(-low, high) > 0.05 * max(-low, high)
+    if signed:
+        low, high = -max(-low, high), max(-low, high)
+    with np.errstate(over="ignore"):
+        error = np.abs(shown[1] - shown[0])
+    error = error[np.isfinite(error)]
+    size = float(np.quantile(error, 0.998)) if error.size else 1.0
+    return Pictures(
+        shown[0],
+        shown[1],
+        _colours("RdBu_r" if signed else "viridis", float(low), float(high), levels),
+        _colours("PuOr_r", -size, size, levels),
+    )
+
+
+def _colours(name: str, low: float, high: float, levels: int) -> ScalarMappable:
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    return ScalarMappable(
+        Normalize(low, high), matplotlib.colormaps[name].resampled(levels).with_extremes(bad="#bbbbbb")
+    )
+
+
+def channel_of(field_names: Sequence[str], field: str | None) -> int:
+    """The channel of a field; the first if there is none.
+
+    Raises:
+        WavelitError: no field of that name.
+    """
+    if field is not None and field not in field_names:
+        raise WavelitError(f"expected a field among {listed(field_names)}, got {printable(field, 80)}")
+    return 0 if field is None else list(field_names).index(field)
+
+
+def arrays(
+    truth: Any, prediction: Any, field_names: Sequence[str], valid: Any
+) -> tuple[Array, Array, Array | None]:
+    """Prediction, truth and mask as arrays that fit one another and the names.
+
+    Raises:
+        WavelitError: they do not.
+    """
+    names = require_names("field_names", field_names)
+    v, u = require_array("truth", truth), require_array("prediction", prediction)
+    if u.shape != v.shape or not 3 <= v.ndim <= 5 or v.shape[1] != len(names) or not v.size:
+        raise WavelitError(
+            f"expected truth and prediction (steps, {len(names)}, *S) of one shape, one channel a field name and no axis "
+            f"empty, got {v.shape} and {u.shape}"
+        )
+    if valid is None:
+        return u, v, None
+    mask = require_array("valid", valid)
+    if mask.shape != v.shape[2:]:
+        raise WavelitError(f"valid must be a mask {v.shape[2:]}, the fields' grid, not {mask.shape}")
+    return u, v, mask.astype(bool)

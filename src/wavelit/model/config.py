@@ -1,0 +1,210 @@
+"""What determines a WaveLiT: its architecture and the layout of its data; presets; the grid it works on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wavelit.checks.arguments import shown
+from wavelit.checks.settings import check_bounds, check_types
+from wavelit.errors import WavelitError
+from wavelit.model.attention import FEATURE_MAPS
+from wavelit.wavelets.transform import WAVELETS
+
+__all__ = ["PRESETS", "BoundaryConditions", "WaveLiTConfig", "pad_grid", "padded_shape"]
+
+BoundaryConditions = tuple[tuple[str, str], ...]
+"""Per axis the (low, high) sides, each "periodic", "wall" or "open"."""
+
+BOUNDARY_TYPES = ("periodic", "wall", "open")
+HISTORIES = ("increments", "states")
+
+
+@dataclasses.dataclass(frozen=True)
+class WaveLiTConfig:
+    """All that determines a WaveLiT's architecture; the defaults are for periodic 2-D fields.
+
+    The data decide the first six entries (`from_metadata` fills them in); the rest are the architecture and every one of
+    them can be changed alone.
+
+    Args:
+        n_fields: Field channels C, tensor components counted.
+        n_constant_fields: Constant-field channels K.
+        n_scalars: PDE scalars P.
+        n_steps_input: History T.
+        spatial: Axes, 1 to 3.
+        boundary_conditions: Per axis the (low, high) types; () means periodic everywhere.
+        wavelet: One of `wavelit.wavelets.transform.WAVELETS`, or None for plain patches, the control.
+        levels: DWT levels J; a token covers 2^J cells along each axis.
+        band_scales: Divide every sub-band, read or predicted, by its RMS in the training data: sharper details, shorter rollouts.
+        history: Read the history as its last state and the "increments" between its states, each divided by its own RMS; or
+            as "states". Consecutive states are nearly equal: as they are, what tells them apart is hard to learn.
+        embed_dim: Channels E.
+        num_heads: Attention heads.
+        depth: Blocks, the same at every scale.
+        mlp_ratio: Hidden channels of the feed-forward network over E.
+        num_scales: Pyramid scales; 1 is no pyramid.
+        num_exchanges: Groups of blocks, each followed by an exchange between scales.
+        shared: One set of blocks for all scales, or one each.
+        feature_map: A key of `wavelit.model.attention.FEATURE_MAPS`.
+        centre: Centre the values of the attention and rescale its heads.
+        gate: Gate the attention.
+        local: Depthwise convolutions in the blocks.
+        layer_scale: Initial gain of the residual branches.
+        detail_dim: Channels of the convolutions at full resolution that correct the tokens' prediction; 0: there are none.
+        condition: Modulate the blocks by the PDE scalars, if there are any; without it they need not be given.
+        conserve: Keep the mean over the grid of every field whose mean does not change in the training data, as far as
+            `wavelit.training.data_scales` looks: of momentum in a periodic box, of a pressure of mean zero.
+    """
+
+    n_fields: int
+    n_constant_fields: int = 0
+    n_scalars: int = 0
+    n_steps_input: int = 4
+    spatial: int = 2
+    boundary_conditions: BoundaryConditions = ()
+    wavelet: str | None = "haar"
+    levels: int = 2
+    band_scales: bool = False
+    history: str = "increments"
+    embed_dim: int = 96
+    num_heads: int = 4
+    depth: int = 4
+    mlp_ratio: float = 2.0
+    num_scales: int = 3
+    num_exchanges: int = 2
+    shared: bool = True
+    feature_map: str = "elu"
+    centre: bool = True
+    gate: bool = True
+    local: bool = True
+    layer_scale: float = 0.1
+    detail_dim: int = 0
+    condition: bool = True
+    conserve: bool = True
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.spatial not in (1, 2, 3):
+            raise WavelitError(f"spatial must be 1, 2 or 3, not {self.spatial}")
+        try:
+            boundary = tuple((str(low), str(high)) for low, high in self.boundary_conditions)
+        except (TypeError, ValueError) as error:
+            raise WavelitError(
+                f"boundary_conditions must name {self.spatial} axes as (low, high) pairs, not "
+                f"{shown(self.boundary_conditions)}"
+            ) from error
+        boundary = boundary or (("periodic", "periodic"),) * self.spatial
+        object.__setattr__(self, "boundary_conditions", boundary)
+        if len(boundary) != self.spatial:
+            raise WavelitError(
+                f"boundary_conditions must name {self.spatial} axes as (low, high) pairs, not {len(boundary)}"
+            )
+        for axis, pair in enumerate(boundary):
+            for kind in pair:
+                if kind not in BOUNDARY_TYPES:
+                    raise WavelitError(
+                        f"unknown boundary {kind!r} on axis {axis}; known: {', '.join(BOUNDARY_TYPES)}"
+                    )
+            if pair.count("periodic") == 1:
+                raise WavelitError(
+                    f"axis {axis} is periodic on one side only: {pair}; name both sides periodic"
+                )
+        if self.wavelet is not None and self.wavelet not in WAVELETS:
+            raise WavelitError(
+                f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}; null (None in Python) for patches"
+            )
+        if self.history not in HISTORIES:
+            raise WavelitError(f"unknown history {self.history!r}; known: {', '.join(HISTORIES)}")
+        if self.feature_map not in FEATURE_MAPS:
+            raise WavelitError(f"unknown feature_map {self.feature_map!r}; known: {', '.join(FEATURE_MAPS)}")
+        check_bounds(
+            self,
+            {
+                "n_fields": (1, 10_000),
+                "n_constant_fields": (0, 10_000),
+                "n_scalars": (0, 10_000),
+                "n_steps_input": (1, 1000),
+                "levels": (1, 16),
+                "embed_dim": (1, 16_384),
+                "num_heads": (1, 16_384),
+                "depth": (1, 1000),
+                "mlp_ratio": (0, 1000),
+                "num_scales": (1, 16),
+                "detail_dim": (0, 16_384),
+                "layer_scale": (-1000, 1000),
+            },
+        )
+        if round(self.mlp_ratio * self.embed_dim) < 1:
+            raise WavelitError(
+                f"mlp_ratio {self.mlp_ratio} leaves no hidden channels of embed_dim {self.embed_dim}"
+            )
+        if self.embed_dim % self.num_heads:
+            raise WavelitError(f"embed_dim {self.embed_dim} must be a multiple of num_heads {self.num_heads}")
+        if self.num_exchanges < 1 or self.depth % self.num_exchanges:
+            raise WavelitError(f"depth {self.depth} must be a multiple of num_exchanges {self.num_exchanges}")
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        """Whether each axis wraps."""
+        return tuple(low == "periodic" for low, _ in self.boundary_conditions)
+
+    @property
+    def grid_multiple(self) -> int:
+        """What every axis is padded to, or must divide by if it is periodic: one token of the coarsest scale."""
+        return int(2 ** (self.levels + self.num_scales - 1))
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> WaveLiTConfig:
+        """The preset `name` with the entries in `changes`, which must include `n_fields`.
+
+        Raises:
+            WavelitError: Unknown preset or entry; the message lists the known ones.
+        """
+        if name not in PRESETS:
+            raise WavelitError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in changes:
+            if key not in known:
+                raise WavelitError(f"unknown model entry {key!r}; known: {', '.join(known)}")
+        return cls(**{**PRESETS[name], **changes})
+
+
+PRESETS: dict[str, dict[str, int]] = {
+    "nano": {"num_scales": 1, "depth": 2, "detail_dim": 24},
+    "1M": {"embed_dim": 128},
+    "3M": {"embed_dim": 192, "num_heads": 6, "depth": 6},
+    "10M": {"embed_dim": 256, "num_heads": 8, "depth": 12, "num_exchanges": 3},
+}
+"""Each preset's difference from the defaults of `WaveLiTConfig`."""
+
+
+def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]:
+    """The grid after padding: axes with walls or open sides are rounded up to the grid multiple.
+
+    Raises:
+        WavelitError: A periodic axis that is not a multiple; it cannot be padded without breaking the period.
+    """
+    multiple = config.grid_multiple
+    for axis, (n, wraps) in enumerate(zip(shape, config.periodic, strict=True)):
+        if wraps and n % multiple:
+            raise WavelitError(
+                f"axis {axis} is periodic with {n} points; levels={config.levels} with num_scales={config.num_scales} need "
+                f"a multiple of {multiple}: "
+                + ("an odd period cannot be halved" if n % 2 else "lower levels or num_scales")
+            )
+    return tuple(-(-n // multiple) * multiple for n in shape)
+
+
+def pad_grid(x: Tensor, config: WaveLiTConfig) -> Tensor:
+    """Repeat the high edge of x (B, C, *S) up to `padded_shape`."""
+    shape = x.shape[2:]
+    padded = padded_shape(shape, config)
+    for axis, (n, m) in enumerate(zip(shape, padded, strict=True)):
+        if m > n:
+            x = x.index_select(2 + axis, torch.arange(m, device=x.device).clamp(max=n - 1))
+    return x

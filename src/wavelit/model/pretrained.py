@@ -1,0 +1,204 @@
+"""Trained models that come with the package: a `nano` for each of PocketWell's eight systems.
+
+    WaveLiT.from_pretrained("pocketwell/rayleigh_benard")
+
+Each stands in weights/pocketwell/<system>: config.json, model.safetensors, and a card, README.md, with what it was trained on and
+how well it does. Any other folder of weights is alike. config.json holds the architecture, the version that wrote it and the
+checksum of the weights; those that come with the package are older and have neither. Reading a folder executes nothing in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from wavelit.checks.arguments import require_device, shown
+from wavelit.checks.settings import from_mapping
+from wavelit.errors import WavelitError, one_line, printable
+from wavelit.files.atomic import atomic_path
+from wavelit.files.plain import read_text
+from wavelit.model.config import WaveLiTConfig
+
+__all__ = [
+    "PREFIX",
+    "WEIGHTS",
+    "is_complete",
+    "pretrained",
+    "read_json",
+    "read_model",
+    "require_finite",
+    "resolve",
+    "write_model",
+]
+
+PREFIX = "pocketwell/"
+FOLDER = Path(__file__).parent.parent / "weights"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# Entries of config.json beside the architecture.
+VERSION, CHECKSUM = "wavelit_version", "weights_sha256"
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def pretrained() -> list[str]:
+    """Their names, pocketwell/<system>."""
+    return sorted(f"{PREFIX}{path.parent.name}" for path in (FOLDER / PREFIX).glob("*/model.safetensors"))
+
+
+def resolve(name: str | os.PathLike[str]) -> str:
+    """The folder of a model that comes with the package, of a run's weights, or any other; a name on the hub, owner/name, as it is.
+
+    Raises:
+        WavelitError: no such model in the package, no such folder, or one without a model.
+    """
+    text, path = os.fspath(name), Path(os.path.expanduser(name))
+    if text in pretrained():
+        return os.fspath(FOLDER / text)
+    if text and path.is_dir():
+        for folder in (path / "weights", path):
+            if (folder / "config.json").exists():
+                return os.fspath(folder)
+        raise WavelitError(f"{text} holds no model: a run's weights are there once it has ended")
+    # Names on the hub are owner/name; anything else, and what would stand in a folder that is there, is a folder that is not.
+    on_hub = (
+        isinstance(name, str) and text.count("/") == 1 and text[0] not in "./~" and not path.parent.is_dir()
+    )
+    if text.startswith(PREFIX) or not on_hub:
+        raise WavelitError(
+            f"unknown model '{text}': no such folder, and the package has {', '.join(pretrained())}"
+        )
+    return text
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a model's weights and what they are of."""
+    return all((folder / name).is_file() for name in (CONFIG, WEIGHTS))
+
+
+def write_model(folder: Path, model: nn.Module, config: WaveLiTConfig) -> None:
+    """Write config.json and model.safetensors into a folder; readers notice weights of another configuration by the checksum."""
+    from wavelit import __version__
+
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = save(state, metadata={"format": "pt"})
+    with atomic_path(folder / WEIGHTS) as scratch:
+        scratch.write_bytes(weights)
+    entries = dataclasses.asdict(config) | {
+        VERSION: __version__,
+        CHECKSUM: hashlib.sha256(weights).hexdigest(),
+    }
+    with atomic_path(folder / CONFIG) as scratch:
+        scratch.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf8")
+
+
+def read_model(
+    name: str | os.PathLike[str],
+    build: Callable[[WaveLiTConfig], Module],
+    device: str | torch.device = "cpu",
+    strict: bool = True,
+    **hub: Any,
+) -> Module:
+    """The model of a folder or of the hub, in evaluation mode.
+
+    Args:
+        name: As for `resolve`.
+        build: Makes the network of a configuration.
+        device: Where its weights go.
+        strict: Whether names must agree; shapes must anyhow.
+        **hub: What `huggingface_hub.hf_hub_download` takes: revision, token, cache_dir, force_download, local_files_only.
+
+    Raises:
+        WavelitError: Nothing there, a configuration of another version, or weights that are damaged, not finite, or of another
+            network.
+    """
+    device = require_device(device)
+    folder = Path(_download(resolve(name), hub))
+    path = folder / WEIGHTS
+    entries = read_json(folder / CONFIG)
+    version, checksum = entries.pop(VERSION, None), entries.pop(CHECKSUM, None)
+    where = (
+        f"{folder / CONFIG}" if version is None else f"{folder / CONFIG}, of version {printable(version, 40)}"
+    )
+    config = from_mapping(WaveLiTConfig, entries, where)
+    with torch.device("meta"):
+        shapes = {name: tuple(value.shape) for name, value in build(config).state_dict().items()}
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing")
+        # Before anything of their size is allocated.
+        with safe_open(path, "pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, no mapping
+        data = path.read_bytes()
+        state = load(data)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WavelitError(
+            f"{path} cannot be read: {one_line(error)}; take it anew from where it is from"
+        ) from error
+    if checksum is not None and hashlib.sha256(data).hexdigest() != checksum:
+        raise WavelitError(
+            f"{path} cannot be used: its checksum is not the one in {CONFIG}: it is damaged or of another model; take it anew from where it is from"
+        )
+    for key in found.keys() | shapes.keys():
+        differs = found[key] != shapes[key] if key in found and key in shapes else strict
+        if differs:
+            raise WavelitError(
+                f"{path} cannot be used: {printable(key)} has shape {found.get(key)} there and {shapes.get(key)} by {CONFIG}"
+            )
+    require_finite(path, state)
+    model = build(config)
+    model.load_state_dict(state, strict=strict)
+    return model.to(device).eval()
+
+
+def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not finite: a training diverged.
+
+    Raises:
+        WavelitError: Names the file and the first of them.
+    """
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise WavelitError(
+                f"{path} cannot be used: {printable(name)} is not finite; train anew with a lower lr"
+            )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        WavelitError: The file is missing, too large, not JSON, or holds something else.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except WavelitError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
+    if not isinstance(value, dict):
+        raise WavelitError(f"{path} cannot be used: it holds no JSON object but {shown(value)}")
+    return value
+
+
+def _download(name: str, hub: dict[str, Any]) -> str:
+    """The folder of a model, of one on the hub after it has been downloaded."""
+    if os.path.isdir(name):
+        return name
+    try:
+        # No other file of a model is looked at, a pickle least of all.
+        paths = [hf_hub_download(name, file, **hub) for file in (CONFIG, WEIGHTS)]
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
+        raise WavelitError(f"{name} cannot be had from the hub: {one_line(error)}") from error
+    return os.path.dirname(str(paths[0]))

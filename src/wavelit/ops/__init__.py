@@ -1,0 +1,1 @@
+"""Layouts and operations with their gradients written out, each beside its definition."""

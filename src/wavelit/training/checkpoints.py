@@ -1,0 +1,279 @@
+"""Checkpoints of a run: which are written, how, and what is read from them.
+
+last.ckpt      to resume from: early, then every so many steps, and on an interrupt
+previous.ckpt  the one before it, should last.ckpt be unreadable
+best.ckpt      the smallest validation VRMSE so far
+
+Reading one executes nothing: it is a ZIP archive of tensors and plain values, whose checksums are compared first.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from wavelit.errors import WavelitError, one_line
+from wavelit.files.atomic import atomic_path, flush
+
+__all__ = [
+    "BEST",
+    "LAST",
+    "PREVIOUS",
+    "CheckpointFiles",
+    "checkpoint_callbacks",
+    "load_checkpoint",
+    "model_weights",
+    "newest_checkpoint",
+    "require_same_model",
+]
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+# The first checkpoints of a run: whatever kills it then costs little, and the same command need not start anew.
+EARLY = (1, 4, 16, 64, 256)
+# Where a checkpoint callback's state names files.
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+# What a run's checkpoint holds at least.
+ENTRIES: dict[str, Any] = {"state_dict": dict, "global_step": int}
+# What resuming takes from it besides.
+TO_RESUME: dict[str, Any] = {
+    "epoch": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "pytorch-lightning_version": str,
+    "random_state": dict,
+    "train_seconds": (int, float),
+}
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Lightning's way to write and read a checkpoint: whole or absent beside its target, and read without executing anything.
+
+    Lightning's own writes to the system's temporary folder and copies from there, which a kill or a full disk cuts short.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
+    ) -> None:
+        target, buffer = Path(path), io.BytesIO()
+        # By way of memory: torch's own writer hides why a disk refuses.
+        torch.save(checkpoint, buffer)
+        with atomic_path(target) as scratch:
+            scratch.write_bytes(buffer.getbuffer())
+            if target.name == LAST and target.exists():
+                # On the disk before the one that it follows gives up its name.
+                flush(scratch)
+                os.replace(target, target.with_name(PREVIOUS))
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return load_checkpoint(Path(path))
+
+
+def checkpoint_callbacks(folder: Path, every: int) -> list[Callback]:
+    """Write last.ckpt early, every so many steps and on an interrupt, and best.ckpt after every validation with the smallest VRMSE
+    so far.
+    """
+    shared: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    return [
+        _SaveEarly(folder / LAST, every),
+        _StopAfterStep(folder / LAST),
+        _Checkpoint(filename="last", every_n_train_steps=every, **shared),
+        _BestCheckpoint(filename="best", monitor="val_vrmse", **shared),
+    ]
+
+
+class _Checkpoint(ModelCheckpoint):
+    """On resume a run's folder may have been moved, of which Lightning makes a new start: the best score would be forgotten."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        moved = {name: here(state_dict.get(name, "")) for name in PATHS}
+        scores = {here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath})
+
+
+class _BestCheckpoint(_Checkpoint):
+    """On resume the best score so far is the one in best.ckpt: last.ckpt may have been written before that validation."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        path = Path(str(self.dirpath)) / BEST
+        if path.exists():
+            try:
+                callbacks = load_checkpoint(path).get("callbacks")
+            except WavelitError as error:
+                warnings.warn(
+                    f"{error}; the run goes on without it, and the next validation writes it anew",
+                    stacklevel=2,
+                )
+                # No score of a file that cannot be read.
+                state_dict = {**state_dict, "best_model_score": None, "best_k_models": {}}
+                state_dict |= {"best_model_path": "", "kth_best_model_path": "", "current_score": None}
+            else:
+                kept = callbacks.get(self.state_key) if isinstance(callbacks, dict) else None
+                state_dict = kept if isinstance(kept, dict) else state_dict
+        super().load_state_dict(state_dict)
+
+
+class _SaveEarly(Callback):
+    """Write the first checkpoints before the first that is due, `every` steps on."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path = path
+        self.steps = [step for step in EARLY if step < every]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step in self.steps:
+            trainer.save_checkpoint(self.path)
+
+
+class _StopAfterStep(Callback):
+    """The first interrupt or SIGTERM lets the step end and writes the checkpoint; a second one stops at once.
+
+    On several devices it stops at once, as they would not all end the same step; where the signal is ignored, it still is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.asked = self.written = False
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._ask)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.asked:
+            trainer.save_checkpoint(self.path)
+            self.written = True
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        # Not before: a validation that is due after the step would be left out, as resuming takes it for done.
+        if self.written:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._restore()
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+        self._restore()
+        print("stopping after this step; interrupt again to stop at once", file=sys.stderr, flush=True)
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        self._handlers = {}
+
+
+def load_checkpoint(path: Path, to_resume: bool = False) -> dict[str, Any]:
+    """What a run's checkpoint holds, `state_dict` and `global_step` among it, on the CPU; nothing in it is executed.
+
+    Args:
+        path: The file.
+        to_resume: Whether it must hold all that resuming takes.
+
+    Raises:
+        WavelitError: It cannot be read, is damaged, or is not one of a run.
+    """
+    try:
+        _require_whole(path)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise WavelitError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
+    if not isinstance(state, dict):
+        raise WavelitError(f"{path} is not a checkpoint of a run: it holds a {type(state).__name__}")
+    for name, kind in {**ENTRIES, **(TO_RESUME if to_resume else {})}.items():
+        if not isinstance(state.get(name), kind):
+            raise WavelitError(f"{path} is not a checkpoint of a run: it has no '{name}' that serves")
+    if not all(isinstance(value, torch.Tensor) for value in state["state_dict"].values()):
+        raise WavelitError(f"{path} is not a checkpoint of a run: its 'state_dict' holds more than tensors")
+    return state
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint of a run to resume from, and what it holds; None if there is none yet.
+
+    It is last.ckpt, or where that cannot be read the one before, with a warning.
+
+    Raises:
+        WavelitError: There are some, of which none can be read.
+    """
+    paths = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    first: WavelitError | None = None
+    for path in paths:
+        try:
+            state = load_checkpoint(path, to_resume=True)
+        except WavelitError as error:
+            first = first or error
+            continue
+        if first is not None:
+            warnings.warn(
+                f"{first}; going on from the one before, of step {state['global_step']}", stacklevel=2
+            )
+        return path, state
+    if first is not None:
+        raise first
+    return None
+
+
+def model_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The emulator's own weights in what a checkpoint holds, without the training module's prefix."""
+    return {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
+
+
+def require_same_model(path: Path, state: dict[str, Any], module: torch.nn.Module) -> None:
+    """Refuse weights whose names or shapes are not the module's.
+
+    Raises:
+        WavelitError: Names the checkpoint and the first difference.
+    """
+    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    for name in ours.keys() | theirs.keys():
+        if ours.get(name) != theirs.get(name):
+            raise WavelitError(
+                f"{path} is of another model: {name} has shape {theirs.get(name)} there and {ours.get(name)} here"
+            )
+
+
+def _require_whole(path: Path) -> None:
+    """Compare the checksums of a checkpoint's archive, which torch does not, before anything in it is looked at."""
+    if not path.is_file():
+        raise ValueError("it is not a plain file")
+    with zipfile.ZipFile(path) as archive:
+        # What is compressed may be as large as it likes; what torch writes is stored.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it holds compressed entries, which no checkpoint of a run does")
+        try:
+            damaged = archive.testzip()
+        except (zlib.error, NotImplementedError) as error:
+            raise ValueError(str(error)) from error
+    if damaged is not None:
+        raise ValueError(f"its entry '{damaged}' is damaged")

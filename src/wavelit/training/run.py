@@ -1,0 +1,454 @@
+"""Runs: train a model into a new folder, or continue one that was interrupted (`wavelit.training.run_folder` has what a folder holds)."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from wavelit.checks.arguments import shown
+from wavelit.checks.settings import check_bounds, check_types, from_mapping
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.sampling import StepBatchSampler
+from wavelit.errors import WavelitError, one_line
+from wavelit.files.atomic import named
+from wavelit.files.owner import owned
+from wavelit.model.wavelit import WaveLiT
+from wavelit.training.checkpoints import (
+    CheckpointFiles,
+    checkpoint_callbacks,
+    model_weights,
+    newest_checkpoint,
+    require_same_model,
+)
+from wavelit.training.data_scales import calibrate
+from wavelit.training.module import EMA, EmulatorModule, TrainConfig
+from wavelit.training.ranks import RankWatch, is_first, set_rank
+from wavelit.training.run_folder import (
+    clear,
+    is_trained,
+    load_data,
+    load_model,
+    load_settings,
+    read_config,
+    record_outcome,
+    remove_run,
+    require_free,
+    require_same_data,
+    write_run_folder,
+    write_weights,
+)
+
+__all__ = ["TrainerConfig", "build_model", "fit", "load_model", "quieten", "resume"]
+
+# Lightning's warnings of what is meant: a timing has no validation, windows are read in the training process, a resumed run's
+# earlier metrics are put back by `_csv_logger`, and the data stream needs no state of its own.
+QUIET = (
+    ".*defined a `validation_step` but have no.*",
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*dataloader is not resumable.*",
+    ".*isinstance.treespec, LeafSpec.*",
+)
+
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerConfig:
+    """Where to train.
+
+    Args:
+        accelerator: auto (a CUDA device if there is one, else the CPU), cpu, or another of Lightning's; mps is refused, as it
+            has no float64.
+        devices: How many.
+        precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the attention sums in float32.
+        threads: Threads of the CPU. The default does not depend on the machine, and so neither do a run's results: the
+            number of threads changes the order of sums. On a quiet 2-core machine 2 threads are 1.25 times as fast as 1;
+            beside other work they were six times slower.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: Precision = "32-true"
+    threads: int = 1
+
+    @property
+    def device(self) -> str:
+        """The accelerator, auto resolved: Lightning would take Apple's GPU, on which scores cannot be computed."""
+        return (
+            self.accelerator if self.accelerator != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_bounds(self, {"devices": (1, 100_000), "threads": (1, 1024)})
+        if self.precision not in get_args(Precision):
+            raise WavelitError(
+                f"unknown precision {shown(self.precision)}; known: {', '.join(get_args(Precision))}"
+            )
+
+    def check(self) -> int:
+        """Refuse what Lightning or PyTorch would refuse later.
+
+        Returns:
+            The rank of this process among all that train together; the first, 0, writes.
+
+        Raises:
+            WavelitError: A device that is not there or has no float64, or processes that are not as many as the devices.
+        """
+        quieten()
+        try:
+            trial = pl.Trainer(
+                accelerator=self.device,
+                devices=self.devices,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+        except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
+            raise WavelitError(
+                f"no trainer with accelerator={shown(self.accelerator)}, devices={self.devices}: {one_line(error)}"
+            ) from error
+        if trial.strategy.root_device.type == "mps":
+            raise WavelitError(
+                f"accelerator {self.accelerator!r} is Apple's here, which has no float64 for the scores: use cpu"
+            )
+        set_rank(int(trial.global_rank))
+        return int(trial.global_rank)
+
+
+def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
+    """A model for the dataset, with its statistics measured, initialised from the seed, which becomes torch's global one.
+
+    Args:
+        data: The dataset.
+        preset: A key of `wavelit.model.config.PRESETS`.
+        seed: Seed of the initial weights.
+        changes: Entries of `WaveLiTConfig` to change.
+
+    Raises:
+        WavelitError: An unknown preset or entry, or one that does not fit the dataset.
+    """
+    statistics = data.statistics
+    if changes.get("n_steps_input", data.n_steps_input) != data.n_steps_input:
+        raise WavelitError(
+            f"n_steps_input={changes['n_steps_input']} of the model is not the data's {data.n_steps_input}: "
+            "give it to the data"
+        )
+    torch.manual_seed(seed)
+    model = WaveLiT.from_metadata(
+        data.metadata, data.boundary_conditions, preset, **{"n_steps_input": data.n_steps_input, **changes}
+    )
+    model.normalizer.set_statistics(statistics)
+    calibrate(model, data, seed)
+    return model
+
+
+def fit(
+    folder: str | os.PathLike[str],
+    data: WellDataModule,
+    model: WaveLiT,
+    train: TrainConfig,
+    trainer: TrainerConfig | None = None,
+    seed: int = 0,
+    keep_statistics: bool = False,
+) -> WaveLiT:
+    """Train a model into a new run folder; sets the process's threads and the global seeds.
+
+    Args:
+        folder: Created; must not hold a run.
+        data: The dataset, with at least as many target frames as the pushforward is long.
+        model: From `build_model`, or trained before on other data.
+        train: Budget and recipe.
+        trainer: Device, precision, threads.
+        seed: Seed of the data order, the noise and the unroll lengths.
+        keep_statistics: Whether a model with statistics of other data keeps them and its calibration; else it takes those of
+            these data, and a warning says so.
+
+    Returns:
+        The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
+
+    Raises:
+        WavelitError: The folder holds a run; a split is too short; too few target frames; the model has no statistics, or
+            other channels, history or boundaries than the data; the loss is not finite.
+    """
+    folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
+    # Further devices and machines run the same call: the first of them writes.
+    first = trainer.check() == 0
+    if first:
+        require_free(folder)
+    if data.n_steps_output < train.pushforward:
+        raise WavelitError(
+            f"pushforward over {train.pushforward} steps needs as many target frames: give the data "
+            f"n_steps_output={train.pushforward}, not {data.n_steps_output}"
+        )
+    if not model.normalizer.is_set:
+        raise WavelitError("the model has no statistics of the data: make it by `wavelit.build_model`")
+    if train.minutes is not None and trainer.devices > 1:
+        raise WavelitError(
+            "a budget in minutes needs one device, as every device has its own clock: use steps or samples"
+        )
+    _require_fit(model, data)
+    _take_statistics(model, data, seed, keep_statistics)
+    data.seed = seed
+    # The stream of an earlier run with this data module may have had another seed.
+    data.__dict__.pop("train_sampler", None)
+    # Errors in the data come before anything is written.
+    StepBatchSampler(len(data.train_dataset), data.batch_size, seed)
+    data.windows("valid")
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else None
+    ours = False
+    try:
+        # What Lightning and its loggers write names no file when it fails.
+        with named(folder), owned(folder, "training") if first else nullcontext():
+            if first:
+                require_free(folder)
+                clear(folder, anew=True)
+                ours = True
+                write_run_folder(folder, data, model, train, trainer, seed)
+            return _run(folder, data, model, train, trainer, seed, None)
+    except BaseException:
+        # Without a checkpoint or weights there is nothing to keep, and nothing that should stop the next attempt.
+        if ours:
+            remove_run(folder, found)
+        raise
+
+
+def _require_fit(model: WaveLiT, data: WellDataModule) -> None:
+    """Refuse data of another layout than the model's, which `judge` would refuse after the training.
+
+    Raises:
+        WavelitError: Says in what they differ.
+    """
+    channels = {
+        "n_fields": data.field_names,
+        "n_constant_fields": data.constant_field_names,
+        "n_scalars": data.scalar_names,
+    }
+    due = {name: len(names) for name, names in channels.items()} | {"n_steps_input": data.n_steps_input}
+    for name, value in {**due, "boundary_conditions": data.boundary_conditions}.items():
+        if (ours := getattr(model.config, name)) != value:
+            raise WavelitError(f"the model has {name} {ours}, {data.path} {value}: use `wavelit.build_model`")
+
+
+def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool) -> None:
+    """Give a model the statistics and calibration of the data, unless it has them or is to keep its own."""
+    ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
+    model.normalizer.set_statistics(data.statistics)
+    if all(torch.equal(buffer, ours[name]) for name, buffer in model.normalizer.named_buffers(recurse=False)):
+        return
+    if keep:
+        for name, buffer in model.normalizer.named_buffers(recurse=False):
+            buffer.copy_(ours[name])
+        warnings.warn(
+            f"the model keeps the statistics and calibration of other data than {data.path}", stacklevel=3
+        )
+        return
+    calibrate(model, data, seed)
+    warnings.warn(
+        f"the model had the statistics of other data: it takes statistics and calibration of {data.path}; "
+        "keep_statistics=True keeps the old ones",
+        stacklevel=3,
+    )
+
+
+def resume(folder: str | os.PathLike[str]) -> WaveLiT:
+    """Continue an interrupted run from its last checkpoint; the rest is as if it had never stopped.
+
+    Where the last checkpoint cannot be read it is the one before, with a warning. A run at its end writes its weights anew if
+    they are missing or damaged.
+
+    Raises:
+        WavelitError: No run or checkpoint there, or one of another model, other data than the run's, or another process that
+            trains there.
+    """
+    folder = Path(os.path.expanduser(folder))
+    settings = load_settings(folder)
+    where = str(folder / "config.yaml")
+    train = from_mapping(TrainConfig, settings["train"], f"{where}, train")
+    trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
+    config = read_config(folder)
+    first = trainer.check() == 0
+    with named(folder), owned(folder, "training") if first else nullcontext():
+        if first:
+            clear(folder, anew=False)
+        if is_trained(folder):
+            raise WavelitError(
+                f"{folder} is trained to the end of its budget: score it with `wavelit evaluate {folder}`"
+            )
+        found = newest_checkpoint(folder / "checkpoints")
+        if found is None:
+            raise WavelitError(f"{folder} has no checkpoint yet: start it again by the command that began it")
+        path, state = found
+        with torch.device("meta"):
+            require_same_model(path, model_weights(state), WaveLiT(config))
+        data = load_data(folder)
+        require_same_data(folder, data)
+        return _run(folder, data, WaveLiT(config), train, trainer, settings["seed"], found)
+
+
+def _run(
+    folder: Path,
+    data: WellDataModule,
+    model: WaveLiT,
+    train: TrainConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    resumed: tuple[Path, dict[str, Any]] | None,
+) -> WaveLiT:
+    torch.set_num_threads(trainer.threads)
+    quieten()
+    module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)
+    # Nothing below draws from the global generators, but what a user adds may.
+    pl.seed_everything(seed, verbose=False)
+    path, state = resumed or (None, {})
+    first_step = state.get("global_step", 0)
+    watch = RankWatch()
+    lightning = pl.Trainer(
+        accelerator=trainer.device,
+        devices=trainer.devices,
+        precision=trainer.precision,
+        max_steps=-1 if module.total_steps is None else module.total_steps,
+        # The whole run is one epoch to Lightning; ours are in the sampler.
+        max_epochs=1,
+        val_check_interval=train.validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(50, train.validate_every, module.total_steps or 50),
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        callbacks=[watch, *_callbacks(folder, train)],
+        logger=[_csv_logger(folder, first_step), TensorBoardLogger(folder, name="logs", version="")],
+        plugins=[CheckpointFiles()],
+    )
+    data.trainer = lightning
+    data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
+    try:
+        if module.total_steps is not None and first_step >= module.total_steps:
+            # Lightning would leave the last weights in place of the averaged ones. Its last validation is not made up for.
+            module.load_state_dict(state["state_dict"])
+            module.on_load_checkpoint(state)
+        else:
+            with _told_once():
+                lightning.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+    except SystemExit as stop:
+        # How Lightning ends on an interrupt.
+        raise WavelitError(f"interrupted at step {module.global_step}: {_advice(folder)}") from stop
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, RuntimeError) and (explained := watch.explain(error)) is not None:
+            raise explained from error
+        if path is not None and not watch.begun and not isinstance(error, WavelitError):
+            raise WavelitError(
+                f"{path} cannot be resumed from: {one_line(error)}; train anew in another folder"
+            ) from error
+        raise
+    finally:
+        watch.end()
+    if is_first():
+        write_weights(folder, model)
+        steps = max(first_step, lightning.global_step)
+        record_outcome(
+            folder,
+            {
+                "steps": steps,
+                "samples": steps * data.batch_size * trainer.devices,
+                "train_seconds": round(module.train_seconds, 2),
+                "threads": torch.get_num_threads(),
+                "device": str(lightning.strategy.root_device),
+            },
+        )
+    return model.eval()
+
+
+def _advice(folder: Path) -> str:
+    found = newest_checkpoint(folder / "checkpoints")
+    if found is None:
+        return "nothing is kept, as the first checkpoint is written after the first step"
+    return f"continue from step {found[1]['global_step']} with `wavelit train --resume {folder}`"
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """TensorBoard writes in a thread, whose error is raised here too by the next that is written: its traceback is not printed."""
+    hook = threading.excepthook
+
+    def told(arguments: threading.ExceptHookArgs) -> None:
+        writer = type(arguments.thread).__name__ == "_AsyncWriterThread"
+        if not (writer and isinstance(arguments.exc_value, OSError)):
+            hook(arguments)
+
+    threading.excepthook = told
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+
+
+class _PrintProgress(Callback):
+    """A line per validation, for terminals and files that cannot draw a progress bar."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        assert isinstance(pl_module, EmulatorModule)
+        print(
+            f"step {trainer.global_step:6d}  {pl_module.progress:4.0%}  {pl_module.train_seconds:6.0f} s  "
+            f"train loss {metrics['train_loss']:.4f}  validation VRMSE {metrics['val_vrmse']:.4f}",
+            flush=True,
+        )
+
+
+def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
+    callbacks: list[Callback] = [RichProgressBar()] if sys.stdout.isatty() else [_PrintProgress()]
+    if train.ema:
+        callbacks.append(EMA(train.ema))
+    return [
+        *callbacks,
+        *checkpoint_callbacks(folder / "checkpoints", train.checkpoint_every),
+    ]
+
+
+def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
+    """Lightning's logger begins its file anew; on resume the rows of the steps before are put back."""
+    path = folder / "logs" / "metrics.csv"
+    kept: list[dict[str, str]] = []
+    if first_step and path.exists() and is_first():
+        try:
+            with path.open(newline="", encoding="utf8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise WavelitError(
+                f"{path} is damaged ({one_line(error)}): remove it to go on without its curves"
+            ) from error
+    logger = CSVLogger(folder, name="logs", version="")
+    writer = logger.experiment
+    if kept:
+        writer.metrics_keys = list(kept[0])
+        with path.open("w", newline="") as file:
+            rows = csv.DictWriter(file, kept[0].keys())
+            rows.writeheader()
+            rows.writerows(kept)
+    return logger
+
+
+def quieten() -> None:
+    for pattern in QUIET:
+        warnings.filterwarnings("ignore", pattern)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

@@ -1,0 +1,64 @@
+"""The correction at full resolution: convolutions of the padded grid, alike in every cell, silent at the start."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import correlate
+
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.conv_head import DetailHead
+from wavelit.model.wavelit import WaveLiT
+
+
+@pytest.mark.parametrize(("periodic", "mode", "edge"), [(True, "wrap", 0), (False, "nearest", 2)])
+def test_convolutions_of_the_padded_grid(periodic, mode, edge):
+    """Against scipy's, which pads layer by layer: the same where axes wrap, and two cells inside the walls."""
+    torch.manual_seed(0)
+    head = DetailHead(2, 3, 1, (periodic, periodic)).double()
+    x = torch.randn(1, 2, 8, 12, dtype=torch.float64)
+    y = x[0].numpy()
+    for i, conv in enumerate((head.read, head.mix, head.write)):
+        if i:
+            y = F.gelu(torch.from_numpy(y)).numpy()
+        weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()
+        y = np.stack(
+            [
+                sum(correlate(c, k, mode=mode) for c, k in zip(y, kernels, strict=True)) + b
+                for kernels, b in zip(weight, bias, strict=True)
+            ]
+        )
+    found = head(x)[0].detach().numpy()
+    inside = (slice(None), slice(edge, 8 - edge), slice(edge, 12 - edge))
+    assert found.shape == y.shape
+    np.testing.assert_allclose(found[inside], y[inside], atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(16,), (16, 12), (8, 6, 4)])
+def test_every_cell_is_treated_alike(shape):
+    head = DetailHead(2, 4, 2, (True,) * len(shape))
+    x = torch.randn(2, 2, *shape)
+    moved = head(x.roll(1, -1))
+    torch.testing.assert_close(moved, head(x).roll(1, -1), atol=1e-5, rtol=1e-4)
+
+
+def test_walls_repeat_the_edge():
+    """A field that is constant near a wall is as if there were none."""
+    head = DetailHead(1, 4, 1, (False, False))
+    x = torch.ones(1, 1, 9, 9)
+    torch.testing.assert_close(head(x), head(x)[..., 4:5, 4:5].expand(1, 1, 9, 9))
+
+
+def test_it_is_silent_at_first_and_reads_the_present():
+    config = WaveLiTConfig.preset("nano", n_fields=2, n_constant_fields=1, detail_dim=4)
+    torch.manual_seed(0)
+    model = WaveLiT(config)
+    x, c = torch.randn(1, 4, 2, 16, 16), torch.randn(1, 1, 16, 16)
+    read = []
+    model.detail.register_forward_hook(lambda module, args, out: read.append((args[0], out)))
+    y = model.increment(x, c)
+    ((seen, correction),) = read
+    assert torch.equal(correction, torch.zeros_like(y))
+    torch.testing.assert_close(seen, torch.cat([x[:, -1], c, y], 1))
+    torch.nn.init.ones_(model.detail.write.weight)
+    assert not torch.allclose(model.increment(x, c), y)
