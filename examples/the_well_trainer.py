@@ -76,7 +76,9 @@ def main() -> None:
         before, _ = trainer.validation_loop(trainer.datamodule.val_dataloader())
         loss, _ = trainer.train_one_epoch(1, trainer.datamodule.train_dataloader())
         after, _ = trainer.validation_loop(trainer.datamodule.val_dataloader())
-    print(f"training NMSE {loss:.4f}; validation NMSE {before:.4f} before, {after:.4f} after one epoch")
+    print(
+        f"training NMSE {loss:.4f}; validation NMSE {before:.4f} before, {after:.4f} after one epoch"
+    )
 
 
 if __name__ == "__main__":

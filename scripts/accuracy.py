@@ -60,8 +60,15 @@ SEARCHED_ON = (
 THREE = ["acoustic_scattering_maze", "gray_scott_reaction_diffusion", "rayleigh_benard"]
 # Whoever is not run on all eight, and where. Elsewhere no field keeps its mean.
 WHERE = {
-    **dict.fromkeys(["AViT", "softmax twin", *(name for name in ABLATIONS if name not in WIDE)], THREE),
-    "without conserved means": ["shear_flow", "active_matter", "rayleigh_benard", "viscoelastic_instability"],
+    **dict.fromkeys(
+        ["AViT", "softmax twin", *(name for name in ABLATIONS if name not in WIDE)], THREE
+    ),
+    "without conserved means": [
+        "shear_flow",
+        "active_matter",
+        "rayleigh_benard",
+        "viscoelastic_instability",
+    ],
 }
 SEEDS = 3
 SPLITS = ("test", "valid")
@@ -139,7 +146,9 @@ def missing() -> str:
         few = [s for s in systems if (name, s) in found and len(found[name, s]) < SEEDS]
         if few:
             lines.setdefault(f"{SEEDS} seeds on {_systems(few)}", []).append(name)
-    return "\n".join(f"- {', '.join(names)}: {what}" for what, names in lines.items()) or "- Nothing."
+    return (
+        "\n".join(f"- {', '.join(names)}: {what}" for what, names in lines.items()) or "- Nothing."
+    )
 
 
 def _systems(some: Sequence[str]) -> str:
@@ -149,7 +158,11 @@ def _systems(some: Sequence[str]) -> str:
 def _seeded() -> dict[str, list[str]]:
     """Who is run with more than one seed, on which systems: WaveLiT, the patchify twin, the best rivals of each system."""
     models: dict[str, list[str]] = {"WaveLiT": [*THE_EIGHT], "patchify twin": [*THE_EIGHT]}
-    best = {pair for score in (one_step, rollout) for pair in _best(typical_scores(score), RIVALS).items()}
+    best = {
+        pair
+        for score in (one_step, rollout)
+        for pair in _best(typical_scores(score), RIVALS).items()
+    }
     for system, name in sorted(best, key=lambda pair: THE_EIGHT.index(pair[0])):
         models.setdefault(name, []).append(system)
     return {name: models[name] for name in CONTESTANTS if name in models}
@@ -185,16 +198,44 @@ def claims() -> str:
         ("rollout 1:20, best rival of any size", rollout, "WaveLiT", RIVALS, 7, 0.5),
         ("one step, best rival of 0.5M parameters", one_step, "WaveLiT", small, None, 0.5),
         ("rollout 1:20, best rival of 0.5M parameters", rollout, "WaveLiT", small, None, 0.5),
-        ("one step, small rivals trained as WaveLiT", one_step, "WaveLiT", [*AS_WAVELIT], None, None),
-        ("rollout 1:20, small rivals trained as WaveLiT", rollout, "WaveLiT", [*AS_WAVELIT], None, None),
+        (
+            "one step, small rivals trained as WaveLiT",
+            one_step,
+            "WaveLiT",
+            [*AS_WAVELIT],
+            None,
+            None,
+        ),
+        (
+            "rollout 1:20, small rivals trained as WaveLiT",
+            rollout,
+            "WaveLiT",
+            [*AS_WAVELIT],
+            None,
+            None,
+        ),
         ("one step, patchify twin", one_step, "WaveLiT", patches, None, 0.85),
         ("rollout 1:20, patchify twin", rollout, "WaveLiT", patches, None, 0.95),
         ("one step, plain linear attention", one_step, "WaveLiT", plain, None, 0.7),
         ("rollout 1:20, plain linear attention", rollout, "WaveLiT", plain, None, None),
         ("one step, tokens alone: patches", one_step, alone, [alone_patches], None, 0.85),
         ("rollout 1:20, tokens alone: patches", rollout, alone, [alone_patches], None, 0.95),
-        ("one step, tokens alone: plain linear attention", one_step, alone, [alone_plain], None, 0.7),
-        ("rollout 1:20, tokens alone: plain linear attention", rollout, alone, [alone_plain], None, None),
+        (
+            "one step, tokens alone: plain linear attention",
+            one_step,
+            alone,
+            [alone_plain],
+            None,
+            0.7,
+        ),
+        (
+            "rollout 1:20, tokens alone: plain linear attention",
+            rollout,
+            alone,
+            [alone_plain],
+            None,
+            None,
+        ),
     ):
         scores = typical_scores(score)
         both, rivals = _against_best(score, names, base), _best(scores, names)
@@ -250,7 +291,9 @@ def windows() -> str:
             for names in others.values():
                 both = _against_best(partial(score, split=split), names)
                 text = mean_ratio(_seven(both))
-                cells.append(text and f"{text} ({sum(a < b for a, b in both.values())} of {len(both)})")
+                cells.append(
+                    text and f"{text} ({sum(a < b for a, b in both.values())} of {len(both)})"
+                )
             rows.append([label, called, *cells])
     return markdown(["steps", "split", *others], rows)
 
@@ -264,7 +307,10 @@ def headline() -> str:
         cells = []
         for scores, rivals in best:
             name, ours = rivals[system], scores.get(("WaveLiT", system))
-            cells += ["" if ours is None else _number(ours), f"{_number(scores[name, system])} ({name})"]
+            cells += [
+                "" if ours is None else _number(ours),
+                f"{_number(scores[name, system])} ({name})",
+            ]
         rows.append([system, *cells, _number(far["persistence", system])])
     ratios = [mean_ratio(_seven(_against_best(score, RIVALS))) for score in (one_step, rollout)]
     rows.append(
@@ -277,11 +323,17 @@ def headline() -> str:
             _ratio(rollout, "persistence"),
         ]
     )
-    head = [f"{who}, {what}" for what in ("one step", "rollout 1:20") for who in ("WaveLiT", "best rival")]
+    head = [
+        f"{who}, {what}"
+        for what in ("one step", "rollout 1:20")
+        for who in ("WaveLiT", "best rival")
+    ]
     return markdown(["system", *head, "persistence, rollout 1:20"], rows)
 
 
-def losses(others: Sequence[str] = (*OTHER_NETWORKS, "persistence"), splits: Sequence[str] = SPLITS) -> str:
+def losses(
+    others: Sequence[str] = (*OTHER_NETWORKS, "persistence"), splits: Sequence[str] = SPLITS
+) -> str:
     """Where any of these is better than WaveLiT."""
     lines = []
     for split in splits:
@@ -289,7 +341,11 @@ def losses(others: Sequence[str] = (*OTHER_NETWORKS, "persistence"), splits: Seq
             scores = typical_scores(partial(score, split=split))
             for system in THE_EIGHT:
                 ours = scores.get(("WaveLiT", system), -math.inf)
-                better = [(scores[n, system], n) for n in others if scores.get((n, system), math.inf) < ours]
+                better = [
+                    (scores[n, system], n)
+                    for n in others
+                    if scores.get((n, system), math.inf) < ours
+                ]
                 if better:
                     named = ", ".join(f"{n} {_number(value)}" for value, n in sorted(better))
                     where = f"{system}, {label}" + (", validation" if split == "valid" else "")
@@ -307,11 +363,17 @@ def ablations() -> str:
             continue
         cells = []
         for what, score in scores.items():
-            cells += [_number(tables[what][name, s]) if (name, s) in tables[what] else "" for s in THREE]
+            cells += [
+                _number(tables[what][name, s]) if (name, s) in tables[what] else "" for s in THREE
+            ]
             cells.append(_ratio(score, "WaveLiT", name, THREE))
         rows.append([name, *cells])
     first = {s: next(r for r in runs()["WaveLiT", s] if r["seed"] == 0) for s in THREE}
-    cells = [cell for score in scores.values() for cell in (*(_number(score(first[s])) for s in THREE), "")]
+    cells = [
+        cell
+        for score in scores.values()
+        for cell in (*(_number(score(first[s])) for s in THREE), "")
+    ]
     rows.insert(1, ["WaveLiT, seed 0", *cells])
     head = [f"{s}, {what}" if s else f"ratio, {what}" for what in tables for s in (*THREE, "")]
     return markdown(["model", *head], rows)
@@ -328,14 +390,18 @@ def tokens_alone() -> str:
     ]
     ratios = [_ratio(score, name, "tokens alone") for score in scores for name in names]
     rows.append(["**tokens alone over it, seven systems**", *ratios])
-    return markdown(["system", *(f"{n}, {what}" for what in ("one step", "1:20") for n in names)], rows)
+    return markdown(
+        ["system", *(f"{n}, {what}" for what in ("one step", "1:20") for n in names)], rows
+    )
 
 
 def lasting() -> str:
     """Scores after a longer training beside those after the usual one, both of seed 0."""
     rows = []
     short = runs()
-    for (name, system), (long, *_) in sorted(runs("30min").items(), key=lambda item: _place(*item[0])):
+    for (name, system), (long, *_) in sorted(
+        runs("30min").items(), key=lambda item: _place(*item[0])
+    ):
         if (name, system) not in short:
             continue
         before = short[name, system][0]
@@ -373,7 +439,12 @@ def costs() -> str:
             samples = [f(r["samples"] for r in each) for f in (min, max)]
             size = f"{low:.2f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.2f} to {high:.2f}"
             rows.append(
-                [name, f"{size}M", f"{rate[0]:.0f} to {rate[1]:.0f}", f"{samples[0]} to {samples[1]}"]
+                [
+                    name,
+                    f"{size}M",
+                    f"{rate[0]:.0f} to {rate[1]:.0f}",
+                    f"{samples[0]} to {samples[1]}",
+                ]
             )
     return markdown(["model", "parameters", "ms a sample", "samples in 5 core-minutes"], rows)
 
@@ -384,7 +455,13 @@ def bands() -> str:
     tables = [typical_scores(score) for score in each]
     models = [n for n in SHOWN if any((n, s) in runs() for s in THE_EIGHT)]
     rows = [
-        [s, *(" / ".join(_number(t[m, s]) for t in tables) if (m, s) in runs() else "" for m in models)]
+        [
+            s,
+            *(
+                " / ".join(_number(t[m, s]) for t in tables) if (m, s) in runs() else ""
+                for m in models
+            ),
+        ]
         for s in THE_EIGHT
     ]
     ratios = []

@@ -19,7 +19,9 @@ from wavelit.benchmarks.accuracy import THE_EIGHT
 from wavelit.benchmarks.entries import TWINS
 
 IMAGES = Path("docs/images/results")
-COLOURS = dict(zip(["WaveLiT", *OTHER_NETWORKS, *TWINS], mpl.colormaps["tab20"].colors, strict=False))  # type: ignore[attr-defined]
+COLOURS = dict(
+    zip(["WaveLiT", *OTHER_NETWORKS, *TWINS], mpl.colormaps["tab20"].colors, strict=False)
+)  # type: ignore[attr-defined]
 
 
 def curves(budget: str, systems: Sequence[str], file: str) -> None:
@@ -50,8 +52,12 @@ def curves(budget: str, systems: Sequence[str], file: str) -> None:
         ax.set_xlabel("core-seconds of training")
     for ax in axes[:, 0]:
         ax.set_ylabel("one-step VRMSE, validation")
-    shown = dict(pair[::-1] for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True))
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns + 1, fontsize=9)
+    shown = dict(
+        pair[::-1] for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True)
+    )
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=columns + 1, fontsize=9
+    )
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / file, dpi=110, metadata={"Software": None})
     plt.close(figure)
@@ -68,7 +74,9 @@ def sizes() -> None:
     """Test VRMSE against parameters, geometric means over the seven systems, of who was run on all of them."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     found = runs()
-    for ax, (label, score) in zip(axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True):
+    for ax, (label, score) in zip(
+        axes, (("one step", one_step), ("rollout 1:20", rollout)), strict=True
+    ):
         scores = typical_scores(score)
         for name, colour in COLOURS.items():
             if not all(scores.get((name, s), math.inf) <= DIVERGED for s in SEVEN):
@@ -79,10 +87,18 @@ def sizes() -> None:
             ms = 15 if name == "WaveLiT" else 8
             ax.plot(size, value, marker, ms=ms, color=colour, label=name)
         ax.axhline(geometric_mean(scores["persistence", s] for s in SEVEN), color="grey", ls=":")
-        ax.set(xscale="log", yscale="log", xlim=(8e4, 6e7), xlabel="parameters", ylabel=f"VRMSE, {label}")
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlim=(8e4, 6e7),
+            xlabel="parameters",
+            ylabel=f"VRMSE, {label}",
+        )
         _label_decades(ax)
         ax.grid(alpha=0.3, which="both")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
+    )
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / "sizes.png", dpi=110, metadata={"Software": None})
     plt.close(figure)

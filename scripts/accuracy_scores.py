@@ -64,7 +64,9 @@ def companions(score: Score) -> Scores:
     scores = {}
     for (_, system), each in runs().items():
         for name in ("persistence", "exact_rotation"):
-            splits = {s: found[name] for s in ("valid", "test") if name in (found := each[0].get(s, {}))}
+            splits = {
+                s: found[name] for s in ("valid", "test") if name in (found := each[0].get(s, {}))
+            }
             if splits:
                 scores[name, system] = score(splits)
     return scores

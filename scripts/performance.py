@@ -19,9 +19,23 @@ PAGE = Path("docs/performance.md")
 # What is aimed at: words, part, what its lines must hold, column, at least or at most, the bar.
 AIMS = (
     ("reader, x The Well's, 64²", "reader", {"case": "files", "grid": "64x64"}, "ratio", ">=", 10),
-    ("reader, x The Well's, 256²", "reader", {"case": "files", "grid": "256x256"}, "ratio", ">=", 3),
+    (
+        "reader, x The Well's, 256²",
+        "reader",
+        {"case": "files", "grid": "256x256"},
+        "ratio",
+        ">=",
+        3,
+    ),
     *(
-        (f"{wavelet}, {words}", "transforms", {"case": "transform", "wavelet": name}, column, sense, bar)
+        (
+            f"{wavelet}, {words}",
+            "transforms",
+            {"case": "transform", "wavelet": name},
+            column,
+            sense,
+            bar,
+        )
         for wavelet, name in (("Haar", "haar"), ("CDF 5/3", "bior2.2"))
         for words, column, sense, bar in (
             ("x ptwt", "ptwt_over_wavelit", ">=", 5),
@@ -39,7 +53,14 @@ AIMS = (
         )
         for rival in ("CNextU-Net", "U-Net", "FNO")
     ),
-    ("its share of matrix products", "training", {"model": "WaveLiT nano"}, "share_of_products", ">=", 0.4),
+    (
+        "its share of matrix products",
+        "training",
+        {"model": "WaveLiT nano"},
+        "share_of_products",
+        ">=",
+        0.4,
+    ),
     *(
         (
             f"prediction of `{preset}` at 512², {words}",
@@ -85,7 +106,9 @@ def aims() -> str:
             values = [value for row in lines if not math.isnan(value := float(row[column]))]
             missed = [value < bar if sense == ">=" else value > bar for value in values]
             cells.append(
-                " / ".join(f"**{v:.3g}**" if m else f"{v:.3g}" for v, m in zip(values, missed, strict=True))
+                " / ".join(
+                    f"**{v:.3g}**" if m else f"{v:.3g}" for v, m in zip(values, missed, strict=True)
+                )
             )
         rows.append(cells)
     return markdown(["what", "aim", *MACHINES], rows)
@@ -100,7 +123,14 @@ def reader() -> str:
 def transforms() -> str:
     head = ["what", "wavelet", "wavelit, ms", "ptwt, ms", "ptwt / wavelit", "wavelit / copy bound"]
     head.append("ptwt / wavelit, memory given back")
-    keys = ["case", "wavelet", "wavelit_ms", "ptwt_ms", "ptwt_over_wavelit", "wavelit_over_copy_bound"]
+    keys = [
+        "case",
+        "wavelet",
+        "wavelit_ms",
+        "ptwt_ms",
+        "ptwt_over_wavelit",
+        "wavelit_over_copy_bound",
+    ]
     other = read(SPEED / "default_allocator" / "transforms.csv")
     cells = [
         [*(row[key] for key in keys), default["ptwt_over_wavelit"]]
@@ -129,14 +159,20 @@ def training() -> str:
             row["ms_per_sample"],
             *(row[key] for key in ratios),
         ]
-        cells.append([*own, f"{float(row['share_of_products']):.0%}", row["products_bound_ms_per_sample"]])
+        cells.append(
+            [*own, f"{float(row['share_of_products']):.0%}", row["products_bound_ms_per_sample"]]
+        )
     return markdown(head, cells)
 
 
 def profile() -> str:
     rows = [*read(XEON / "profile.csv"), *read(SPEED / "profile.csv")]
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    head = ["kind", *(f"{label}, share" for label in labels), *(f"{label}, calls a step" for label in labels)]
+    head = [
+        "kind",
+        *(f"{label}, share" for label in labels),
+        *(f"{label}, calls a step" for label in labels),
+    ]
     by = {(row["label"], row["kind"]): row for row in rows}
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     cells = [
@@ -154,7 +190,14 @@ def profile() -> str:
 
 def compiled() -> str:
     head = ["model", "grid", "batch", "eager, ms a sample", "compiled, ms a sample", "compiling, s"]
-    keys = ["model", "side", "batch", "eager_ms_per_sample", "compiled_ms_per_sample", "compile_seconds"]
+    keys = [
+        "model",
+        "side",
+        "batch",
+        "eager_ms_per_sample",
+        "compiled_ms_per_sample",
+        "compile_seconds",
+    ]
     return markdown(head, [[row[key] for key in keys] for row in read(SPEED / "compiled.csv")])
 
 
@@ -178,7 +221,12 @@ def scaling() -> str:
     rows = read(SPEED / "scaling.csv")
     head = ["grid", "ms", "memory, MB", "exponent since the last grid"]
     cells = [
-        [f"{row['side']}²", row["ms"], row["memory_mb"], row["exponent_since_last"].replace("nan", "")]
+        [
+            f"{row['side']}²",
+            row["ms"],
+            row["memory_mb"],
+            row["exponent_since_last"].replace("nan", ""),
+        ]
         for row in rows
     ]
     cells.append(
@@ -189,7 +237,14 @@ def scaling() -> str:
 
 def solvers() -> str:
     scores = {row["system"]: row["one_step"] for row in read(SCORES)}
-    head = ["system", "grid", "solver, s", "nano, s", "speed-up", "one-step VRMSE of the first model"]
+    head = [
+        "system",
+        "grid",
+        "solver, s",
+        "nano, s",
+        "speed-up",
+        "one-step VRMSE of the first model",
+    ]
     cells = [
         [
             row["system"],
@@ -212,7 +267,18 @@ def startup() -> str:
 
 TABLES = {
     f.__name__: f
-    for f in (aims, reader, transforms, training, profile, compiled, inference, scaling, solvers, startup)
+    for f in (
+        aims,
+        reader,
+        transforms,
+        training,
+        profile,
+        compiled,
+        inference,
+        scaling,
+        solvers,
+        startup,
+    )
 }
 
 

@@ -20,8 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tables import markdown, put, read
 
-from wavelit.data.datamodule import WellDataset
 from wavelit.data.pocketwell import SYSTEMS, System
+from wavelit.data.well import WellDataset
 from wavelit.wavelets.transform import dwt
 
 ROOT = Path("datasets/pocketwell/small")
@@ -51,7 +51,9 @@ def growth_rate(system: System) -> float | None:
     for factor in (1.0, 1.0 + TWIN):
         rng = np.random.default_rng(0)
         runs.append(
-            system.simulate(shape, times, {**parameters, name: parameters[name] * factor}, [rng]).fields
+            system.simulate(
+                shape, times, {**parameters, name: parameters[name] * factor}, [rng]
+            ).fields
         )
     squares = np.zeros(len(times))
     for field, value in runs[0].items():
@@ -79,10 +81,17 @@ def compressibility(dataset: WellDataset) -> tuple[float, float]:
         x = x - x.flatten(1).mean(1).view(-1, *(1,) * spatial)
         approximation, *details = dwt(x, "haar", level, (True,) * spatial)
         bands = [approximation, *(band for d in details for band in d.values())]
-        energy = torch.cat([band.flatten(1) for band in bands], 1).square().sort(1, descending=True).values
+        energy = (
+            torch.cat([band.flatten(1) for band in bands], 1)
+            .square()
+            .sort(1, descending=True)
+            .values
+        )
         total = energy.sum(1)
         n = energy.shape[1]
-        kept = torch.stack([energy[:, : max(1, round(share * n))].sum(1) / total for share in (0.01, 0.05)])
+        kept = torch.stack(
+            [energy[:, : max(1, round(share * n))].sum(1) / total for share in (0.01, 0.05)]
+        )
         shares.append(kept[:, total > 0])
     one, five = torch.cat(shares, 1).mean(1).tolist()
     return one, five
@@ -91,7 +100,9 @@ def compressibility(dataset: WellDataset) -> tuple[float, float]:
 def picture(dataset: WellDataset, path: Path) -> None:
     """Up to three channels at four times of the longest-lived trajectory of the split."""
     sample = dataset[len(dataset) - 1]
-    record = torch.cat([sample["input_fields"], sample["output_fields"]]).movedim(-1, 1).numpy()  # (T, C, *S)
+    record = (
+        torch.cat([sample["input_fields"], sample["output_fields"]]).movedim(-1, 1).numpy()
+    )  # (T, C, *S)
     names = dataset.field_channels
     shown = [0] if len(names) == 1 else [0, 1] if len(names) == 2 else [0, 1, len(names) // 2 + 1]
     steps = np.linspace(0, len(record) - 1, 4).astype(int)
@@ -130,8 +141,12 @@ def measure(names: list[str]) -> None:
     for name in names:
         folder, system = ROOT / name, SYSTEMS[name]
         record = json.loads((folder / "pocketwell.json").read_text())
-        windows = WellDataset(str(folder), well_split_name="valid", n_steps_input=1, n_steps_output=1)
-        whole = WellDataset(str(folder), well_split_name="valid", n_steps_input=1, full_trajectory_mode=True)
+        windows = WellDataset(
+            str(folder), well_split_name="valid", n_steps_input=1, n_steps_output=1
+        )
+        whole = WellDataset(
+            str(folder), well_split_name="valid", n_steps_input=1, full_trajectory_mode=True
+        )
         one, five = compressibility(windows)
         rate = growth_rate(system)
         lines[name] = {
@@ -139,7 +154,9 @@ def measure(names: list[str]) -> None:
             "unseen": system.unseen,
             "grid": "x".join(str(n) for n in record["grid"]),
             "channels": len(windows.field_channels),
-            "trajectories": "/".join(str(record["trajectories"][s]) for s in ("train", "valid", "test")),
+            "trajectories": "/".join(
+                str(record["trajectories"][s]) for s in ("train", "valid", "test")
+            ),
             "snapshots": record["n_snapshots"],
             "megabytes": round(sum(f.stat().st_size for f in folder.rglob("*.hdf5")) / 1e6),
             "seconds": record["seconds"],
@@ -179,9 +196,19 @@ def table() -> str:
     for line in read(TABLE):
         star = " (unseen)" if line["unseen"] == "True" else ""
         name = f"[{line['system']}](pocketwell/{line['system']}.md){star}"
-        keys = ("grid", "channels", "trajectories", "snapshots", "megabytes", "seconds", "persistence_vrmse")
+        keys = (
+            "grid",
+            "channels",
+            "trajectories",
+            "snapshots",
+            "megabytes",
+            "seconds",
+            "persistence_vrmse",
+        )
         cells = [name, *(line[key] for key in keys), line["growth_per_interval"] or "none"]
-        cells += [f"{float(line[key]):.1%}" for key in ("haar_energy_1_percent", "haar_energy_5_percent")]
+        cells += [
+            f"{float(line[key]):.1%}" for key in ("haar_energy_1_percent", "haar_energy_5_percent")
+        ]
         rows.append(cells)
     return markdown(head, rows)
 
@@ -201,4 +228,6 @@ if __name__ == "__main__":
     if options.action == "render":
         put(PAGE, BEGIN, END, table())
         sys.exit()
-    measure(options.systems or [name for name in SYSTEMS if (ROOT / name / "pocketwell.json").exists()])
+    measure(
+        options.systems or [name for name in SYSTEMS if (ROOT / name / "pocketwell.json").exists()]
+    )

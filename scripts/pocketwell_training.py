@@ -21,8 +21,16 @@ TABLE = Path("results/pocketwell_training.csv")
 PAGE = Path("docs/pocketwell.md")
 CONFIGS = Path("configs/pocketwell")
 SAMPLES = 1600
-BEGIN, END = "<!-- table: scripts/pocketwell_training.py render -->", "<!-- end of training table -->"
-WINDOWS = {"one step": "one_step", "1:20": "rollout_1_20", "6:12": "rollout_6_12", "13:30": "rollout_13_30"}
+BEGIN, END = (
+    "<!-- table: scripts/pocketwell_training.py render -->",
+    "<!-- end of training table -->",
+)
+WINDOWS = {
+    "one step": "one_step",
+    "1:20": "rollout_1_20",
+    "6:12": "rollout_6_12",
+    "13:30": "rollout_13_30",
+}
 
 
 def measure(systems: list[str]) -> None:
@@ -40,7 +48,11 @@ def measure(systems: list[str]) -> None:
         environment = json.loads((folder / "environment.json").read_text())
         table = json.loads((folder / "evaluation-valid.json").read_text())["table"]
         scores = {line["steps"]: line["vrmse"] for line in table if line["average"] == "mean"}
-        line = {"system": system, "parameters": environment["parameters"], "samples": environment["samples"]}
+        line = {
+            "system": system,
+            "parameters": environment["parameters"],
+            "samples": environment["samples"],
+        }
         line["train_seconds"] = round(environment["train_seconds"])
         for steps, name in WINDOWS.items():
             model, persistence = (score["all"] for score in list(scores[steps].values())[:2])
@@ -64,7 +76,8 @@ def table() -> str:
     for line in read(TABLE):
         cells = [line["system"], f"{int(line['parameters']) / 1e6:.2f}M"]
         cells += [
-            f"{_short(line[name])} / {_short(line[f'persistence_{name}'])}" for name in WINDOWS.values()
+            f"{_short(line[name])} / {_short(line[f'persistence_{name}'])}"
+            for name in WINDOWS.values()
         ]
         rows.append(cells)
     return markdown(["system", "parameters", *WINDOWS], rows)

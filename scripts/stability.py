@@ -35,7 +35,12 @@ def measure(models: Sequence[str]) -> None:
     done = {(row["model"], row["system"], int(row["seed"])) for row in rows}
     for (model, system), each in sorted(runs().items()):
         for result in each if not models or model in models else ():
-            cell = Cell(**{key: result[key] for key in ("model", "system", "seed", "minutes", "lr", "stage")})
+            cell = Cell(
+                **{
+                    key: result[key]
+                    for key in ("model", "system", "seed", "minutes", "lr", "stage")
+                }
+            )
             weights = cell.path(WEIGHTS).with_suffix(".safetensors")
             if (model, system, result["seed"]) not in done and weights.exists():
                 largest = _largest(result, weights)
@@ -73,7 +78,8 @@ def table() -> str:
         found[key] = max(found.get(key, 0.0), float(row["largest"]))
     models = [name for name in SHOWN if any((name, s) in found for s in THE_EIGHT)]
     rows = [
-        [s, *(_number(found[name, s]) if (name, s) in found else "" for name in models)] for s in THE_EIGHT
+        [s, *(_number(found[name, s]) if (name, s) in found else "" for name in models)]
+        for s in THE_EIGHT
     ]
     return markdown(["system", *models], rows)
 

@@ -14,7 +14,6 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from wavelit.allocator import keep_freed_memory
-from wavelit.model.losses import increment_loss
 from wavelit.model.wavelit import WaveLiT, WaveLiTConfig
 
 TABLE = Path("results/speed/profile.csv")
@@ -31,7 +30,13 @@ KINDS = {
         "aten::fill_",
         "aten::gather",
     ),
-    "exponentials": ("aten::exp_", "aten::elu", "aten::elu_backward", "aten::silu", "aten::silu_backward"),
+    "exponentials": (
+        "aten::exp_",
+        "aten::elu",
+        "aten::elu_backward",
+        "aten::silu",
+        "aten::silu_backward",
+    ),
     "other arithmetic": (
         "aten::mul",
         "aten::mul_",
@@ -82,7 +87,7 @@ def main() -> None:
 
     def step() -> None:
         optimiser.zero_grad()
-        increment_loss(model, model.increment(fields, constants), target, 0.3).backward()
+        model.loss(model.increment(fields, constants), target, 0.3).backward()
         optimiser.step()
 
     for _ in range(3):

@@ -135,7 +135,9 @@ def write_dataset(root: Path, **options: Any) -> Path:
         [("train", "one"), ("train", "two"), ("valid", "one"), ("test", "one")]
     ):
         scalar = (1e-3, 1e-1)[number % 2]
-        write_file(root / "data" / split / f"{name}.hdf5", seed=number, **{"scalar": scalar, **options})
+        write_file(
+            root / "data" / split / f"{name}.hdf5", seed=number, **{"scalar": scalar, **options}
+        )
     (root / "stats.yaml").write_text(yaml.safe_dump(numpy_statistics(root)))
     return root
 

@@ -24,17 +24,23 @@ def made_in_float64() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def compare(name: str, found: dict[str, list[float]], record_property: Callable[[str, object], None]) -> None:
+def compare(
+    name: str, found: dict[str, list[float]], record_property: Callable[[str, object], None]
+) -> None:
     """Compare lists of numbers with those of a file. A missing file is written, and the test fails."""
     path = FOLDER / f"{name}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        rounded = {key: [float(f"{value:.13g}") for value in values] for key, values in found.items()}
+        rounded = {
+            key: [float(f"{value:.13g}") for value in values] for key, values in found.items()
+        }
         path.write_text(json.dumps(rounded, indent=1) + "\n")
         pytest.fail(f"{path} was missing and has been written: look at it and run again")
     golden = json.loads(path.read_text())
     assert found.keys() == golden.keys()
-    record_property("deviation", max(deviation(found[key], values) for key, values in golden.items()))
+    record_property(
+        "deviation", max(deviation(found[key], values) for key, values in golden.items())
+    )
     for key, expected in golden.items():
         assert found[key] == pytest.approx(expected, rel=RELATIVE, abs=0), key
 

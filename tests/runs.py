@@ -7,8 +7,8 @@ import torch
 
 from wavelit.data.datamodule import WellDataModule
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.module import TrainConfig
-from wavelit.training.run import TrainerConfig, build_model, fit
+from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.run import build_model, fit
 from waves import write_waves
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}
@@ -42,12 +42,19 @@ def differences(a, b, path: str = "") -> list[str]:
         if a.keys() != b.keys():
             return [f"{path}: keys {a.keys() ^ b.keys()}"]
         skipped = {"callbacks", "train_seconds", "loops"}
-        return [d for key in a if key not in skipped for d in differences(a[key], b[key], f"{path}/{key}")]
+        return [
+            d
+            for key in a
+            if key not in skipped
+            for d in differences(a[key], b[key], f"{path}/{key}")
+        ]
     if isinstance(a, list | tuple):
         if len(a) != len(b):
             return [f"{path}: length"]
         return [
-            d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")
+            d
+            for i, (x, y) in enumerate(zip(a, b, strict=True))
+            for d in differences(x, y, f"{path}/{i}")
         ]
     if isinstance(a, torch.Tensor):
         return [] if torch.equal(a, b) else [path]

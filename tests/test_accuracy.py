@@ -10,19 +10,20 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from wavelit.benchmarks import accuracy, rivals
+from wavelit.benchmarks import accuracy, baselines
 from wavelit.benchmarks.accuracy import Cell, best_lr, run
 from wavelit.benchmarks.entries import CONTESTANTS, build
 from wavelit.cli.main import main
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import generate
-from wavelit.data.statistics import Normalizer
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
 from wavelit.metrics import binned_spectral_mse
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.normalizer import Normalizer
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.module import DivergedError, TrainConfig
+from wavelit.training.config import TrainConfig
+from wavelit.training.module import DivergedError
 
 MAZE, INCLUSIONS = "acoustic_scattering_maze", "acoustic_scattering_inclusions"
 TWIN = "patchify twin"
@@ -104,8 +105,15 @@ def test_stages_run_in_order_and_once(root, stages):
 
 def test_the_search_does_without_a_test_split(root, tmp_path):
     for system in (MAZE, INCLUSIONS):
-        shutil.copytree(root / system, tmp_path / "data" / system, ignore=shutil.ignore_patterns("test"))
-    options = {"models": [TWIN], "systems": [MAZE], "root": tmp_path / "data", "output": tmp_path / "results"}
+        shutil.copytree(
+            root / system, tmp_path / "data" / system, ignore=shutil.ignore_patterns("test")
+        )
+    options = {
+        "models": [TWIN],
+        "systems": [MAZE],
+        "root": tmp_path / "data",
+        "output": tmp_path / "results",
+    }
     assert len(list(run(["rates", "lr"], **options))) == 5
 
 
@@ -129,7 +137,10 @@ def test_rates_count_in_the_reference_models_milliseconds(root, tmp_path):
     path = tmp_path / "rates.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {(row["model"], row["system"]) for row in rows} == {("WaveLiT", MAZE), ("WaveLiT", INCLUSIONS)}
+    assert {(row["model"], row["system"]) for row in rows} == {
+        ("WaveLiT", MAZE),
+        ("WaveLiT", INCLUSIONS),
+    }
     for row in rows:
         row["ms_per_sample"] = "1000.0"
     accuracy.write_rows(path, rows)
@@ -184,7 +195,9 @@ class Convolution(IncrementEmulator):
         self.network = nn.Sequential(nn.BatchNorm2d(14), nn.Conv2d(14, 3, 3, padding=1))
 
     def increment(self, fields, constants=None, scalars=None):
-        x = torch.cat([self.normalizer.fields(fields).flatten(1, 2), self.normalizer.constants(constants)], 1)
+        x = torch.cat(
+            [self.normalizer.fields(fields).flatten(1, 2), self.normalizer.constants(constants)], 1
+        )
         return self.network(x)
 
 
@@ -203,18 +216,24 @@ def test_any_network_that_predicts_the_increment_is_trained(root):
 
 
 def test_a_rival_can_have_the_loss_of_wavelit(root, monkeypatch):
-    monkeypatch.setattr(rivals, "rival", lambda name, dim_in, dim_out, shape: nn.Conv2d(dim_in, dim_out, 1))
+    monkeypatch.setattr(
+        baselines, "rival", lambda name, dim_in, dim_out, shape: nn.Conv2d(dim_in, dim_out, 1)
+    )
     data = WellDataModule(str(root / MAZE), batch_size=2)
     plain, increments, alike = (
-        build(f"CNextU-Net-0.5M{how}", data, 0) for how in ("", " with increments", " trained as WaveLiT")
+        build(f"CNextU-Net-0.5M{how}", data, 0)
+        for how in ("", " with increments", " trained as WaveLiT")
     )
     assert (plain.increments, increments.increments, alike.increments) == (False, True, True)
     weights = [
-        CONTESTANTS[f"CNextU-Net-0.5M{how}"].train for how in ("", " with increments", " trained as WaveLiT")
+        CONTESTANTS[f"CNextU-Net-0.5M{how}"].train
+        for how in ("", " with increments", " trained as WaveLiT")
     ]
     assert [TrainConfig(steps=1, **train).wavelet_weight for train in weights] == [0.0, 0.0, 1.0]
     error = torch.randn(2, 3, *data.metadata.spatial_resolution)
-    torch.testing.assert_close(alike.wavelet_loss(error), build("WaveLiT", data, 0).wavelet_loss(error))
+    torch.testing.assert_close(
+        alike.wavelet_loss(error), build("WaveLiT", data, 0).wavelet_loss(error)
+    )
     before = alike.network.weight.clone()
     accuracy._train(alike, data, TrainConfig(steps=2), 0, [])
     assert not torch.equal(alike.network.weight, before)
@@ -268,7 +287,8 @@ def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch, loa
     assert "| shear_flow | **0.1** |  | ∞ | 0.5 |" in table
     # Ratios are of the one seed that both have, persistence stands beside all of them.
     assert (
-        "| **WaveLiT over it, seven systems** |  | 0.25 (1 of 7) | 1.00 (1 of 7) | 0.28 (2 of 7) |" in table
+        "| **WaveLiT over it, seven systems** |  | 0.25 (1 of 7) | 1.00 (1 of 7) | 0.28 (2 of 7) |"
+        in table
     )
     claims = page.claims()
     assert (
@@ -336,4 +356,6 @@ def test_every_twin_is_a_wavelit_that_lacks_something(root):
 
 def test_unknown_names_are_refused(capsys):
     assert main(["benchmark", "accuracy", "lr", "--models", "Transolver"]) == 2
-    assert "unknown model 'Transolver': expected one of WaveLiT, CNextU-Net" in capsys.readouterr().err
+    assert (
+        "unknown model 'Transolver': expected one of WaveLiT, CNextU-Net" in capsys.readouterr().err
+    )

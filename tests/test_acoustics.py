@@ -9,7 +9,7 @@ import torch
 
 from wavelit.data.pocketwell.acoustic_scattering_maze import maze, rings
 from wavelit.data.pocketwell.acoustics import Acoustics, extend, monotonised_central
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 
 K, RHO = 4.0, 3.0
 C = math.sqrt(K / RHO)
@@ -122,7 +122,7 @@ def test_divergence_is_noticed():
     state = torch.full((1, 3, 8, 8), 1e308, dtype=torch.float64)
     state[:, :, 4] = -1e308
     solver = Acoustics(torch.ones(1, 8, 8, dtype=torch.float64), K, (1.0, 1.0), WALLS)
-    with pytest.raises(DivergedError) as caught:
+    with pytest.raises(SolverDivergedError) as caught:
         solver.solve(state, [0.0, 1.0])
     assert caught.value.step >= 1
 

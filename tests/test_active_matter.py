@@ -23,7 +23,7 @@ from wavelit.data.pocketwell.active_matter import (
     snapshot_times,
 )
 from wavelit.data.pocketwell.bingham import fourth_moment
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.data.writing.write import write_well
 
 SHAPE = (32, 32)
@@ -75,7 +75,9 @@ def test_complex_form_is_the_tensor_equation():
     strain = np.array([[0.3, -0.7], [-0.7, -0.3]])
 
     def column(matrix):
-        return torch.tensor([matrix[0, 0] - matrix[1, 1], 2 * matrix[0, 1]])[None, :, None, None] / 2
+        return (
+            torch.tensor([matrix[0, 0] - matrix[1, 1], 2 * matrix[0, 1]])[None, :, None, None] / 2
+        )
 
     q = 2 * column(tensor)
     c_field = torch.full((1, 1, 1), c, dtype=torch.float64)
@@ -86,7 +88,9 @@ def test_complex_form_is_the_tensor_equation():
     torque = 4 * zeta * (tensor @ tensor - contracted)
     assert torch.allclose(zeta * _product(aligning, q) / 2, column(torque), atol=1e-8)
     # The steric stress, 2 zeta beta (D D - S:D).
-    assert torch.allclose((BETA * zeta / 4) * _product(aligning, q), column(BETA * torque / 2), atol=1e-8)
+    assert torch.allclose(
+        (BETA * zeta / 4) * _product(aligning, q), column(BETA * torque / 2), atol=1e-8
+    )
     # E D + D E - 2 S:E stretches D, and beta S:E resists.
     held = np.einsum("ijkl,kl->ij", fourth, strain)
     e = column(strain)
@@ -240,7 +244,9 @@ def test_bounds_hold_at_every_snapshot(turbulence):
 
 def test_a_trajectory_does_not_depend_on_its_batch():
     times = snapshot_times(SHAPE, 2)
-    together = simulate(SHAPE, times, SYSTEM.parameters[0], [np.random.default_rng(i) for i in range(3)])
+    together = simulate(
+        SHAPE, times, SYSTEM.parameters[0], [np.random.default_rng(i) for i in range(3)]
+    )
     alone = simulate(SHAPE, times, SYSTEM.parameters[0], [np.random.default_rng(1)])
     for name, field in together.fields.items():
         assert (field[1] == alone.fields[name][0]).all()
@@ -254,7 +260,7 @@ def test_steps_and_snapshots_fit():
 
 
 def test_divergence_is_noticed():
-    with pytest.raises(DivergedError) as caught:
+    with pytest.raises(SolverDivergedError) as caught:
         simulate(
             SHAPE,
             snapshot_times(SHAPE, 2),

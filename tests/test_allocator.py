@@ -25,7 +25,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def page_faults(mode: str) -> int:
-    run = subprocess.run([sys.executable, "-c", SCRIPT, mode], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, mode], capture_output=True, text=True, check=False
+    )
     if run.stderr.strip() == "refused":
         pytest.skip("this C library does not take the setting")
     assert run.returncode == 0, run.stderr

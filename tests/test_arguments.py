@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from wavelit import metrics
 from wavelit.benchmarks import (
     accuracy,
+    baselines,
     compiled,
-    contestants,
+    entries,
     inference,
-    rivals,
     scaling,
     solvers,
     speed,
@@ -22,11 +22,10 @@ from wavelit.benchmarks import (
 )
 from wavelit.checks import arguments
 from wavelit.cost import describe_cost
-from wavelit.data.datamodule import Batch
+from wavelit.data.batch import Batch
 from wavelit.demo import demo
 from wavelit.errors import WavelitError
-from wavelit.evaluation import evaluate, figures, rollout
-from wavelit.evaluation import evaluate_run as judge
+from wavelit.evaluation import evaluate, evaluate_run, figures, rollout
 from wavelit.evaluation.evaluate import Evaluation, Scores
 from wavelit.evaluation.report import summary, write_report
 from wavelit.evaluation.rollout import persistence
@@ -60,7 +59,11 @@ def returning(value):
 
 
 def written(prediction=None, **changes):
-    options = {"dataset": "w", "field_names": {0: ["a", "b"]}, "boundary_conditions": [("wall", "wall")] * 2}
+    options = {
+        "dataset": "w",
+        "field_names": {0: ["a", "b"]},
+        "boundary_conditions": [("wall", "wall")] * 2,
+    }
     return rollout.write_rollout(
         "rollout.hdf5",
         torch.zeros(1, 4, 2, 6, 5) if prediction is None else prediction,
@@ -154,20 +157,20 @@ WRONG = [
     ("scores from text", lambda: Evaluation.from_dict({"scores": {"m": {"one_step": "x", "rollout": 1}}}), "evaluation"),
     ("scores without names", lambda: Evaluation.from_dict(scores().to_dict() | {"field_names": None}), "field_names"),
     # Run folders.
-    ("judge folder", lambda: judge.judge(5), "folder"),
-    ("judge NUL", lambda: judge.judge("a\0b"), "folder"),
-    ("judge split", lambda: judge.judge("runs", split="train"), "split 'train'"),
-    ("judge weights", lambda: judge.judge("runs", weights="x"), "weights 'x'"),
-    ("judge data", lambda: judge.judge("runs", data=3), "data"),
-    ("judge meta", lambda: judge.judge("runs", device="meta"), "device 'meta'"),
-    ("judge device 3", lambda: judge.judge("runs", device=3), "device 3"),
-    ("judge device empty", lambda: judge.judge("runs", device=""), "device ''"),
-    ("record split", lambda: judge.record_rollout("runs", split=["valid"]), "split"),
-    ("record trajectory -1", lambda: judge.record_rollout("runs", trajectory=-1), "trajectory"),
-    ("record trajectory 1.5", lambda: judge.record_rollout("runs", trajectory=1.5), "trajectory"),
-    ("record weights", lambda: judge.record_rollout("runs", weights=None), "weights"),
-    ("record pretrained", lambda: judge.record_pretrained_rollout(None, "."), "system"),
-    ("record pretrained folder", lambda: judge.record_pretrained_rollout("shear_flow", None), "folder"),
+    ("evaluate_run folder", lambda: evaluate_run.evaluate_run(5), "folder"),
+    ("evaluate_run NUL", lambda: evaluate_run.evaluate_run("a\0b"), "folder"),
+    ("evaluate_run split", lambda: evaluate_run.evaluate_run("runs", split="train"), "split 'train'"),
+    ("evaluate_run weights", lambda: evaluate_run.evaluate_run("runs", weights="x"), "weights 'x'"),
+    ("evaluate_run data", lambda: evaluate_run.evaluate_run("runs", data=3), "data"),
+    ("evaluate_run meta", lambda: evaluate_run.evaluate_run("runs", device="meta"), "device 'meta'"),
+    ("evaluate_run device 3", lambda: evaluate_run.evaluate_run("runs", device=3), "device 3"),
+    ("evaluate_run device empty", lambda: evaluate_run.evaluate_run("runs", device=""), "device ''"),
+    ("record split", lambda: evaluate_run.record_rollout("runs", split=["valid"]), "split"),
+    ("record trajectory -1", lambda: evaluate_run.record_rollout("runs", trajectory=-1), "trajectory"),
+    ("record trajectory 1.5", lambda: evaluate_run.record_rollout("runs", trajectory=1.5), "trajectory"),
+    ("record weights", lambda: evaluate_run.record_rollout("runs", weights=None), "weights"),
+    ("record pretrained", lambda: evaluate_run.record_pretrained_rollout(None, "."), "system"),
+    ("record pretrained folder", lambda: evaluate_run.record_pretrained_rollout("shear_flow", None), "folder"),
     # Metrics.
     ("vrmse numpy", lambda: metrics.vrmse(U.numpy(), U, 2), "prediction"),
     ("vrmse complex", lambda: metrics.vrmse(U, U.cfloat(), 2), "target"),
@@ -246,8 +249,8 @@ WRONG = [
     ("accuracy processes", lambda: accuracies(processes=1.5), "processes"),
     ("accuracy seeds", lambda: accuracies(seeds=[-1]), "seeds"),
     ("accuracy best_lr", lambda: accuracy.best_lr("x", "."), "model 'x'"),
-    ("contestant", lambda: contestants.build("x", None, 0), "model 'x'"),
-    ("rival", lambda: rivals.rival("x", 1, 1, (8, 8)), "model 'x'"),
+    ("contestant", lambda: entries.build("x", None, 0), "model 'x'"),
+    ("rival", lambda: baselines.rival("x", 1, 1, (8, 8)), "model 'x'"),
     ("scaling preset", lambda: scaling.measure(preset="x"), "preset 'x'"),
     ("scaling one side", lambda: scaling.measure(sides=(64,)), "sides"),
     ("scaling exponent", lambda: scaling.exponent([1.0], [1.0]), "sizes"),
@@ -264,7 +267,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "named"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+@pytest.mark.parametrize(
+    ("call", "named"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG]
+)
 def test_a_wrong_call_is_one_line_that_names_the_argument(call, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WavelitError, match=named) as caught:

@@ -13,10 +13,10 @@ from wavelit.model.attention import (
     AugmentedLinearAttention,
     linear_attention,
     naive_linear_attention,
-    rotate,
     softmax_attention,
 )
-from wavelit.ops.token_layout import rotary_angles, token_grids
+from wavelit.ops.rotary import rotary_angles, rotate
+from wavelit.ops.token_layout import token_grids
 
 
 def relative(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -48,7 +48,10 @@ def test_softmax_attention_is_softmax_and_turns_with_the_grid():
     q, k, v = torch.randn(3, 2, 3, 30, 8, dtype=torch.float64)
     angles = rotary_angles((5, 6), (True, True), 8).double()
     weights = (rotate(q, angles) @ rotate(k, angles).mT / 8**0.5).softmax(-1)
-    assert relative(softmax_attention(q, k, v, angles), weights @ (v - v.mean(-2, keepdim=True))) < 1e-10
+    assert (
+        relative(softmax_attention(q, k, v, angles), weights @ (v - v.mean(-2, keepdim=True)))
+        < 1e-10
+    )
     block = AugmentedLinearAttention(24, 3, 2, "softmax")
     grids = token_grids(((5, 6),), (True, True), (3, 8), torch.device("cpu"), torch.float32)
     for gain in (block.query_gain, block.key_gain, block.head_gain):
@@ -139,13 +142,19 @@ def test_written_out_gradient_equals_the_definition(shapes, dim):
         torch.nn.init.normal_(p)
     periodic = (True, False, True)[: len(shapes[0])]
     grids = token_grids(tuple(shapes), periodic, (2, dim // 2), dtype=torch.float64)
-    n = sum(grids.sizes)
-    inputs = [torch.randn(3, n, width, dtype=torch.float64, requires_grad=True) for width in (2 * dim, dim)]
+    n = sum(grids.layout.sizes)
+    inputs = [
+        torch.randn(3, n, width, dtype=torch.float64, requires_grad=True)
+        for width in (2 * dim, dim)
+    ]
     weight = torch.randn(3, n, dim, dtype=torch.float64)
     gains = [block.query_gain, block.key_gain, block.head_gain, block.mean_gain]
     results = []
     qk, v = inputs
-    for attend, channels in ((block._attend, qk[..., grids.order]), (block.define, qk)):
+    for attend, channels in (
+        (block._fused_forward, qk[..., grids.heads.order]),
+        (block._reference_forward, qk),
+    ):
         out = attend(channels, v, grids)
         results.append((out, *torch.autograd.grad((out * weight).sum(), [*inputs, *gains])))
     for fast, definition in zip(*results, strict=True):
@@ -161,10 +170,11 @@ def test_weights_stand_in_the_order_of_the_definition(head_dim):
     for p in block.parameters():
         torch.nn.init.normal_(p)
     grids = token_grids(((8, 6), (4, 3)), (True, False), (2, head_dim), dtype=torch.float64)
-    x = torch.randn(3, sum(grids.sizes), dim, dtype=torch.float64)
+    x = torch.randn(3, sum(grids.layout.sizes), dim, dtype=torch.float64)
     qk, v, gate = block.project(x).split([2 * dim, dim, dim], -1)
     expected = block.out(
-        (block.define(qk, v, grids) + block.local(v, grids)) * torch.nn.functional.silu(gate)
+        (block._reference_forward(qk, v, grids) + block.local(v, grids.canvas))
+        * torch.nn.functional.silu(gate)
     )
     assert relative(block(x, grids), expected) < 1e-12
 

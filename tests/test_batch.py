@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from wavelit.data.datamodule import WellDataset
+from wavelit.data.well import WellDataset
 
 
 def test_samples_changed_before_collating_are_what_the_batch_holds(shared_well_folder):

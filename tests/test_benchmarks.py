@@ -28,7 +28,9 @@ def test_transforms():
     ratios = {"ptwt_over_wavelit", "wavelit_over_copy_bound", "wavelit_over_clone_bound"}
     times = {"wavelit_ms", "ptwt_ms"}
     bounds = {"copy_bound_ms", "clone_bound_ms"}
-    require_rows(rows, {"case", "wavelet", "shape", "levels", *ratios, *times, *bounds}, ratios | times)
+    require_rows(
+        rows, {"case", "wavelet", "shape", "levels", *ratios, *times, *bounds}, ratios | times
+    )
     assert {(row["case"], row["wavelet"]) for row in rows} == {
         (case, wavelet) for case in ("transform", "tokens") for wavelet in ("haar", "bior2.2")
     }
@@ -42,5 +44,7 @@ def test_startup():
 
 
 def test_an_unknown_part_is_named():
-    with pytest.raises(WavelitError, match="unknown part 'nonsense': expected one of reader, transforms"):
+    with pytest.raises(
+        WavelitError, match="unknown part 'nonsense': expected one of reader, transforms"
+    ):
         speed.run(["nonsense"])

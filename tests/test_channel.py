@@ -32,7 +32,9 @@ def test_derivatives_and_integrals_of_polynomials_are_exact(channel):
     assert torch.allclose(channel.values(channel.laplacian(modes)), laplacian, atol=1e-7)
     powers = channel.integral @ channel.z**13
     assert np.allclose(powers, (channel.z**14 - 0.5**14) / 14, atol=1e-12)
-    assert float(channel.average @ torch.from_numpy(channel.z**2)) == pytest.approx((1.5**3 + 0.5**3) / 6)
+    assert float(channel.average @ torch.from_numpy(channel.z**2)) == pytest.approx(
+        (1.5**3 + 0.5**3) / 6
+    )
     points = np.array([-0.5, 0.123, 1.5])
     assert np.allclose(channel.at(points).numpy() @ channel.z**13, points**13, atol=1e-12)
 
@@ -46,7 +48,9 @@ def test_products_of_kept_modes_are_free_of_aliases(channel):
     large = Channel((32, 28), 3.0, -0.5, 1.5)
     wide = [
         large.values(
-            torch.nn.functional.pad(channel.at(large.z).to(m.dtype) @ m, (0, large.n_modes - channel.n_modes))
+            torch.nn.functional.pad(
+                channel.at(large.z).to(m.dtype) @ m, (0, large.n_modes - channel.n_modes)
+            )
         )
         for m in (a, b)
     ]
@@ -153,7 +157,8 @@ def test_pressure_of_a_known_split():
     q = torch.cos(a * x) * torch.exp(z) + z**3
     force = torch.stack(
         [
-            b * torch.cos(2 * a * x) * torch.cos(b * (z + 0.5)) - a * torch.sin(a * x) * torch.exp(z),
+            b * torch.cos(2 * a * x) * torch.cos(b * (z + 0.5))
+            - a * torch.sin(a * x) * torch.exp(z),
             2 * a * torch.sin(2 * a * x) * torch.sin(b * (z + 0.5))
             + torch.cos(a * x) * torch.exp(z)
             + 3 * z**2,
@@ -172,10 +177,16 @@ def test_the_growing_wave_of_poiseuille_flow():
     inner = slice(1, n - 1)
     # Fourth derivative with both conditions at the walls: w = (1 - s^2) v.
     scale = np.diag(np.append(np.append(0, 1 / (1 - s[inner] ** 2)), 0))
-    fourth = (np.diag(1 - s**2) @ second @ second - 8 * np.diag(s) @ first @ second - 12 * second) @ scale
+    fourth = (
+        np.diag(1 - s**2) @ second @ second - 8 * np.diag(s) @ first @ second - 12 * second
+    ) @ scale
     eye = np.eye(n)
     shear = 1 - s**2
-    left = (fourth - 2 * second + eye) / (1j * reynolds) * -1 + np.diag(shear) @ (second - eye) + 2 * eye
+    left = (
+        (fourth - 2 * second + eye) / (1j * reynolds) * -1
+        + np.diag(shear) @ (second - eye)
+        + 2 * eye
+    )
     values, vectors = scipy.linalg.eig(left[inner, inner], (second - eye)[inner, inner])
     best = np.argmax(np.where(np.abs(values) < 2, values.imag, -np.inf))
     speed = values[best]
@@ -193,7 +204,9 @@ def test_the_growing_wave_of_poiseuille_flow():
     stepper = flow_stepper(channel, 1 / reynolds, 2 / reynolds, dt)
     for _ in range(steps):
         x = stepper.step(x)
-    ratio = complex(torch.vdot(wave[1, :, 1], x[1, :, 1]) / torch.vdot(wave[1, :, 1], wave[1, :, 1]))
+    ratio = complex(
+        torch.vdot(wave[1, :, 1], x[1, :, 1]) / torch.vdot(wave[1, :, 1], wave[1, :, 1])
+    )
     found = 1j * np.log(ratio) / (dt * steps)
     assert abs(found - speed) < 2e-6
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from conftest import numpy_statistics, write_file
-from wavelit.data import normalize
+from wavelit.data import statistics
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.writing.write import write_dataset, write_well
@@ -16,7 +16,10 @@ from wavelit.errors import WavelitError
 
 
 def findings(folder, **options):
-    return [(f.severity, f.file.rsplit("/", 1)[-1], f.message) for f in check_dataset(str(folder), **options)]
+    return [
+        (f.severity, f.file.rsplit("/", 1)[-1], f.message)
+        for f in check_dataset(str(folder), **options)
+    ]
 
 
 def only(folder, severity, file, part, **options):
@@ -63,7 +66,12 @@ def test_a_missing_split_and_a_bad_file(well_folder):
 def test_not_finite(well_folder, field):
     change(well_folder, field, (1, slice(3, None), 0, 2), np.nan)
     name = field.rsplit("/", 1)[-1]
-    only(well_folder, "error", "one.hdf5", f"field '{name}' of trajectory 1 is not finite from step 3 on")
+    only(
+        well_folder,
+        "error",
+        "one.hdf5",
+        f"field '{name}' of trajectory 1 is not finite from step 3 on",
+    )
 
 
 def test_not_finite_on_excluded_cells(well_folder):
@@ -98,18 +106,24 @@ def test_a_conformation_tensor_is_positive_definite(tmp_path):
     name, kinds = "viscoelastic_instability", ["periodic", "wall"]
     splits = {"train": 2, "valid": 1, "test": 1}
     fields = {"C": tensor, "c_zz": np.exp(rng.standard_normal((4, 6, 8, 6)))}
-    sound = write_dataset(tmp_path / "sound", fields, splits=splits, name=name, boundary_conditions=kinds)
+    sound = write_dataset(
+        tmp_path / "sound", fields, splits=splits, name=name, boundary_conditions=kinds
+    )
     assert findings(sound) == []
     # Both eigenvalues negative: the determinant alone is positive.
     fields["C"][2, 3, 1, 1] = [[-2.0, 0.5], [0.5, -2.0]]
     fields["c_zz"][3, 0, 0, 0] = -1.0
-    bad = write_dataset(tmp_path / "bad", fields, splits=splits, name=name, boundary_conditions=kinds)
+    bad = write_dataset(
+        tmp_path / "bad", fields, splits=splits, name=name, boundary_conditions=kinds
+    )
     found = findings(bad)
     assert [severity for severity, _, _ in found] == ["error"] * 2
     assert "smallest eigenvalue of field 'C' of trajectory 0 falls to -2.5" in found[0][2]
     assert "field 'c_zz' of trajectory 0 falls to -1" in found[1][2]
     # Another dataset may call what it likes C.
-    other = write_dataset(tmp_path / "other", fields, splits=splits, name="other", boundary_conditions=kinds)
+    other = write_dataset(
+        tmp_path / "other", fields, splits=splits, name="other", boundary_conditions=kinds
+    )
     assert findings(other) == []
 
 
@@ -132,7 +146,9 @@ def test_rods_are_at_most_parallel(tmp_path):
         )
         found = findings(folder)
         assert (found == []) == sound
-        assert all("1.01 c - |Q| of field 'D' of trajectory 0 falls to -0.0" in m for _, _, m in found)
+        assert all(
+            "1.01 c - |Q| of field 'D' of trajectory 0 falls to -0.0" in m for _, _, m in found
+        )
 
 
 def test_a_mask_that_excludes_nothing_or_everything(well_folder):
@@ -199,7 +215,12 @@ def test_leak_between_splits(well_folder):
         h5py.File(data / "train" / "two.hdf5") as source,
         h5py.File(data / "test" / "one.hdf5", "r+") as target,
     ):
-        for field in ("t0_fields/density", "t0_fields/pressure", "t1_fields/velocity", "t2_fields/stress"):
+        for field in (
+            "t0_fields/density",
+            "t0_fields/pressure",
+            "t1_fields/velocity",
+            "t2_fields/stress",
+        ):
             target[field][0] = source[field][1]
         last = target["t0_fields/pressure"][0, -1]
     only(well_folder, "error", "one.hdf5", "trajectory 0 is trajectory 1 of ")
@@ -240,7 +261,9 @@ def test_too_few_steps(well_folder):
 
 def test_splits_must_agree(well_folder):
     write_file(well_folder / "data" / "test" / "one.hdf5", seed=9, resolution=(8, 8))
-    assert any("resolution is (8, 8) but (8, 6)" in message for _, _, message in findings(well_folder))
+    assert any(
+        "resolution is (8, 8) but (8, 6)" in message for _, _, message in findings(well_folder)
+    )
     write_file(well_folder / "data" / "test" / "one.hdf5", seed=9)
     change(well_folder, "boundary_conditions/y_wall/mask", -1, True, split="test")
     assert any("boundary conditions" in message for _, _, message in findings(well_folder))
@@ -286,11 +309,18 @@ def write_waves(folder, fields=None, **options):
 def test_trajectories_of_several_lengths(tmp_path):
     folder = write_waves(tmp_path / "waves")
     write_well(
-        folder / "data/valid/b.hdf5", {"u": waves(1, 6)}, name="waves", boundary_conditions=["periodic"]
+        folder / "data/valid/b.hdf5",
+        {"u": waves(1, 6)},
+        name="waves",
+        boundary_conditions=["periodic"],
     )
-    only(folder, "warning", "b.hdf5", "trajectories of 6 to 8 steps; rollouts end with the shortest")
+    only(
+        folder, "warning", "b.hdf5", "trajectories of 6 to 8 steps; rollouts end with the shortest"
+    )
     with pytest.warns(UserWarning, match="waves, valid: trajectories of 6 to 8 steps"):
-        lengths = [batch.target.shape[1] for batch in WellDataModule(str(folder)).trajectories("valid")]
+        lengths = [
+            batch.target.shape[1] for batch in WellDataModule(str(folder)).trajectories("valid")
+        ]
     assert lengths == [2, 2]
 
 
@@ -318,7 +348,9 @@ def test_a_large_offset_hides_small_increments(tmp_path):
 def test_a_time_step_of_its_own(tmp_path):
     folder = write_waves(tmp_path / "waves")
     arguments = {"name": "waves", "boundary_conditions": ["periodic"]}
-    write_well(folder / "data/valid/waves.hdf5", {"u": waves(1, 8)}, time=0.5 * np.arange(8), **arguments)
+    write_well(
+        folder / "data/valid/waves.hdf5", {"u": waves(1, 8)}, time=0.5 * np.arange(8), **arguments
+    )
     only(folder, "warning", "waves.hdf5", "the time between frames is 0.5 in")
     # One that files of the same scalars share can be learned.
     folder = write_waves(tmp_path / "scalars", scalars={"At": 0.25})
@@ -349,11 +381,14 @@ def test_a_scalar_without_a_logarithm(tmp_path):
     only(folder, "error", "waves", "scalar 'Re' is 0, but in the training split it is positive")
     with pytest.raises(WavelitError, match="scalar 'Re' is 0"):
         WellDataModule(str(folder)).val_dataloader()
-    assert findings(write_waves(tmp_path / "other", scalars={"Re": np.array([1.0, 9.0, 0.0, 2.0])})) == []
+    assert (
+        findings(write_waves(tmp_path / "other", scalars={"Re": np.array([1.0, 9.0, 0.0, 2.0])}))
+        == []
+    )
 
 
 def test_frames_that_come_one_by_one_and_a_single_one(well_folder, monkeypatch):
-    monkeypatch.setattr(normalize, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(statistics, "CHUNK_BYTES", 1)
     assert findings(well_folder) == []
     write_file(well_folder / "data" / "test" / "one.hdf5", seed=9, n_steps=1)
     assert "1 steps a trajectory" in findings(well_folder)[0][2]

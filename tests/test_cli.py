@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wavelit.checks.settings import from_mapping
 from wavelit.cli.main import COMMANDS, main
 from wavelit.demo import DEMO
-from wavelit.training.module import TrainConfig
+from wavelit.training.config import TrainConfig
 from wavelit.training.run_folder import load_settings
 from waves import write_waves
 
@@ -37,9 +38,28 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "one"
-    words = ["train", "--data.path", str(dataset), "--run", str(folder), "--train.steps", "4", *SMALL]
+    words = [
+        "train",
+        "--data.path",
+        str(dataset),
+        "--run",
+        str(folder),
+        "--train.steps",
+        "4",
+        *SMALL,
+    ]
     assert (
-        main([*words, "--trainer.accelerator", "cpu", "--trainer.threads", "1", "--data.batch_size", "4"])
+        main(
+            [
+                *words,
+                "--trainer.accelerator",
+                "cpu",
+                "--trainer.threads",
+                "1",
+                "--data.batch_size",
+                "4",
+            ]
+        )
         == 0
     )
     return folder
@@ -119,7 +139,15 @@ def test_a_mistake_gets_one_line_and_status_2(words, message, capsys, tmp_path, 
 
 
 def test_a_mistake_in_the_preset_writes_nothing(dataset, tmp_path, capsys):
-    words = ["train", "--data.path", str(dataset), "--run", str(tmp_path / "run"), "--train.steps", "1"]
+    words = [
+        "train",
+        "--data.path",
+        str(dataset),
+        "--run",
+        str(tmp_path / "run"),
+        "--train.steps",
+        "1",
+    ]
     assert main([*words, "--model.preset", "7M"]) == 2
     assert "known: nano, 1M, 3M, 10M" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -150,14 +178,19 @@ def test_help_explains_every_entry_of_the_architecture(capsys):
 
 def test_help_is_quick():
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "wavelit.cli", "--help"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "wavelit.cli", "--help"], capture_output=True, check=False
+    )
     assert done.returncode == 0
     assert all(name.split()[0] in done.stdout.decode() for name in COMMANDS)
     assert time.perf_counter() - start < 3
 
 
 def test_a_long_name_leaves_reason_and_fix_in_sight(capsys):
-    for words in (["data", "info", "x" * 4000], ["train", "--data.path", "x" * 4000, "--train.steps", "1"]):
+    for words in (
+        ["data", "info", "x" * 4000],
+        ["train", "--data.path", "x" * 4000, "--train.steps", "1"],
+    ):
         assert main(words) == 2
         error = capsys.readouterr().err
         assert len(error) < 1200
@@ -172,3 +205,40 @@ def test_a_name_of_two_lines_is_one(capsys):
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(r"wavelit: error: a\nb/data/train: no such folder")
     assert second.startswith(r"wavelit: error: unknown command 'a\x1b[31m\nb'; known: demo")
+
+
+def test_an_older_name_of_an_option_is_still_taken(tmp_path, capsys):
+    path = tmp_path / "older.yaml"
+    path.write_text("data: {path: somewhere}\ntrain: {steps: 3, recompute: true}\n")
+    for words in (
+        ["--config", str(path)],
+        [f"--config={path}"],
+        ["--data.path=a", "--train.recompute=true"],
+    ):
+        with (
+            pytest.warns(UserWarning, match="recompute is called activation_checkpointing now"),
+            pytest.raises(SystemExit),
+        ):
+            main(["train", *words, "--print_config"])
+        assert yaml.safe_load(capsys.readouterr().out)["train"]["activation_checkpointing"] is True
+    with pytest.warns(UserWarning, match="recompute is called"):
+        assert from_mapping(
+            TrainConfig, {"steps": 1, "recompute": True}, "a file"
+        ).activation_checkpointing
+
+
+def test_an_empty_word_is_named(capsys):
+    assert main(["train", "--data.path=a", "--train.steps=1", ""]) == 2
+    assert "an empty word" in capsys.readouterr().err
+
+
+def test_a_second_interrupt_is_one_line_too(monkeypatch, capsys):
+    """It may come before the program has begun to ignore it."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wavelit.cli.main._command", interrupted)
+    monkeypatch.setattr("wavelit.cli.main.signal.signal", interrupted)
+    assert main() == 130
+    assert capsys.readouterr().err == "wavelit: interrupted\n"

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy.ndimage import correlate
 
 from wavelit.model.config import WaveLiTConfig
-from wavelit.model.conv_head import DetailHead
+from wavelit.model.conv_head import ConvHead
 from wavelit.model.wavelit import WaveLiT
 
 
@@ -15,7 +15,7 @@ from wavelit.model.wavelit import WaveLiT
 def test_convolutions_of_the_padded_grid(periodic, mode, edge):
     """Against scipy's, which pads layer by layer: the same where axes wrap, and two cells inside the walls."""
     torch.manual_seed(0)
-    head = DetailHead(2, 3, 1, (periodic, periodic)).double()
+    head = ConvHead(2, 3, 1, (periodic, periodic)).double()
     x = torch.randn(1, 2, 8, 12, dtype=torch.float64)
     y = x[0].numpy()
     for i, conv in enumerate((head.read, head.mix, head.write)):
@@ -36,7 +36,7 @@ def test_convolutions_of_the_padded_grid(periodic, mode, edge):
 
 @pytest.mark.parametrize("shape", [(16,), (16, 12), (8, 6, 4)])
 def test_every_cell_is_treated_alike(shape):
-    head = DetailHead(2, 4, 2, (True,) * len(shape))
+    head = ConvHead(2, 4, 2, (True,) * len(shape))
     x = torch.randn(2, 2, *shape)
     moved = head(x.roll(1, -1))
     torch.testing.assert_close(moved, head(x).roll(1, -1), atol=1e-5, rtol=1e-4)
@@ -44,7 +44,7 @@ def test_every_cell_is_treated_alike(shape):
 
 def test_walls_repeat_the_edge():
     """A field that is constant near a wall is as if there were none."""
-    head = DetailHead(1, 4, 1, (False, False))
+    head = ConvHead(1, 4, 1, (False, False))
     x = torch.ones(1, 1, 9, 9)
     torch.testing.assert_close(head(x), head(x)[..., 4:5, 4:5].expand(1, 1, 9, 9))
 

@@ -36,7 +36,10 @@ def test_flops_of_the_linear_maps_are_counted():
         if isinstance(m, torch.nn.Linear)
     )
     tokens = 64 + 16 + 4
-    assert figure(describe_cost("nano", (32, 32)), r"prediction +([\d.]+) GFLOP") * 1e9 > 2 * weights * tokens
+    assert (
+        figure(describe_cost("nano", (32, 32)), r"prediction +([\d.]+) GFLOP") * 1e9
+        > 2 * weights * tokens
+    )
 
 
 def test_a_training_step_costs_about_three_predictions():
@@ -50,7 +53,9 @@ def test_estimate_is_the_larger_of_arithmetic_and_traffic():
     assert "bound by arithmetic (an estimate, not measured)" in text
     gflop = figure(text, r"training step +([\d.]+) GFLOP")
     assert figure(text, r"at least ([\d.]+) ms") == pytest.approx(gflop * 1e3, rel=0.05)
-    assert "bound by memory" in describe_cost("nano", (32, 32), flops_per_second=1e18, bytes_per_second=1e6)
+    assert "bound by memory" in describe_cost(
+        "nano", (32, 32), flops_per_second=1e18, bytes_per_second=1e6
+    )
 
 
 @pytest.mark.parametrize(

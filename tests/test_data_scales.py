@@ -23,4 +23,6 @@ def test_a_mean_that_one_trajectory_changes_once_is_free(tmp_path, jumps, kept):
         boundary_conditions=["periodic", "periodic"],
     )
     data = WellDataModule(str(tmp_path / "noise"))
-    assert [build_model(data, levels=1, seed=seed).kept.tolist() for seed in range(3)] == [[kept]] * 3
+    assert [build_model(data, levels=1, seed=seed).kept.tolist() for seed in range(3)] == [
+        [kept]
+    ] * 3

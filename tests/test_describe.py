@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wavelit.data.checking.describe import describe_dataset
-from wavelit.data.datamodule import WellDataset
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
 
 
@@ -29,9 +29,14 @@ def test_persistence_by_hand(shared_well_folder):
     dataset = WellDataset(str(shared_well_folder), well_split_name="valid")
     scores = []
     for sample in (dataset[i] for i in range(len(dataset))):
-        now, then = sample["input_fields"][0, ..., 1].double(), sample["output_fields"][0, ..., 1].double()
+        now, then = (
+            sample["input_fields"][0, ..., 1].double(),
+            sample["output_fields"][0, ..., 1].double(),
+        )
         scores.append(torch.sqrt((now - then).square().mean() / (then.var() + 1e-7)))
-    assert summary.persistence["pressure"] == pytest.approx(float(torch.stack(scores).mean()), rel=1e-6)
+    assert summary.persistence["pressure"] == pytest.approx(
+        float(torch.stack(scores).mean()), rel=1e-6
+    )
 
 
 def test_summary_without_a_training_split(well_folder):

@@ -71,7 +71,9 @@ def test_the_runner_takes_every_committed_result_for_its_own():
     assert paths
     for path in paths:
         result = json.loads(path.read_text())
-        cell = Cell(**{key: result[key] for key in ("model", "system", "seed", "minutes", "lr", "stage")})
+        cell = Cell(
+            **{key: result[key] for key in ("model", "system", "seed", "minutes", "lr", "stage")}
+        )
         assert cell.path(output) == path
         assert _is_done(cell, rates[cell.model, cell.system], output)
         if cell.stage == "final":

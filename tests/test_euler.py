@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import brentq
 
 from wavelit.data.pocketwell.euler import Euler, conserved, half_slope, hllc, primitive
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 
 AIR = 1.4
 PERIODIC = (("periodic", "periodic"), ("periodic", "periodic"))
@@ -109,7 +109,9 @@ def test_second_order_with_a_stiff_source():
 
     def run(n):
         x, y = (2 * np.pi * c for c in centres(n))
-        w = np.stack([2 + np.sin(x + y), 0.3 + 0 * x * y, 0.2 * np.cos(x) + 0 * y, 1 + 0.5 * np.cos(x - y)])
+        w = np.stack(
+            [2 + np.sin(x + y), 0.3 + 0 * x * y, 0.2 * np.cos(x) + 0 * y, 1 + 0.5 * np.cos(x - y)]
+        )
         gas = Euler(AIR, (1 / n, 1 / n), PERIODIC, source=relax)
         return gas.solve(tensor(w), [0.2])[0, 0]
 
@@ -199,7 +201,9 @@ def test_open_sides_let_a_pulse_out_and_a_balanced_side_has_no_net_flow():
     mass = {}
     for kind in ("open", "balanced"):
         sides = ((kind, "open"), PERIODIC[1])
-        mass[kind] = float(Euler(AIR, (1 / n, 1 / n), sides).solve(tensor(w), [0.5])[0, 0, 0].mean())
+        mass[kind] = float(
+            Euler(AIR, (1 / n, 1 / n), sides).solve(tensor(w), [0.5])[0, 0, 0].mean()
+        )
     assert mass["open"] == pytest.approx(1, abs=1e-12)
     assert mass["balanced"] == pytest.approx(1 - 0.5 * 0.3, abs=1e-3)
 
@@ -224,6 +228,6 @@ def test_limiter():
 def test_divergence_is_noticed():
     w = rough(16, 0)
     w[3, 3, 3] = -1.0
-    with pytest.raises(DivergedError) as caught:
+    with pytest.raises(SolverDivergedError) as caught:
         Euler(AIR, (1.0, 1.0), PERIODIC).solve(tensor(w), [1.0])
     assert caught.value.step == 0

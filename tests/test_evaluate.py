@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 from the_well.data import WellDataset
 
-from wavelit.data.datamodule import Batch, WellDataModule
+from wavelit.data.batch import Batch
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import (
@@ -32,13 +33,20 @@ from wavelit.metrics import vrmse
 
 def batch(record, history, valid=None, index=0):
     return Batch(
-        record[:, :history], record[:, history:], None, None, valid, torch.full((len(record),), index)
+        record[:, :history],
+        record[:, history:],
+        None,
+        None,
+        valid,
+        torch.full((len(record),), index),
     )
 
 
 def travelling(n, steps, cells=16, channels=1):
     """Random profiles that move by one cell a step."""
-    start = torch.randn(n, channels, cells, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    start = torch.randn(
+        n, channels, cells, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     return torch.stack([start.roll(t, dims=-1) for t in range(steps)], dim=1)
 
 
@@ -134,7 +142,9 @@ def test_excluded_cells_do_not_count():
     spoiled[:, 3:, :, :5] = 1e6
     emulators = {"persistence": persistence}
     clean = roll_out(emulators, [batch(record, 3, valid)])["persistence"]
-    np.testing.assert_array_equal(clean, roll_out(emulators, [batch(spoiled, 3, valid)])["persistence"])
+    np.testing.assert_array_equal(
+        clean, roll_out(emulators, [batch(spoiled, 3, valid)])["persistence"]
+    )
     expected = vrmse(record[:, 2][..., 5:], record[:, 5][..., 5:], 1).numpy()
     np.testing.assert_allclose(clean[:, -1], expected)
 
@@ -158,7 +168,13 @@ def test_divergence_is_infinite_and_counted():
     assert np.isinf(scores["model"][0, -1]).all()
     assert not scores["model"][1:].any()
     evaluation = Evaluation(
-        "waves", "test", "model", ("a", "b"), 4, 4, {k: Scores(s[:, 0], s) for k, s in scores.items()}
+        "waves",
+        "test",
+        "model",
+        ("a", "b"),
+        4,
+        4,
+        {k: Scores(s[:, 0], s) for k, s in scores.items()},
     )
     assert evaluation.scores["model"].diverged == 1
     assert evaluation.scores["persistence"].diverged == 0
@@ -172,7 +188,9 @@ def test_json_there_and_back(tmp_path):
     rollout[1, 20:] = np.inf
     evaluation = evaluation_of(rollout)
     path = evaluation.save(tmp_path / "results" / "evaluation.json")
-    content = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    content = json.loads(
+        path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON")
+    )
     assert content["eps"] == 1e-7
     assert "1e-07" in content["definitions"]["VRMSE"]
     assert "median over trajectories" in content["definitions"]["median"]
@@ -180,7 +198,9 @@ def test_json_there_and_back(tmp_path):
     line = next(x for x in content["table"] if (x["steps"], x["average"]) == ("6:12", "mean"))
     assert line["protocol"] == "The Well"
     assert line["vrmse"]["model"]["b"] == pytest.approx(rollout[:, 5:12, 1].mean())
-    assert next(x for x in content["table"] if x["steps"] == "21:25")["vrmse"]["model"]["all"] == "inf"
+    assert (
+        next(x for x in content["table"] if x["steps"] == "21:25")["vrmse"]["model"]["all"] == "inf"
+    )
     back = Evaluation.from_dict(content)
     np.testing.assert_array_equal(back.scores["model"].rollout, rollout)
     assert back.to_dict() == content
@@ -213,7 +233,9 @@ def test_errors_are_named():
     with pytest.raises(WavelitError, match="expected windows to evaluate"):
         one_step({"persistence": persistence}, [])
     with pytest.raises(WavelitError, match="one length"):
-        roll_out({"persistence": persistence}, [batch(travelling(1, 9), 3), batch(travelling(1, 8), 3)])
+        roll_out(
+            {"persistence": persistence}, [batch(travelling(1, 9), 3), batch(travelling(1, 8), 3)]
+        )
 
 
 def helmholtz(n, steps):
@@ -243,7 +265,9 @@ def test_evaluate_reads_every_window_and_trajectory(staircase):
     assert list(evaluation.scores) == ["held", "persistence", "exact rotation"]
     assert evaluation.scores["held"].one_step.shape == (2 * 8, 2)
     assert evaluation.scores["held"].rollout.shape == (2, 8, 2)
-    np.testing.assert_array_equal(evaluation.scores["held"].rollout, evaluation.scores["persistence"].rollout)
+    np.testing.assert_array_equal(
+        evaluation.scores["held"].rollout, evaluation.scores["persistence"].rollout
+    )
     assert evaluation.scores["persistence"].rollout.min() > 0.05
     # float32 data and steps: rounding, no more.
     assert evaluation.scores["exact rotation"].rollout.max() < 5e-6
@@ -266,7 +290,9 @@ def test_a_written_rollout_reads_back_through_the_well(tmp_path):
         "dataset": "waves",
     }
     write_rollout(tmp_path / "rollout.hdf5", prediction, **arguments)
-    data = WellDataset(path=str(tmp_path), n_steps_input=1, n_steps_output=4, use_normalization=False)
+    data = WellDataset(
+        path=str(tmp_path), n_steps_input=1, n_steps_output=4, use_normalization=False
+    )
     assert [n for group in data.metadata.field_names.values() for n in group] == [
         n for group in names.values() for n in group
     ]
@@ -274,14 +300,20 @@ def test_a_written_rollout_reads_back_through_the_well(tmp_path):
     read = torch.cat([sample["input_fields"], sample["output_fields"]]).movedim(-1, 1)
     assert torch.equal(read, prediction[1])
 
-    path = write_rollout(tmp_path / "both" / "rollout.hdf5", prediction, 2 * prediction, **arguments)
+    path = write_rollout(
+        tmp_path / "both" / "rollout.hdf5", prediction, 2 * prediction, **arguments
+    )
     with h5py.File(path) as file:
         assert file["t2_fields/truth_D"].shape == (2, 5, 8, 6, 2, 2)
-        np.testing.assert_array_equal(file["t1_fields/truth_velocity"][..., 1], 2 * prediction[:, :, 2])
+        np.testing.assert_array_equal(
+            file["t1_fields/truth_velocity"][..., 1], 2 * prediction[:, :, 2]
+        )
         assert file["dimensions/time"][()].tolist() == [1, 2, 3, 4, 5]
     with pytest.raises(WavelitError, match="components"):
         write_rollout(
-            path, prediction, **{**arguments, "field_names": {0: ["a"] * 5, 1: ["velocity_y", "velocity_x"]}}
+            path,
+            prediction,
+            **{**arguments, "field_names": {0: ["a"] * 5, 1: ["velocity_y", "velocity_x"]}},
         )
     with pytest.raises(WavelitError, match="one channel a field name"):
         write_rollout(path, prediction, **{**arguments, "field_names": {0: ["a"]}})

@@ -7,7 +7,7 @@ import pytest
 
 from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit.errors import WavelitError
-from wavelit.evaluation.evaluate_run import _file_name, _trained_on, judge
+from wavelit.evaluation.evaluate_run import _file_name, _trained_on, evaluate_run
 
 FACTS = {
     "fields": ["a"],
@@ -40,7 +40,9 @@ def test_a_file_of_the_run_that_is_none_is_named(content, named, tmp_path):
 
 
 def test_older_runs_know_less(tmp_path):
-    facts = {name: value for name, value in FACTS.items() if name not in ("time steps", "resolution")}
+    facts = {
+        name: value for name, value in FACTS.items() if name not in ("time steps", "resolution")
+    }
     (tmp_path / "fields.json").write_text(json.dumps(facts))
     assert _trained_on(tmp_path) == facts
 
@@ -58,5 +60,7 @@ def test_another_resolution_is_told(run, tmp_path):
     shutil.copytree(run, folder)
     facts = json.loads((folder / "fields.json").read_text())
     (folder / "fields.json").write_text(json.dumps({**facts, "resolution": [32, 16]}))
-    with pytest.warns(UserWarning, match="has the resolution 16 x 16; the run was trained on 32 x 16"):
-        judge(folder, device="cpu")
+    with pytest.warns(
+        UserWarning, match="has the resolution 16 x 16; the run was trained on 32 x 16"
+    ):
+        evaluate_run(folder, device="cpu")

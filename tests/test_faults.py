@@ -17,7 +17,14 @@ TRIALS = {"files": 14, "calls": 8, "kills": 2, "disks": 2, "pairs": 1}
 def test_no_fault_falls_short(tmp_path):
     output = tmp_path / "faults.json"
     counts = [word for part, n in TRIALS.items() for word in (f"--{part}", str(n))]
-    places = ["--source", str(ROOT / "src"), "--scratch", str(tmp_path / "scratch"), "--output", str(output)]
+    places = [
+        "--source",
+        str(ROOT / "src"),
+        "--scratch",
+        str(tmp_path / "scratch"),
+        "--output",
+        str(output),
+    ]
     # Errors of disks are made up: mounting is for root.
     words = [
         sys.executable,
@@ -32,7 +39,11 @@ def test_no_fault_falls_short(tmp_path):
         *places,
     ]
     ended = subprocess.run(
-        words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=False
+        words,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
     )
     assert output.exists(), ended.stderr.decode()[-2000:]
     summary = json.loads(output.read_text())

@@ -66,7 +66,9 @@ def content(folder):
 )
 def test_arguments_out_of_bounds(tmp_path, changes, message):
     with pytest.raises(WavelitError, match=message) as caught:
-        generate(**{"system": SYSTEM, "size": "tiny", "root": tmp_path, "progress": False, **changes})
+        generate(
+            **{"system": SYSTEM, "size": "tiny", "root": tmp_path, "progress": False, **changes}
+        )
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -102,7 +104,9 @@ def test_damaged_parts_are_computed_anew(made, tmp_path):
     spec = SYSTEMS[SYSTEM]
     parts = tmp_path / "tiny" / SYSTEM / f"parts-seed0-version{spec.version}"
     parts.mkdir(parents=True)
-    first, second, third, fourth, fifth, *_ = [batch.part for batch in plan(spec, SIZES["tiny"], parts)]
+    first, second, third, fourth, fifth, *_ = [
+        batch.part for batch in plan(spec, SIZES["tiny"], parts)
+    ]
     np.savez(first, **{"field/tracer": np.zeros((1, 2, 3))})
     first.write_bytes(first.read_bytes()[:200])
     second.write_bytes(b"")

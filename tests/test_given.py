@@ -84,7 +84,9 @@ def test_arrays_of_every_make(tmp_path, given):
 
 def test_half_precision_tensors(tmp_path):
     given = torch.from_numpy(GOOD).bfloat16()
-    np.testing.assert_array_equal(stored(dataset(tmp_path, fields={"a": given})), given.float().numpy())
+    np.testing.assert_array_equal(
+        stored(dataset(tmp_path, fields={"a": given})), given.float().numpy()
+    )
 
 
 @pytest.mark.cuda
@@ -102,21 +104,39 @@ BEYOND[2, 1, 0, 3] = 3.5e38
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fields": {"a": GOOD * 1j}}, "field 'a': expected real numbers, got dtype complex64: split"),
+        (
+            {"fields": {"a": GOOD * 1j}},
+            "field 'a': expected real numbers, got dtype complex64: split",
+        ),
         (
             {"fields": {"a": torch.from_numpy(GOOD) * 1j}},
             "field 'a': expected real numbers, got dtype complex64",
         ),
-        ({"fields": {"a": BEYOND}}, r"float32 overflow at index \(0, 1, 0, 3\), where it is 3.5e\+38"),
-        ({"fields": {"a": GOOD.astype(object)}}, "field 'a': expected real numbers, got dtype object"),
+        (
+            {"fields": {"a": BEYOND}},
+            r"float32 overflow at index \(0, 1, 0, 3\), where it is 3.5e\+38",
+        ),
+        (
+            {"fields": {"a": GOOD.astype(object)}},
+            "field 'a': expected real numbers, got dtype object",
+        ),
         ({"fields": {"a": GOOD.astype(str)}}, "field 'a': expected real numbers, got text"),
         ({"fields": {"a": "waves.npy"}}, "field 'a': expected real numbers, got text"),
         ({"fields": {"a": None}}, "field 'a': expected real numbers, got None"),
         ({"fields": {"a": {}}}, "field 'a': expected real numbers, got dict"),
         ({"fields": {"a": (x for x in GOOD)}}, "field 'a': expected real numbers, got generator"),
-        ({"fields": {"a": [[1.0], [1.0, 2.0]]}}, "field 'a': expected real numbers, but they make no array"),
-        ({"fields": {"a": torch.from_numpy(GOOD).to_sparse()}}, "field 'a': .* without plain storage"),
-        ({"fields": {"a": torch.empty(GOOD.shape, device="meta")}}, "field 'a': .* without plain storage"),
+        (
+            {"fields": {"a": [[1.0], [1.0, 2.0]]}},
+            "field 'a': expected real numbers, but they make no array",
+        ),
+        (
+            {"fields": {"a": torch.from_numpy(GOOD).to_sparse()}},
+            "field 'a': .* without plain storage",
+        ),
+        (
+            {"fields": {"a": torch.empty(GOOD.shape, device="meta")}},
+            "field 'a': .* without plain storage",
+        ),
         (
             {"fields": {"a": np.broadcast_to(np.datetime64("2020-01-01"), GOOD.shape)}},
             "field 'a': .* got dates",
@@ -128,7 +148,10 @@ BEYOND[2, 1, 0, 3] = 3.5e38
         ({"fields": None}, "at least one field"),
         ({"constant_fields": [GOOD]}, "constant_fields: expected {name: .*}, got list"),
         ({"scalars": 5}, "scalars: expected {name: number}, got int"),
-        ({"scalars": {"Re": 1e39}}, r"scalar 'Re': expected one number finite in float32.* got 1e\+39"),
+        (
+            {"scalars": {"Re": 1e39}},
+            r"scalar 'Re': expected one number finite in float32.* got 1e\+39",
+        ),
         ({"scalars": {"Re": 1 + 1j}}, "scalar 'Re': expected real numbers"),
         ({"scalars": {"Re": 10**400}}, "scalar 'Re': expected real numbers"),
         ({"coordinates": [1, 2]}, "coordinates: expected {name: positions}, got list"),
@@ -136,14 +159,23 @@ BEYOND[2, 1, 0, 3] = 3.5e38
             {"coordinates": {"x": np.arange(5)[::-1], "y": np.arange(6)}},
             "'x': expected 5 increasing .* 3.0 after 4.0",
         ),
-        ({"coordinates": {"x": np.arange(5) + 1e9, "y": np.arange(6)}}, "'x' is stored in float32, where"),
-        ({"coordinates": {"x": np.arange(5) * 1e38, "y": np.arange(6)}}, r"4e\+38 at index 4, which float32"),
+        (
+            {"coordinates": {"x": np.arange(5) + 1e9, "y": np.arange(6)}},
+            "'x' is stored in float32, where",
+        ),
+        (
+            {"coordinates": {"x": np.arange(5) * 1e38, "y": np.arange(6)}},
+            r"4e\+38 at index 4, which float32",
+        ),
         ({"time": DATES}, "'time': expected real numbers, got dates.*timedelta64"),
         ({"time": DATES - DATES[0]}, "'time': expected real numbers, got dates"),
         ({"time": ["0", "1", "2"]}, "'time': expected real numbers, got text"),
         ({"time": [0, 1]}, r"'time': expected 3 increasing finite numbers, got shape \(2,\)"),
         ({"time": 0.5}, r"'time': expected 3 increasing finite numbers, got shape \(\)"),
-        ({"time": [0.0, np.nan, 1.0]}, "'time': expected 3 increasing finite numbers, got nan at index 1"),
+        (
+            {"time": [0.0, np.nan, 1.0]},
+            "'time': expected 3 increasing finite numbers, got nan at index 1",
+        ),
         ({"boundary_conditions": None}, "boundary_conditions: expected one entry per axis"),
         ({"boundary_conditions": 2}, "boundary_conditions: expected one entry per axis"),
         (
@@ -164,9 +196,15 @@ BEYOND[2, 1, 0, 3] = 3.5e38
         ({"splits": {"train": "2", "valid": 1, "test": 1}}, "splits: .* whole number"),
         ({"splits": None}, "splits: .* got None"),
         ({"splits": [2, 1, 1]}, r"splits: .* got \[2, 1, 1\]"),
-        ({"mask_field": "walls"}, "'walls' is not a constant scalar field: name one of constant_fields"),
+        (
+            {"mask_field": "walls"},
+            "'walls' is not a constant scalar field: name one of constant_fields",
+        ),
         ({"mask_field": 3}, "'3' is not a constant scalar field"),
-        ({"mask_excludes": "land"}, "mask_excludes: expected the number of excluded cells, got land"),
+        (
+            {"mask_excludes": "land"},
+            "mask_excludes: expected the number of excluded cells, got land",
+        ),
         ({"mask_excludes": np.nan}, "mask_excludes"),
         ({"path": None}, "path: expected a path, got None"),
         ({"path": b"toy"}, "path: expected a path"),
@@ -217,7 +255,11 @@ def test_names_that_no_file_can_hold(tmp_path, bad):
         assert str(caught.value).isprintable()
     with pytest.raises(WavelitError, match=r"grid_type: "):
         write_well(
-            tmp_path / "a.hdf5", {"a": GOOD}, name="a", boundary_conditions=["open"] * 2, grid_type=bad
+            tmp_path / "a.hdf5",
+            {"a": GOOD},
+            name="a",
+            boundary_conditions=["open"] * 2,
+            grid_type=bad,
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -244,7 +286,9 @@ def test_a_file_is_not_a_folder(tmp_path):
 
 def test_a_folder_is_written_by_one_process(tmp_path):
     with owned(tmp_path / "toy", "training"):
-        with pytest.raises(WavelitError, match=r"toy is in use: process .* has been training there"):
+        with pytest.raises(
+            WavelitError, match=r"toy is in use: process .* has been training there"
+        ):
             dataset(tmp_path)
         assert (tmp_path / "toy").exists()
     folder = dataset(tmp_path)

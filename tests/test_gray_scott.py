@@ -24,7 +24,7 @@ from wavelit.data.pocketwell.gray_scott_reaction_diffusion import (
     snapshot_times,
     steady_state,
 )
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.errors import WavelitError
 
 SHAPE = (32, 32)
@@ -50,7 +50,10 @@ def generators(count, seed=0):
 def test_uniform_states_follow_the_kinetics():
     feed, kill = 0.03, 0.05
     exact = solve_ivp(
-        lambda _, y: [feed * (1 - y[0]) - y[0] * y[1] ** 2, y[0] * y[1] ** 2 - (feed + kill) * y[1]],
+        lambda _, y: [
+            feed * (1 - y[0]) - y[0] * y[1] ** 2,
+            y[0] * y[1] ** 2 - (feed + kill) * y[1],
+        ],
         (0, 40),
         [0.9, 0.4],
         method="DOP853",
@@ -101,7 +104,14 @@ def test_waves_on_the_uniform_state_follow_linear_theory(waves):
 
 
 def test_only_bubbles_have_a_uniform_state_and_it_stands_still():
-    assert [steady_state(p["F"], p["k"]) is not None for p in SYSTEM.parameters] == [0, 1, 0, 0, 0, 0]
+    assert [steady_state(p["F"], p["k"]) is not None for p in SYSTEM.parameters] == [
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+    ]
     feed, kill = BUBBLES["F"], BUBBLES["k"]
     a, b = steady_state(feed, kill)
     assert feed * (1 - a) == pytest.approx(a * b * b, rel=1e-12)
@@ -139,7 +149,9 @@ def test_fourth_order_before_and_after_the_start_of_the_record(parameters):
 @pytest.mark.parametrize("seed", range(3))
 def test_starts_lie_between_none_and_all(seed):
     for parameters in (GLIDERS, BUBBLES):
-        a, b = initial_state((64, 64), parameters["F"], parameters["k"], np.random.default_rng(seed))
+        a, b = initial_state(
+            (64, 64), parameters["F"], parameters["k"], np.random.default_rng(seed)
+        )
         for field in (a, b):
             assert field.min() >= 0
             assert field.max() <= 1
@@ -152,7 +164,10 @@ def test_starts_lie_between_none_and_all(seed):
 
 def test_bubbles_start_in_both_ways():
     a, b = steady_state(BUBBLES["F"], BUBBLES["k"])
-    means = [initial_state((64, 64), BUBBLES["F"], BUBBLES["k"], rng).mean((1, 2)) for rng in generators(16)]
+    means = [
+        initial_state((64, 64), BUBBLES["F"], BUBBLES["k"], rng).mean((1, 2))
+        for rng in generators(16)
+    ]
     about = [bool(np.allclose(mean, (a, b), atol=1e-12)) for mean in means]
     assert 3 <= sum(about) <= 13
 
@@ -183,7 +198,9 @@ def test_a_start_that_dies_out_is_drawn_again():
     again = generators(3)
     for rng in again:
         initial_state(shape, GLIDERS["F"], GLIDERS["k"], rng)
-    asked = [a.bit_generator.state != b.bit_generator.state for a, b in zip(rngs, again, strict=True)]
+    asked = [
+        a.bit_generator.state != b.bit_generator.state for a, b in zip(rngs, again, strict=True)
+    ]
     assert any(asked)
     # Bit by bit what each gives alone.
     for i in range(3):
@@ -193,12 +210,14 @@ def test_a_start_that_dies_out_is_drawn_again():
 
 def test_parameters_without_patterns_are_named(monkeypatch):
     monkeypatch.setattr(gray_scott_reaction_diffusion, "DRAWS", 3)
-    with pytest.raises(WavelitError, match=r"no pattern outlived t = 460 in 3 draws at F = 0.001, k = 0.2"):
+    with pytest.raises(
+        WavelitError, match=r"no pattern outlived t = 460 in 3 draws at F = 0.001, k = 0.2"
+    ):
         simulate((16, 16), snapshot_times((16, 16), 13), {"F": 0.001, "k": 0.2}, generators(1))
 
 
 def test_divergence_is_noticed():
-    with pytest.raises(DivergedError) as caught:
+    with pytest.raises(SolverDivergedError) as caught:
         simulate(SHAPE, snapshot_times(SHAPE, 2), {"F": 0.03, "k": -3.0}, generators(1))
     assert caught.value.step > 0
 

@@ -9,7 +9,13 @@ from the_well.data import WellDataset
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import generate
-from wavelit.data.pocketwell.helmholtz import BESSEL_ORDER, Boundary, PeriodicSurface, contour, green
+from wavelit.data.pocketwell.helmholtz import (
+    BESSEL_ORDER,
+    Boundary,
+    PeriodicSurface,
+    contour,
+    green,
+)
 from wavelit.data.pocketwell.helmholtz_staircase import (
     OMEGAS,
     STAIRS,
@@ -35,7 +41,10 @@ def above(n, seed=0):
 def flat_error(omega, n_kappa):
     points = above(200) + np.array([0, 0.5])
     found = PeriodicSurface(omega, Boundary(FLAT, grading=3)).solve(SOURCES, points, n_kappa)
-    exact = [green(omega, points - source) + green(omega, points - source * [1, -1]) for source in SOURCES]
+    exact = [
+        green(omega, points - source) + green(omega, points - source * [1, -1])
+        for source in SOURCES
+    ]
     return np.abs(found - np.stack(exact)).max()
 
 
@@ -88,7 +97,9 @@ def test_helmholtz_equation_across_the_seams():
     weights = {-2: -1 / 12, -1: 4 / 3, 0: -2.5, 1: 4 / 3, 2: -1 / 12}
     offsets = [np.array(axis) * k * h for axis in ((1, 0), (0, 1)) for k in weights]
     points = np.concatenate([centres + offset for offset in offsets])
-    values = PeriodicSurface(omega, Boundary(STAIRS)).solve(SOURCES[:1], points)[0].reshape(2, 5, -1)
+    values = (
+        PeriodicSurface(omega, Boundary(STAIRS)).solve(SOURCES[:1], points)[0].reshape(2, 5, -1)
+    )
     laplacian = np.einsum("akp,k->p", values, list(weights.values())) / h**2
     residual = np.abs(laplacian + omega**2 * values[0, 2])
     assert residual.max() < 2e-4 * np.abs(values).max() * omega**2
@@ -100,7 +111,10 @@ def test_the_stairs_are_sound_hard():
     distances = np.array([0.025, 0.05, 0.075, 0.1, 0.125])
     along = np.array([-2, -1, 1, 2]) * 0.03
     points = np.concatenate(
-        [foot + distances[:, None] * normal, foot + 0.025 * normal + along[:, None] * normal * [1, -1]]
+        [
+            foot + distances[:, None] * normal,
+            foot + 0.025 * normal + along[:, None] * normal * [1, -1],
+        ]
     )
     values = PeriodicSurface(1.88295798, Boundary(STAIRS)).solve(SOURCES[:1], points)[0]
     slope = np.polynomial.polynomial.polyfit(distances, values[:5], 4)[1]
@@ -145,7 +159,9 @@ def test_no_point_of_a_grid_is_on_the_stairs():
 def test_a_trajectory_turns_and_does_not_depend_on_its_batch():
     times = np.arange(60) / 50
     rngs = [[np.random.default_rng(i) for i in numbers] for numbers in ((3,), (5, 3))]
-    alone, together = (SYSTEM.simulate((64, 16), times, {"omega": 1.18207893}, some) for some in rngs)
+    alone, together = (
+        SYSTEM.simulate((64, 16), times, {"omega": 1.18207893}, some) for some in rngs
+    )
     for name in ("pressure_re", "pressure_im"):
         np.testing.assert_array_equal(alone.fields[name][0], together.fields[name][1])
     re, im = alone.fields["pressure_re"][0], alone.fields["pressure_im"][0]
@@ -160,7 +176,11 @@ def test_a_trajectory_turns_and_does_not_depend_on_its_batch():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return generate(
-        "helmholtz_staircase", "tiny", root=tmp_path_factory.mktemp("root"), processes=1, progress=False
+        "helmholtz_staircase",
+        "tiny",
+        root=tmp_path_factory.mktemp("root"),
+        processes=1,
+        progress=False,
     )
 
 

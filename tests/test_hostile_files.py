@@ -9,8 +9,9 @@ import torch
 
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.checking.describe import describe_dataset
-from wavelit.data.datamodule import WellDataModule, WellDataset
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.statistics import compute_statistics
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
 
 PRESSURE = "t0_fields/pressure"
@@ -42,7 +43,11 @@ def refused(folder, message):
     assert "two.hdf5: " in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 600
-    errors = [f for f in check_dataset(str(folder)) if f.severity == "error" and f.file.endswith("two.hdf5")]
+    errors = [
+        f
+        for f in check_dataset(str(folder))
+        if f.severity == "error" and f.file.endswith("two.hdf5")
+    ]
     assert errors
     assert all(finding.message.isprintable() for finding in errors)
 
@@ -51,8 +56,14 @@ def test_every_way_in(well_folder):
     with spoilt(well_folder) as file:
         replace(file, PRESSURE, shape=(2, 7, 8, 6), dtype="c8")
     refused(well_folder, "complex numbers")
-    for way in (describe_dataset, compute_statistics, lambda path: WellDataModule(path).train_dataloader()):
-        with pytest.raises(WavelitError, match=r"two\.hdf5: '/t0_fields/pressure' holds complex numbers"):
+    for way in (
+        describe_dataset,
+        compute_statistics,
+        lambda path: WellDataModule(path).train_dataloader(),
+    ):
+        with pytest.raises(
+            WavelitError, match=r"two\.hdf5: '/t0_fields/pressure' holds complex numbers"
+        ):
             way(str(well_folder))
 
 
@@ -61,7 +72,9 @@ def test_coordinates_of_other_types(well_folder, dtype):
     for name in ("time", "x"):
         with spoilt(well_folder) as file:
             replace(
-                file, f"dimensions/{name}", data=np.arange(8)[: len(file["dimensions"][name])].astype(dtype)
+                file,
+                f"dimensions/{name}",
+                data=np.arange(8)[: len(file["dimensions"][name])].astype(dtype),
             )
     dataset = train(well_folder)
     sample = dataset[len(dataset) - 1]
@@ -83,7 +96,9 @@ def test_text_of_a_fixed_length(well_folder, form):
         with h5py.File(path, "r+") as file:
 
             def store(item, name, form=form):
-                value = as_bytes(item.attrs[name]) if np.size(item.attrs[name]) else np.array([], "S1")
+                value = (
+                    as_bytes(item.attrs[name]) if np.size(item.attrs[name]) else np.array([], "S1")
+                )
                 del item.attrs[name]
                 if form == "padded" and value.size:
                     kind = h5py.h5t.C_S1.copy()
@@ -114,7 +129,12 @@ def test_text_of_a_fixed_length(well_folder, form):
     assert metadata.grid_type == "cartesian"
     assert metadata.field_names[0] == ["density", "pressure"]
     assert metadata.boundary_condition_types == ["PERIODIC", "WALL"]
-    texts = [metadata.dataset_name, metadata.grid_type, *metadata.scalar_names, *dataset.field_channels]
+    texts = [
+        metadata.dataset_name,
+        metadata.grid_type,
+        *metadata.scalar_names,
+        *dataset.field_channels,
+    ]
     assert all(type(text) is str for text in texts)
     assert check_dataset(str(well_folder)) == []
     assert describe_dataset(str(well_folder)).name == "synthetic"
@@ -247,12 +267,17 @@ def test_arrays_of_no_real_numbers(well_folder, item, named, dtype):
             replace(file, item, data=h5py.Empty("f4"))
         else:
             replace(file, item, shape=file[item].shape, dtype=dtype)
-    message = {"c8": "complex numbers, .* split it in two", "group": "not a dataset", "empty": "is empty"}
+    message = {
+        "c8": "complex numbers, .* split it in two",
+        "group": "not a dataset",
+        "empty": "is empty",
+    }
     refused(well_folder, f"{named} .*{message.get(str(dtype), 'not of real numbers')}")
 
 
 @pytest.mark.parametrize(
-    "group", ["t0_fields", "scalars", "dimensions", "boundary_conditions", "boundary_conditions/y_wall"]
+    "group",
+    ["t0_fields", "scalars", "dimensions", "boundary_conditions", "boundary_conditions/y_wall"],
 )
 def test_arrays_where_groups_are_due(well_folder, group):
     with spoilt(well_folder) as file:
@@ -299,7 +324,9 @@ def test_nothing_outside_the_file_is_opened(well_folder, item, tmp_path):
             file[item] = link
         refused(
             well_folder,
-            ("link to another file", "link to another file", "loop of links", "link to nothing")[number],
+            ("link to another file", "link to another file", "loop of links", "link to nothing")[
+                number
+            ],
         )
 
 
@@ -377,7 +404,12 @@ def test_names_of_files_are_fit_to_be_printed(well_folder):
 def test_what_is_not_declared_is_not_read(well_folder, cache_bytes, monkeypatch):
     due = train(well_folder)[15]
     with spoilt(well_folder) as file:
-        for place in ("notes", "t0_fields/notes", "dimensions/notes", "boundary_conditions/y_wall/notes"):
+        for place in (
+            "notes",
+            "t0_fields/notes",
+            "dimensions/notes",
+            "boundary_conditions/y_wall/notes",
+        ):
             file.create_dataset(place, (10**12,), "u1", chunks=(2**20,), compression="gzip")
         file["damaged"] = h5py.ExternalLink("nowhere", "/u")
     found = train(well_folder, cache_bytes=cache_bytes)[15]
@@ -409,7 +441,8 @@ def test_trajectories_that_nothing_could_count(well_folder):
         file.attrs["n_trajectories"] = 10**9
         replace(file, "scalars/a", shape=(10**9,), dtype="f8", chunks=(1024,))
     refused(
-        well_folder, "'n_trajectories' is 1000000000, and 1048576 is the most; spread them over several files"
+        well_folder,
+        "'n_trajectories' is 1000000000, and 1048576 is the most; spread them over several files",
     )
 
 
@@ -431,7 +464,9 @@ def test_chunks_larger_than_all_there_is(well_folder):
         shape = (2, 7, 8, 6)
         options = {"chunks": (2, 7, 8, 2**22), "maxshape": (2, 7, 8, None), "compression": "gzip"}
         replace(file, PRESSURE, shape=shape, dtype="f4", **options)
-    refused(well_folder, "'/t0_fields/pressure' is stored in chunks of 1879048192 bytes but holds 2688")
+    refused(
+        well_folder, "'/t0_fields/pressure' is stored in chunks of 1879048192 bytes but holds 2688"
+    )
 
 
 @pytest.mark.parametrize(("what", "n"), [("n_trajectories", 0), ("x", 0), ("time", 0)])
@@ -442,5 +477,6 @@ def test_nothing_at_all(well_folder, what, n):
         else:
             replace(file, f"dimensions/{what}", shape=(n,), dtype="f4")
     refused(
-        well_folder, "is 0; a whole number from 1 on is due" if what == "n_trajectories" else "has 0 points"
+        well_folder,
+        "is 0; a whole number from 1 on is due" if what == "n_trajectories" else "has 0 points",
     )

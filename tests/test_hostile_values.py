@@ -12,11 +12,12 @@ from the_well.data import WellDataset as TheWells
 from torch.utils.data import DataLoader
 
 from test_hostile_files import PRESSURE, refused, replace, spoilt, train
-from wavelit.data import handles
 from wavelit.data.checking.check import check_dataset
-from wavelit.data.datamodule import WellDataModule, WellDataset
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.format import handles
 from wavelit.data.format.folder import find_files
 from wavelit.data.statistics import compute_statistics, load_statistics, write_statistics
+from wavelit.data.well import WellDataset
 from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
 
@@ -27,7 +28,9 @@ def damage(folder, item=PRESSURE):
     """Spoil the first compressed chunk of an array."""
     path = folder / "data" / "train" / "two.hdf5"
     with h5py.File(path, "r+") as file:
-        replace(file, item, data=file[item][()], chunks=(1, *file[item].shape[1:]), compression="gzip")
+        replace(
+            file, item, data=file[item][()], chunks=(1, *file[item].shape[1:]), compression="gzip"
+        )
         place = file[item].id.get_chunk_info(0).byte_offset
     content = bytearray(path.read_bytes())
     content[place : place + 8] = b"\xff" * 8
@@ -43,7 +46,9 @@ def test_a_damaged_chunk_of_a_field(well_folder):
             dataset.collate(dataset.__getitems__([11, 14]))
         loader = DataLoader(dataset, batch_size=20, collate_fn=dataset.collate, num_workers=1)
         # As the command line looks for it.
-        with pytest.raises(WavelitError, match=rf"(?s)^Caught WavelitError in DataLoader worker.*{message}"):
+        with pytest.raises(
+            WavelitError, match=rf"(?s)^Caught WavelitError in DataLoader worker.*{message}"
+        ):
             list(loader)
     with pytest.raises(WavelitError, match=message):
         compute_statistics(str(well_folder))
@@ -51,7 +56,9 @@ def test_a_damaged_chunk_of_a_field(well_folder):
     assert finding.message.startswith("field 'pressure' cannot be read (")
 
 
-@pytest.mark.parametrize("item", ["scalars/a", "dimensions/time", "boundary_conditions/y_wall/mask"])
+@pytest.mark.parametrize(
+    "item", ["scalars/a", "dimensions/time", "boundary_conditions/y_wall/mask"]
+)
 def test_a_damaged_chunk_of_what_is_read_first(well_folder, item):
     with spoilt(well_folder) as file:
         replace(file, item, data=file[item][()], chunks=file[item].shape, compression="gzip")
@@ -73,7 +80,10 @@ def test_a_filter_that_is_not_installed(well_folder):
         space, kind = h5py.h5s.create_simple(shape), h5py.h5t.NATIVE_FLOAT
         h5py.h5d.create(file["t0_fields"].id, b"pressure", kind, space, plist)
         file[PRESSURE].attrs.update(attributes)
-    refused(well_folder, "'/t0_fields/pressure' is compressed by filter 32099 .*, which is not installed")
+    refused(
+        well_folder,
+        "'/t0_fields/pressure' is compressed by filter 32099 .*, which is not installed",
+    )
 
 
 # --- values
@@ -112,9 +122,7 @@ def test_a_value_beyond_float32(well_folder):
         values[1, 2, 3, 4] = -1e300
         replace(file, PRESSURE, data=values)
     dataset = train(well_folder, n_steps_input=4)
-    message = (
-        r"two\.hdf5: field 'pressure' is -1e\+300 in trajectory 1 at step 2, beyond float32; choose units"
-    )
+    message = r"two\.hdf5: field 'pressure' is -1e\+300 in trajectory 1 at step 2, beyond float32; choose units"
     with pytest.raises(WavelitError, match=message):
         dataset.collate(dataset.__getitems__([0, 9]))
     with pytest.raises(WavelitError, match=r"field 'pressure' reaches 1e\+300, beyond float32"):
@@ -132,9 +140,9 @@ def test_a_scalar_beyond_float32(well_folder, value):
     message = f"scalar 'a' of trajectory 1 is {value:g}, beyond float32; choose units"
     with pytest.raises(WavelitError, match=message.replace("+", r"\+")):
         load_statistics(str(well_folder), train(well_folder).layouts)
-    assert [f.message[: len(message)] for f in check_dataset(str(well_folder)) if f.severity == "error"] == [
-        message
-    ]
+    assert [
+        f.message[: len(message)] for f in check_dataset(str(well_folder)) if f.severity == "error"
+    ] == [message]
 
 
 def test_whole_numbers_that_float32_rounds(well_folder):
@@ -155,13 +163,16 @@ def test_whole_numbers_that_float32_rounds(well_folder):
 
 
 @pytest.mark.parametrize(
-    ("n", "parts"), [(97, ["resample it, say to 96"]), (98, ["say to 96, or set levels to 1"]), (96, None)]
+    ("n", "parts"),
+    [(97, ["resample it, say to 96"]), (98, ["say to 96, or set levels to 1"]), (96, None)],
 )
 def test_a_period_that_no_preset_divides(tmp_path, n, parts):
     x, t = np.arange(n), np.arange(8)[:, None]
     u = np.sin(2 * np.pi * x / n + np.arange(3)[:, None, None] - 0.3 * t)
     splits = {"train": 1, "valid": 1, "test": 1}
-    write_dataset(tmp_path / "d", {"u": u}, splits=splits, name="w", boundary_conditions=["periodic"])
+    write_dataset(
+        tmp_path / "d", {"u": u}, splits=splits, name="w", boundary_conditions=["periodic"]
+    )
     found = check_dataset(str(tmp_path / "d"))
     assert len(found) == (parts is not None)
     for finding in found:
@@ -257,7 +268,9 @@ def test_settings_out_of_bounds(shared_well_folder, name, value, message):
         WellDataModule(str(shared_well_folder), **{name: value})
 
 
-@pytest.mark.parametrize("address", ["reference://d", "simplecache::reference://d", "REFERENCE::file:///d"])
+@pytest.mark.parametrize(
+    "address", ["reference://d", "simplecache::reference://d", "REFERENCE::file:///d"]
+)
 def test_a_filesystem_that_reads_elsewhere(address):
     with pytest.raises(WavelitError, match="the protocol 'reference' reads files elsewhere"):
         find_files(address)
@@ -282,9 +295,13 @@ def test_an_address_that_fails_while_it_is_read(shared_well_folder, monkeypatch)
         raise ConnectionResetError("the other side hung up")
 
     monkeypatch.setattr(type(fs), "open", fail)
-    with pytest.raises(WavelitError, match=r"one\.hdf5: cannot be reached \(the other side hung up\)"):
+    with pytest.raises(
+        WavelitError, match=r"one\.hdf5: cannot be reached \(the other side hung up\)"
+    ):
         dataset[0]
-    with pytest.raises(WavelitError, match=r"stats\.yaml: cannot be reached \(the other side hung up\)"):
+    with pytest.raises(
+        WavelitError, match=r"stats\.yaml: cannot be reached \(the other side hung up\)"
+    ):
         load_statistics("memory://failing", dataset.layouts)
     monkeypatch.undo()
     fs.rm("/failing", recursive=True)

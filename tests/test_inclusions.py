@@ -29,7 +29,8 @@ def test_media_have_smooth_halves_and_contrasting_ellipses():
         sharp = [np.abs(np.diff(density, axis=axis)) > 0.5 for axis in (0, 1)]
         free = [~(inside[1:] | inside[:-1]), ~(inside[:, 1:] | inside[:, :-1])]
         lines = [
-            np.unique(np.nonzero(s & f)[axis]) for axis, (s, f) in enumerate(zip(sharp, free, strict=True))
+            np.unique(np.nonzero(s & f)[axis])
+            for axis, (s, f) in enumerate(zip(sharp, free, strict=True))
         ]
         assert len(lines[0]) + len(lines[1]) <= 1
         jumps += len(lines[0]) + len(lines[1])
@@ -64,7 +65,9 @@ def test_rings_have_the_stated_strength_and_size():
 
 def test_a_medium_is_solved_alone_and_sound_slows_in_dense_ellipses():
     def run(seeds):
-        return simulate((32, 32), np.array([0.1, 0.3]), {}, [np.random.default_rng(s) for s in seeds])
+        return simulate(
+            (32, 32), np.array([0.1, 0.3]), {}, [np.random.default_rng(s) for s in seeds]
+        )
 
     together, alone = run([0, 1]), run([1])
     for name, field in alone.fields.items():

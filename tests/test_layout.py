@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import write_file
-from wavelit.data.datamodule import WellDataset
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
 
 
@@ -35,7 +35,9 @@ def test_no_file_left_by_the_filters(shared_well_folder):
 
 
 def test_unknown_split(well_folder):
-    with pytest.raises(WavelitError, match=r"unknown split 'validation' .*: use one of train, valid, test"):
+    with pytest.raises(
+        WavelitError, match=r"unknown split 'validation' .*: use one of train, valid, test"
+    ):
         WellDataset(str(well_folder), well_split_name="validation")
 
 
@@ -98,7 +100,9 @@ def test_missing_group(well_folder, group):
 def test_missing_attribute(well_folder, item, attribute):
     with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
         del file[item].attrs[attribute]
-    with pytest.raises(WavelitError, match=f"two.hdf5: .*attribute '{attribute}'.* is missing") as caught:
+    with pytest.raises(
+        WavelitError, match=f"two.hdf5: .*attribute '{attribute}'.* is missing"
+    ) as caught:
         train(well_folder)
     assert item.rsplit("/")[-1] in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -159,18 +163,24 @@ def test_missing_dataset(well_folder):
 def test_unknown_boundary_type(well_folder):
     with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
         file["boundary_conditions/y_wall"].attrs["bc_type"] = "SLIP"
-    with pytest.raises(WavelitError, match="'y_wall' is of type 'slip'; one of wall, open, periodic"):
+    with pytest.raises(
+        WavelitError, match="'y_wall' is of type 'slip'; one of wall, open, periodic"
+    ):
         train(well_folder)
 
 
 def test_files_must_agree(well_folder):
     write_file(well_folder / "data" / "train" / "two.hdf5", seed=1, resolution=(8, 7))
-    with pytest.raises(WavelitError, match=r"two.hdf5: resolution is \(8, 7\) but \(8, 6\) in .*one.hdf5"):
+    with pytest.raises(
+        WavelitError, match=r"two.hdf5: resolution is \(8, 7\) but \(8, 6\) in .*one.hdf5"
+    ):
         train(well_folder)
     write_file(well_folder / "data" / "train" / "two.hdf5", seed=1)
     with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
         file["t0_fields"].attrs["field_names"] = ["density", "mask", "depth"]
-    with pytest.raises(WavelitError, match=r"two.hdf5: fields and scalars .* are not those of .*one.hdf5"):
+    with pytest.raises(
+        WavelitError, match=r"two.hdf5: fields and scalars .* are not those of .*one.hdf5"
+    ):
         train(well_folder)
 
 

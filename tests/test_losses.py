@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wavelit.model.config import WaveLiTConfig
-from wavelit.model.losses import field_loss, increment_loss
+from wavelit.model.losses import field_loss
 from wavelit.model.wavelit import WaveLiT
 
 
@@ -21,7 +21,9 @@ def test_orthonormal_coefficients_carry_the_field_loss(wavelet):
     error = torch.randn(2, 2, 32, 32, dtype=torch.float64)
     coefficients = model.tokenizer.encode(error)
     tolerance = 1e-9 if wavelet == "sym4" else 1e-12
-    assert float(coefficients.square().mean()) == pytest.approx(float(field_loss(error)), rel=tolerance)
+    assert float(coefficients.square().mean()) == pytest.approx(
+        float(field_loss(error)), rel=tolerance
+    )
 
 
 def test_wavelet_loss_is_the_mean_over_sub_bands():
@@ -51,7 +53,7 @@ def test_excluded_cells_do_not_count():
     other = error.clone()
     other[..., :4] = 1e6
     assert float(field_loss(error, valid)) == pytest.approx(float(error[..., 4:].square().mean()))
-    whole = [increment_loss(model, e, torch.zeros_like(e), 0.3, valid) for e in (error, other)]
+    whole = [model.loss(e, torch.zeros_like(e), 0.3, valid) for e in (error, other)]
     assert float(whole[1]) < 10
     torch.testing.assert_close(*whole)
 
@@ -63,10 +65,10 @@ def test_gradient(boundary):
     shape = (1, 2, 4, 4) if not boundary else (1, 2, 3, 5)
     predicted = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     target = torch.randn(shape, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda p: increment_loss(model, p, target, 0.3), (predicted,))
+    assert torch.autograd.gradcheck(lambda p: model.loss(p, target, 0.3), (predicted,))
 
 
 def test_weight_zero_is_the_field_loss():
     model = model_for()
     a, b = torch.randn(2, 1, 2, 16, 16, dtype=torch.float64)
-    assert float(increment_loss(model, a, b, 0.0)) == float((a - b).square().mean())
+    assert float(model.loss(a, b, 0.0)) == float((a - b).square().mean())

@@ -105,9 +105,9 @@ def test_custom_bins_leave_out_what_lies_outside():
     step = 2 * math.pi / 32
     got = metrics.binned_spectral_mse(u, v, 1, bins=torch.tensor([2.5, 4.5, 8.5, 9.5]) * step)
     torch.testing.assert_close(got[:, 0], torch.tensor([0.5, 0.0, 2.0], dtype=torch.float64))
-    assert metrics.binned_spectral_mse(u, v, 1, bins=torch.tensor([4.5, 8.5]) * step).item() == pytest.approx(
-        0
-    )
+    assert metrics.binned_spectral_mse(
+        u, v, 1, bins=torch.tensor([4.5, 8.5]) * step
+    ).item() == pytest.approx(0)
 
 
 def test_isotropic_spectrum_of_two_waves():
@@ -126,7 +126,9 @@ def test_a_mask_equals_the_field_without_the_excluded_cells(name):
     u, v = fields(2, 3, 4, 6, 5)  # (B, T, C, H, W)
     valid = torch.rand(2, 1, 6, 5, generator=torch.Generator().manual_seed(2)) > 0.4
     metric = getattr(metrics, name)
-    expected = torch.stack([metric(u[b][..., valid[b, 0]], v[b][..., valid[b, 0]], 1) for b in (0, 1)])
+    expected = torch.stack(
+        [metric(u[b][..., valid[b, 0]], v[b][..., valid[b, 0]], 1) for b in (0, 1)]
+    )
     u, v = (x.where(valid[:, None], torch.nan) for x in (u, v))
     torch.testing.assert_close(metric(u, v, 2, valid=valid), expected)
     torch.testing.assert_close(metric(u[:, 0], v[:, 0], 2, valid=valid), expected[:, 0])
@@ -157,7 +159,8 @@ def test_metric_class_weighs_every_sample_alike():
 
 
 @pytest.mark.parametrize(
-    ("cls", "name"), [("NRMSE", "nrmse"), ("Pearson", "pearson"), ("LInfinity", "linf"), ("VRMSE", "vrmse")]
+    ("cls", "name"),
+    [("NRMSE", "nrmse"), ("Pearson", "pearson"), ("LInfinity", "linf"), ("VRMSE", "vrmse")],
 )
 def test_metric_classes_are_means_of_the_functions(cls, name):
     u, v = fields(3, 2, 6, 5)
@@ -165,12 +168,16 @@ def test_metric_classes_are_means_of_the_functions(cls, name):
     valid[..., 0] = False
     metric = getattr(metrics, cls)(["a", "b"], 2)
     metric.update(u, v, valid)
-    torch.testing.assert_close(metric.compute(), getattr(metrics, name)(u, v, 2, valid=valid).mean())
+    torch.testing.assert_close(
+        metric.compute(), getattr(metrics, name)(u, v, 2, valid=valid).mean()
+    )
 
 
 def _process(rank: int, store: str, results) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
+    )
     u, v = fields(5, 2, 6, 5)
     share = slice(0, 2) if rank == 0 else slice(2, 5)
     metric = metrics.VRMSE(["a", "b"], 2)

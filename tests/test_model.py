@@ -7,13 +7,20 @@ import torch
 from the_well.data.datasets import WellMetadata
 
 from golden_answers import compare, made_in_float64
-from wavelit.data.datamodule import Batch
-from wavelit.data.statistics import Statistics
+from wavelit.data.batch import Batch
 from wavelit.errors import WavelitError
+from wavelit.model.boundaries import boundary_features
 from wavelit.model.config import PRESETS, WaveLiTConfig, pad_grid
-from wavelit.model.wavelit import WaveLiT, boundary_features
+from wavelit.model.normalizer import Statistics
+from wavelit.model.wavelit import WaveLiT
+from wavelit.training.data_scales import measure_scales
 
-PARAMETERS = {"nano": (0.24e6, 0.32e6), "1M": (0.85e6, 1.15e6), "3M": (2.7e6, 3.2e6), "10M": (9e6, 10.5e6)}
+PARAMETERS = {
+    "nano": (0.24e6, 0.32e6),
+    "1M": (0.85e6, 1.15e6),
+    "3M": (2.7e6, 3.2e6),
+    "10M": (9e6, 10.5e6),
+}
 WALLS = (("wall", "wall"), ("open", "wall"))
 
 
@@ -181,7 +188,7 @@ def test_bfloat16_autocast_reads_a_slow_history():
     start, change = torch.randn(2, 2, 2, 16, 16)
     history = torch.stack([start + 0.01 * n * change for n in range(5)], 1)
     batch = Batch(history[:, :4], history[:, 4:], None, None, None, torch.arange(2))
-    model.calibrate([batch])
+    measure_scales(model, [batch])
     torch.nn.init.normal_(model.skip.weight)
     exact = model.increment(batch.fields)
     with torch.autocast("cpu", torch.bfloat16):
@@ -228,7 +235,7 @@ def test_calibration_measures_the_bands():
     smooth = torch.nn.functional.avg_pool2d(torch.randn(16, 2, 68, 68), 5, 1)
     fields = smooth[:, None].expand(-1, 4, -1, -1, -1)
     batch = Batch(fields, fields[:, :1] + 0.5 * smooth[:, None], None, None, None, torch.arange(16))
-    model.calibrate([batch])
+    measure_scales(model, [batch])
     expected = model.tokenizer.band_rms(model.tokenizer.encode(smooth))
     # The last two frames of the eight are the last state's two channels; a history at rest has increments at the floor.
     torch.testing.assert_close(model.input_scale[-2:], expected)
@@ -236,14 +243,14 @@ def test_calibration_measures_the_bands():
     torch.testing.assert_close(model.output_scale, 0.5 * expected)
     assert float(expected[0, 0]) > 4 * float(expected[0, -1]), "a smooth field has quiet details"
     states = WaveLiT(small(history="states", band_scales=True))
-    states.calibrate([batch])
+    measure_scales(states, [batch])
     torch.testing.assert_close(states.input_scale, expected.repeat(4, 1))
     plain = WaveLiT(small())
-    plain.calibrate([batch])
+    measure_scales(plain, [batch])
     assert torch.all(plain.input_scale[-2:] == 1)
     assert torch.all(plain.output_scale == 1)
     with pytest.raises(WavelitError, match="at least one"):
-        model.calibrate([])
+        measure_scales(model, [])
 
 
 def drifting(n_samples: int = 4) -> Batch:
@@ -260,26 +267,30 @@ def test_a_mean_that_the_data_keep_is_kept(changes):
     torch.manual_seed(0)
     model, batch = randomised(small(**changes)), drifting()
     free = model(batch.fields)
-    model.calibrate([batch, drifting()])
+    measure_scales(model, [batch, drifting()])
     assert model.conserved.tolist() == [True, False]
     with torch.no_grad():
         model.input_scale.fill_(1)
     kept = model(batch.fields)
     before, after = (x.double().mean((-2, -1)) for x in (batch.fields[:, -1], kept))
     torch.testing.assert_close(after[:, 0], before[:, 0], rtol=1e-6, atol=0)
-    assert torch.all((free - batch.fields[:, -1]).mean((-2, -1))[:, 0].abs() > 1e-3), "it would have moved"
+    assert torch.all((free - batch.fields[:, -1]).mean((-2, -1))[:, 0].abs() > 1e-3), (
+        "it would have moved"
+    )
     torch.testing.assert_close(kept[:, 1], free[:, 1])
     shift = (kept - free)[:, 0].flatten(1)
-    torch.testing.assert_close(shift, shift.mean(1, keepdim=True).expand_as(shift), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        shift, shift.mean(1, keepdim=True).expand_as(shift), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_no_mean_is_kept_where_cells_are_masked_or_on_request():
     torch.manual_seed(0)
     model, batch = randomised(small()), drifting()
-    model.calibrate([batch._replace(valid=torch.ones(4, 1, 16, 16, dtype=torch.bool))])
+    measure_scales(model, [batch._replace(valid=torch.ones(4, 1, 16, 16, dtype=torch.bool))])
     assert not model.conserved.any()
     model, other = randomised(small()), randomised(small(conserve=False))
-    other.calibrate([batch])
+    measure_scales(other, [batch])
     assert not other.kept.any()
     model.input_scale.copy_(other.input_scale)
     torch.testing.assert_close(other(batch.fields), model(batch.fields), rtol=0, atol=0)
@@ -288,7 +299,7 @@ def test_no_mean_is_kept_where_cells_are_masked_or_on_request():
 def test_band_scales_have_a_floor():
     model = WaveLiT(small(band_scales=True))
     flat = torch.ones(2, 4, 2, 16, 16)
-    model.calibrate([Batch(flat, flat[:, :1] * 2, None, None, None, torch.arange(2))])
+    measure_scales(model, [Batch(flat, flat[:, :1] * 2, None, None, None, torch.arange(2))])
     last = model.input_scale[-1]
     assert float(last[1]) == pytest.approx(0.02 * float(last[0] / 4))
 
@@ -308,7 +319,9 @@ def test_tokens_are_read_as_scaled_frames(history):
 
     weight = torch.randn(5, model.input_scale.numel())
     read = tokens(frames) / model.input_scale.flatten() @ weight.T
-    torch.testing.assert_close(tokens(fields) @ model._on_states(weight).T, read, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        tokens(fields) @ model._fold_scales_into_weight(weight).T, read, rtol=1e-4, atol=1e-4
+    )
 
 
 def metadata(**changes) -> WellMetadata:
@@ -330,7 +343,12 @@ def metadata(**changes) -> WellMetadata:
 
 def test_from_metadata_reads_the_layout():
     config = WaveLiT.from_metadata(metadata(), preset="nano", n_steps_input=2).config
-    assert (config.n_fields, config.n_constant_fields, config.n_scalars, config.n_steps_input) == (3, 1, 1, 2)
+    assert (config.n_fields, config.n_constant_fields, config.n_scalars, config.n_steps_input) == (
+        3,
+        1,
+        1,
+        2,
+    )
     assert config.periodic == (True, True)
 
 
@@ -380,7 +398,9 @@ def test_wrong_shapes_are_named():
     with pytest.raises(WavelitError, match=r"scalars must have 1 channels, came shape \(1,\)"):
         WaveLiT(small(n_scalars=1))(torch.randn(1, 4, 2, 16, 16), None, torch.ones(1))
     for constants in (torch.ones(1, 1, 16, 16), torch.ones(2, 1, 16, 8), torch.ones(2, 1)):
-        with pytest.raises(WavelitError, match=r"constants must be \(2, 1, 16, 16\), as fields are"):
+        with pytest.raises(
+            WavelitError, match=r"constants must be \(2, 1, 16, 16\), as fields are"
+        ):
             model(torch.randn(2, 4, 2, 16, 16), constants)
     with pytest.raises(WavelitError, match=r"scalars must be \(2, 1\), as fields are"):
         WaveLiT(small(n_scalars=1))(torch.randn(2, 4, 2, 16, 16), None, torch.ones(1, 1))
@@ -388,7 +408,9 @@ def test_wrong_shapes_are_named():
 
 def test_wrong_precisions_are_named():
     x = torch.randn(1, 4, 2, 16, 16)
-    with pytest.raises(WavelitError, match=r"fields are torch\.float64, the weights torch\.float32: convert"):
+    with pytest.raises(
+        WavelitError, match=r"fields are torch\.float64, the weights torch\.float32: convert"
+    ):
         WaveLiT(small())(x.double())
     with pytest.raises(WavelitError, match=r"scalars are torch\.float64"):
         WaveLiT(small(n_scalars=1))(x, None, torch.ones(1, 1).double())

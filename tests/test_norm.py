@@ -14,7 +14,9 @@ def test_equals_torch_in_value_and_gradient(shape):
     g = torch.randn(shape, dtype=torch.float64)
     ours, theirs = rms_norm(x), F.rms_norm(x, shape[-1:], eps=EPS)
     torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours, x, g)[0], torch.autograd.grad(theirs, x, g)[0])
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, x, g)[0], torch.autograd.grad(theirs, x, g)[0]
+    )
 
 
 def test_derivatives():

@@ -8,10 +8,11 @@ import pytest
 import yaml
 from the_well.data import WellDataset as TheWellDataset
 
-from wavelit.data import real
+from wavelit.data import ostia
 from wavelit.data.checking.check import check_dataset
-from wavelit.data.datamodule import WellDataset, boundary_conditions
+from wavelit.data.datamodule import boundary_conditions
 from wavelit.data.ostia import NAME, REFERENCE, SPLIT_MONTHS, generate_ostia
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
 from wavelit.files.owner import owned
 
@@ -59,10 +60,15 @@ def test_the_blocks_are_the_record_and_apart(made):
 
 def test_statistics_are_those_of_the_sea(made):
     folder, temperature = made
-    sea = temperature[: SPLIT_MONTHS["train"][1], temperature[0] != FILL].astype(np.float64) - REFERENCE
+    sea = (
+        temperature[: SPLIT_MONTHS["train"][1], temperature[0] != FILL].astype(np.float64)
+        - REFERENCE
+    )
     table = yaml.safe_load((folder / "stats.yaml").read_text())
     assert table["std"]["surface_temperature"] == pytest.approx(sea.std(), rel=1e-6)
-    assert table["std_delta"]["surface_temperature"] == pytest.approx(np.diff(sea, axis=0).std(), rel=1e-6)
+    assert table["std_delta"]["surface_temperature"] == pytest.approx(
+        np.diff(sea, axis=0).std(), rel=1e-6
+    )
     assert check_dataset(str(folder), mask_field="land") == []
 
 
@@ -95,7 +101,9 @@ def test_another_file_is_refused(tmp_path):
     with pytest.raises(WavelitError, match="not the netCDF-4 file of ostia_monthly"):
         generate_ostia(tmp_path, source)
     record(source, shape=(53, 18, 432))
-    with pytest.raises(WavelitError, match=r"expected temperatures \(54, 18, 432\), got \(53, 18, 432\)"):
+    with pytest.raises(
+        WavelitError, match=r"expected temperatures \(54, 18, 432\), got \(53, 18, 432\)"
+    ):
         generate_ostia(tmp_path, source)
     record(source, span=180.0)
     with pytest.raises(WavelitError, match="no even grid around the globe"):
@@ -124,7 +132,10 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
             del file["surface_temperature"]
             file["surface_temperature"] = 3.0
         else:
-            values, fill = file["surface_temperature"][()], file["surface_temperature"].attrs["_FillValue"]
+            values, fill = (
+                file["surface_temperature"][()],
+                file["surface_temperature"].attrs["_FillValue"],
+            )
             del file["surface_temperature"]
             item = file.create_dataset(
                 "surface_temperature", data=values, chunks=(54, 18, 432), compression="gzip"
@@ -161,7 +172,7 @@ def test_a_refused_write_names_the_dataset_and_leaves_nothing(tmp_path, monkeypa
     source = tmp_path / "source.nc"
     record(source)
     monkeypatch.setattr(
-        real, "write_statistics", Mock(side_effect=OSError(28, "No space left on device", "inner"))
+        ostia, "write_statistics", Mock(side_effect=OSError(28, "No space left on device", "inner"))
     )
     with pytest.raises(OSError, match="No space left") as caught:
         generate_ostia(tmp_path, source)

@@ -36,7 +36,9 @@ HOSTILE = (
 
 def scores_of(names, steps=6, model="m"):
     held = Scores(np.full((9, len(names)), 0.2), np.full((3, steps, len(names)), 0.2))
-    return Evaluation(names[0], "test", model, tuple(names), 4, 4, {model: held, "persistence": held})
+    return Evaluation(
+        names[0], "test", model, tuple(names), 4, 4, {model: held, "persistence": held}
+    )
 
 
 def states(names, steps=6, grid=(8, 8)):
@@ -45,7 +47,9 @@ def states(names, steps=6, grid=(8, 8)):
 
 
 def report(path, truth, prediction, evaluation, **options):
-    return write_report(path, evaluation, truth=truth, prediction=prediction, run_info={}, **options)
+    return write_report(
+        path, evaluation, truth=truth, prediction=prediction, run_info={}, **options
+    )
 
 
 def test_names_are_drawn_and_embedded_as_they_are(tmp_path):
@@ -109,7 +113,9 @@ def test_two_hundred_fields_and_two_thousand_steps(tmp_path):
         tmp_path / "a.png",
     )
     with open(tmp_path / "many.csv", "w", newline="", encoding="utf8") as file:
-        csv.writer(file).writerows([["step", *(f"loss {n}" for n in range(200))], [1, *[0.5] * 200]])
+        csv.writer(file).writerows(
+            [["step", *(f"loss {n}" for n in range(200))], [1, *[0.5] * 200]]
+        )
     (axes,) = figures.training_figure(tmp_path / "many.csv").get_axes()
     assert len(axes.lines) == figures.MAX_CURVES
     assert axes.get_legend().get_title().get_text() == "9 of 200"

@@ -17,7 +17,7 @@ from the_well.data.normalization import ZScoreNormalization
 
 from wavelit.data.pocketwell import SIZES, SYSTEMS, generate
 from wavelit.data.pocketwell.build import plan
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.errors import WavelitError
 
 MAZE = "acoustic_scattering_maze"
@@ -92,21 +92,34 @@ def test_maze_fields(root):
 def test_shear_flow_fields(root):
     folder = root / "tiny" / "shear_flow"
     data = WellDataset(path=str(folder), well_split_name="train", n_steps_input=4)
-    assert data.metadata.field_names == {0: ["tracer", "pressure"], 1: ["velocity_x", "velocity_y"], 2: []}
+    assert data.metadata.field_names == {
+        0: ["tracer", "pressure"],
+        1: ["velocity_x", "velocity_y"],
+        2: [],
+    }
     assert data.metadata.constant_scalar_names == ["Reynolds", "Schmidt"]
-    seen = {tuple(data[i]["constant_scalars"].tolist()) for i in range(0, len(data), len(data) // 4)}
+    seen = {
+        tuple(data[i]["constant_scalars"].tolist()) for i in range(0, len(data), len(data) // 4)
+    }
     assert seen == {(p["Reynolds"], p["Schmidt"]) for p in SYSTEMS["shear_flow"].parameters}
     for file in folder.rglob("*.hdf5"):
         with h5py.File(file) as f:
             assert list(f.attrs["simulation_parameters"]) == ["Reynolds", "Schmidt"]
-            assert file.stem == f"shear_flow_Reynolds_{f.attrs['Reynolds']:g}_Schmidt_{f.attrs['Schmidt']:g}"
+            assert (
+                file.stem
+                == f"shear_flow_Reynolds_{f.attrs['Reynolds']:g}_Schmidt_{f.attrs['Schmidt']:g}"
+            )
             assert np.abs(f["t0_fields/pressure"][:].mean((2, 3))).max() < 1e-8
 
 
 def test_no_snapshot_is_flat_and_persistence_is_neither_trivial_nor_hopeless(folder):
     record = json.loads((folder / "pocketwell.json").read_text())
     assert 0.05 < record["persistence_vrmse"]["mean"] < 0.5
-    assert (record["seed"], record["size"], record["version"]) == (0, "tiny", SYSTEMS[folder.name].version)
+    assert (record["seed"], record["size"], record["version"]) == (
+        0,
+        "tiny",
+        SYSTEMS[folder.name].version,
+    )
     for file in folder.rglob("*.hdf5"):
         with h5py.File(file) as f:
             for order, axes in ((0, (2, 3)), (1, (2, 3))):
@@ -140,7 +153,7 @@ def test_another_seed_gives_other_data(root, tmp_path):
 def fail_for(count, flag, shape, times, parameters, rngs):
     """The maze's solver, except that batches of `count` trajectories diverge while the flag is there."""
     if Path(flag).exists() and len(rngs) == count:
-        raise DivergedError(7)
+        raise SolverDivergedError(7)
     return SYSTEMS[MAZE].simulate(shape, times, parameters, rngs)
 
 
@@ -151,9 +164,13 @@ def test_a_failure_leaves_no_file_and_is_taken_up(root, tmp_path, monkeypatch):
     monkeypatch.setitem(
         SYSTEMS,
         "flaky",
-        dataclasses.replace(SYSTEMS[MAZE], batch=3, simulate=functools.partial(fail_for, 1, str(flag))),
+        dataclasses.replace(
+            SYSTEMS[MAZE], batch=3, simulate=functools.partial(fail_for, 1, str(flag))
+        ),
     )
-    message = "acoustic_scattering_maze: the solver diverged at step 7 \\(seed 0, batch train-0-3\\)"
+    message = (
+        "acoustic_scattering_maze: the solver diverged at step 7 \\(seed 0, batch train-0-3\\)"
+    )
     with pytest.raises(WavelitError, match=message):
         generate("flaky", "tiny", root=tmp_path, processes=1, progress=False)
     left = [path.name for path in tmp_path.rglob("*") if path.is_file() and path != flag]
@@ -163,7 +180,9 @@ def test_a_failure_leaves_no_file_and_is_taken_up(root, tmp_path, monkeypatch):
     monkeypatch.setitem(
         SYSTEMS,
         "flaky",
-        dataclasses.replace(SYSTEMS[MAZE], batch=3, simulate=functools.partial(fail_for, 3, str(flag))),
+        dataclasses.replace(
+            SYSTEMS[MAZE], batch=3, simulate=functools.partial(fail_for, 3, str(flag))
+        ),
     )
     resumed = generate("flaky", "tiny", root=tmp_path, processes=1, progress=False)
     # A trajectory does not depend on the batch that it is solved in either.
@@ -190,9 +209,13 @@ def test_a_plan_holds_every_trajectory_once(system, size, tmp_path):
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):
-    with pytest.raises(WavelitError, match=f"unknown system 'maze': expected one of {', '.join(SYSTEMS)}"):
+    with pytest.raises(
+        WavelitError, match=f"unknown system 'maze': expected one of {', '.join(SYSTEMS)}"
+    ):
         generate("maze", root=tmp_path)
-    with pytest.raises(WavelitError, match="unknown size 'huge': expected one of tiny, small, large"):
+    with pytest.raises(
+        WavelitError, match="unknown size 'huge': expected one of tiny, small, large"
+    ):
         generate(MAZE, "huge", root=tmp_path)
     with pytest.raises(WavelitError, match="processes"):
         generate(MAZE, "tiny", root=tmp_path, processes=0)

@@ -55,8 +55,18 @@ def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_p
     with pytest.raises(WavelitError, match="unfinished holds no model"):
         WaveLiT.from_pretrained(tmp_path / "unfinished")
     monkeypatch.chdir(tmp_path)
-    for name in ("runs/typo/weights", "run/typo", "./typo", "", tmp_path / "typo", QUICK, PREFIX + "typo"):
-        with pytest.raises(WavelitError, match=f"unknown model '.*': no such folder, .*{PREFIX}{QUICK}"):
+    for name in (
+        "runs/typo/weights",
+        "run/typo",
+        "./typo",
+        "",
+        tmp_path / "typo",
+        QUICK,
+        PREFIX + "typo",
+    ):
+        with pytest.raises(
+            WavelitError, match=f"unknown model '.*': no such folder, .*{PREFIX}{QUICK}"
+        ):
             WaveLiT.from_pretrained(name)
     assert resolve("owner/name") == "owner/name"
 
@@ -86,7 +96,9 @@ def test_the_model_does_on_its_trajectory_what_the_card_says(recorded):
     data = WellDataModule(str(folder / QUICK))
     scores = evaluate(WaveLiT.from_pretrained(PREFIX + QUICK), data, "valid").scores
     assert scores["model"].one_step.mean() < 0.2 * scores["persistence"].one_step.mean()
-    assert scores["model"].rollout[:, :20].mean() < 0.5 * scores["persistence"].rollout[:, :20].mean()
+    assert (
+        scores["model"].rollout[:, :20].mean() < 0.5 * scores["persistence"].rollout[:, :20].mean()
+    )
 
 
 def test_one_trajectory_is_the_datasets_own(tmp_path):

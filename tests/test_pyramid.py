@@ -4,10 +4,16 @@ import pytest
 import torch
 from einops import rearrange, reduce, repeat
 
+from wavelit.model.block import ScaledRMSNorm
 from wavelit.model.config import WaveLiTConfig
-from wavelit.model.pyramid import Pyramid, ScaledRMSNorm, coarsen, refine
+from wavelit.model.pyramid import Pyramid
 from wavelit.model.wavelit import WaveLiT
+from wavelit.ops.resample import coarsen, refine
 from wavelit.ops.token_layout import token_grids
+
+
+def small_pyramid(**changes) -> Pyramid:
+    return Pyramid(WaveLiTConfig(n_fields=1, embed_dim=16, num_heads=2, depth=2, **changes))
 
 
 def randomised(module: torch.nn.Module) -> torch.nn.Module:
@@ -40,14 +46,14 @@ def test_norm_has_its_own_gain_for_each_scale():
     norm.gain.data[1] = 3.0
     x = torch.randn(1, 2, 4)
     x[:, 1] = x[:, 0]
-    out = norm(x, token_grids(((1,), (1,)), (True,), (1, 4)))
+    out = norm(x, token_grids(((1,), (1,)), (True,), (1, 4)).layout)
     torch.testing.assert_close(out[:, 1], 3 * out[:, 0])
     assert float(out[:, 0].detach().square().mean()) == pytest.approx(1, rel=1e-4)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_shape_and_equivariance_to_shifts_by_one_coarsest_token(shared):
-    pyramid = randomised(Pyramid(16, 2, 2, 2.0, 2, num_scales=3, num_exchanges=2, shared=shared))
+    pyramid = randomised(small_pyramid(num_scales=3, num_exchanges=2, shared=shared))
     x = torch.randn(1, 8 * 12, 16, dtype=torch.float64)
     out = pyramid(x, (8, 12), (True, True))
     assert out.shape == x.shape
@@ -57,12 +63,14 @@ def test_shape_and_equivariance_to_shifts_by_one_coarsest_token(shared):
             rearrange(t, "b (h w) e -> b h w e", h=8).roll((4, 8), (1, 2)), "b h w e -> b (h w) e"
         )
 
-    torch.testing.assert_close(pyramid(shift(x), (8, 12), (True, True)), shift(out), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        pyramid(shift(x), (8, 12), (True, True)), shift(out), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_private_towers_with_equal_weights_equal_the_shared_one():
-    shared = randomised(Pyramid(16, 2, 2, 2.0, 2, num_scales=2, num_exchanges=1))
-    private = Pyramid(16, 2, 2, 2.0, 2, num_scales=2, num_exchanges=1, shared=False).double()
+    shared = randomised(small_pyramid(num_scales=2, num_exchanges=1))
+    private = small_pyramid(num_scales=2, num_exchanges=1, shared=False).double()
     state = shared.state_dict()
     for name, value in private.state_dict().items():
         parts = name.split(".")
@@ -91,10 +99,10 @@ def test_coarse_scales_reach_across_the_domain():
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_recomputing_gives_the_same_gradients_and_keeps_less(shared):
-    pyramid = randomised(Pyramid(16, 2, 2, 2.0, 2, num_scales=2, num_exchanges=2, shared=shared))
+    pyramid = randomised(small_pyramid(num_scales=2, num_exchanges=2, shared=shared))
     x = torch.randn(2, 64, 16, dtype=torch.float64)
     kept, gradients = [], []
-    for pyramid.recompute in (False, True):
+    for pyramid.activation_checkpointing in (False, True):
         sizes = {}
 
         def keep(tensor, sizes=sizes):
@@ -112,6 +120,8 @@ def test_recomputing_gives_the_same_gradients_and_keeps_less(shared):
 
 @pytest.mark.parametrize("shape", [(16,), (16, 16), (16, 16, 16)])
 def test_a_single_coarsest_token_has_a_gradient(shape):
-    model = WaveLiT(WaveLiTConfig.preset("1M", n_fields=1, spatial=len(shape), depth=2, embed_dim=32))
+    model = WaveLiT(
+        WaveLiTConfig.preset("1M", n_fields=1, spatial=len(shape), depth=2, embed_dim=32)
+    )
     model(torch.randn(2, 4, 1, *shape)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

@@ -40,7 +40,9 @@ def test_sums_are_conserved_and_energy_is_that_of_the_gas():
     times = snapshot_times((32, 32), 4)
     rngs = [np.random.default_rng(seed) for seed in (0, 1)]
     fields = simulate((32, 32), times, {"gamma": gamma}, rngs).fields
-    rho, energy, p, m = (fields[name].astype(float) for name in ("density", "energy", "pressure", "momentum"))
+    rho, energy, p, m = (
+        fields[name].astype(float) for name in ("density", "energy", "pressure", "momentum")
+    )
     assert np.allclose(energy, p / (gamma - 1) + 0.5 * (m**2).sum(-1) / rho, rtol=1e-5)
     for conserved in (rho, energy, m[..., 0], m[..., 1]):
         total = conserved.mean((2, 3))

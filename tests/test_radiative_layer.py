@@ -27,7 +27,9 @@ T_COLD, T_HOT = 1 / CONTRAST, 1.0
 
 def cooled(tcool, temperature, density, duration, steps=1, nodes=4097):
     """Temperature of gas at rest and at constant density, through the source of the solver."""
-    w = torch.tensor([density, 0.0, 0.0, density * temperature], dtype=torch.float64).reshape(1, 4, 1, 1)
+    w = torch.tensor([density, 0.0, 0.0, density * temperature], dtype=torch.float64).reshape(
+        1, 4, 1, 1
+    )
     q = conserved(w, GAMMA)
     cooling = Cooling(tcool, nodes)
     for _ in range(steps):
@@ -37,7 +39,9 @@ def cooled(tcool, temperature, density, duration, steps=1, nodes=4097):
     return p / rho
 
 
-@pytest.mark.parametrize(("temperature", "density"), [(0.5, 2.0), (0.1, 10.0), (0.03, 30.0), (0.9, 0.5)])
+@pytest.mark.parametrize(
+    ("temperature", "density"), [(0.5, 2.0), (0.1, 10.0), (0.03, 30.0), (0.9, 0.5)]
+)
 def test_isochoric_cooling_is_that_of_the_ode(temperature, density):
     cooling = Cooling(0.3)
 
@@ -80,7 +84,9 @@ def test_tcool_is_the_shortest_cooling_time_at_the_initial_pressure():
 def test_both_phases_are_in_equilibrium_and_nothing_cools_below_the_cold_one():
     for temperature in (T_COLD, T_HOT, 0.5 * T_COLD, 2 * T_HOT):
         assert Cooling(0.03).rate(np.array([temperature]))[0] < 1e-12
-        assert cooled(0.03, temperature, 1 / temperature, 100.0) == pytest.approx(temperature, rel=1e-14)
+        assert cooled(0.03, temperature, 1 / temperature, 100.0) == pytest.approx(
+            temperature, rel=1e-14
+        )
     assert T_COLD <= cooled(0.03, 0.3, 3.0, 1e6) < T_COLD * 1.0001
 
 
@@ -124,7 +130,9 @@ def test_a_trajectory_does_not_depend_on_its_companions_and_cooling_draws_hot_ga
     times = np.array([0.0, 3.0, 6.0])
 
     def run(seeds):
-        return simulate((16, 48), times, {"tcool": 0.1}, [np.random.default_rng(s) for s in seeds]).fields
+        return simulate(
+            (16, 48), times, {"tcool": 0.1}, [np.random.default_rng(s) for s in seeds]
+        ).fields
 
     together, alone = run([0, 1, 2]), run([1])
     for name, field in alone.items():
@@ -153,7 +161,11 @@ def test_the_wells_reader_reads_it(tmp_path):
         time=times,
     )
     data = WellDataset(path=str(tmp_path), well_split_name="train", n_steps_input=4)
-    assert data.metadata.field_names == {0: ["density", "pressure"], 1: ["velocity_x", "velocity_y"], 2: []}
+    assert data.metadata.field_names == {
+        0: ["density", "pressure"],
+        1: ["velocity_x", "velocity_y"],
+        2: [],
+    }
     assert data.metadata.constant_scalar_names == ["tcool"]
     sample = data[0]
     assert sample["input_fields"].shape == (4, 16, 48, 4)

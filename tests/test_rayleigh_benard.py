@@ -17,7 +17,7 @@ from wavelit.data.pocketwell.rayleigh_benard import (
     simulate,
     stored_nodes,
 )
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 
 
 def start(flow, seed=0):
@@ -104,16 +104,18 @@ def test_steps_follow_the_velocity():
     x[1, 1:-1, 0] = 10.0
     _, fast = flow.stepper.advance(x, 0.25)
     assert fast > 4 * slow
-    with pytest.raises(DivergedError):
+    with pytest.raises(SolverDivergedError):
         flow.stepper.advance(x * float("nan"), 0.25)
-    with pytest.raises(DivergedError):
+    with pytest.raises(SolverDivergedError):
         flow.stepper.advance(x * 1e6, 0.25)
 
 
 def test_a_trajectory_does_not_depend_on_its_companions():
     times = np.array([1.0, 1.25])
     seeds = [3, 4]
-    both = simulate((32, 16), times, SYSTEM.parameters[0], [np.random.default_rng(s) for s in seeds])
+    both = simulate(
+        (32, 16), times, SYSTEM.parameters[0], [np.random.default_rng(s) for s in seeds]
+    )
     for i, seed in enumerate(seeds):
         one = simulate((32, 16), times, SYSTEM.parameters[0], [np.random.default_rng(seed)])
         for name, field in one.fields.items():

@@ -16,18 +16,26 @@ from wavelit.evaluation.report import summary, write_report
 def wave(steps, *grid):
     """(steps, 2, *S): a signed travelling wave and a positive one, and a slightly late prediction of them."""
     phase = sum(
-        2 * np.pi * np.arange(n).reshape(-1, *(1,) * (len(grid) - 1 - a)) / n for a, n in enumerate(grid)
+        2 * np.pi * np.arange(n).reshape(-1, *(1,) * (len(grid) - 1 - a)) / n
+        for a, n in enumerate(grid)
     )
     time = np.arange(steps).reshape(-1, *(1,) * len(grid)) * 0.2
-    truth = np.stack([np.cos(phase - time), np.exp(np.sin(phase - time))], axis=1).astype(np.float32)
-    prediction = np.stack([np.cos(phase - 0.95 * time), np.exp(np.sin(phase - 0.95 * time))], axis=1)
+    truth = np.stack([np.cos(phase - time), np.exp(np.sin(phase - time))], axis=1).astype(
+        np.float32
+    )
+    prediction = np.stack(
+        [np.cos(phase - 0.95 * time), np.exp(np.sin(phase - 0.95 * time))], axis=1
+    )
     return truth, prediction.astype(np.float32)
 
 
 def evaluation_of(steps=30, factor=0.1, names=("pressure", "density")):
     curve = np.linspace(0.1, 1.2, steps)[None, :, None] * np.ones((3, 1, len(names)))
     held = Scores(np.full((9, len(names)), 0.2), curve)
-    scores = {"WaveLiT nano": Scores(factor * held.one_step, factor * held.rollout), "persistence": held}
+    scores = {
+        "WaveLiT nano": Scores(factor * held.one_step, factor * held.rollout),
+        "persistence": held,
+    }
     return Evaluation("waves <b>", "test", "WaveLiT nano", tuple(names), 4, 4, scores)
 
 
@@ -79,7 +87,9 @@ def test_truth_and_prediction_share_colours():
     low, high = of_truth.get_clim()
     assert low == -high
     assert high == pytest.approx(np.abs(truth[:, 0]).max(), rel=1e-2)
-    np.testing.assert_allclose(error, np.swapaxes(3.0 * prediction[:, 0] - truth[:, 0], 1, 2), rtol=1e-5)
+    np.testing.assert_allclose(
+        error, np.swapaxes(3.0 * prediction[:, 0] - truth[:, 0], 1, 2), rtol=1e-5
+    )
     assert of_error.get_clim()[1] == pytest.approx(np.abs(error).max(), rel=2e-2)
     low, high = figures._pictures(truth, prediction, 1, None).colours.get_clim()  # a positive field
     assert low > 0
@@ -121,7 +131,9 @@ def test_rollout_figure_survives_divergence(tmp_path):
     prediction[10:] = np.nan
     evaluation = evaluation_of()
     evaluation.scores["WaveLiT nano"].rollout[:, 10:] = np.inf
-    figure = figures.rollout_figure(truth, prediction, ["pressure", "density"], evaluation=evaluation)
+    figure = figures.rollout_figure(
+        truth, prediction, ["pressure", "density"], evaluation=evaluation
+    )
     assert figures.save(figure, tmp_path / "rollout.png").stat().st_size > 10_000
 
 
@@ -156,7 +168,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.sources += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        self.sources += [
+            value for name, value in attrs if name in ("src", "href", "srcset", "data")
+        ]
 
     def handle_data(self, data):
         self.words.append(data)
@@ -185,7 +199,9 @@ def report(tmp_path_factory):
 def test_report_holds_everything_and_points_nowhere(report):
     text = report.read_text(encoding="utf-8")
     page = Page(text)
-    assert not re.search(r"https?:|//[a-z]|<script|<link|url\(|@import", re.sub(r'base64,[^"]*', "", text))
+    assert not re.search(
+        r"https?:|//[a-z]|<script|<link|url\(|@import", re.sub(r'base64,[^"]*', "", text)
+    )
     assert len(page.sources) == 3
     assert [source.split(";")[0] for source in page.sources] == [
         "data:image/gif",

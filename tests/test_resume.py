@@ -19,8 +19,10 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.model.pretrained import read_json
 from wavelit.training import run_folder
-from wavelit.training.module import EmulatorModule, TrainConfig
-from wavelit.training.run import build_model, fit, load_model, resume
+from wavelit.training.config import TrainConfig
+from wavelit.training.module import EmulatorModule
+from wavelit.training.run import build_model, fit, resume
+from wavelit.training.run_folder import load_model
 
 # Trains as the test does, and kills itself with SIGKILL as the given step begins.
 KILLED = """
@@ -45,7 +47,9 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tm
         tests=str(Path(__file__).parent), at=killed_at, data=str(dataset), folder=str(folder)
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert not (folder / "weights").exists()
     resume(folder)
@@ -54,7 +58,13 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tm
     ]
     assert checkpoints[0]["global_step"] == RECIPE.steps
     # Weights, averaged weights, optimiser state, random state.
-    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "random_state"):
+    for key in (
+        "state_dict",
+        "current_model_state",
+        "averaging_state",
+        "optimizer_states",
+        "random_state",
+    ):
         assert key in checkpoints[0], key
     assert differences(*checkpoints) == []
     weights = [load_file(path / "weights" / "model.safetensors") for path in (run, folder)]
@@ -63,9 +73,13 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tm
 
 def test_resuming_keeps_the_learning_curve_and_the_best_score(dataset, tmp_path):
     folder = tmp_path / "run"
-    script = KILLED.format(tests=str(Path(__file__).parent), at=20, data=str(dataset), folder=str(folder))
+    script = KILLED.format(
+        tests=str(Path(__file__).parent), at=20, data=str(dataset), folder=str(folder)
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
+    )
     before = (folder / "logs" / "metrics.csv").read_text().splitlines()
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
     resume(folder)
@@ -84,7 +98,9 @@ def test_a_checkpoint_of_another_model_is_refused(run, dataset, tmp_path):
     data = WellDataModule(str(dataset), batch_size=4)
     steps = TrainConfig(steps=2, checkpoint_every=1)
     fit(folder, data, build_model(data, **{**SMALL, "embed_dim": 32}), steps, ONE_THREAD)
-    (folder / "checkpoints" / "last.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
+    (folder / "checkpoints" / "last.ckpt").write_bytes(
+        (run / "checkpoints" / "last.ckpt").read_bytes()
+    )
     kept = (folder / "checkpoints" / "last.ckpt").read_bytes()
     (folder / "checkpoints" / "last.ckpt").unlink()
     with pytest.raises(WavelitError, match="is trained to the end of its budget"):
@@ -107,8 +123,12 @@ def test_a_diverging_run_keeps_its_last_checkpoint(dataset, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
 
 
-@pytest.mark.parametrize("error", [WavelitError("loss is nan"), RuntimeError("out of memory"), SystemExit(1)])
-def test_a_run_that_fails_early_takes_its_own_files_away_and_no_others(dataset, tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(
+    "error", [WavelitError("loss is nan"), RuntimeError("out of memory"), SystemExit(1)]
+)
+def test_a_run_that_fails_early_takes_its_own_files_away_and_no_others(
+    dataset, tmp_path, monkeypatch, error
+):
     data = WellDataModule(str(dataset), batch_size=4)
     folder = tmp_path / "mine"
     (folder / "logs").mkdir(parents=True)
@@ -128,7 +148,9 @@ def test_a_run_that_fails_early_takes_its_own_files_away_and_no_others(dataset, 
     assert {path.name for path in folder.iterdir()} == {"thesis.txt", "logs"}
     assert (folder / "logs" / "letter.txt").exists()
     if isinstance(error, SystemExit):
-        assert re.search("interrupted at step 0: nothing is kept, as the first checkpoint", str(raised.value))
+        assert re.search(
+            "interrupted at step 0: nothing is kept, as the first checkpoint", str(raised.value)
+        )
     with pytest.raises(expected):
         fit(tmp_path / "new", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
     assert not (tmp_path / "new").exists()
@@ -166,7 +188,9 @@ def test_an_interrupt_says_where_the_run_goes_on(dataset, tmp_path, monkeypatch)
     resume(tmp_path / "run")
 
 
-@pytest.mark.parametrize(("at", "number"), [(4, signal.SIGINT), (8, signal.SIGINT), (17, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("at", "number"), [(4, signal.SIGINT), (8, signal.SIGINT), (17, signal.SIGTERM)]
+)
 def test_an_interrupted_run_keeps_the_step_and_ends_like_an_uninterrupted_one(
     at, number, dataset, run, tmp_path, monkeypatch, capsys
 ):
@@ -186,7 +210,9 @@ def test_an_interrupted_run_keeps_the_step_and_ends_like_an_uninterrupted_one(
     monkeypatch.setattr(EmulatorModule, "training_step", step)
     resume(tmp_path / "run")
     folders = (run, tmp_path / "run")
-    last = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in folders]
+    last = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in folders
+    ]
     assert differences(*last) == []
     weights = [load_file(folder / "weights" / "model.safetensors") for folder in folders]
     assert differences(*weights) == []
@@ -223,7 +249,9 @@ except WavelitError as error:
 
 
 def test_reading_processes_leave_signals_to_the_run(dataset, tmp_path):
-    script = STOPPED.format(tests=str(Path(__file__).parent), data=str(dataset), folder=str(tmp_path / "run"))
+    script = STOPPED.format(
+        tests=str(Path(__file__).parent), data=str(dataset), folder=str(tmp_path / "run")
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -33,7 +33,9 @@ class Extrapolate(nn.Module):
 
     def forward(self, fields, constants, scalars):
         following = 2 * fields[:, -1] - fields[:, -2] + 0.1 * fields[:, 0]
-        return self.frozen(self.dropout(self.gain * following + constants * scalars[:, :, None, None]))
+        return self.frozen(
+            self.dropout(self.gain * following + constants * scalars[:, :, None, None])
+        )
 
 
 def sample(*shape):
@@ -112,7 +114,9 @@ def test_persistence():
 
 
 def test_values_that_are_not_finite_are_passed_on():
-    states = rollout(lambda fields, constants, scalars: fields[:, -1] * 1e200, sample(1, 1, 1, 4), 3)
+    states = rollout(
+        lambda fields, constants, scalars: fields[:, -1] * 1e200, sample(1, 1, 1, 4), 3
+    )
     assert bool(states[:, -1].isinf().all())
 
 

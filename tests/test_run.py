@@ -17,11 +17,12 @@ from runs import ONE_THREAD, RECIPE, SMALL, train, wave_dataset, whole_run  # no
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
-from wavelit.evaluation.evaluate_run import judge, record_rollout
+from wavelit.evaluation.evaluate_run import evaluate_run, record_rollout
 from wavelit.model.pretrained import read_json
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.module import TrainConfig
-from wavelit.training.run import TrainerConfig, build_model, fit, load_model, resume
+from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.run import build_model, fit, resume
+from wavelit.training.run_folder import load_model
 from waves import plane_waves, write_waves
 
 
@@ -34,7 +35,7 @@ def test_another_dataset_must_have_the_same_fields_and_boundaries(run, tmp_path)
         boundary_conditions=["periodic", "periodic"],
     )
     with pytest.raises(WavelitError, match="has the fields depth; the run was trained on height"):
-        judge(run, data=str(other), device="cpu")
+        evaluate_run(run, data=str(other), device="cpu")
     walls = write_dataset(
         tmp_path / "walls",
         {"height": plane_waves(10, 12)},
@@ -43,7 +44,7 @@ def test_another_dataset_must_have_the_same_fields_and_boundaries(run, tmp_path)
         boundary_conditions=["wall", "wall"],
     )
     with pytest.raises(WavelitError, match="has the boundaries"):
-        judge(run, data=str(walls), device="cpu")
+        evaluate_run(run, data=str(walls), device="cpu")
 
 
 def test_the_average_is_what_is_kept(run):
@@ -56,7 +57,7 @@ def test_the_average_is_what_is_kept(run):
 
 
 def test_a_run_is_judged_from_its_folder_alone(run):
-    evaluation, report = judge(run, device="cpu")
+    evaluation, report = evaluate_run(run, device="cpu")
     content = read_json(run / "evaluation-valid.json")
     assert content["dataset"] == "plane_waves"
     assert set(content["scores"]) == {evaluation.model, "persistence"}
@@ -139,9 +140,11 @@ def test_a_rollout_ends_where_it_stops_being_finite(placed, monkeypatch, lasts):
 
 def test_another_time_step_is_told(placed, tmp_path):
     waves = {"height": plane_waves(4, 12)}
-    write_dataset(tmp_path / "other", waves, splits=SPLITS, name="waves", boundary_conditions=PERIODIC)
+    write_dataset(
+        tmp_path / "other", waves, splits=SPLITS, name="waves", boundary_conditions=PERIODIC
+    )
     with pytest.warns(UserWarning, match=r"has the time step 1; the run was trained with 0\.5"):
-        judge(placed, data=str(tmp_path / "other"), device="cpu")
+        evaluate_run(placed, data=str(tmp_path / "other"), device="cpu")
 
 
 @pytest.mark.parametrize(("start", "step"), [(0, 0), (1.7e9, 60)])
@@ -178,8 +181,10 @@ def test_a_scalar_without_a_logarithm_is_refused_on_other_data(tmp_path):
         )
     data = WellDataModule(str(tmp_path / "data"), batch_size=4)
     fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
-    with pytest.raises(WavelitError, match="has scalar 'Re' 0, of which the run's model sees the logarithm"):
-        judge(tmp_path / "run", data=str(tmp_path / "other"), device="cpu")
+    with pytest.raises(
+        WavelitError, match="has scalar 'Re' 0, of which the run's model sees the logarithm"
+    ):
+        evaluate_run(tmp_path / "run", data=str(tmp_path / "other"), device="cpu")
 
 
 def test_a_folder_holds_one_run(dataset, run):
@@ -197,14 +202,23 @@ def test_nothing_is_written_when_the_data_cannot_serve(dataset, tmp_path):
     with pytest.raises(WavelitError, match="n_steps_output=3, not 1"):
         fit(tmp_path / "run", WellDataModule(str(dataset)), model, RECIPE, ONE_THREAD)
     for changes, message in (
-        ({"boundary_conditions": (("wall", "wall"), ("periodic", "periodic"))}, "has boundary_conditions"),
+        (
+            {"boundary_conditions": (("wall", "wall"), ("periodic", "periodic"))},
+            "has boundary_conditions",
+        ),
         ({"n_fields": 2}, "has n_fields 2, .* 1"),
         ({"n_steps_input": 3}, "has n_steps_input 3, .* 4"),
     ):
         other = WaveLiT(dataclasses.replace(model.config, **changes))
         other.normalizer.mean += 1
         with pytest.raises(WavelitError, match=message):
-            fit(tmp_path / "run", WellDataModule(str(dataset)), other, TrainConfig(steps=1), ONE_THREAD)
+            fit(
+                tmp_path / "run",
+                WellDataModule(str(dataset)),
+                other,
+                TrainConfig(steps=1),
+                ONE_THREAD,
+            )
     assert not (tmp_path / "run").exists()
 
 
@@ -214,7 +228,7 @@ def test_a_tilde_is_the_home(tmp_path, monkeypatch):
     write_waves("~/waves")
     data = WellDataModule("~/waves", batch_size=4)
     fit("~/run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
-    judge("~/run", device="cpu")
+    evaluate_run("~/run", device="cpu")
     assert load_model("~/run").n_parameters == WaveLiT.from_pretrained("~/run").n_parameters
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
@@ -240,7 +254,7 @@ def test_what_cannot_be_trained_is_refused(dataset, tmp_path):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    for action in (resume, judge, load_model):
+    for action in (resume, evaluate_run, load_model):
         with pytest.raises(WavelitError, match="is not a run folder"):
             action(tmp_path)
 
@@ -254,7 +268,7 @@ def test_training_learns_the_waves(dataset, tmp_path):
         TrainConfig(steps=150, lr=1e-2, validate_every=75),
         ONE_THREAD,
     )
-    evaluation, _ = judge(tmp_path / "run", device="cpu")
+    evaluation, _ = evaluate_run(tmp_path / "run", device="cpu")
     one_step = evaluation.rows()[0].scores
     assert one_step[evaluation.model][0] < 0.5 * one_step["persistence"][0]
 
@@ -262,7 +276,9 @@ def test_training_learns_the_waves(dataset, tmp_path):
 @pytest.mark.parametrize("name", ["mps", "gpu"])
 def test_apples_gpu_is_never_taken(name, monkeypatch):
     for package in ("pytorch_lightning", "lightning_fabric"):
-        monkeypatch.setattr(f"{package}.accelerators.mps.MPSAccelerator.is_available", lambda *_: True)
+        monkeypatch.setattr(
+            f"{package}.accelerators.mps.MPSAccelerator.is_available", lambda *_: True
+        )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert TrainerConfig().device == "cpu"
     with pytest.raises(WavelitError, match=f"'{name}' is Apple's here"):
@@ -275,5 +291,7 @@ from wavelit import WellDataModule
 loader = WellDataModule({str(dataset)!r}, n_workers=2).val_dataloader()
 print(len(next(iter(loader)).fields))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False, timeout=120
+    )
     assert (done.returncode, done.stdout.decode().strip()) == (0, "4")

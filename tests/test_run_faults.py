@@ -53,12 +53,19 @@ runs.train({data!r}, {folder!r})
 def run_script(script: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     everything = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
-        [sys.executable, "-c", script], env=everything, capture_output=True, check=False, timeout=240
+        [sys.executable, "-c", script],
+        env=everything,
+        capture_output=True,
+        check=False,
+        timeout=240,
     )
 
 
 def same_weights(*folders: Path) -> bool:
-    return differences(*(load_file(folder / "weights" / "model.safetensors") for folder in folders)) == []
+    return (
+        differences(*(load_file(folder / "weights" / "model.safetensors") for folder in folders))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,10 +79,17 @@ def same_weights(*folders: Path) -> bool:
         ("replace", "config.yaml", 1),
     ],
 )
-def test_a_run_killed_while_it_writes_ends_like_an_uninterrupted_one(name, part, nth, dataset, run, tmp_path):
+def test_a_run_killed_while_it_writes_ends_like_an_uninterrupted_one(
+    name, part, nth, dataset, run, tmp_path
+):
     folder = tmp_path / "killed"
     script = KILLED.format(
-        tests=str(Path(__file__).parent), name=name, part=part, nth=nth, data=str(dataset), folder=str(folder)
+        tests=str(Path(__file__).parent),
+        name=name,
+        part=part,
+        nth=nth,
+        data=str(dataset),
+        folder=str(folder),
     )
     done = run_script(script)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
@@ -85,15 +99,15 @@ def test_a_run_killed_while_it_writes_ends_like_an_uninterrupted_one(name, part,
     else:
         train(str(dataset), str(folder))
     assert same_weights(folder, run)
-    assert not [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".lock", ".owner"))]
+    assert not [
+        path for path in folder.rglob("*") if path.name.endswith((".tmp", ".lock", ".owner"))
+    ]
 
 
 def test_checkpoints_need_no_temporary_folder(dataset, run, tmp_path):
     script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import runs\n"
     # Set after the imports, some of which make a file there.
-    script += (
-        f"import os, tempfile; tempfile.tempdir = os.environ['TMPDIR'] = {str(tmp_path / 'nowhere')!r}\n"
-    )
+    script += f"import os, tempfile; tempfile.tempdir = os.environ['TMPDIR'] = {str(tmp_path / 'nowhere')!r}\n"
     done = run_script(script + f"runs.train({str(dataset)!r}, {str(tmp_path / 'run')!r})")
     assert done.returncode == 0, done.stderr.decode()
     assert same_weights(tmp_path / "run", run)
@@ -178,7 +192,8 @@ def test_one_process_a_folder(dataset, unfinished, tmp_path):
             lambda: fit(new, data, model, TrainConfig(steps=1), ONE_THREAD),
         ):
             with pytest.raises(
-                WavelitError, match=f"is in use: process {os.getpid()} on .* has been training there since"
+                WavelitError,
+                match=f"is in use: process {os.getpid()} on .* has been training there since",
             ):
                 action()
         assert {path.name for path in new.iterdir()} == {".wavelit.lock", ".wavelit.owner"}
@@ -223,7 +238,13 @@ def test_the_same_command_starts_a_run_again_that_was_killed_before_its_first_ch
 def test_no_clipping_leaves_gradients_alone(clip, dataset, tmp_path):
     data = WellDataModule(str(dataset), batch_size=4)
     for name, most in (("none", clip), ("large", 1e9)):
-        fit(tmp_path / name, data, build_model(data, **SMALL), TrainConfig(steps=4, clip=most), ONE_THREAD)
+        fit(
+            tmp_path / name,
+            data,
+            build_model(data, **SMALL),
+            TrainConfig(steps=4, clip=most),
+            ONE_THREAD,
+        )
     assert same_weights(tmp_path / "none", tmp_path / "large")
 
 
@@ -233,7 +254,9 @@ def test_a_warm_up_shorter_than_two_steps_is_left_out(dataset, tmp_path):
     assert learning_rate_factor(0.0, TrainConfig(minutes=1)) == 0.0
     data = WellDataModule(str(dataset), batch_size=4)
     before = build_model(data, **SMALL)
-    after = fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
+    after = fit(
+        tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD
+    )
     assert not torch.equal(before.skip.weight, after.skip.weight)
 
 
@@ -248,11 +271,21 @@ def test_a_trained_model_takes_the_statistics_of_new_data(dataset, tmp_path):
     old, new = (WellDataModule(str(path), batch_size=4) for path in (dataset, other))
     due, kept = build_model(new, **SMALL), build_model(old, **SMALL)
     with pytest.warns(UserWarning, match="it takes statistics and calibration of .*other"):
-        model = fit(tmp_path / "a", new, build_model(old, **SMALL), TrainConfig(steps=1), ONE_THREAD)
-    for name in ("normalizer.mean", "normalizer.std", "normalizer.delta_std", "input_scale", "conserved"):
+        model = fit(
+            tmp_path / "a", new, build_model(old, **SMALL), TrainConfig(steps=1), ONE_THREAD
+        )
+    for name in (
+        "normalizer.mean",
+        "normalizer.std",
+        "normalizer.delta_std",
+        "input_scale",
+        "conserved",
+    ):
         torch.testing.assert_close(model.state_dict()[name], due.state_dict()[name])
     with pytest.warns(UserWarning, match="keeps the statistics and calibration of other data"):
-        model = fit(tmp_path / "b", new, kept, TrainConfig(steps=1), ONE_THREAD, keep_statistics=True)
+        model = fit(
+            tmp_path / "b", new, kept, TrainConfig(steps=1), ONE_THREAD, keep_statistics=True
+        )
     assert torch.equal(model.normalizer.mean, build_model(old, **SMALL).normalizer.mean)
     assert torch.equal(model.input_scale, build_model(old, **SMALL).input_scale)
     with warnings.catch_warnings():
@@ -263,7 +296,9 @@ def test_a_trained_model_takes_the_statistics_of_new_data(dataset, tmp_path):
 def test_a_rank_left_in_the_environment_is_no_rank(dataset, run, tmp_path):
     script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import runs\n"
     done = run_script(
-        script + f"runs.train({str(dataset)!r}, {str(tmp_path / 'run')!r})", LOCAL_RANK="1", RANK="3"
+        script + f"runs.train({str(dataset)!r}, {str(tmp_path / 'run')!r})",
+        LOCAL_RANK="1",
+        RANK="3",
     )
     assert done.returncode == 0, done.stderr.decode()
     assert same_weights(tmp_path / "run", run)
@@ -295,7 +330,10 @@ def pair(tmp_path: Path, dataset: Path, kill: bool) -> list[str]:
     script = tmp_path / "pair.py"
     script.write_text(
         PAIR.format(
-            tests=str(Path(__file__).parent), kill=kill, data=str(dataset), folder=str(tmp_path / "run")
+            tests=str(Path(__file__).parent),
+            kill=kill,
+            data=str(dataset),
+            folder=str(tmp_path / "run"),
         )
     )
     return [sys.executable, str(script)]
@@ -304,7 +342,9 @@ def pair(tmp_path: Path, dataset: Path, kill: bool) -> list[str]:
 def test_a_rank_that_dies_ends_the_job_and_is_named(dataset, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = pair(tmp_path, dataset, kill=True)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("wavelit: error:")]
@@ -329,7 +369,8 @@ def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
     tasks = []
     for rank in (0, 1):
         slurm = {
-            f"SLURM_{name}": str(value) for name, value in {**common, "PROCID": rank, "LOCALID": rank}.items()
+            f"SLURM_{name}": str(value)
+            for name, value in {**common, "PROCID": rank, "LOCALID": rank}.items()
         }
         environment = {
             **os.environ,
@@ -350,7 +391,10 @@ def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
     assert facts["samples"] == 6 * 4 * 2
     # The loss in the logs is the mean over both.
     losses = [
-        {int(step): float(loss) for step, loss in re.findall(r"^loss (\d+) (\S+)$", out, re.MULTILINE)}
+        {
+            int(step): float(loss)
+            for step, loss in re.findall(r"^loss (\d+) (\S+)$", out, re.MULTILINE)
+        }
         for out, _ in said
     ]
     rows = list(csv.DictReader((tmp_path / "run" / "logs" / "metrics.csv").open()))

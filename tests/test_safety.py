@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit import WaveLiT, WavelitError
 from wavelit.cli.main import main
-from wavelit.evaluation.evaluate_run import judge
+from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.model.config import WaveLiTConfig
 from wavelit.training.checkpoints import load_checkpoint, newest_checkpoint
-from wavelit.training.run import load_model, resume
-from wavelit.training.run_folder import load_settings
+from wavelit.training.run import resume
+from wavelit.training.run_folder import load_model, load_settings
 
 
 class Payload:
@@ -40,19 +40,26 @@ def entries() -> list[str]:
 
     data = [f"data.{name}" for name in inspect.signature(WellDataModule).parameters]
     groups = {"train": TrainConfig, "trainer": TrainerConfig, "model": WaveLiTConfig}
-    return [*data, *(f"{g}.{f.name}" for g, kind in groups.items() for f in dataclasses.fields(kind))]
+    return [
+        *data,
+        *(f"{g}.{f.name}" for g, kind in groups.items() for f in dataclasses.fields(kind)),
+    ]
 
 
 @pytest.mark.parametrize("nested", ["path alone", "call", "in a mapping"])
 @pytest.mark.parametrize(
     "entry", [*entries(), "data", "train", "trainer", "model", "run", "seed", "model.preset"]
 )
-def test_no_entry_of_a_configuration_is_called(entry, nested, dataset, tmp_path, capsys, monkeypatch):
+def test_no_entry_of_a_configuration_is_called(
+    entry, nested, dataset, tmp_path, capsys, monkeypatch
+):
     flag = tmp_path / "flag"
     call = {"class_path": "os.mkdir", "init_args": {"path": str(flag)}}
     content: dict = {"data": {"path": str(tmp_path / "none")}, "train": {"steps": 1}}
     group, _, name = entry.partition(".")
-    value = {"path alone": {"class_path": "os.mkdir"}, "call": call, "in a mapping": {"a": call}}[nested]
+    value = {"path alone": {"class_path": "os.mkdir"}, "call": call, "in a mapping": {"a": call}}[
+        nested
+    ]
     if name:
         content.setdefault(group, {})[name] = value
     else:
@@ -94,10 +101,23 @@ def test_a_configuration_is_plain_yaml(text, tmp_path, capsys):
 
 def test_storage_options_are_plain_data(tmp_path, capsys):
     path = str(tmp_path / "none")
-    assert main(["train", "--data.path", path, "--data.storage_options", "[1]", "--train.steps", "1"]) == 2
+    assert (
+        main(["train", "--data.path", path, "--data.storage_options", "[1]", "--train.steps", "1"])
+        == 2
+    )
     assert "--data.storage_options: invalid mapping value" in capsys.readouterr().err
     assert (
-        main(["train", "--data.path", path, "--data.storage_options", "{anon: true}", "--train.steps", "1"])
+        main(
+            [
+                "train",
+                "--data.path",
+                path,
+                "--data.storage_options",
+                "{anon: true}",
+                "--train.steps",
+                "1",
+            ]
+        )
         == 2
     )
     assert "no such folder" in capsys.readouterr().err
@@ -120,7 +140,7 @@ def test_no_checkpoint_is_executed(kind, run, tmp_path):
     with pytest.raises(WavelitError, match=r"last\.ckpt cannot be read"):
         resume(folder)
     with pytest.raises(WavelitError, match=r"best\.ckpt cannot be read"):
-        judge(folder, weights="best", device="cpu")
+        evaluate_run(folder, weights="best", device="cpu")
     assert not flag.exists()
 
 
@@ -167,7 +187,8 @@ def test_a_checkpoint_that_cannot_be_restored_is_one_line(run, tmp_path):
     state = torch.load(path, weights_only=True)
     for name in ("last.ckpt", "previous.ckpt"):
         torch.save(
-            {**state, "optimizer_states": [{"state": {0: 3}, "param_groups": 7}]}, path.with_name(name)
+            {**state, "optimizer_states": [{"state": {0: 3}, "param_groups": 7}]},
+            path.with_name(name),
         )
     with pytest.raises(WavelitError, match=r"last\.ckpt cannot be resumed from"):
         resume(folder)
@@ -225,7 +246,9 @@ def test_an_entry_that_this_version_does_not_know_is_refused(entry, value, expec
 @pytest.mark.parametrize(
     "content", [b"[]", b"null", b"{}", b"3", b'"x"', b"\xff\xfe", b"{", b"", b"[" * 100_000]
 )
-@pytest.mark.parametrize("name", ["config.yaml", "model.json", "fields.json", "weights/config.json"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "model.json", "fields.json", "weights/config.json"]
+)
 def test_damaged_files_of_a_run_folder_are_one_line(name, content, run, tmp_path, capsys):
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from wavelit.data import space, write
+from wavelit.data.writing import write
 from wavelit.data.writing.write import write_well
+from wavelit.files import space
 
 SIDES = ["open", "wall"]
 # HDF5 ended the process after a refused write, so each limit has a process of its own.
@@ -36,7 +37,10 @@ except OSError as error:
 def test_a_refused_write_is_an_error_that_names_the_file(tmp_path, limit):
     folder = tmp_path / "toy"
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, folder, str(limit)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", LIMITED, folder, str(limit)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0
     assert done.stderr == ""
@@ -54,10 +58,16 @@ def test_the_bytes_are_those_of_a_file_without_reserve(tmp_path, monkeypatch):
             "b": rng.normal(size=(*shape, 2)),
             "c": rng.normal(size=(*shape, 2, 2)),
         }
-        options = {"name": "toy", "boundary_conditions": SIDES, "scalars": {f"s{i}": i for i in range(40)}}
+        options = {
+            "name": "toy",
+            "boundary_conditions": SIDES,
+            "scalars": {f"s{i}": i for i in range(40)},
+        }
         reserved = write_well(tmp_path / "a.hdf5", fields, **options)
         with monkeypatch.context() as patch:
-            patch.setattr(write, "hdf5_file", lambda path, size: h5py.File(path, "w", libver="earliest"))
+            patch.setattr(
+                write, "hdf5_file", lambda path, size: h5py.File(path, "w", libver="earliest")
+            )
             plain = write_well(tmp_path / "b.hdf5", fields, **options)
         assert reserved.read_bytes() == plain.read_bytes()
 

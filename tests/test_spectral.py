@@ -15,7 +15,7 @@ from wavelit.data.pocketwell.shear_flow import (
     simulate,
 )
 from wavelit.data.pocketwell.spectral import ETDRK4, FourierGrid
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 
 SHAPE = (32, 64)
 
@@ -67,7 +67,10 @@ def vortices():
     a, b = 2 * math.pi / LENGTHS[0], 4 * math.pi / LENGTHS[1]
     stream = torch.sin(a * x) * torch.sin(b * y)
     velocity = (
-        torch.stack([b * torch.sin(a * x) * torch.cos(b * y), -a * torch.cos(a * x) * torch.sin(b * y)]) / 10
+        torch.stack(
+            [b * torch.sin(a * x) * torch.cos(b * y), -a * torch.cos(a * x) * torch.sin(b * y)]
+        )
+        / 10
     )
     return velocity, stream / 10, a**2 + b**2
 
@@ -83,7 +86,10 @@ def test_taylor_green_vortices_decay_exactly():
     after = flow.velocity(modes)
     assert float((after[0] - decay * velocity).abs().max()) < 1e-8
     # The tracer follows the stream function, so that advection leaves it alone as well.
-    assert float((flow.tracer(modes)[0] - math.exp(-diffusivity * k2 * time) * stream).abs().max()) < 1e-8
+    assert (
+        float((flow.tracer(modes)[0] - math.exp(-diffusivity * k2 * time) * stream).abs().max())
+        < 1e-8
+    )
     pressure = -0.5 * (velocity**2).sum(0) - 0.5 * k2 * stream**2
     pressure = decay**2 * (pressure - pressure.mean())
     assert float((flow.pressure(after)[0] - pressure).abs().max()) < 1e-8
@@ -105,7 +111,9 @@ def test_a_mean_flow_carries_the_vortices_with_fourth_order():
 
 
 def test_momentum_tracer_and_divergence():
-    velocity, tracer = (torch.from_numpy(a)[None] for a in initial_state(SHAPE, np.random.default_rng(0)))
+    velocity, tracer = (
+        torch.from_numpy(a)[None] for a in initial_state(SHAPE, np.random.default_rng(0))
+    )
     velocity = velocity + 0.25
     flow = ShearFlow(SHAPE, 1e-3, 1e-3, velocity.mean((-2, -1)), 0.02)
     modes = flow.modes(velocity, tracer)
@@ -131,7 +139,8 @@ def test_initial_states_are_smooth_across_the_seams():
             spectrum = np.abs(np.fft.rfft2(field))
             tail = (
                 np.maximum(
-                    np.abs(np.fft.fftfreq(64, 1 / 64))[:, None] / 32, np.fft.rfftfreq(128, 1 / 128)[None] / 64
+                    np.abs(np.fft.fftfreq(64, 1 / 64))[:, None] / 32,
+                    np.fft.rfftfreq(128, 1 / 128)[None] / 64,
                 )
                 > 0.9
             )
@@ -149,7 +158,9 @@ def test_the_least_viscous_flow_is_resolved():
         y = np.fft.rfftfreq(shape[1], 1 / shape[1])[None] / (shape[1] / 3)
         edge = np.maximum(x, y)
         # The last tenth before the cut-off, by amplitude.
-        tail = np.sqrt((modes[:, (edge > 0.9) & (edge < 1)] ** 2).sum(-1) / (modes[:, edge > 0] ** 2).sum(-1))
+        tail = np.sqrt(
+            (modes[:, (edge > 0.9) & (edge < 1)] ** 2).sum(-1) / (modes[:, edge > 0] ** 2).sum(-1)
+        )
         assert tail.max() < 0.015
     # Layers have rolled up: the velocity across them has grown from the ripple.
     across = flow.fields["velocity"][0, ..., 1].std((1, 2))
@@ -157,7 +168,12 @@ def test_the_least_viscous_flow_is_resolved():
 
 
 def test_divergence_is_noticed():
-    with pytest.raises(DivergedError) as caught:
+    with pytest.raises(SolverDivergedError) as caught:
         # A negative viscosity makes the shortest waves grow at once.
-        simulate(SHAPE, np.arange(60) * 0.2, {"Reynolds": -1.0, "Schmidt": 1.0}, [np.random.default_rng(0)])
+        simulate(
+            SHAPE,
+            np.arange(60) * 0.2,
+            {"Reynolds": -1.0, "Schmidt": 1.0},
+            [np.random.default_rng(0)],
+        )
     assert caught.value.step > 0

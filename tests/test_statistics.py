@@ -7,16 +7,11 @@ import torch
 import yaml
 
 from conftest import numpy_statistics
-from wavelit.data import normalize
-from wavelit.data.datamodule import WellDataset
-from wavelit.data.statistics import (
-    Normalizer,
-    Statistics,
-    compute_statistics,
-    load_statistics,
-    write_statistics,
-)
+from wavelit.data import statistics
+from wavelit.data.statistics import compute_statistics, load_statistics, write_statistics
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
+from wavelit.model.normalizer import Normalizer, Statistics
 
 
 def layouts(folder):
@@ -35,7 +30,9 @@ def assert_same_tables(found, expected):
     for key in expected:
         assert found[key].keys() == expected[key].keys()
         for name in expected[key]:
-            np.testing.assert_allclose(found[key][name], expected[key][name], rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(
+                found[key][name], expected[key][name], rtol=1e-10, atol=1e-12
+            )
 
 
 # --- computing
@@ -43,8 +40,10 @@ def assert_same_tables(found, expected):
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2000, 64 * 1024**2])
 def test_one_pass_equals_numpy_on_whole_arrays(shared_well_folder, monkeypatch, chunk_bytes):
-    monkeypatch.setattr(normalize, "CHUNK_BYTES", chunk_bytes)
-    assert_same_tables(compute_statistics(str(shared_well_folder)), numpy_statistics(shared_well_folder))
+    monkeypatch.setattr(statistics, "CHUNK_BYTES", chunk_bytes)
+    assert_same_tables(
+        compute_statistics(str(shared_well_folder)), numpy_statistics(shared_well_folder)
+    )
 
 
 def test_a_large_offset_keeps_its_digits(well_folder):
@@ -95,20 +94,29 @@ def test_written_file_serves_the_wells_normalisation(well_folder):
 
 def test_flat_order_is_that_of_the_samples(shared_well_folder):
     statistics = load_statistics(str(shared_well_folder), layouts(shared_well_folder))
-    dataset = WellDataset(str(shared_well_folder), well_split_name="train", full_trajectory_mode=True)
+    dataset = WellDataset(
+        str(shared_well_folder), well_split_name="train", full_trajectory_mode=True
+    )
     trajectories = [dataset[i] for i in range(len(dataset))]
-    frames = torch.stack([torch.cat([s["input_fields"], s["output_fields"]]) for s in trajectories]).double()
+    frames = torch.stack(
+        [torch.cat([s["input_fields"], s["output_fields"]]) for s in trajectories]
+    ).double()
     axes = tuple(range(frames.ndim - 1))
     torch.testing.assert_close(
         torch.tensor(statistics.mean).double(), frames.mean(axes), rtol=1e-6, atol=1e-7
     )
     std, delta_std = (x.std(axes, correction=0) for x in (frames, frames.diff(dim=1)))
     torch.testing.assert_close(torch.tensor(statistics.std).double(), std, rtol=1e-6, atol=0)
-    torch.testing.assert_close(torch.tensor(statistics.delta_std).double(), delta_std, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        torch.tensor(statistics.delta_std).double(), delta_std, rtol=1e-6, atol=0
+    )
     constants = torch.stack([s["constant_fields"] for s in trajectories]).double()
     axes = tuple(range(constants.ndim - 1))
     torch.testing.assert_close(
-        torch.tensor(statistics.constant_std).double(), constants.std(axes, correction=0), rtol=1e-6, atol=0
+        torch.tensor(statistics.constant_std).double(),
+        constants.std(axes, correction=0),
+        rtol=1e-6,
+        atol=0,
     )
 
 
@@ -193,7 +201,9 @@ def test_values_by_hand(normalizer, resolution):
     assert torch.equal(normalizer.constants(x[:, 0, :1]), torch.zeros(2, 1, *resolution))
     u = x[:, 0]
     torch.testing.assert_close(normalizer.increment(u)[:, 0], torch.full((2, *resolution), 30.0))
-    torch.testing.assert_close(normalizer.add_increment(u, u)[:, 1], torch.full((2, *resolution), 15.0))
+    torch.testing.assert_close(
+        normalizer.add_increment(u, u)[:, 1], torch.full((2, *resolution), 15.0)
+    )
     torch.testing.assert_close(
         normalizer.add_increment(u, normalizer.increment(x[:, 1] * 2 - u)), x[:, 1] * 2
     )

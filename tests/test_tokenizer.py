@@ -39,7 +39,12 @@ def test_decode_inverts_encode(wavelet: str | None, periodic: list[bool], levels
         x = fields(2, 3, *SIZES[:spatial], dtype=dtype)
         y = tokenizer.encode(x)
         assert y.dtype == dtype
-        assert y.shape == (2, 3, 2 ** (levels * spatial), *(n // 2**levels for n in SIZES[:spatial]))
+        assert y.shape == (
+            2,
+            3,
+            2 ** (levels * spatial),
+            *(n // 2**levels for n in SIZES[:spatial]),
+        )
         assert (tokenizer.decode(y) - x).norm() <= tolerance * x.norm()
         tokens = tokenizer.encode_tokens(x)
         assert tokens.is_contiguous()
@@ -49,7 +54,9 @@ def test_decode_inverts_encode(wavelet: str | None, periodic: list[bool], levels
     assert not tokenizer.state_dict()
 
 
-@pytest.mark.parametrize(("spatial", "levels"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("spatial", "levels"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_haar_matrix_equals_the_definition(spatial: int, levels: int, dtype: torch.dtype):
     tokenizer = WaveletTokenizer(spatial, levels, [True] * spatial, "haar")
@@ -57,10 +64,14 @@ def test_haar_matrix_equals_the_definition(spatial: int, levels: int, dtype: tor
     fast, slow = tokenizer.encode_tokens(x), tokenizer._encode_general(x)
     torch.testing.assert_close(fast, slow)
     weight = fields(*fast.shape, dtype=dtype).requires_grad_()
-    torch.testing.assert_close(torch.autograd.grad(fast, x, weight), torch.autograd.grad(slow, x, weight))
+    torch.testing.assert_close(
+        torch.autograd.grad(fast, x, weight), torch.autograd.grad(slow, x, weight)
+    )
     fast, slow = tokenizer.decode_tokens(weight), tokenizer._decode_general(weight)
     torch.testing.assert_close(fast, slow)
-    torch.testing.assert_close(torch.autograd.grad(fast, weight, x), torch.autograd.grad(slow, weight, x))
+    torch.testing.assert_close(
+        torch.autograd.grad(fast, weight, x), torch.autograd.grad(slow, weight, x)
+    )
 
 
 def test_coefficients_are_the_folded_transform():
@@ -141,7 +152,9 @@ def test_half_precision_and_autocast_compute_in_float32(wavelet: str | None):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, expected, rtol=0, atol=0)
         torch.testing.assert_close(cast.decode(ours), x.float())
-        torch.testing.assert_close(torch.autograd.grad(cast.encode(full), full, expected)[0], gradient)
+        torch.testing.assert_close(
+            torch.autograd.grad(cast.encode(full), full, expected)[0], gradient
+        )
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2])
@@ -179,7 +192,9 @@ def test_compiles_as_one_graph(wavelet: str):
         return tokenizer.decode(tokenizer.encode(x).square()).sum()
 
     torch._dynamo.reset()
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager" if wavelet == "haar" else "eager")
+    compiled = torch.compile(
+        step, fullgraph=True, backend="aot_eager" if wavelet == "haar" else "eager"
+    )
     x = fields(2, 3, 8, 12).requires_grad_()
     ours, theirs = compiled(x), step(x)
     torch.testing.assert_close(ours, theirs)
@@ -188,7 +203,9 @@ def test_compiles_as_one_graph(wavelet: str):
 
 def test_named_errors():
     tokenizer = WaveletTokenizer(2, 2, [True, False])
-    with pytest.raises(WavelitError, match=r"axis 0 has 6 points.*2\*\*levels = 4; lower levels or resample"):
+    with pytest.raises(
+        WavelitError, match=r"axis 0 has 6 points.*2\*\*levels = 4; lower levels or resample"
+    ):
         tokenizer.encode(fields(1, 1, 6, 8))
     with pytest.raises(WavelitError, match=r"axis 1 has 7 points.*pad it and crop"):
         tokenizer.encode(fields(1, 1, 8, 7))

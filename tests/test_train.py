@@ -11,10 +11,11 @@ import torch
 from golden_answers import compare, made_in_float64
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
-from wavelit.model.losses import increment_loss
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.module import EMA, EmulatorModule, TrainConfig, learning_rate_factor, parameter_groups
+from wavelit.training.config import TrainConfig
+from wavelit.training.module import EMA, EmulatorModule, parameter_groups
 from wavelit.training.run import build_model
+from wavelit.training.schedule import learning_rate_factor
 from waves import write_waves
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 2}
@@ -23,7 +24,9 @@ SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales":
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> WellDataModule:
     return WellDataModule(
-        write_waves(tmp_path_factory.mktemp("waves") / "plane_waves"), n_steps_output=3, batch_size=4
+        write_waves(tmp_path_factory.mktemp("waves") / "plane_waves"),
+        n_steps_output=3,
+        batch_size=4,
     )
 
 
@@ -115,14 +118,18 @@ def test_noise_moves_inputs_and_follows_from_seed_and_step(data):
         "no sample has more than the largest, up to the spread of a finite draw"
     )
     assert float(sizes.mean()) == pytest.approx(0.25, abs=0.03)
-    assert float(sizes.std()) == pytest.approx(0.5 / 12**0.5, abs=0.03), "every sample has a size of its own"
+    assert float(sizes.std()) == pytest.approx(0.5 / 12**0.5, abs=0.03), (
+        "every sample has a size of its own"
+    )
 
 
 def test_pushforward_feeds_the_model_its_own_states(data):
     module, batch = module_for(data, noise=0.0, pushforward=3, pushforward_from=0.5), batch_of(data)
     torch.nn.init.normal_(module.model.head.weight, std=0.1)
     fields, _ = at_step(module, 4)._inputs(batch)
-    torch.testing.assert_close(fields, batch.fields, msg="before its share of the budget nothing is unrolled")
+    torch.testing.assert_close(
+        fields, batch.fields, msg="before its share of the budget nothing is unrolled"
+    )
     unrolled = set()
     for step in range(5, 30):
         fields, target = at_step(module, step)._inputs(batch)
@@ -160,7 +167,7 @@ def train_plainly(model: WaveLiT, batches, lr: float) -> list[float]:
     losses = []
     for batch in batches:
         target = model.normalizer.increment(batch.target[:, 0] - batch.fields[:, -1])
-        loss = increment_loss(model, model.increment(batch.fields), target, 0.3)
+        loss = model.loss(model.increment(batch.fields), target, 0.3)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -10,7 +10,7 @@ from the_well.data import WellDataset
 
 from wavelit.data.pocketwell import generate
 from wavelit.data.pocketwell.channel import Channel
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.data.pocketwell.viscoelastic_instability import (
     SYSTEM,
     Fluid,
@@ -31,7 +31,9 @@ def rate_of_c(c, zz, gradient, fluid):
     """C . grad u + (grad u)^T . C - T and its zz component, by matrices; gradient[i, j] = d u_i / d x_j."""
     spring = 1 / (1 - (np.trace(c) + zz - 3) / fluid.extension**2)
     stretching = gradient @ c + c @ gradient.T
-    return stretching - (spring * c - np.eye(2)) / fluid.weissenberg, (1 - spring * zz) / fluid.weissenberg
+    return stretching - (spring * c - np.eye(2)) / fluid.weissenberg, (
+        1 - spring * zz
+    ) / fluid.weissenberg
 
 
 @pytest.mark.parametrize("size", [2.0, 0.5, 0.011, 0.009, 1e-5])
@@ -54,7 +56,9 @@ def test_the_closed_form_is_the_equation_of_c(size):
         assert c_zz * float(found[3]) == pytest.approx(due_zz)
         spring = 1 / (1 - (np.trace(c) + zz - 3) / fluid.extension**2)
         stress = [float(v) for v in flow.stress(psi)]
-        assert np.allclose(stress, [(spring * a - b) / 3 for a, b in ((xx, 1), (xy, 0), (yy, 1))], atol=1e-12)
+        assert np.allclose(
+            stress, [(spring * a - b) / 3 for a, b in ((xx, 1), (xy, 0), (yy, 1))], atol=1e-12
+        )
 
 
 def test_start_up_of_shear_against_an_ode_solver():
@@ -76,7 +80,9 @@ def test_start_up_of_shear_against_an_ode_solver():
         c = flow.reaction(psi + dt / 2 * b, zero, rate, zero)
         d = flow.reaction(psi + dt * c, zero, rate, zero)
         psi = psi + dt / 6 * (a + 2 * b + 2 * c + d)
-    exact = scipy.integrate.solve_ivp(slope, (0, 12), [1.0, 0.0, 1.0, 1.0], rtol=1e-11, atol=1e-11).y[:, -1]
+    exact = scipy.integrate.solve_ivp(
+        slope, (0, 12), [1.0, 0.0, 1.0, 1.0], rtol=1e-11, atol=1e-11
+    ).y[:, -1]
     assert np.allclose(flow.conformation(psi), exact, rtol=1e-6)
     # Spring and stretching have met: the extension is felt.
     assert float(flow.spring(psi)) > 1.4
@@ -175,13 +181,15 @@ def test_stretching_beyond_the_limit_is_noticed():
     assert np.isfinite(flow.rate(x))
     x[2, :, 0] += 3.0
     assert flow.rate(x) == np.inf
-    with pytest.raises(DivergedError):
+    with pytest.raises(SolverDivergedError):
         flow.stepper.advance(x, 0.25)
 
 
 def test_a_trajectory_does_not_depend_on_its_companions():
     times = np.array([0.5, 0.75])
-    both = simulate((16, 16), times, SYSTEM.parameters[1], [np.random.default_rng(s) for s in (3, 4)])
+    both = simulate(
+        (16, 16), times, SYSTEM.parameters[1], [np.random.default_rng(s) for s in (3, 4)]
+    )
     for i, seed in enumerate((3, 4)):
         one = simulate((16, 16), times, SYSTEM.parameters[1], [np.random.default_rng(seed)])
         for name, field in one.fields.items():
@@ -189,7 +197,9 @@ def test_a_trajectory_does_not_depend_on_its_companions():
 
 
 def test_the_wells_reader_reads_it(tmp_path):
-    folder = generate("viscoelastic_instability", "tiny", root=tmp_path, processes=1, progress=False)
+    folder = generate(
+        "viscoelastic_instability", "tiny", root=tmp_path, processes=1, progress=False
+    )
     data = WellDataset(path=str(folder), well_split_name="train", n_steps_input=2)
     assert data.metadata.field_names == {
         0: ["pressure", "c_zz"],

@@ -70,7 +70,16 @@ def test_cdf53_of_an_impulse_on_a_wall():
 @pytest.mark.parametrize("wavelet", WAVELETS)
 @pytest.mark.parametrize(
     ("shape", "level"),
-    [((2,), 1), ((4,), 2), ((6,), 1), ((16,), 3), ((200,), 3), ((8, 136), 3), ((160, 4), 2), ((8, 4, 12), 2)],
+    [
+        ((2,), 1),
+        ((4,), 2),
+        ((6,), 1),
+        ((16,), 3),
+        ((200,), 3),
+        ((8, 136), 3),
+        ((160, 4), 2),
+        ((8, 4, 12), 2),
+    ],
 )
 def test_periodic_equals_pywavelets(wavelet: str, shape: tuple[int, ...], level: int):
     x, spatial = signal(2, 3, *shape), len(shape)
@@ -129,7 +138,15 @@ def test_perfect_reconstruction(wavelet: str, periodic: tuple[bool, ...], short:
 @pytest.mark.parametrize("wavelet", ["haar", "bior2.2"])
 @pytest.mark.parametrize(
     "periodic",
-    [(True,), (False,), (True, True), (True, False), (False, True), (False, False), (True, False, True)],
+    [
+        (True,),
+        (False,),
+        (True, True),
+        (True, False),
+        (False, True),
+        (False, False),
+        (True, False, True),
+    ],
 )
 @pytest.mark.parametrize("block", [1, 2**7, 2**17])
 def test_lifting_equals_the_matrices(
@@ -144,7 +161,9 @@ def test_lifting_equals_the_matrices(
         coefficients = dwt(x, wavelet, 1 + (len(periodic) < 3), periodic)
         y = [band.detach().requires_grad_() for band in flat(coefficients)]
         keys = list(coefficients[1])
-        levels = [dict(zip(keys, y[i : i + len(keys)], strict=True)) for i in range(1, len(y), len(keys))]
+        levels = [
+            dict(zip(keys, y[i : i + len(keys)], strict=True)) for i in range(1, len(y), len(keys))
+        ]
         rebuilt = idwt([y[0], *levels], wavelet, periodic)
         cotangents = like(coefficients)
         results.append(
@@ -160,18 +179,24 @@ def test_lifting_equals_the_matrices(
 
 
 @pytest.mark.parametrize("wavelet", ORTHOGONAL)
-@pytest.mark.parametrize(("shape", "level"), [((2,), 1), ((4,), 2), ((80,), 3), ((4, 8), 2), ((4, 2, 4), 1)])
+@pytest.mark.parametrize(
+    ("shape", "level"), [((2,), 1), ((4,), 2), ((80,), 3), ((4, 8), 2), ((4, 2, 4), 1)]
+)
 def test_orthogonal_matrix(wavelet: str, shape: tuple[int, ...], level: int):
     n = int(np.prod(shape))
     basis = torch.eye(n, dtype=torch.float64).reshape(n, *shape)
     matrix = vector(dwt(basis, wavelet, level, [True] * len(shape)), len(shape)).T
-    torch.testing.assert_close(matrix @ matrix.T, torch.eye(n, dtype=torch.float64), rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        matrix @ matrix.T, torch.eye(n, dtype=torch.float64), rtol=0, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("n", [1, 5, 71])
 def test_odd_haar_is_orthogonal(n: int):
     matrix = vector(dwt(torch.eye(n, dtype=torch.float64), "haar", 2, [False]), 1)
-    torch.testing.assert_close(matrix @ matrix.T, torch.eye(n, dtype=torch.float64), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        matrix @ matrix.T, torch.eye(n, dtype=torch.float64), rtol=0, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize(("wavelet", "periodic"), SETTINGS)
@@ -186,7 +211,9 @@ def test_adjoint(wavelet: str, periodic: tuple[bool, ...]):
     inner = sum((a * b).sum() for a, b in zip(flat(coefficients), y, strict=True))
     torch.testing.assert_close((x * transposed).sum(), inner)
     keys = list(coefficients[1])
-    levels = [dict(zip(keys, y[i : i + len(keys)], strict=True)) for i in range(1, len(y), len(keys))]
+    levels = [
+        dict(zip(keys, y[i : i + len(keys)], strict=True)) for i in range(1, len(y), len(keys))
+    ]
     rebuilt = idwt([y[0], *levels], wavelet, periodic)
     adjoint = torch.autograd.grad(rebuilt, y, x)
     torch.testing.assert_close(
@@ -195,7 +222,8 @@ def test_adjoint(wavelet: str, periodic: tuple[bool, ...]):
 
 
 @pytest.mark.parametrize(
-    ("wavelet", "periodic"), [("haar", (True, False)), ("db2", (True, True)), ("bior2.2", (False, True))]
+    ("wavelet", "periodic"),
+    [("haar", (True, False)), ("db2", (True, True)), ("bior2.2", (False, True))],
 )
 def test_gradcheck(wavelet: str, periodic: tuple[bool, ...]):
     x = signal(*(4 if wraps else 3 for wraps in periodic)).requires_grad_()
@@ -222,16 +250,22 @@ def test_polynomials_have_no_interior_details(wavelet: str, moments: int):
 @pytest.mark.parametrize("wavelet", WALL)
 @pytest.mark.parametrize("shape", [(2, 3), (16, 21), (150, 8)])
 def test_constants_have_no_detail_on_walls(wavelet: str, shape: tuple[int, int]):
-    approximation, details = dwt(torch.full(shape, 3.0, dtype=torch.float64), wavelet, 1, [False, False])
+    approximation, details = dwt(
+        torch.full(shape, 3.0, dtype=torch.float64), wavelet, 1, [False, False]
+    )
     assert all(band.abs().max() < 1e-11 for band in details.values())
     if wavelet != "haar":  # the unpaired last sample of an odd axis keeps its own scale
-        torch.testing.assert_close(approximation, torch.full_like(approximation, 6.0), rtol=0, atol=1e-11)
+        torch.testing.assert_close(
+            approximation, torch.full_like(approximation, 6.0), rtol=0, atol=1e-11
+        )
 
 
 @pytest.mark.parametrize(
     ("wavelet", "backend", "sizes"), [("haar", "eager", (8,)), ("bior4.4", "aot_eager", (8, 72))]
 )
-def test_compiles_as_one_graph_at_changing_sizes(wavelet: str, backend: str, sizes: tuple[int, ...]):
+def test_compiles_as_one_graph_at_changing_sizes(
+    wavelet: str, backend: str, sizes: tuple[int, ...]
+):
     periodic = (True, False)
 
     def power(x: Tensor) -> Tensor:
@@ -281,8 +315,14 @@ def test_band_names():
     [
         ((signal(8), "db9", 1, [True]), "unknown wavelet 'db9'.*haar"),
         ((signal(8), "haar", 0, [True]), "level must be at least 1, got 0"),
-        ((signal(3, 6, 8), "haar", 2, [True, True]), "periodic axis 0 has 6 points.*2\\*\\*level = 4"),
-        ((signal(8, 8), "db2", 1, [True, False]), "db2 is not symmetric.*use haar, bior2.2, bior4.4"),
+        (
+            (signal(3, 6, 8), "haar", 2, [True, True]),
+            "periodic axis 0 has 6 points.*2\\*\\*level = 4",
+        ),
+        (
+            (signal(8, 8), "db2", 1, [True, False]),
+            "db2 is not symmetric.*use haar, bior2.2, bior4.4",
+        ),
         ((signal(8), "haar", 1, []), "1, 2 or 3 axes, got 0"),
         ((signal(8), "haar", 1, [True, True]), "at least 2 dimensions"),
         ((torch.arange(8), "haar", 1, [True]), "floating-point.*int64"),

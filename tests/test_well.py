@@ -16,8 +16,10 @@ from the_well.data.normalization import ZScoreNormalization
 from torch.utils.data import DataLoader
 
 from conftest import write_dataset, write_file
-from wavelit.data import handles
-from wavelit.data.datamodule import Batch, WellDataModule, WellDataset, boundary_conditions
+from wavelit.data.batch import Batch
+from wavelit.data.datamodule import WellDataModule, boundary_conditions
+from wavelit.data.format import handles
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
 
 
@@ -88,7 +90,9 @@ def test_however_a_field_is_stored(well_folder, storage):
             values, attrs = density[()], dict(density.attrs)
             if storage != "offset":
                 del file["t0_fields/density"]
-                file["t0_fields"].create_dataset("density", data=values, **storage).attrs.update(attrs)
+                file["t0_fields"].create_dataset("density", data=values, **storage).attrs.update(
+                    attrs
+                )
         if storage == "offset":
             # A user block shifts all that HDF5 counts from its own beginning.
             path.rename(path.with_suffix(".old"))
@@ -186,7 +190,8 @@ def test_memory_filesystem(in_memory_filesystem, shared_well_folder):
     theirs = TheWells(path=str(shared_well_folder), well_split_name="train")
     assert_same_samples(WellDataset(in_memory_filesystem, well_split_name="train"), theirs)
     data, local = (
-        WellDataModule(str(path), batch_size=3) for path in (in_memory_filesystem, shared_well_folder)
+        WellDataModule(str(path), batch_size=3)
+        for path in (in_memory_filesystem, shared_well_folder)
     )
     assert data.statistics == local.statistics
     assert torch.equal(
@@ -243,7 +248,9 @@ def test_workers_read_the_same(shared_well_folder, method, n_workers, cache_byte
         pytest.skip(f"no {method} on this platform")
     dataset = WellDataset(str(shared_well_folder), well_split_name="train", cache_bytes=cache_bytes)
     # The parent's handles are open when the workers start.
-    expected = [dataset.collate(dataset.__getitems__([i, i + 1])) for i in range(0, len(dataset), 2)]
+    expected = [
+        dataset.collate(dataset.__getitems__([i, i + 1])) for i in range(0, len(dataset), 2)
+    ]
     loader = DataLoader(
         dataset,
         batch_size=2,
@@ -262,7 +269,9 @@ def test_workers_read_the_same(shared_well_folder, method, n_workers, cache_byte
 
 
 def test_batch_is_channels_first(shared_well_folder):
-    dataset = WellDataset(str(shared_well_folder), well_split_name="train", n_steps_input=3, n_steps_output=2)
+    dataset = WellDataset(
+        str(shared_well_folder), well_split_name="train", n_steps_input=3, n_steps_output=2
+    )
     indices = [4, 0, 7]
     batch = dataset.collate(dataset.__getitems__(indices))
     assert batch.fields.shape == (3, 3, 8, 8, 6)
@@ -341,7 +350,11 @@ def spoil(folder, field, index, value=np.nan, split="train", name="two"):
             (1, 2, 3, 3, 1),
             "two.hdf5: field 'velocity_y' is not finite in trajectory 1 at step 2",
         ),
-        ("t0_fields/pressure", (1, 4, 3, 3), "field 'pressure' is not finite in trajectory 1 at step 4"),
+        (
+            "t0_fields/pressure",
+            (1, 4, 3, 3),
+            "field 'pressure' is not finite in trajectory 1 at step 4",
+        ),
         ("t1_fields/forcing", (1, 3, 3, 0), "field 'forcing_x' is not finite in trajectory 1;"),
         ("scalars/a", (1,), "scalar 'a' of trajectory 1 is not finite"),
     ],
@@ -358,7 +371,9 @@ def test_a_value_that_is_not_finite_is_named(well_folder, field, index, message,
 def test_mask_excludes_cells(well_folder):
     spoil(well_folder, "t1_fields/velocity", (1, slice(1, 3), 0, 3, 1))
     spoil(well_folder, "t1_fields/forcing", (1, 0, 2, 0))
-    dataset = WellDataset(str(well_folder), well_split_name="train", n_steps_input=4, mask_field="mask")
+    dataset = WellDataset(
+        str(well_folder), well_split_name="train", n_steps_input=4, mask_field="mask"
+    )
     batch = dataset.collate(dataset.__getitems__([0, 9]))
     assert batch.valid.shape == (2, 1, 8, 6)
     assert batch.valid.dtype == torch.bool
@@ -371,20 +386,30 @@ def test_mask_excludes_cells(well_folder):
     assert torch.all(batch.target[:, :, :, 0] == 0)
     assert batch.fields[1, 1, 3, 1, 2] != 0.0
     inverted = WellDataset(
-        str(well_folder), well_split_name="train", n_steps_input=4, mask_field="mask", mask_excludes=0.0
+        str(well_folder),
+        well_split_name="train",
+        n_steps_input=4,
+        mask_field="mask",
+        mask_excludes=0.0,
     )
-    with pytest.raises(WavelitError, match="field 'velocity_y' is not finite in trajectory 1 at step 1"):
+    with pytest.raises(
+        WavelitError, match="field 'velocity_y' is not finite in trajectory 1 at step 1"
+    ):
         inverted.collate(inverted.__getitems__([9]))
 
 
 @pytest.mark.parametrize("mask_field", ["density", "forcing", "walls"])
 def test_mask_must_be_a_constant_scalar_field(shared_well_folder, mask_field):
-    with pytest.raises(WavelitError, match=rf"mask_field '{mask_field}' .* those are \['mask', 'depth'\]"):
+    with pytest.raises(
+        WavelitError, match=rf"mask_field '{mask_field}' .* those are \['mask', 'depth'\]"
+    ):
         WellDataset(str(shared_well_folder), well_split_name="train", mask_field=mask_field)
 
 
 def test_time_varying_scalar_is_refused_by_name(tmp_path):
-    dataset = WellDataset(str(write_dataset(tmp_path, vary_scalar_in_time=True)), well_split_name="train")
+    dataset = WellDataset(
+        str(write_dataset(tmp_path, vary_scalar_in_time=True)), well_split_name="train"
+    )
     with pytest.raises(WavelitError, match="scalar 'b' varies in time"):
         dataset.collate(dataset.__getitems__([0]))
 
@@ -395,7 +420,11 @@ def test_time_varying_scalar_is_refused_by_name(tmp_path):
 def test_boundary_conditions(tmp_path):
     folder = write_dataset(tmp_path, resolution=(4, 5, 6))
     dataset = WellDataset(str(folder), well_split_name="train")
-    assert boundary_conditions(dataset) == (("periodic", "periodic"), ("wall", "open"), ("open", "open"))
+    assert boundary_conditions(dataset) == (
+        ("periodic", "periodic"),
+        ("wall", "open"),
+        ("open", "open"),
+    )
     codes = {0.0: "wall", 1.0: "open", 2.0: "periodic"}
     theirs = [tuple(codes[v] for v in ends) for ends in dataset[0]["boundary_conditions"].tolist()]
     assert tuple(theirs) == boundary_conditions(dataset)
@@ -410,7 +439,9 @@ def test_periodic_holds_at_both_ends_whatever_the_mask(well_folder):
 
 def test_files_must_agree_on_boundaries(well_folder):
     spoil(well_folder, "boundary_conditions/y_wall/mask", -1, True)
-    with pytest.raises(WavelitError, match=r"two.hdf5: boundary conditions .* are not those of .*one.hdf5"):
+    with pytest.raises(
+        WavelitError, match=r"two.hdf5: boundary conditions .* are not those of .*one.hdf5"
+    ):
         boundary_conditions(WellDataset(str(well_folder), well_split_name="train"))
 
 
@@ -423,7 +454,9 @@ def train(folder, **options):
 
 def test_training_stream_resumes(shared_well_folder):
     def stream(first_step, n, **options):
-        data = WellDataModule(str(shared_well_folder), n_steps_input=2, batch_size=3, seed=5, **options)
+        data = WellDataModule(
+            str(shared_well_folder), n_steps_input=2, batch_size=3, seed=5, **options
+        )
         data.train_sampler.first_step = first_step
         batches = iter(data.train_dataloader())
         return [next(batches) for _ in range(n)]

@@ -11,9 +11,9 @@ import torch
 import yaml
 from the_well.data import WellDataset
 
-from wavelit.data import write
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.statistics import write_statistics
+from wavelit.data.writing import write
 from wavelit.data.writing.write import write_dataset, write_well
 from wavelit.errors import WavelitError
 
@@ -51,7 +51,9 @@ def test_the_wells_reader_gives_back_what_was_written(tmp_path, d):
         scalars={"Reynolds": 5, "speed": speeds},
         time=np.arange(5) * 0.25,
     )
-    data = WellDataset(path=str(tmp_path), well_split_name="train", n_steps_input=4, n_steps_output=1)
+    data = WellDataset(
+        path=str(tmp_path), well_split_name="train", n_steps_input=4, n_steps_output=1
+    )
     assert data.metadata.field_names[0] == ["heat"]
     assert len(data.metadata.field_names[1]) == d
     assert len(data.metadata.field_names[2]) == d**2
@@ -60,23 +62,35 @@ def test_the_wells_reader_gives_back_what_was_written(tmp_path, d):
     everything = np.concatenate(
         [flat(fields["heat"][..., None], 1), flat(fields["flow"], 1), flat(fields["stress"], 2)], -1
     )
-    fixed = np.concatenate([flat(constants["depth"][..., None], 1), flat(constants["slope"], 1)], -1)
+    fixed = np.concatenate(
+        [flat(constants["depth"][..., None], 1), flat(constants["slope"], 1)], -1
+    )
     for i in range(3):
         sample = data[i]
         assert torch.equal(sample["input_fields"], torch.from_numpy(everything[i, :4]))
         assert torch.equal(sample["output_fields"], torch.from_numpy(everything[i, 4:]))
         assert torch.equal(sample["constant_fields"], torch.from_numpy(fixed[i]))
         assert sample["constant_scalars"].tolist() == [5, speeds[i]]
-        expected = [[CODE[a], CODE[b]] for a, b in [(s, s) if isinstance(s, str) else s for s in sides]]
+        expected = [
+            [CODE[a], CODE[b]] for a, b in [(s, s) if isinstance(s, str) else s for s in sides]
+        ]
         assert sample["boundary_conditions"].tolist() == expected
         assert sample["input_time_grid"].tolist() == [0, 0.25, 0.5, 0.75]
 
 
 def test_every_pair_of_sides_is_read_back(tmp_path):
-    pairs = [("wall", "wall"), ("wall", "open"), ("open", "wall"), ("open", "open"), ("periodic", "periodic")]
+    pairs = [
+        ("wall", "wall"),
+        ("wall", "open"),
+        ("open", "wall"),
+        ("open", "open"),
+        ("periodic", "periodic"),
+    ]
     for number, pair in enumerate(pairs):
         path = tmp_path / str(number) / "toy.hdf5"
-        write_well(path, {"a": np.ones((1, 2, 4, 4))}, name="toy", boundary_conditions=[pair, "open"])
+        write_well(
+            path, {"a": np.ones((1, 2, 4, 4))}, name="toy", boundary_conditions=[pair, "open"]
+        )
         sample = WellDataset(path=str(path.parent))[0]
         assert sample["boundary_conditions"].tolist() == [[CODE[pair[0]], CODE[pair[1]]], [1, 1]]
 
@@ -142,7 +156,9 @@ def test_xarray_and_other_dtypes(tmp_path):
         ("f", values.astype(np.float64)),
         ("x", xarray.DataArray(values, dims=("run", "time", "x", "y"))),
     ):
-        path = write_well(tmp_path / f"{name}.hdf5", {"a": given}, name="toy", boundary_conditions=sides)
+        path = write_well(
+            tmp_path / f"{name}.hdf5", {"a": given}, name="toy", boundary_conditions=sides
+        )
         digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(digests) == 1
     field = xarray.DataArray(
@@ -177,8 +193,14 @@ WITH_NAN = np.where(np.arange(120).reshape(2, 3, 4, 5) == 37, np.nan, 1.0)
         ({"fields": {"a": np.ones((2, 3, 1, 5))}}, "at least 2 points"),
         ({"boundary_conditions": ["periodic"]}, "field 'a': expected shape"),
         ({"boundary_conditions": "periodic"}, "one entry per axis"),
-        ({"boundary_conditions": ["periodic", "slip"]}, "expected periodic, wall, open .* got 'slip'"),
-        ({"boundary_conditions": ["open", ("periodic", "wall")]}, "periodic on both sides or on none"),
+        (
+            {"boundary_conditions": ["periodic", "slip"]},
+            "expected periodic, wall, open .* got 'slip'",
+        ),
+        (
+            {"boundary_conditions": ["open", ("periodic", "wall")]},
+            "periodic on both sides or on none",
+        ),
         ({"constant_fields": {"k": np.ones((3, 4, 5))}}, "field 'k': expected shape \\(2, 4, 5\\)"),
         ({"constant_fields": {"a": np.ones((2, 4, 5))}}, "'a' is given both"),
         ({"scalars": {"Re": np.ones(3)}}, "scalar 'Re'"),
@@ -186,17 +208,28 @@ WITH_NAN = np.where(np.arange(120).reshape(2, 3, 4, 5) == 37, np.nan, 1.0)
         ({"coordinates": {"x": np.arange(4)}}, "coordinates: expected 2 axes"),
         ({"coordinates": {"x": np.arange(5), "y": np.arange(5)}}, "'x': expected 4 increasing"),
         ({"time": [0.0, 1.0, 1.0]}, "'time': expected 3 increasing"),
-        ({"time": [1.7e9, 1.7e9 + 60, 1.7e9 + 120]}, "'time' is stored in float32, which rounds its steps"),
+        (
+            {"time": [1.7e9, 1.7e9 + 60, 1.7e9 + 120]},
+            "'time' is stored in float32, which rounds its steps",
+        ),
         ({"fields": {"du/dx": GOOD}}, "'du/dx' cannot be a name"),
         ({"name": "a/b"}, "'a/b' cannot be a name"),
         ({"scalars": {"n_trajectories": 3.0}}, "'n_trajectories' is an attribute of the format"),
         ({"scalars": {"gas": "argon"}}, "scalar 'gas': expected real numbers"),
-        ({"coordinates": {"time": np.arange(4), "y": np.arange(5)}}, "an axis cannot be called 'time'"),
+        (
+            {"coordinates": {"time": np.arange(4), "y": np.arange(5)}},
+            "an axis cannot be called 'time'",
+        ),
         ({"coordinates": {"x/L": np.arange(4), "y": np.arange(5)}}, "'x/L' cannot be a name"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, changes, message):
-    arguments = {"fields": {"a": GOOD}, "name": "toy", "boundary_conditions": ["open", "wall"], **changes}
+    arguments = {
+        "fields": {"a": GOOD},
+        "name": "toy",
+        "boundary_conditions": ["open", "wall"],
+        **changes,
+    }
     with pytest.raises(WavelitError, match=message) as caught:
         write_well(tmp_path / "toy.hdf5", **arguments)
     assert "\n" not in str(caught.value)
@@ -243,7 +276,9 @@ def test_statistics_are_the_moments_of_the_training_split(tmp_path):
     ):
         for name in names:
             values = (
-                np.concatenate([part[group][name] for part in parts]).astype(np.float32).astype(np.float64)
+                np.concatenate([part[group][name] for part in parts])
+                .astype(np.float32)
+                .astype(np.float64)
             )
             axes = tuple(range(values.ndim - order))
             assert np.allclose(stats["mean"][name], values.mean(axes), rtol=1e-12)
@@ -255,7 +290,9 @@ def test_statistics_are_the_moments_of_the_training_split(tmp_path):
                 delta = np.diff(values, axis=1)
                 assert np.allclose(stats["mean_delta"][name], delta.mean(axes), rtol=1e-9)
                 assert np.allclose(stats["std_delta"][name], delta.std(axes), rtol=1e-9)
-                assert np.allclose(stats["rms_delta"][name], np.sqrt((delta**2).mean(axes)), rtol=1e-9)
+                assert np.allclose(
+                    stats["rms_delta"][name], np.sqrt((delta**2).mean(axes)), rtol=1e-9
+                )
 
 
 def test_a_dataset_is_whole_or_absent(tmp_path, monkeypatch):
@@ -284,7 +321,9 @@ def test_a_dataset_is_whole_or_absent(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     write_dataset(tmp_path / "toy", {"a": field}, splits=splits, **options)
     with pytest.raises(WavelitError, match="cut in time"):
-        write_dataset(tmp_path / "one", {"a": field}, splits={"train": 1, "valid": 0, "test": 0}, **options)
+        write_dataset(
+            tmp_path / "one", {"a": field}, splits={"train": 1, "valid": 0, "test": 0}, **options
+        )
 
 
 def test_statistics_of_a_dataset_leave_masked_cells_out(tmp_path):
@@ -324,16 +363,22 @@ def test_a_dataset_from_arrays(tmp_path):
     assert (folder / "stats.yaml").exists()
     sizes = {}
     for split in ("train", "valid", "test"):
-        data = WellDataset(path=str(folder), well_split_name=split, n_steps_input=4, n_steps_output=1)
+        data = WellDataset(
+            path=str(folder), well_split_name=split, n_steps_input=4, n_steps_output=1
+        )
         sizes[split] = len(data)
         first = {"train": 0, "valid": 7, "test": 9}[split]
         assert data[0]["constant_scalars"].tolist() == [3, first]
-        assert np.array_equal(data[0]["input_fields"][..., 0], fields["heat"][first, :4].astype(np.float32))
+        assert np.array_equal(
+            data[0]["input_fields"][..., 0], fields["heat"][first, :4].astype(np.float32)
+        )
     assert sizes == {"train": 7, "valid": 2, "test": 1}
     again = {"name": "toy", "boundary_conditions": ["periodic", "wall"]}
     with pytest.raises(WavelitError, match="exists already"):
         write_dataset(folder, fields, splits={"train": 7, "valid": 2, "test": 1}, **again)
-    with pytest.raises(WavelitError, match=r"add up to 9 trajectories, but 'heat' of shape .* has 10"):
+    with pytest.raises(
+        WavelitError, match=r"add up to 9 trajectories, but 'heat' of shape .* has 10"
+    ):
         write_dataset(tmp_path / "b", fields, splits={"train": 7, "valid": 1, "test": 1}, **again)
     with pytest.raises(WavelitError, match="a positive number for each of train, valid, test"):
         write_dataset(tmp_path / "b", fields, splits={"train": 10}, **again)

@@ -104,7 +104,9 @@ def test_matrices(tmp_path):
 def test_dates_are_given_in_a_unit_of_choice(tmp_path):
     dates = np.datetime64("2020-01-01", "ns") + np.arange(T) * np.timedelta64(1, "D")
     given = data_array(coords={"time": dates})
-    with pytest.raises(WavelitError, match=r"'time' holds no numbers but dtype datetime64.* give time="):
+    with pytest.raises(
+        WavelitError, match=r"'time' holds no numbers but dtype datetime64.* give time="
+    ):
         write(tmp_path, fields={"u": given})
     days = (dates - dates[0]) / np.timedelta64(1, "D")
     with h5py.File(write(tmp_path, fields={"u": given}, time=days)) as file:
@@ -179,13 +181,22 @@ def labels(values):
             r"coordinates\['x'\] differs",
         ),
         ({"coordinates": {"r": np.arange(X), "theta": np.arange(Y)}}, r"the axes \(r, theta\)"),
-        ({"fields": {"u": data_array(coords={"x": np.arange(X)[::-1]})}}, "'x': expected 5 increasing"),
-        ({"fields": {"u": data_array(coords={"x": list("abcde")})}}, "coordinate 'x' holds no numbers"),
+        (
+            {"fields": {"u": data_array(coords={"x": np.arange(X)[::-1]})}},
+            "'x': expected 5 increasing",
+        ),
+        (
+            {"fields": {"u": data_array(coords={"x": list("abcde")})}},
+            "coordinate 'x' holds no numbers",
+        ),
         (
             {"constant_fields": {"k": data_array()}},
             r"field 'k' is constant but has dimension 'time': .*isel\(time=0\)",
         ),
-        ({"scalars": {"s": data_array(np.arange(T), ("time",))}}, r"scalar 's': .*got dimensions \(time\)"),
+        (
+            {"scalars": {"s": data_array(np.arange(T), ("time",))}},
+            r"scalar 's': .*got dimensions \(time\)",
+        ),
         ({"fields": {"u": xarray.Dataset({"u": data_array()})}}, "got a Dataset: pick one"),
         ({"fields": {"u": data_array().where(data_array() < 2)}}, "field 'u' has a NaN"),
         ({"fields": data_array()}, "fields: expected {name: .*}, got DataArray"),

@@ -16,7 +16,9 @@ def plane_waves(n_trajectories: int, n_steps: int, side: int = 16, seed: int = 0
     for trajectory in u:
         for k in ((1, 0), (0, 1), (1, 1), (2, -1)):
             amplitude, phase = rng.normal(), rng.uniform(0, 2 * np.pi)
-            trajectory += amplitude * np.cos(k[0] * x[:, None] + k[1] * x - np.hypot(*k) * time + phase)
+            trajectory += amplitude * np.cos(
+                k[0] * x[:, None] + k[1] * x - np.hypot(*k) * time + phase
+            )
     return u.astype(np.float32)
 
 

@@ -97,7 +97,9 @@ def compare(theirs: Path, report: Path) -> None:
             }
         )
         print(rows[-1])
-    versions = {name: version(name) for name in ("wavelit", "torch", "numpy")} | {"clawpack": release}
+    versions = {name: version(name) for name in ("wavelit", "torch", "numpy")} | {
+        "clawpack": release
+    }
     record = {
         "command": "python validation/acoustics_clawpack.py compare <clawpack's npz> <this file>",
         "versions": versions,

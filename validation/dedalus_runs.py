@@ -30,7 +30,9 @@ def dedalus_runs(python, script, steps, *arguments, start=None):
             arguments = (*arguments, f"{folder}/start.npz")
         for dt in steps:
             path = f"{folder}/{dt}.npz"
-            subprocess.run([python, script, "--dedalus", str(dt), path, *map(str, arguments)], check=True)
+            subprocess.run(
+                [python, script, "--dedalus", str(dt), path, *map(str, arguments)], check=True
+            )
             with np.load(path) as stored:
                 runs[dt] = {key: stored[key] for key in stored.files}
     return runs

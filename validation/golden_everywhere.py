@@ -80,7 +80,9 @@ def _noise(ulps: int):
 
     def move(value):
         if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
-            units = torch.randint(-ulps, ulps + 1, value.shape, generator=generator, dtype=torch.float64)
+            units = torch.randint(
+                -ulps, ulps + 1, value.shape, generator=generator, dtype=torch.float64
+            )
             value.mul_(1 + units * torch.finfo(torch.float64).eps)
         return value
 
@@ -108,14 +110,28 @@ def run(python: str, capability: str, onednn: str, threads: int, ulps: int, test
             "EVERYWHERE_TESTS": tests,
         }
         files = sorted(
-            path for path in (ROOT / "tests").glob("test_*.py") if re.search(tests, path.read_text())
+            path
+            for path in (ROOT / "tests").glob("test_*.py")
+            if re.search(tests, path.read_text())
         )
-        words = [python, "-m", "pytest", "-p", "golden_everywhere", "-m", "not cuda", f"--junitxml={report}"]
+        words = [
+            python,
+            "-m",
+            "pytest",
+            "-p",
+            "golden_everywhere",
+            "-m",
+            "not cuda",
+            f"--junitxml={report}",
+        ]
         words += ["-o", "junit_family=xunit1", "-p", "no:cacheprovider", *files]
         subprocess.run(words, env=environment, cwd=ROOT, check=False, stdout=sys.stderr)
         suite = ET.parse(report).getroot().find("testsuite")
     version = subprocess.run(
-        [python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True, check=True
+        [python, "-c", "import torch; print(torch.__version__)"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     cases = suite.findall("testcase")
     failed = [
@@ -151,7 +167,9 @@ def main() -> None:
     parser.add_argument("--exact", action="store_true", help="the exact tests too")
     options = parser.parse_args()
     avx512 = "avx512bw" in Path("/proc/cpuinfo").read_text(encoding="utf8")
-    settings = list(itertools.product(["default", "avx2", *["avx512"] * avx512], ("on", "off"), (1, 2), (0,)))
+    settings = list(
+        itertools.product(["default", "avx2", *["avx512"] * avx512], ("on", "off"), (1, 2), (0,))
+    )
     if not options.exact:
         settings.append(("avx2", "on", 1, ULPS))
     for python, setting in itertools.product(options.pythons, settings):

@@ -23,8 +23,15 @@ NAME = "rayleigh_benard_dedalus"
 
 def start(x, z):
     """Conduction and a few waves: buoyancy on the grid (nx, nz)."""
-    waves = sum(a * np.cos(2 * np.pi * m * x / LENGTH + m * m) for m, a in ((1, 0.05), (2, 0.1), (3, 0.04)))
-    return 1 - z + waves * np.sin(np.pi * z) + 0.03 * np.cos(2 * np.pi * x / LENGTH) * np.sin(2 * np.pi * z)
+    waves = sum(
+        a * np.cos(2 * np.pi * m * x / LENGTH + m * m) for m, a in ((1, 0.05), (2, 0.1), (3, 0.04))
+    )
+    return (
+        1
+        - z
+        + waves * np.sin(np.pi * z)
+        + 0.03 * np.cos(2 * np.pi * x / LENGTH) * np.sin(2 * np.pi * z)
+    )
 
 
 def with_dedalus(dt, path):
@@ -94,7 +101,11 @@ def with_wavelit(dt):
     for moment in MOMENTS:
         while done < round(moment / dt):
             x, done = stepper.step(x), done + 1
-        fields = (nodes @ channel.values(torch.cat([x, flow.pressure(x)[None]]))).transpose(-2, -1).numpy()
+        fields = (
+            (nodes @ channel.values(torch.cat([x, flow.pressure(x)[None]])))
+            .transpose(-2, -1)
+            .numpy()
+        )
         fields[0] += 1 - points["y"]
         found.append(fields)
     return np.stack(found), points["y"], time.perf_counter() - begin

@@ -70,7 +70,10 @@ def with_dedalus(dt, path, shape, epsilon, start):
 
 def conformation(d3, coords, dist, bases, u, names):
     """C as a tensor and c_zz, without diffusion: no condition at the walls."""
-    c, zz = dist.TensorField((coords, coords), name="c", bases=bases), dist.Field(name="zz", bases=bases)
+    c, zz = (
+        dist.TensorField((coords, coords), name="c", bases=bases),
+        dist.Field(name="zz", bases=bases),
+    )
     eye = dist.TensorField((coords, coords), name="eye")
     eye["g"][0, 0] = eye["g"][1, 1] = 1
     spring = 1 / (1 - (d3.trace(c) + zz - 3) / EXTENSION**2)
@@ -122,7 +125,13 @@ def log_conformation(d3, coords, dist, bases, u, names):
 def flow_and_start(shape, epsilon):
     import torch
 
-    from wavelit.data.pocketwell.viscoelastic_instability import Fluid, U, V, Viscoelastic, laminar_flow
+    from wavelit.data.pocketwell.viscoelastic_instability import (
+        Fluid,
+        U,
+        V,
+        Viscoelastic,
+        laminar_flow,
+    )
 
     torch.set_num_threads(1)
     flow = Viscoelastic(shape, Fluid(REYNOLDS, WEISSENBERG, BETA, epsilon, EXTENSION))
@@ -175,7 +184,9 @@ def compare(python, shape, epsilon):
     if not epsilon:
         # u, v, p, xx, xy, yx, yy, zz: C stays symmetric.
         last = runs[STEPS[1]]["fields"]
-        found["largest |c_xy - c_yx| of dedalus"] = float(f"{np.abs(last[:, 4] - last[:, 5]).max():.2g}")
+        found["largest |c_xy - c_yx| of dedalus"] = float(
+            f"{np.abs(last[:, 4] - last[:, 5]).max():.2g}"
+        )
         for run in runs.values():
             run["fields"] = np.delete(run["fields"], 5, axis=1)
     weight = chebyshev_weights(shape[1])
@@ -202,10 +213,14 @@ def compare(python, shape, epsilon):
         },
         # Dedalus's pressure is the multiplier of its last stage, of first order in the step.
         "relative_l2 of the pressure, dedalus's extrapolated to dt=0": {
-            moment: {"whole": row["p"], "waves": waves_limit[moment]["p"]} for moment, row in limit.items()
+            moment: {"whole": row["p"], "waves": waves_limit[moment]["p"]}
+            for moment, row in limit.items()
         },
         "seconds": {
-            f"dt={dt}": {"wavelit": round(ours[dt][1], 1), "dedalus": round(float(runs[dt]["seconds"]), 1)}
+            f"dt={dt}": {
+                "wavelit": round(ours[dt][1], 1),
+                "dedalus": round(float(runs[dt]["seconds"]), 1),
+            }
             for dt in STEPS
         },
     }
@@ -219,7 +234,9 @@ def main():
         return
     cases = {}
     for shape, epsilon in CASES:
-        name = f"{shape[0]} x {shape[1]} points, " + (f"log C, epsilon {epsilon:g}" if epsilon else "C")
+        name = f"{shape[0]} x {shape[1]} points, " + (
+            f"log C, epsilon {epsilon:g}" if epsilon else "C"
+        )
         cases[name], version = compare(sys.argv[1], shape, epsilon)
     setting = {
         "Reynolds": REYNOLDS,

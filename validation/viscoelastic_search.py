@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.data.pocketwell.viscoelastic_instability import (
     PIECE,
     SOLVED,
@@ -142,7 +142,7 @@ def run(reynolds, weissenberg, epsilon, points, start, size, until, ramp):
             flow.fluid = dataclasses.replace(fluid, weissenberg=float(now))
         try:
             x, steps = flow.stepper.advance(x, PIECE)
-        except DivergedError:
+        except SolverDivergedError:
             break
         reached, count = reached + PIECE, count + steps
         if reached > until / 2:

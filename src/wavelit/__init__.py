@@ -12,30 +12,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wavelit.data.datamodule import Batch, WellDataModule, WellDataset
+    from wavelit.data.batch import Batch
+    from wavelit.data.datamodule import WellDataModule
+    from wavelit.data.well import WellDataset
     from wavelit.data.writing.write import write_dataset, write_well
     from wavelit.errors import WavelitError
     from wavelit.evaluation.evaluate_run import record_rollout
     from wavelit.evaluation.rollout import persistence
     from wavelit.model.config import WaveLiTConfig
     from wavelit.model.wavelit import WaveLiT
-    from wavelit.training.module import TrainConfig
-    from wavelit.training.run import TrainerConfig, build_model, fit, load_model, resume
+    from wavelit.training.config import TrainConfig, TrainerConfig
+    from wavelit.training.run import build_model, fit, resume
+    from wavelit.training.run_folder import load_model
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Batch": "data.datamodule",
-    "TrainConfig": "training.module",
-    "TrainerConfig": "training.run",
+    "Batch": "data.batch",
+    "TrainConfig": "training.config",
+    "TrainerConfig": "training.config",
     "WaveLiT": "model.wavelit",
     "WaveLiTConfig": "model.config",
     "WavelitError": "errors",
     "WellDataModule": "data.datamodule",
-    "WellDataset": "data.datamodule",
+    "WellDataset": "data.well",
     "build_model": "training.run",
     "fit": "training.run",
-    "load_model": "training.run",
+    "load_model": "training.run_folder",
     "persistence": "evaluation.rollout",
     "record_rollout": "evaluation.evaluate_run",
     "resume": "training.run",

@@ -54,7 +54,9 @@ def describe_cost(
     """
     require_name("preset", preset, PRESETS)
     if not isinstance(resolution, list | tuple) or not 1 <= len(resolution) <= 3:
-        raise WavelitError(f"resolution must be the points along 1 to 3 axes, not {shown(resolution)}")
+        raise WavelitError(
+            f"resolution must be the points along 1 to 3 axes, not {shown(resolution)}"
+        )
     resolution = [require_whole("resolution", n) for n in resolution]
     require_whole("fields", n_fields, high=10_000)
     require_whole("batch", batch)
@@ -116,7 +118,10 @@ def describe_cost(
         f"measured on       {torch.get_num_threads()} CPU thread(s), float32",
     ]
     if flops_per_second is not None and bytes_per_second is not None:
-        arithmetic, traffic = training_flops / flops_per_second, PASSES * activations / bytes_per_second
+        arithmetic, traffic = (
+            training_flops / flops_per_second,
+            PASSES * activations / bytes_per_second,
+        )
         bound = "arithmetic" if arithmetic > traffic else "memory"
         lines.append(
             f"estimate          at least {max(arithmetic, traffic) * 1e3:.2f} ms a training step at "
@@ -126,7 +131,11 @@ def describe_cost(
 
 
 def _convolution_backward_flops(
-    grad_shape: Sequence[int], x_shape: Sequence[int], weight_shape: Sequence[int], *_: Any, **__: Any
+    grad_shape: Sequence[int],
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *_: Any,
+    **__: Any,
 ) -> int:
     """Both gradients cost what the convolution does; PyTorch's own count takes a depthwise one for a full one."""
     return 2 * 2 * math.prod(grad_shape) * math.prod(weight_shape[1:])

@@ -9,9 +9,9 @@ from wavelit.checks.arguments import require_instance, require_name, require_pat
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.evaluation.evaluate import Evaluation
-from wavelit.evaluation.evaluate_run import judge
-from wavelit.training.module import TrainConfig
-from wavelit.training.run import TrainerConfig, build_model, fit
+from wavelit.evaluation.evaluate_run import evaluate_run
+from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.run import build_model, fit
 
 __all__ = ["DEMO", "demo"]
 
@@ -48,12 +48,14 @@ def demo(
     require_instance("train", train, TrainConfig, "give a TrainConfig")
     require_whole("threads", threads)
     folder = (
-        require_path("folder", folder) if folder is not None else _free_folder(Path("runs"), f"demo-{system}")
+        require_path("folder", folder)
+        if folder is not None
+        else _free_folder(Path("runs"), f"demo-{system}")
     )
     path = generate(system, size, require_path("root", root))
     data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
     fit(folder, data, build_model(data), train, TrainerConfig(threads=threads))
-    return judge(folder)
+    return evaluate_run(folder)
 
 
 def _free_folder(parent: Path, name: str) -> Path:

@@ -64,7 +64,9 @@ def system_error(error: OSError) -> str:
     reason = error.strerror or one_line(error)
     if isinstance(error.filename, bytes | str):
         where = printable(
-            error.filename if isinstance(error.filename, str) else error.filename.decode("utf8", "replace")
+            error.filename
+            if isinstance(error.filename, str)
+            else error.filename.decode("utf8", "replace")
         )
     else:
         where = "the operating system refused"

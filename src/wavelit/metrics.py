@@ -182,11 +182,17 @@ def binned_spectral_mse(
     require_real("eps", eps)
     grid = target.shape[-spatial:]
     if bins is not None and not (
-        isinstance(bins, Tensor) and bins.ndim == 1 and len(bins) > 1 and bool((bins.diff() > 0).all())
+        isinstance(bins, Tensor)
+        and bins.ndim == 1
+        and len(bins) > 1
+        and bool((bins.diff() > 0).all())
     ):
         raise WavelitError(f"bins must be a tensor of at least two rising edges, not {shown(bins)}")
     if bins is None:
-        low, high = math.log10(2 * math.pi / max(grid)), math.log10(math.pi * math.sqrt(spatial) + 1e-6)
+        low, high = (
+            math.log10(2 * math.pi / max(grid)),
+            math.log10(math.pi * math.sqrt(spatial) + 1e-6),
+        )
         bins = torch.logspace(low, high, 4)
         bins[0] = 0.0
     # float32 on purpose: an edge may fall on a wavenumber to the last digit, and The Well rounds it so.
@@ -239,7 +245,10 @@ def _energy(cells: Tensor, grid: Sequence[int], band: Tensor, n_bands: int) -> T
     """Sum |F|^2 of the cells (..., N) into the bands that `band`, (N,), names; an index outside is left out."""
     axes = tuple(range(-len(grid), 0))
     power = (
-        torch.fft.fftn(cells.reshape(*cells.shape[:-1], *grid), dim=axes).abs().square().flatten(-len(grid))
+        torch.fft.fftn(cells.reshape(*cells.shape[:-1], *grid), dim=axes)
+        .abs()
+        .square()
+        .flatten(-len(grid))
     )
     inside = (band >= 0) & (band < n_bands)
     where = band[inside].to(cells.device)

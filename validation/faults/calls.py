@@ -41,7 +41,17 @@ WRONG_KIND = (
     "AssertionError",
 )
 # What asks for more time than a trial has, and rightly so.
-PATIENT = ("steps", "samples", "minutes", "size", "n_workers", "processes", "systems", "system", "seed")
+PATIENT = (
+    "steps",
+    "samples",
+    "minutes",
+    "size",
+    "n_workers",
+    "processes",
+    "systems",
+    "system",
+    "seed",
+)
 
 
 def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) -> Record:
@@ -69,7 +79,9 @@ def _values(rng: np.random.Generator, fits: Any) -> Any:
             x.to_sparse(), x.tolist(), x.double() * 1e300, x.clone().requires_grad_(),
         ]  # fmt: skip
         value = choose(rng, changed)
-        numpy = isinstance(fits, np.ndarray) and isinstance(value, torch.Tensor) and not value.is_sparse
+        numpy = (
+            isinstance(fits, np.ndarray) and isinstance(value, torch.Tensor) and not value.is_sparse
+        )
         return value.detach().numpy() if numpy and value.device.type == "cpu" else value
     if isinstance(fits, dict) and rng.random() < 0.5:
         key = choose(rng, list(fits))
@@ -141,7 +153,11 @@ def _function(templates: Path, rng: np.random.Generator, number: int, folder: Pa
         outcome == "traceback" and kind == "TypeError" and "argument" in text and name in text
     ):
         outcome, why = "refused", f"{kind}: {text[:200]}"
-    elif outcome == "traceback" and kind in WRONG_KIND and not _is_kind(function, wrong, arguments, value):
+    elif (
+        outcome == "traceback"
+        and kind in WRONG_KIND
+        and not _is_kind(function, wrong, arguments, value)
+    ):
         # Python's own way with what is of another kind than the annotation says.
         outcome = "type error"
     elif outcome == "traceback":
@@ -214,7 +230,13 @@ def _option(templates: Path, rng: np.random.Generator, number: int, folder: Path
         outcome = "ok"
     what = shlex.join(words).replace(str(folder), "").replace(str(templates), "")
     short = f"{command} {option or dest} {value[:60]!r}"
-    return {"kind": f"{command} options", "what": short, "outcome": outcome, "why": why, "words": what[:600]}
+    return {
+        "kind": f"{command} options",
+        "what": short,
+        "outcome": outcome,
+        "why": why,
+        "words": what[:600],
+    }
 
 
 def _without(words: list[str], option: str) -> list[str]:

@@ -32,18 +32,26 @@ LONGEST = 600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run or continue a campaign and write its summary; 1 if anything fell short."""
-    parser = argparse.ArgumentParser(prog="python -m validation.faults", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m validation.faults", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--source", default="src", help="the source tree that is attacked")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="the summary, JSON")
     parser.add_argument(
-        "--scratch", type=Path, help="where trials run and are recorded; in the temporary folder if absent"
+        "--scratch",
+        type=Path,
+        help="where trials run and are recorded; in the temporary folder if absent",
     )
     for part in PARTS:
         parser.add_argument(f"--{part}", type=int, default=0, help="trials of this part")
-    parser.add_argument("--seconds", type=float, default=3600.0, help="longest time; run again for the rest")
+    parser.add_argument(
+        "--seconds", type=float, default=3600.0, help="longest time; run again for the rest"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="trials side by side")
-    parser.add_argument("--no-mounts", action="store_true", help="make errors of disks up, also as root")
+    parser.add_argument(
+        "--no-mounts", action="store_true", help="make errors of disks up, also as root"
+    )
     parser.add_argument(
         "--replay", help="PART/NUMBER: this trial alone, its folder kept and its output shown"
     )
@@ -73,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spent = _run(due, options.seed, scratch, log, options.seconds, options.jobs)
     _write_summary(options.output, facts, counts, _records(log), spent, scratch / "campaign.json")
     short = [r for r in _records(log) if not _is_good(r)]
-    print(f"{len(_records(log))} of {sum(counts.values())} trials, {len(short)} fell short: {options.output}")
+    print(
+        f"{len(_records(log))} of {sum(counts.values())} trials, {len(short)} fell short: {options.output}"
+    )
     return 1 if short else 0
 
 
@@ -81,7 +91,9 @@ def _import(source: Path) -> None:
     """Everything heavy, once, before any fork and any thread; the attacked tree comes first."""
     sys.path.insert(0, str(source))
     os.environ["PYTHONPATH"] = str(source)
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    os.environ.update(
+        dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    )
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["COLUMNS"] = "120"
     import matplotlib
@@ -156,7 +168,9 @@ def _one(part: str, number: int, seed: int, scratch: Path, folder: Path) -> Reco
     return record | {"seconds": round(time.monotonic() - began, 2)}
 
 
-def _run(due: list[tuple[str, int]], seed: int, scratch: Path, log: Path, seconds: float, jobs: int) -> float:
+def _run(
+    due: list[tuple[str, int]], seed: int, scratch: Path, log: Path, seconds: float, jobs: int
+) -> float:
     """Trials side by side until all are done or the time is; each in a process of its own, as it may mount disks."""
     began, waiting = time.monotonic(), list(reversed(due))
     running: dict[int, tuple[str, int, Path, float]] = {}
@@ -255,7 +269,12 @@ def _commit(source: Path) -> str:
 
 
 def _write_summary(
-    output: Path, facts: Record, counts: dict[str, int], records: list[Record], spent: float, state: Path
+    output: Path,
+    facts: Record,
+    counts: dict[str, int],
+    records: list[Record],
+    spent: float,
+    state: Path,
 ) -> None:
     """One small file: counts by part, kind and outcome, and the first of whatever fell short, alike ones together."""
     from importlib.metadata import version
@@ -281,10 +300,14 @@ def _write_summary(
             "trials": len(each),
             "first": f"{each[0]['part']}/{each[0]['number']}",
             "kind": each[0]["kind"],
-            "what": " ".join(str(each[0].get(name, "")) for name in ("command", "what")).strip()[:160],
+            "what": " ".join(str(each[0].get(name, "")) for name in ("command", "what")).strip()[
+                :160
+            ],
             "line": re.sub(r"/\S*/(?=trials/|templates/)", "", each[0].get("why", ""))[:300],
         }
-        for (outcome, _), each in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1])))
+        for (outcome, _), each in sorted(
+            groups.items(), key=lambda item: (item[0][0], -len(item[1]))
+        )
     ]
     summary = {
         **facts,
@@ -297,7 +320,9 @@ def _write_summary(
             },
         },
         "seconds": round(before + spent),
-        "trials": {part: [len([r for r in records if r["part"] == part]), counts[part]] for part in PARTS},
+        "trials": {
+            part: [len([r for r in records if r["part"] == part]), counts[part]] for part in PARTS
+        },
         "outcomes": dict(sorted(Counter(r["outcome"] for r in records).items())),
         "samples compared": sum(r.get("compared", 0) for r in records),
         "silent differences": sum(r["outcome"] == "silent difference" for r in records),

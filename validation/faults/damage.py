@@ -56,7 +56,9 @@ def pick(rng: Rng, root: Path) -> list[Path]:
 
 def _datasets(file: h5py.File) -> list[str]:
     found: list[str] = []
-    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    file.visititems(
+        lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None
+    )
     return found
 
 
@@ -72,7 +74,8 @@ def _replace(file: h5py.File, name: str, data: Any, **options: Any) -> None:
 def _strings(rng: Rng, root: Path) -> str:
     name = choose(rng, HOSTILE_NAMES)
     where = choose(
-        rng, ("field", "dataset_name", "grid_type", "bc_type", "axis", "parameter", "scalar", "dims")
+        rng,
+        ("field", "dataset_name", "grid_type", "bc_type", "axis", "parameter", "scalar", "dims"),
     )
     how = choose(rng, ("vlen", "fixed", "array", "empty"))
     if isinstance(name, str) and how != "vlen":
@@ -144,12 +147,19 @@ def _dtypes(rng: Rng, root: Path) -> str:
                 new = np.empty(old.shape, object)
                 for index in np.ndindex(old.shape):
                     new[index] = np.ones(3, np.float32)
-                _replace(file, what, new if old.ndim else np.zeros(()), dtype=dtype if old.ndim else None)
+                _replace(
+                    file, what, new if old.ndim else np.zeros(()), dtype=dtype if old.ndim else None
+                )
             elif kind == "reference":
                 new = np.full(old.shape, file["dimensions"].ref, object)
                 _replace(file, what, new, dtype=h5py.ref_dtype)
             elif kind == "enum":
-                _replace(file, what, old.astype("i4") % 2, dtype=h5py.enum_dtype({"NO": 0, "YES": 1}, "i4"))
+                _replace(
+                    file,
+                    what,
+                    old.astype("i4") % 2,
+                    dtype=h5py.enum_dtype({"NO": 0, "YES": 1}, "i4"),
+                )
             elif kind == "vlen strings":
                 _replace(file, what, new, dtype=h5py.string_dtype())
             else:
@@ -196,7 +206,9 @@ def _masks(rng: Rng, root: Path) -> str:
                 for each in list(sides):
                     del sides[each]
             elif what == "extra axis":
-                side.attrs["associated_dims"] = choose(rng, (["x", "q"], ["q"], [], ["x", "x"], [3], 7))
+                side.attrs["associated_dims"] = choose(
+                    rng, (["x", "q"], ["q"], [], ["x", "x"], [3], 7)
+                )
             elif what == "unknown type":
                 side.attrs["bc_type"] = choose(
                     rng, ("DIRICHLET", 3, ["WALL", "OPEN"], np.nan, h5py.Empty("S4"))
@@ -307,7 +319,13 @@ def _values(rng: Rng, root: Path) -> str:
             elif how == "jump":
                 flat[: flat.size // 2] += 1e6
             else:
-                scale = {"all nan": np.nan, "zero": 0.0, "huge": 3e38, "denormal": 1e-44, "negative": -1.0}
+                scale = {
+                    "all nan": np.nan,
+                    "zero": 0.0,
+                    "huge": 3e38,
+                    "denormal": 1e-44,
+                    "negative": -1.0,
+                }
                 flat[:] = flat[0] if how == "constant" else flat * scale.get(how, np.nan)
             file[what][...] = values
     if rng.random() < 0.4:

@@ -28,7 +28,13 @@ CLONE_NEWNS, MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 0x20000, 1, 32, 16384, 
 UNMOUNTED = "WAVELIT_FAULTS_UNMOUNTED"
 COMMANDS = ("train", "train", "resume", "evaluate", "rollout", "check", "write_dataset", "generate")
 # Bytes that a command writes, about.
-SIZES = {"train": 500_000, "resume": 400_000, "evaluate": 400_000, "rollout": 300_000, "check": 6_000}
+SIZES = {
+    "train": 500_000,
+    "resume": 400_000,
+    "evaluate": 400_000,
+    "rollout": 300_000,
+    "check": 6_000,
+}
 
 
 @cache
@@ -39,7 +45,8 @@ def private_mounts() -> bool:
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         return (
-            libc.unshare(CLONE_NEWNS) == 0 and libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
+            libc.unshare(CLONE_NEWNS) == 0
+            and libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
         )
     except (OSError, AttributeError):
         return False
@@ -107,15 +114,22 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
     after = ("ok", "")
     if which in ("train", "resume"):
         if not (run / "weights" / "model.safetensors").exists() or outcome not in ("ok", "warned"):
-            after = finish(train(templates / "data2", run), run, facts["digest"], folder, **environment)
+            after = finish(
+                train(templates / "data2", run), run, facts["digest"], folder, **environment
+            )
     elif outcome not in ("ok", "warned"):
         once_more = (lambda: _dataset(disk)) if which == "write_dataset" else cli(words)
         result = watch(start(once_more, folder, "again", **environment), 120)
         after = judge(result, [str(disk)])
         if after[0] == "refused":
             after = ("lost", after[1])
-    if after[0] not in ("ok", "warned") and (outcome in ("ok", "warned", "refused") or after[0] == "lost"):
-        return record | {"outcome": after[0], "why": f"after freeing: {after[1]}; before: {outcome}, {why}"}
+    if after[0] not in ("ok", "warned") and (
+        outcome in ("ok", "warned", "refused") or after[0] == "lost"
+    ):
+        return record | {
+            "outcome": after[0],
+            "why": f"after freeing: {after[1]}; before: {outcome}, {why}",
+        }
     return record | {"outcome": outcome, "why": why}
 
 
@@ -150,7 +164,11 @@ def _dataset(disk: Path) -> int:
     try:
         splits = {"train": 4, "valid": 1, "test": 1}
         write_dataset(
-            disk / "made", fields, splits=splits, name="made", boundary_conditions=["periodic", "wall"]
+            disk / "made",
+            fields,
+            splits=splits,
+            name="made",
+            boundary_conditions=["periodic", "wall"],
         )
     except (WavelitError, OSError) as error:
         # A function may pass the system's own error on, if it names what the caller named.

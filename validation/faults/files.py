@@ -47,7 +47,12 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
     outcome, why = judge(result, names, [flag])
     if outcome == "hang" and any(word in what for word in LONG):
         outcome = "ok"
-    record = {"kind": kind, "what": f"{spatial}-D; {what}", "command": _short(words), "outcome": outcome}
+    record = {
+        "kind": kind,
+        "what": f"{spatial}-D; {what}",
+        "command": _short(words),
+        "outcome": outcome,
+    }
     if outcome in ("ok", "warned") and kind in DATA:
         return record | _compared(rng, data, folder, outcome, why)
     return record | {"why": why}
@@ -72,7 +77,10 @@ def _on_data(
     which = choose(rng, ("check", "data", "train", "ended", "stopped"))
     masked = ["--mask_field", "mask"] if rng.random() < 0.3 else []
     if which == "check":
-        return [["data", "check", str(data), *masked], ["data", "check", str(data), "--write-statistics"]]
+        return [
+            ["data", "check", str(data), *masked],
+            ["data", "check", str(data), "--write-statistics"],
+        ]
     if which == "data":
         return [["data", "info", str(data), *masked]]
     if which == "train":
@@ -85,17 +93,28 @@ def _on_data(
     if which == "stopped":
         return [["train", "--resume", str(run)]]
     other = ["evaluate", str(run), "--data", str(data), "--split", choose(rng, ("valid", "test"))]
-    return [["evaluate", str(run)], other, ["rollout", str(run), "--trajectory", "1"], ["rollout", str(run)]]
+    return [
+        ["evaluate", str(run)],
+        other,
+        ["rollout", str(run), "--trajectory", "1"],
+        ["rollout", str(run)],
+    ]
 
 
 def _on_run(run: Path, data: Path) -> list[list[str]]:
     folder = str(run)
-    commands = [["evaluate", folder], ["evaluate", folder, "--weights", "best"], ["rollout", folder]]
+    commands = [
+        ["evaluate", folder],
+        ["evaluate", folder, "--weights", "best"],
+        ["rollout", folder],
+    ]
     commands += [["train", "--resume", folder], ["evaluate", folder, "--data", str(data)]]
     return commands[3:4] if not (run / "weights").exists() else commands
 
 
-def _configured(rng: np.random.Generator, data: Path, run: Path, flag: Path) -> tuple[list[str], str]:
+def _configured(
+    rng: np.random.Generator, data: Path, run: Path, flag: Path
+) -> tuple[list[str], str]:
     valid: dict[str, Any] = {
         "run": str(run),
         "seed": 0,

@@ -81,7 +81,9 @@ def _flip(rng: Rng, path: Path) -> str:
 def spoil_statistics(rng: Rng, root: Path, flag: Path) -> str:
     path = root / "stats.yaml"
     table = yaml.safe_load(path.read_text())
-    how = choose(rng, ("text", "tag", "special", "entry", "entry", "entry", "missing", "missing", "flip"))
+    how = choose(
+        rng, ("text", "tag", "special", "entry", "entry", "entry", "missing", "missing", "flip")
+    )
     if how == "text":
         text = choose(rng, TEXTS)
         path.write_bytes(text)
@@ -125,7 +127,8 @@ def spoil_run(rng: Rng, run: Path, flag: Path) -> str:
         return f"{name}: {_entry(rng, path, flag)}"
     if path.suffix == ".csv":
         text = choose(
-            rng, ("", "step\n", "step,train_loss\nx,y\n", "a,b\n1,2\n", "\x00", "step\n" + "1," * 1000)
+            rng,
+            ("", "step\n", "step,train_loss\nx,y\n", "a,b\n1,2\n", "\x00", "step\n" + "1," * 1000),
         )
         path.write_text(text)
         return f"{name}: {text[:20]!r}"
@@ -141,7 +144,9 @@ def _entry(rng: Rng, path: Path, flag: Path) -> str:
         text = choose(rng, (*TEXTS, tag(flag)))
         path.write_bytes(text)
         return repr(text[:20])
-    load, dump = (yaml.safe_load, yaml.safe_dump) if path.suffix == ".yaml" else (json.loads, json.dumps)
+    load, dump = (
+        (yaml.safe_load, yaml.safe_dump) if path.suffix == ".yaml" else (json.loads, json.dumps)
+    )
     table = load(path.read_text())
     part = table
     nested = [value for value in table.values() if isinstance(value, dict)]
@@ -166,7 +171,19 @@ def _weights(rng: Rng, path: Path) -> str:
     from safetensors.numpy import load_file, save_file
 
     how = choose(
-        rng, ("nan", "inf", "missing", "shape", "dtype", "cut", "header", "extra", "text", "huge header")
+        rng,
+        (
+            "nan",
+            "inf",
+            "missing",
+            "shape",
+            "dtype",
+            "cut",
+            "header",
+            "extra",
+            "text",
+            "huge header",
+        ),
     )
     data = path.read_bytes()
     if how in ("cut", "header", "text", "huge header"):
@@ -216,7 +233,8 @@ def _checkpoint(rng: Rng, path: Path, flag: Path) -> str:
         with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
             for item in old.namelist():
                 new.writestr(
-                    item, pickle.dumps(_Payload(flag)) if item.endswith("data.pkl") else old.read(item)
+                    item,
+                    pickle.dumps(_Payload(flag)) if item.endswith("data.pkl") else old.read(item),
                 )
         path.write_bytes(stream.getvalue())
     elif how == "old payload":
@@ -247,7 +265,9 @@ def spoil_configuration(rng: Rng, path: Path, valid: dict[str, Any], flag: Path)
         path.write_text("x")
         return f"config: {_special(rng, path)}"
     if draw < 0.35:
-        text = choose(rng, (*TEXTS, tag(flag), b"train: " + tag(flag), b"data:\n  path: " + tag(flag)))
+        text = choose(
+            rng, (*TEXTS, tag(flag), b"train: " + tag(flag), b"data:\n  path: " + tag(flag))
+        )
         path.write_bytes(text)
         return f"config: {text[:20]!r}"
     payloads: tuple[Any, ...] = (
@@ -266,9 +286,18 @@ def spoil_configuration(rng: Rng, path: Path, valid: dict[str, Any], flag: Path)
         *((part, key) for part in ("data", "model", "train", "trainer") for key in valid[part]),
         *[
             ("data", key)
-            for key in ("storage_options", "cache_bytes", "mask_field", "mask_excludes", "n_workers")
+            for key in (
+                "storage_options",
+                "cache_bytes",
+                "mask_field",
+                "mask_excludes",
+                "n_workers",
+            )
         ],
-        *[("model", key) for key in ("preset", "wavelet", "boundary_conditions", "feature_map", "unknown")],
+        *[
+            ("model", key)
+            for key in ("preset", "wavelet", "boundary_conditions", "feature_map", "unknown")
+        ],
         *[
             ("train", key)
             for key in ("lr", "samples", "minutes", "schedule", "ema", "pushforward", "compile")
@@ -276,7 +305,17 @@ def spoil_configuration(rng: Rng, path: Path, valid: dict[str, Any], flag: Path)
         *[("trainer", key) for key in ("precision", "threads", "devices")],
         *[
             (key, None)
-            for key in ("data", "model", "train", "trainer", "seed", "run", "config", "resume", "unknown")
+            for key in (
+                "data",
+                "model",
+                "train",
+                "trainer",
+                "seed",
+                "run",
+                "config",
+                "resume",
+                "unknown",
+            )
         ],
     ]
     part, key = choose(rng, entries)

@@ -79,14 +79,18 @@ def install(at: int | None, how: str, place: str, log: Path | None = None) -> No
         if name == "File":
             _wrap_hdf5(module, wrap)
         elif hasattr(module, name):
-            position = 1 if name in ("replace", "rename", "move", "copyfile", "save", "save_file") else 0
+            position = (
+                1 if name in ("replace", "rename", "move", "copyfile", "save", "save_file") else 0
+            )
             setattr(module, name, wrap(name, getattr(module, name), position))
     plain = builtins.open
     writing = wrap("open", plain, 0)
 
     def opened(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
         is_written = (
-            set(mode) & set("wxa+") and isinstance(file, str | os.PathLike) and os.fspath(file) != os.devnull
+            set(mode) & set("wxa+")
+            and isinstance(file, str | os.PathLike)
+            and os.fspath(file) != os.devnull
         )
         return (writing if is_written else plain)(file, mode, *args, **options)
 

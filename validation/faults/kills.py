@@ -68,7 +68,12 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
         # A command that was killed may say nothing, but it does not break down.
         if outcome == "ok" and "Traceback (most recent call last)" in each.err:
             outcome, why = "traceback", judge(each, [])[1]
-    return {"kind": kind, "what": "; ".join(text for _, text in told), "outcome": outcome, "why": why}
+    return {
+        "kind": kind,
+        "what": "; ".join(text for _, text in told),
+        "outcome": outcome,
+        "why": why,
+    }
 
 
 def _interrupted(
@@ -82,7 +87,15 @@ def _interrupted(
     if rng.random() < 0.4:
         moment = float(rng.uniform(0, 1.1 * facts["seconds"]))
         name = choose(
-            rng, ("SIGKILL", "SIGTERM", "SIGINT", "SIGTERM, SIGKILL", "SIGTERM, SIGTERM", "SIGINT, SIGINT")
+            rng,
+            (
+                "SIGKILL",
+                "SIGTERM",
+                "SIGINT",
+                "SIGTERM, SIGKILL",
+                "SIGTERM, SIGTERM",
+                "SIGINT, SIGINT",
+            ),
         )
         each = [getattr(signal, word) for word in name.split(", ")]
         signals = [(moment + 0.05 * i, number) for i, number in enumerate(each)]
@@ -91,16 +104,21 @@ def _interrupted(
     operations = facts["operations"]
     # Replacing and saving are where a run could be lost.
     dear = [i for i, name in enumerate(operations, 1) if name.split()[0] in DEAR]
-    at = int(choose(rng, dear)) if dear and rng.random() < 0.5 else int(rng.integers(1, len(operations) + 1))
-    how, place = choose(rng, ("kill", "kill", "kill", "term")), choose(rng, ("before", "after", "half"))
+    at = (
+        int(choose(rng, dear))
+        if dear and rng.random() < 0.5
+        else int(rng.integers(1, len(operations) + 1))
+    )
+    how, place = (
+        choose(rng, ("kill", "kill", "kill", "term")),
+        choose(rng, ("before", "after", "half")),
+    )
 
     def hooked() -> int:
         install(at, how, place)
         return cli(words)()
 
-    what = (
-        f"{how} {place} operation {at} of {len(operations)}, {operations[at - 1] if stem == 'first' else ''}"
-    )
+    what = f"{how} {place} operation {at} of {len(operations)}, {operations[at - 1] if stem == 'first' else ''}"
     return what, watch(start(hooked, folder, stem, **environment))
 
 
@@ -120,7 +138,9 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "pocketwell.json" and not path.name.startswith(".wavelit")
+        if path.is_file()
+        and path.name != "pocketwell.json"
+        and not path.name.startswith(".wavelit")
     }
 
 
@@ -131,7 +151,9 @@ def due_tree(templates: Path) -> dict[str, str]:
         stem = f"generated-{os.getpid()}"
         result = watch(generation(templates, templates / stem, stem), 120)
         if result.status != 0:
-            raise RuntimeError(f"the plain generation ended with {result.status}: {result.err[-2000:]}")
+            raise RuntimeError(
+                f"the plain generation ended with {result.status}: {result.err[-2000:]}"
+            )
         own = path.with_name(f"{stem}.json")
         own.write_text(json.dumps(tree(templates / stem / "tiny" / SYSTEM)))
         os.replace(own, path)
@@ -140,7 +162,10 @@ def due_tree(templates: Path) -> dict[str, str]:
 
 def _generate(templates: Path, rng: np.random.Generator, folder: Path) -> Record:
     due, root = due_tree(templates), folder / "root"
-    moment, number = float(rng.uniform(0.5, 10)), choose(rng, (signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+    moment, number = (
+        float(rng.uniform(0.5, 10)),
+        choose(rng, (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)),
+    )
     what = f"{signal.Signals(number).name} at {moment:.1f} s"
     first = watch(generation(folder, root, "first"), 120, [(moment, number)])
     if first.left:
@@ -155,7 +180,9 @@ def _generate(templates: Path, rng: np.random.Generator, folder: Path) -> Record
     if outcome not in ("ok", "warned"):
         outcome = "lost" if outcome == "refused" else outcome
     elif (found := tree(root / "tiny" / SYSTEM)) != due:
-        differing = sorted(name for name in found.keys() | due.keys() if found.get(name) != due.get(name))
+        differing = sorted(
+            name for name in found.keys() | due.keys() if found.get(name) != due.get(name)
+        )
         outcome, why = "other bytes", ", ".join(differing)[:300]
     if outcome in ("ok", "warned") and "Traceback (most recent call last)" in first.err:
         with contextlib.suppress(IndexError):

@@ -34,7 +34,11 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
     """The second begins up to half a second after the first."""
     which = KINDS[number % len(KINDS)]
     facts = json.loads((templates / "training.json").read_text())
-    run, data, delay = folder / "run", templates / "data2", float(rng.choice([0, 0, rng.uniform(0, 0.5)]))
+    run, data, delay = (
+        folder / "run",
+        templates / "data2",
+        float(rng.choice([0, 0, rng.uniform(0, 0.5)])),
+    )
     again = train(data, run)
     if which == "train":
         words = again

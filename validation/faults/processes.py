@@ -92,7 +92,9 @@ def start(
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             # Inherited buffers and a test's replacements stay behind.
             sys.stdout = open(1, "w", encoding="utf8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", encoding="utf8", errors="backslashreplace", closefd=False, buffering=1)  # noqa: SIM115
+            sys.stderr = open(
+                2, "w", encoding="utf8", errors="backslashreplace", closefd=False, buffering=1
+            )  # noqa: SIM115
             os.environ.update({MARK: mark, **environment})
             tempfile.tempdir = None
             os.chdir(folder)
@@ -182,7 +184,9 @@ def _resident(pid: int) -> int:
     with contextlib.suppress(OSError, ValueError, IndexError):
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for each in (str(pid), *children):
-            total += int(Path(f"/proc/{each}/statm").read_text().split()[1]) * resource.getpagesize()
+            total += (
+                int(Path(f"/proc/{each}/statm").read_text().split()[1]) * resource.getpagesize()
+            )
     return total
 
 

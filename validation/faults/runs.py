@@ -11,7 +11,16 @@ import yaml
 from validation.faults.processes import Result, cli, judge, start, watch
 from validation.faults.samples import write_sample
 
-__all__ = ["SYSTEM", "command", "copy_run", "finish", "generation_words", "prepare", "tensors", "train"]
+__all__ = [
+    "SYSTEM",
+    "command",
+    "copy_run",
+    "finish",
+    "generation_words",
+    "prepare",
+    "tensors",
+    "train",
+]
 
 SYSTEM = "euler_multi_quadrants_periodicBC"
 
@@ -34,7 +43,10 @@ def train(dataset: Path, run: Path, **changes: object) -> list[str]:
     """The words of a training command; `changes` with __ for the dots."""
     options = {"data.path": dataset, "run": run, **TINY, **BUDGET}
     options |= {name.replace("__", "."): value for name, value in changes.items()}
-    return ["train", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+    return [
+        "train",
+        *(word for name, value in options.items() for word in (f"--{name}", str(value))),
+    ]
 
 
 def generation_words(root: Path, processes: int = 1) -> list[str]:
@@ -56,7 +68,9 @@ def prepare(folder: Path) -> None:
             run = folder / f"{name}{spatial}"
             result = command(train(dataset, run, train__checkpoint_every=every), folder, name)
             if judge(result, [])[0] not in ("ok", "warned"):
-                raise RuntimeError(f"the plain training ended with {result.status}: {result.err[-2000:]}")
+                raise RuntimeError(
+                    f"the plain training ended with {result.status}: {result.err[-2000:]}"
+                )
         shutil.rmtree(folder / f"stopped{spatial}" / "weights")
 
 
@@ -85,7 +99,9 @@ def tensors(run: Path) -> str | None:
     return digest.hexdigest()
 
 
-def finish(again: list[str], run: Path, due: str, folder: Path, **environment: str) -> tuple[str, str]:
+def finish(
+    again: list[str], run: Path, due: str, folder: Path, **environment: str
+) -> tuple[str, str]:
     """Bring an interrupted training to its end as its user would: resume it, or give the same command again.
 
     Returns:
@@ -99,7 +115,9 @@ def finish(again: list[str], run: Path, due: str, folder: Path, **environment: s
         if outcome in ("ok", "warned") or (outcome == "refused" and ended):
             return _same(run, due)
         if outcome != "refused":
-            return ("lost" if outcome in ("traceback", "wrong exit status") else outcome), f"resume: {why}"
+            return (
+                "lost" if outcome in ("traceback", "wrong exit status") else outcome
+            ), f"resume: {why}"
         said.append(f"resume: {why}")
     result = command(again, folder, "again", **environment)
     outcome, why = judge(result, [str(run)])
@@ -112,5 +130,8 @@ def _same(run: Path, due: str) -> tuple[str, str]:
     found = tensors(run)
     if found is None or not (run / "weights" / "config.json").exists():
         left = ", ".join(sorted(path.name for path in run.glob("weights/*")))
-        return "lost", f"the end was reached, but the weights cannot be read; there are {left or 'none'}"
+        return (
+            "lost",
+            f"the end was reached, but the weights cannot be read; there are {left or 'none'}",
+        )
     return ("ok", "") if found == due else ("other weights", f"{found} instead of {due}")

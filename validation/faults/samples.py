@@ -62,7 +62,9 @@ def _write(path: Path, spatial: int, style: str, rng: np.random.Generator, nu: f
         steps = rng.standard_normal((TRAJECTORIES, STEPS, *shape, *components))
         return (0.3 * steps.cumsum(1) + 5.0).astype(np.float32)
 
-    def put(group: h5py.Group, name: str, data: Any, sample: bool, time: bool, dims: Any = None) -> None:
+    def put(
+        group: h5py.Group, name: str, data: Any, sample: bool, time: bool, dims: Any = None
+    ) -> None:
         item = group.create_dataset(name, data=data, **(options if np.ndim(data) > 1 else {}))
         item.attrs["sample_varying"], item.attrs["time_varying"] = sample, time
         if dims is not None:
@@ -135,7 +137,9 @@ def write_statistics(root: Path) -> None:
 def _names(value: Any) -> list[str]:
     if isinstance(value, h5py.Empty):
         return []
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in np.atleast_1d(value)]
+    return [
+        name.decode() if isinstance(name, bytes) else str(name) for name in np.atleast_1d(value)
+    ]
 
 
 def compare(root: Path, rng: np.random.Generator, n_samples: int = 3) -> tuple[int, list[str]]:
@@ -150,7 +154,9 @@ def compare(root: Path, rng: np.random.Generator, n_samples: int = 3) -> tuple[i
     for split in ("train", "valid", "test"):
         dataset = module.dataset(split)
         folder = root / "data" / split
-        files = [h5py.File(path, "r") for path in sorted([*folder.glob("*.hdf5"), *folder.glob("*.h5")])]
+        files = [
+            h5py.File(path, "r") for path in sorted([*folder.glob("*.hdf5"), *folder.glob("*.h5")])
+        ]
         n_windows = sum(map(_n_windows, files))
         if n_windows != len(dataset):
             different.append(f"{split}: {len(dataset)} windows, but {n_windows} in the files")
@@ -200,7 +206,9 @@ def _window(file: h5py.File, trajectory: int, first: int) -> dict[str, np.ndarra
             item = group[name]
             place = (trajectory,) if item.attrs["sample_varying"] else ()
             changing = bool(item.attrs["time_varying"])
-            values = np.asarray(item[(*place, slice(first, first + INPUT + 1))] if changing else item[place])
+            values = np.asarray(
+                item[(*place, slice(first, first + INPUT + 1))] if changing else item[place]
+            )
             if not np.can_cast(values.dtype, np.complex128, "same_kind") and values.dtype != bool:
                 raise TypeError(f"'{name}' holds no numbers")
             if values.dtype.kind == "c" and values.imag.any():

@@ -18,10 +18,16 @@ FIELDS = ("t0_fields/density", "t1_fields/velocity", "t0_fields/mask")
 
 def _chunks(rng: Rng, root: Path) -> str:
     what = choose(rng, FIELDS)
-    how = choose(rng, ("flipped", "flipped", "zeros", "cut", "unknown filter", "missing chunk", "checksum"))
+    how = choose(
+        rng, ("flipped", "flipped", "zeros", "cut", "unknown filter", "missing chunk", "checksum")
+    )
     for path in pick(rng, root):
         with h5py.File(path, "r+") as file:
-            options = {"chunks": file[what].shape, "compression": "gzip", "fletcher32": how == "checksum"}
+            options = {
+                "chunks": file[what].shape,
+                "compression": "gzip",
+                "fletcher32": how == "checksum",
+            }
             _replace(file, what, file[what][()], **options)
             item = file[what].id
             if how == "missing chunk":
@@ -39,7 +45,9 @@ def _chunks(rng: Rng, root: Path) -> str:
                 plist.set_filter(32000, h5py.h5z.FLAG_OPTIONAL, (1,))
                 parent, name = what.split("/")
                 space = h5py.h5s.create_simple(values.shape)
-                made = h5py.h5d.create(file[parent].id, name.encode(), h5py.h5t.IEEE_F32LE, space, plist)
+                made = h5py.h5d.create(
+                    file[parent].id, name.encode(), h5py.h5t.IEEE_F32LE, space, plist
+                )
                 # A chunk said to have passed the filter, which nobody has.
                 made.write_direct_chunk((0,) * values.ndim, values.astype("f4").tobytes(), 0)
                 for key, value in kept.items():
@@ -128,7 +136,8 @@ def _unwritten(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str = 
 
 def _links(rng: Rng, root: Path) -> str:
     where = choose(
-        rng, (*FIELDS, "dimensions/time", "scalars/a", "scalars", "t0_fields", "boundary_conditions")
+        rng,
+        (*FIELDS, "dimensions/time", "scalars/a", "scalars", "t0_fields", "boundary_conditions"),
     )
     how = choose(
         rng, ("soft", "dangling", "external", "dangling external", "loop", "group loop", "virtual", "dangling virtual",
@@ -168,12 +177,16 @@ def _links(rng: Rng, root: Path) -> str:
                 layout[...] = h5py.VirtualSource(source, where, shape)
                 file.create_virtual_dataset(where, layout)
             else:
-                raw = path.with_name("values.bin") if how == "external storage" else Path("/dev/zero")
+                raw = (
+                    path.with_name("values.bin") if how == "external storage" else Path("/dev/zero")
+                )
                 if how == "external storage":
                     raw.write_bytes(np.asarray(values, "f4").tobytes())
                 elif how == "dangling storage":
                     raw = path.with_name("gone.bin")
-                file.create_dataset(where, shape, "f4", external=[(str(raw), 0, h5py.h5f.UNLIMITED)])
+                file.create_dataset(
+                    where, shape, "f4", external=[(str(raw), 0, h5py.h5f.UNLIMITED)]
+                )
             if where in file and how in (
                 "virtual",
                 "dangling virtual",
@@ -201,7 +214,11 @@ def _bytes(rng: Rng, root: Path) -> str:
             continue
         if how in ("truncated", "grown", "zeros"):
             at = int(rng.integers(1, len(data)))
-            tail = {"truncated": b"", "grown": bytes(data[at:]) + b"x" * 1000, "zeros": bytes(len(data) - at)}
+            tail = {
+                "truncated": b"",
+                "grown": bytes(data[at:]) + b"x" * 1000,
+                "zeros": bytes(len(data) - at),
+            }
             path.write_bytes(bytes(data[:at]) + tail[how])
             continue
         path.unlink()
@@ -209,7 +226,9 @@ def _bytes(rng: Rng, root: Path) -> str:
         if special in SPECIAL:
             SPECIAL[special](path)
         elif how == "text":
-            path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n")
+            path.write_text(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
+            )
         elif how == "dangling link":
             path.symlink_to(root / "gone.hdf5")
         elif how == "device":
@@ -223,7 +242,16 @@ def _bytes(rng: Rng, root: Path) -> str:
 def _folders(rng: Rng, root: Path) -> str:
     """Folders rather than files: splits that are missing, empty, links, files."""
     how = choose(
-        rng, ("no split", "empty split", "file for split", "loop", "no data", "fifo for split", "odd file")
+        rng,
+        (
+            "no split",
+            "empty split",
+            "file for split",
+            "loop",
+            "no data",
+            "fifo for split",
+            "odd file",
+        ),
     )
     split = root / "data" / choose(rng, ("train", "valid", "test"))
     if how == "odd file":
@@ -234,7 +262,12 @@ def _folders(rng: Rng, root: Path) -> str:
         return f"folder: {how}"
     shutil.rmtree(root / "data" if how == "no data" else split)
     # Without data, or without the split, nothing takes its place.
-    special = {"empty split": "folder", "file for split": "empty", "loop": "loop", "fifo for split": "fifo"}
+    special = {
+        "empty split": "folder",
+        "file for split": "empty",
+        "loop": "loop",
+        "fifo for split": "fifo",
+    }
     if how in special:
         SPECIAL[special[how]](split)
     return f"folder: {split.name} {how}"

@@ -35,7 +35,11 @@ def _metric(name: str) -> Callable[[Path, Path], Call]:
     def make(folder: Path, templates: Path) -> Call:
         from wavelit import metrics
 
-        return getattr(metrics, name), {"prediction": _states(3), "target": _states(3) + 0.1, "spatial": 2}
+        return getattr(metrics, name), {
+            "prediction": _states(3),
+            "target": _states(3) + 0.1,
+            "spatial": 2,
+        }
 
     return make
 
@@ -105,7 +109,14 @@ def _on_run(module: str, name: str, run: str = "ended2") -> Callable[[Path, Path
 def _build_model(folder: Path, templates: Path) -> Call:
     from wavelit import build_model
 
-    tiny = {"embed_dim": 8, "num_heads": 2, "depth": 1, "num_exchanges": 1, "levels": 1, "detail_dim": 4}
+    tiny = {
+        "embed_dim": 8,
+        "num_heads": 2,
+        "depth": 1,
+        "num_exchanges": 1,
+        "levels": 1,
+        "detail_dim": 4,
+    }
     return build_model, {"data": _data(folder, templates), "preset": "nano", "seed": 0, **tiny}
 
 
@@ -113,8 +124,17 @@ def _fit(folder: Path, templates: Path) -> Call:
     from wavelit import TrainConfig, TrainerConfig, fit
 
     data = _data(folder, templates)
-    settings = {"train": TrainConfig(steps=2), "trainer": TrainerConfig(accelerator="cpu"), "seed": 0}
-    return fit, {"folder": folder / "run", "data": data, "model": _model(folder, templates), **settings}
+    settings = {
+        "train": TrainConfig(steps=2),
+        "trainer": TrainerConfig(accelerator="cpu"),
+        "seed": 0,
+    }
+    return fit, {
+        "folder": folder / "run",
+        "data": data,
+        "model": _model(folder, templates),
+        **settings,
+    }
 
 
 def _train_config(folder: Path, templates: Path) -> Call:
@@ -126,7 +146,9 @@ def _train_config(folder: Path, templates: Path) -> Call:
 def _trainer_config(folder: Path, templates: Path) -> Call:
     from wavelit import TrainerConfig
 
-    def use(accelerator: Any = "cpu", devices: Any = 1, precision: Any = "32-true", threads: Any = 1) -> None:
+    def use(
+        accelerator: Any = "cpu", devices: Any = 1, precision: Any = "32-true", threads: Any = 1
+    ) -> None:
         TrainerConfig(accelerator, devices, precision, threads).check()
 
     return use, {}
@@ -149,7 +171,9 @@ def _prediction(folder: Path, templates: Path) -> Call:
     from wavelit import WaveLiT, WaveLiTConfig
 
     model = WaveLiT(
-        WaveLiTConfig(2, n_constant_fields=1, n_scalars=1, n_steps_input=2, embed_dim=8, num_scales=1)
+        WaveLiTConfig(
+            2, n_constant_fields=1, n_scalars=1, n_steps_input=2, embed_dim=8, num_scales=1
+        )
     )
     return model, {
         "fields": _states(1, 2),
@@ -182,7 +206,11 @@ def _dataset(folder: Path, templates: Path) -> Call:
     ) -> Any:  # fmt: skip
         options = {"n_steps_input": n_steps_input, "n_steps_output": n_steps_output}
         strides = {"min_dt_stride": min_dt_stride, "max_dt_stride": max_dt_stride}
-        mask = {"mask_field": mask_field, "mask_excludes": mask_excludes, "cache_bytes": cache_bytes}
+        mask = {
+            "mask_field": mask_field,
+            "mask_excludes": mask_excludes,
+            "cache_bytes": cache_bytes,
+        }
         data = WellDataset(path, well_split_name=well_split_name, **mask, **options, **strides)
         return data.collate(data.__getitems__([0, len(data) - 1]))
 
@@ -210,18 +238,30 @@ def _figure(folder: Path, templates: Path) -> Call:
         path: Any, truth: Any, prediction: Any, field_names: Any, field: Any = None, steps: Any = None,
         valid: Any = None, dpi: Any = 50,
     ) -> Any:  # fmt: skip
-        figure = rollout_figure(truth, prediction, field_names, field=field, steps=steps, valid=valid)
+        figure = rollout_figure(
+            truth, prediction, field_names, field=field, steps=steps, valid=valid
+        )
         return save(figure, path, dpi)
 
     states = _states(4).numpy()
-    return use, {"path": folder / "f.png", "truth": states, "prediction": states + 0.1, "field_names": NAMES}
+    return use, {
+        "path": folder / "f.png",
+        "truth": states,
+        "prediction": states + 0.1,
+        "field_names": NAMES,
+    }
 
 
 def _animation(folder: Path, templates: Path) -> Call:
     from wavelit.evaluation.figures import animation
 
     states = _states(4).numpy()
-    return animation, {"path": folder / "f.gif", "truth": states, "prediction": states, "field_names": NAMES}
+    return animation, {
+        "path": folder / "f.gif",
+        "truth": states,
+        "prediction": states,
+        "field_names": NAMES,
+    }
 
 
 def _training_figure(folder: Path, templates: Path) -> Call:
@@ -272,14 +312,16 @@ def _cost(folder: Path, templates: Path) -> Call:
 
 
 TARGETS: dict[str, Callable[[Path, Path], Call]] = {
-    **{name: _metric(name) for name in ("vrmse", "nrmse", "pearson", "linf", "binned_spectral_mse")},
+    **{
+        name: _metric(name) for name in ("vrmse", "nrmse", "pearson", "linf", "binned_spectral_mse")
+    },
     **{name: _field_metric(name) for name in ("VRMSE", "NRMSE", "Pearson", "LInfinity")},
     "isotropic_spectrum": _spectrum,
     "rollout": _rollout,
     "persistence": _persistence,
     "write_rollout": _write_rollout,
     "evaluate": _evaluate,
-    "judge": _on_run("wavelit.evaluation.evaluate_run", "judge"),
+    "evaluate_run": _on_run("wavelit.evaluation.evaluate_run", "evaluate_run"),
     "record_rollout": _on_run("wavelit.evaluation.evaluate_run", "record_rollout"),
     "load_model": _on_run("wavelit.training.run", "load_model"),
     "resume": _on_run("wavelit.training.run", "resume", "stopped2"),

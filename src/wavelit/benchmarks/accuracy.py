@@ -40,7 +40,14 @@ from wavelit.allocator import keep_freed_memory
 from wavelit.benchmarks.entries import CONTESTANTS, build
 from wavelit.benchmarks.results import number, scores_of
 from wavelit.benchmarks.timing import environment, write_rows
-from wavelit.checks.arguments import require_name, require_names, require_path, require_real, require_whole
+from wavelit.checks.arguments import (
+    require_name,
+    require_names,
+    require_path,
+    require_real,
+    require_whole,
+)
+from wavelit.checks.settings import current_names
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.errors import WavelitError, one_line, printable
@@ -50,8 +57,9 @@ from wavelit.files.atomic import atomic_path
 from wavelit.metrics import binned_spectral_mse, vrmse
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.pretrained import read_json
-from wavelit.training.module import EMA, DivergedError, EmulatorModule, TrainConfig
-from wavelit.training.run import quieten
+from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.module import EMA, DivergedError, EmulatorModule
+from wavelit.training.trainer import make_trainer, quieten
 
 __all__ = [
     "BATCH_SIZE",
@@ -243,7 +251,9 @@ def best_lr(model: str, output: Path) -> float:
         scores[cell.lr].append(_one_step(path))
     means = {
         # A run that diverged has no score.
-        lr: math.inf if None in each else statistics.geometric_mean(x for x in each if x is not None)
+        lr: math.inf
+        if None in each
+        else statistics.geometric_mean(x for x in each if x is not None)
         for lr, each in scores.items()
     }
     return min(means, key=lambda lr: means[lr])
@@ -254,7 +264,9 @@ def _one_step(path: Path) -> float | None:
     valid = read_json(path).get("valid")
     score = valid.get("one_step", math.nan) if isinstance(valid, dict) else math.nan
     if score is not None and not (isinstance(score, float | int) and score > 0):
-        raise WavelitError(f"{printable(path)} has no positive valid.one_step: remove it and search anew")
+        raise WavelitError(
+            f"{printable(path)} has no positive valid.one_step: remove it and search anew"
+        )
     return score
 
 
@@ -268,7 +280,10 @@ def _set_up() -> None:
 
 def _data(system: str, root: Path, seed: int) -> WellDataModule:
     return WellDataModule(
-        os.fspath(root / system), batch_size=BATCH_SIZE, seed=seed, mask_field=SYSTEMS[system].mask_field
+        os.fspath(root / system),
+        batch_size=BATCH_SIZE,
+        seed=seed,
+        mask_field=SYSTEMS[system].mask_field,
     )
 
 
@@ -285,20 +300,10 @@ def _train(
     validation = None
     if validate_every is not None:
         validation = _some_windows(data)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=module.total_steps or -1,
-        max_epochs=1,
-        val_check_interval=validate_every,
-        limit_val_batches=None if validation is not None else 0,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+    trainer = make_trainer(
+        TrainerConfig(accelerator="cpu"),
+        module.total_steps,
+        validate_every,
         callbacks=[EMA(config.ema), *callbacks],
     )
     data.train_sampler.n_steps = module.total_steps
@@ -317,7 +322,9 @@ def _some_windows(data: WellDataModule) -> DataLoader[Any]:
 
 def _refresh_batch_norms(model: IncrementEmulator, data: WellDataModule) -> None:
     """Measure the statistics of batch normalisations anew: those of training belong to weights before their averaging."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
@@ -364,17 +371,26 @@ def _train_config(model: str, **changes: Any) -> TrainConfig:
     return TrainConfig(**{**CONTESTANTS[model].train, **changes})
 
 
-def _measure_rates(models: Sequence[str], system: str, output: Path, root: Path, reference: str) -> None:
+def _measure_rates(
+    models: Sequence[str], system: str, output: Path, root: Path, reference: str
+) -> None:
     known = read_rates(output)
     if (reference, system) not in known:
         if reference != REFERENCE:
-            raise WavelitError(f"{output / 'rates.csv'} has no rate of {reference} on {system} to refer to")
+            raise WavelitError(
+                f"{output / 'rates.csv'} has no rate of {reference} on {system} to refer to"
+            )
         models = [reference, *(model for model in models if model != reference)]
     rows = []
     for model in models:
         # A processor's speed wanders within a minute: both are timed next to each other, and the median ratio counts.
-        turns = [[_time_step(name, system, root) for name in (reference, model)] for _ in range(RATE_TURNS)]
-        (its, _), (own, parameters) = sorted(turns, key=lambda pair: pair[1][0] / pair[0][0])[RATE_TURNS // 2]
+        turns = [
+            [_time_step(name, system, root) for name in (reference, model)]
+            for _ in range(RATE_TURNS)
+        ]
+        (its, _), (own, parameters) = sorted(turns, key=lambda pair: pair[1][0] / pair[0][0])[
+            RATE_TURNS // 2
+        ]
         rate = own if model == reference else own / its * known[reference, system]
         known[model, system] = rate
         rows.append(
@@ -398,7 +414,9 @@ def _time_step(model: str, system: str, root: Path) -> tuple[float, int]:
     data, clock = _data(system, root, 0), _Clock()
     emulator = build(model, data, 0)
     _train(emulator, data, _train_config(model, steps=2 * RATE_STEPS), 0, [clock])
-    return float(np.median(np.diff(clock.times[RATE_STEPS - 1 :]))) / BATCH_SIZE * 1e3, emulator.n_parameters
+    return float(
+        np.median(np.diff(clock.times[RATE_STEPS - 1 :]))
+    ) / BATCH_SIZE * 1e3, emulator.n_parameters
 
 
 def _rate(cell: Cell, rates: Mapping[tuple[str, str], float], tuning: Path) -> float:
@@ -424,9 +442,17 @@ def _is_done(cell: Cell, rate: float, output: Path) -> bool:
         raise WavelitError(f"{printable(path)} has no {', '.join(missing)}: remove it and run anew")
     config = _train_config(cell.model, steps=_steps(cell, rate), lr=cell.lr)
     due = {**dataclasses.asdict(config), "samples": _steps(cell, rate) * BATCH_SIZE}
-    was = {**result["train"], "samples": result["samples"], "lr": result["lr"]}
-    if changed := [name for name, value in was.items() if due.get(name) != value and name != "steps"]:
-        there, now = (", ".join(f"{name} {each.get(name)}" for name in changed) for each in (was, due))
+    was = {
+        **current_names(TrainConfig, result["train"]),
+        "samples": result["samples"],
+        "lr": result["lr"],
+    }
+    if changed := [
+        name for name, value in was.items() if due.get(name) != value and name != "steps"
+    ]:
+        there, now = (
+            ", ".join(f"{name} {each.get(name)}" for name in changed) for each in (was, due)
+        )
         raise WavelitError(
             f"{path} was run with {there}, now {now} is due: remove it, or name another --output"
         )
@@ -466,7 +492,8 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
             path = cell.path(weights).with_suffix(".safetensors")
             with atomic_path(path) as temporary:
                 save_file(
-                    {name: value.contiguous() for name, value in emulator.state_dict().items()}, temporary
+                    {name: value.contiguous() for name, value in emulator.state_dict().items()},
+                    temporary,
                 )
     path = cell.path(output)
     with atomic_path(path) as temporary:
@@ -485,7 +512,9 @@ def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | 
         with inference(model):
             following = model(batch.fields, batch.constants, batch.scalars)
         target = batch.target[:, 0]
-        mse = binned_spectral_mse(following, target, model.spatial, valid=batch.valid)  # (B, bands, C)
+        mse = binned_spectral_mse(
+            following, target, model.spatial, valid=batch.valid
+        )  # (B, bands, C)
         total = vrmse(following, target, model.spatial, valid=batch.valid)
         found.append(total.unsqueeze(1) * (mse / mse.sum(1, keepdim=True).clamp_min(1e-300)).sqrt())
     return [number(value) for value in torch.cat(found).mean((0, 2)).tolist()]

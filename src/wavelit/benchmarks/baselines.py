@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from wavelit.checks.arguments import require_name
-from wavelit.data.statistics import Normalizer, Statistics
 from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.losses import wavelet_loss
+from wavelit.model.normalizer import Normalizer, Statistics
 from wavelit.model.tokenizer import WaveletTokenizer
 
 __all__ = ["RIVALS", "SETTINGS", "Rival", "rival"]
@@ -59,7 +59,11 @@ def rival(name: str, dim_in: int, dim_out: int, shape: Sequence[int]) -> nn.Modu
             f"{name} needs the extra `baselines`, best in an environment of its own: `make baselines` ({error})"
         ) from error
     kind, settings = SETTINGS[name]
-    options: dict[str, Any] = {"n_spatial_dims": len(shape), "spatial_resolution": tuple(shape), **settings}
+    options: dict[str, Any] = {
+        "n_spatial_dims": len(shape),
+        "spatial_resolution": tuple(shape),
+        **settings,
+    }
     network: nn.Module = getattr(models, kind)(dim_in=dim_in, dim_out=dim_out, **options)
     return network
 
@@ -89,7 +93,8 @@ class Rival(IncrementEmulator):
         super().__init__()
         self.increments = increments
         n_fields, n_constants, n_scalars = (
-            len(values) for values in (statistics.mean, statistics.constant_mean, statistics.scalar_mean)
+            len(values)
+            for values in (statistics.mean, statistics.constant_mean, statistics.scalar_mean)
         )
         self.spatial = len(shape)
         self.normalizer = Normalizer(n_fields, n_constants, n_scalars)
@@ -97,7 +102,9 @@ class Rival(IncrementEmulator):
         self.channels_last = name == "AViT"
         # For Haar it makes no difference which axes wrap.
         self.tokenizer = WaveletTokenizer(self.spatial, 2, (False,) * self.spatial)
-        self.network = rival(name, n_steps_input * n_fields + n_constants + n_scalars, n_fields, shape)
+        self.network = rival(
+            name, n_steps_input * n_fields + n_constants + n_scalars, n_fields, shape
+        )
 
     def wavelet_loss(self, error: Tensor) -> Tensor:
         """That of WaveLiT without band scales: two levels of Haar."""
@@ -118,7 +125,9 @@ class Rival(IncrementEmulator):
             parts.append(self.normalizer.constants(constants))
         if scalars is not None:
             each = self.normalizer.scalars(scalars)
-            parts.append(each.view(*each.shape, *(1,) * self.spatial).expand(*each.shape, *fields.shape[3:]))
+            parts.append(
+                each.view(*each.shape, *(1,) * self.spatial).expand(*each.shape, *fields.shape[3:])
+            )
         x = torch.cat(parts, 1)
         y: Tensor = self.network(x.movedim(1, -1) if self.channels_last else x)
         return y.movedim(-1, 1) if self.channels_last else y

@@ -88,7 +88,9 @@ WITH_INCREMENTS = {f"{name} with increments": _rival(name, increments=True) for 
 """The small rivals, reading increments as WaveLiT does."""
 
 AS_WAVELIT = {
-    "CNextU-Net-0.5M trained as WaveLiT": _rival("CNextU-Net-0.5M", increments=True, wavelet_loss=True)
+    "CNextU-Net-0.5M trained as WaveLiT": _rival(
+        "CNextU-Net-0.5M", increments=True, wavelet_loss=True
+    )
 }
 """A control: with WaveLiT's loss as well, without its noise."""
 
@@ -132,4 +134,6 @@ def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
         return build_model(data, "nano", seed, **contestant.model)
     torch.manual_seed(seed)
     shape = data.metadata.spatial_resolution
-    return Rival(contestant.rival, data.statistics, data.n_steps_input, shape, contestant.increments)
+    return Rival(
+        contestant.rival, data.statistics, data.n_steps_input, shape, contestant.increments
+    )

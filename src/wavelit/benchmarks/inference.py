@@ -43,7 +43,10 @@ def prediction(name: str, side: int) -> Callable[[], torch.Tensor]:
 
 
 def measure(
-    side: int = 512, presets: tuple[str, ...] = ("nano", "1M", "3M"), rounds: int = 7, beside: bool = True
+    side: int = 512,
+    presets: tuple[str, ...] = ("nano", "1M", "3M"),
+    rounds: int = 7,
+    beside: bool = True,
 ) -> list[Row]:
     """Milliseconds and megabytes of a prediction, and their ratios to CNextU-Net's.
 

@@ -25,7 +25,7 @@ from the_well.data import WellDataset as TheWellDataset
 from torch.utils.data import DataLoader
 
 from wavelit.benchmarks.timing import Row, medians
-from wavelit.data.datamodule import WellDataset
+from wavelit.data.well import WellDataset
 from wavelit.data.writing.write import write_well
 
 __all__ = ["measure"]
@@ -141,7 +141,9 @@ def _loader(
         warnings.simplefilter("ignore")
         return DataLoader(
             dataset,
-            batch_sampler=[list(indices[i : i + BATCH_SIZE]) for i in range(0, len(indices), BATCH_SIZE)],
+            batch_sampler=[
+                list(indices[i : i + BATCH_SIZE]) for i in range(0, len(indices), BATCH_SIZE)
+            ],
             collate_fn=collate,
             num_workers=n_workers,
             persistent_workers=n_workers > 0,

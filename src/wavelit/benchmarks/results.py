@@ -15,7 +15,10 @@ def scores_of(evaluation: Evaluation) -> dict[str, Any]:
     """What the tables and figures need, of the contestant and of its companions."""
     rows = [row for row in evaluation.rows() if row.how == "mean"]
     found = {name: _summary(name, evaluation, rows) for name in evaluation.scores}
-    return {**found.pop(evaluation.model), **{name.replace(" ", "_"): each for name, each in found.items()}}
+    return {
+        **found.pop(evaluation.model),
+        **{name.replace(" ", "_"): each for name, each in found.items()},
+    }
 
 
 def _summary(name: str, evaluation: Evaluation, rows: Sequence[Row]) -> dict[str, Any]:
@@ -27,7 +30,9 @@ def _summary(name: str, evaluation: Evaluation, rows: Sequence[Row]) -> dict[str
     return {
         "one_step": one_step[0],
         "one_step_by_field": dict(zip(evaluation.field_names, one_step[1:], strict=True)),
-        "rollout": {row.steps: means[0] for row, means in zip(rows[1:], windows_means, strict=True)},
+        "rollout": {
+            row.steps: means[0] for row, means in zip(rows[1:], windows_means, strict=True)
+        },
         # The largest score of any field at any step of any trajectory; and of any trajectory's window, mean over fields and steps.
         "worst": number(rollout.max()),
         "worst_window": number(max(part.mean(1).max() for part in windows)),

@@ -53,7 +53,9 @@ def measure(sides: tuple[int, ...] = SIDES, preset: str = "nano", rounds: int = 
     grown = [(n, m) for n, m in zip(sizes, memory, strict=True) if m > 1]
     rows: list[Row] = []
     for i, side in enumerate(sides):
-        last = math.log(times[i] / times[i - 1]) / math.log(sizes[i] / sizes[i - 1]) if i else math.nan
+        last = (
+            math.log(times[i] / times[i - 1]) / math.log(sizes[i] / sizes[i - 1]) if i else math.nan
+        )
         rows.append(
             {
                 "preset": preset,

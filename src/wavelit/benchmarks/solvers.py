@@ -26,7 +26,10 @@ HISTORY = 4
 
 
 def measure(
-    systems: tuple[str, ...] = tuple(SYSTEMS), size: str = "small", preset: str = "nano", rounds: int = 5
+    systems: tuple[str, ...] = tuple(SYSTEMS),
+    size: str = "small",
+    preset: str = "nano",
+    rounds: int = 5,
 ) -> list[Row]:
     """Seconds per unit of simulated time of solver and emulator, for every system.
 
@@ -62,7 +65,9 @@ def measure(
     return rows
 
 
-def _solver(system: System, shape: tuple[int, ...], times: np.ndarray, rounds: int) -> tuple[float, int, int]:
+def _solver(
+    system: System, shape: tuple[int, ...], times: np.ndarray, rounds: int
+) -> tuple[float, int, int]:
     """Median seconds a trajectory, and the channels of fields and of constant fields."""
     seconds = []
     for _ in range(rounds):
@@ -77,7 +82,12 @@ def _solver(system: System, shape: tuple[int, ...], times: np.ndarray, rounds: i
 
 
 def _emulator(
-    system: System, shape: tuple[int, ...], preset: str, n_fields: int, n_constants: int, rounds: int
+    system: System,
+    shape: tuple[int, ...],
+    preset: str,
+    n_fields: int,
+    n_constants: int,
+    rounds: int,
 ) -> float:
     """Median seconds of a step and trajectory."""
     config = WaveLiTConfig.preset(

@@ -33,7 +33,10 @@ PARTS: dict[str, str] = {
 
 
 def run(
-    parts: Sequence[str], output: str | Path = "results/speed", threads: int = 1, keep_memory: bool = True
+    parts: Sequence[str],
+    output: str | Path = "results/speed",
+    threads: int = 1,
+    keep_memory: bool = True,
 ) -> list[Path]:
     """Measure parts and write <output>/<part>.csv of each.
 

@@ -27,7 +27,9 @@ __all__ = ["Row", "environment", "medians", "peak_memory", "reset_peak_memory", 
 Row = dict[str, str | int | float]
 
 
-def medians(cases: Mapping[str, Callable[[], object]], rounds: int = 7, warm_up: int = 2) -> dict[str, float]:
+def medians(
+    cases: Mapping[str, Callable[[], object]], rounds: int = 7, warm_up: int = 2
+) -> dict[str, float]:
     """Median seconds of a call of each case, over rounds that visit all of them in turn.
 
     Raises:

@@ -20,10 +20,17 @@ from wavelit.checks.arguments import require_name, require_whole, shown
 from wavelit.errors import WavelitError
 from wavelit.model.config import PRESETS as ALL_PRESETS
 from wavelit.model.config import WaveLiTConfig
-from wavelit.model.losses import increment_loss
 from wavelit.model.wavelit import WaveLiT
 
-__all__ = ["CONSTANTS", "FIELDS", "HISTORY", "measure", "wavelit_inputs", "wavelit_model", "wavelit_step"]
+__all__ = [
+    "CONSTANTS",
+    "FIELDS",
+    "HISTORY",
+    "measure",
+    "wavelit_inputs",
+    "wavelit_model",
+    "wavelit_step",
+]
 
 FIELDS, CONSTANTS, HISTORY = 3, 2, 4
 BOUNDARY = (("wall", "wall"), ("open", "open"))
@@ -59,12 +66,14 @@ def wavelit_inputs(batch: int, side: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def wavelit_step(model: WaveLiT, side: int, batch: int, compiled: bool = False) -> Callable[[], None]:
+def wavelit_step(
+    model: WaveLiT, side: int, batch: int, compiled: bool = False
+) -> Callable[[], None]:
     """A call that trains on one batch."""
     fields, constants = wavelit_inputs(batch, side)
     target = torch.randn(batch, FIELDS, side, side)
     increment = torch.compile(model.increment) if compiled else model.increment
-    return _step(model, lambda: increment_loss(model, increment(fields, constants), target, 0.3))
+    return _step(model, lambda: model.loss(increment(fields, constants), target, 0.3))
 
 
 def _rival_step(model: nn.Module, side: int, batch: int) -> Callable[[], None]:
@@ -84,7 +93,9 @@ def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
     return step
 
 
-def measure(batches: dict[int, int] = BATCH, rivals: tuple[str, ...] = RIVALS, rounds: int = 7) -> list[Row]:
+def measure(
+    batches: dict[int, int] = BATCH, rivals: tuple[str, ...] = RIVALS, rounds: int = 7
+) -> list[Row]:
     """Milliseconds a sample of every model on every grid, and the ratios to each rival's.
 
     Raises:
@@ -100,7 +111,9 @@ def measure(batches: dict[int, int] = BATCH, rivals: tuple[str, ...] = RIVALS, r
     require_whole("rounds", rounds)
     rows: list[Row] = []
     for side, batch in batches.items():
-        models: dict[str, nn.Module] = {f"WaveLiT {preset}": wavelit_model(preset) for preset in PRESETS}
+        models: dict[str, nn.Module] = {
+            f"WaveLiT {preset}": wavelit_model(preset) for preset in PRESETS
+        }
         steps = {
             name: wavelit_step(model, side, batch)
             for name, model in models.items()
@@ -119,7 +132,10 @@ def measure(batches: dict[int, int] = BATCH, rivals: tuple[str, ...] = RIVALS, r
                     "side": side,
                     "batch": batch,
                     "ms_per_sample": round(times[name] / batch * 1e3, 2),
-                    **{f"speed_over_{other}": round(times[other] / times[name], 2) for other in rivals},
+                    **{
+                        f"speed_over_{other}": round(times[other] / times[name], 2)
+                        for other in rivals
+                    },
                     "share_of_products": round(share, 3),
                     "products_bound_ms_per_sample": round(bound / batch * 1e3, 2),
                     "rounds": rounds,
@@ -137,7 +153,9 @@ def _products(step: Callable[[], None]) -> tuple[float, float]:
     with FlopCounterMode(display=False) as counter:
         step()
     counts = counter.get_flop_counts()["Global"]
-    flops = sum(n for op, n in counts.items() if str(op).split(".")[1] in ("mm", "addmm", "bmm", "baddbmm"))
+    flops = sum(
+        n for op, n in counts.items() if str(op).split(".")[1] in ("mm", "addmm", "bmm", "baddbmm")
+    )
     a, b = torch.randn(4096, 96), torch.randn(96, 384)
     rate = 2 * 4096 * 96 * 384 / medians({"product": lambda: a @ b}, rounds=100)["product"]
     return share, flops / rate

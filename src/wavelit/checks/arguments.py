@@ -136,7 +136,12 @@ def require_path(name: str, value: Any, is_file: bool = False) -> Path:
         WavelitError: it is no text or path, holds a NUL, or names no file.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text or (is_file and Path(text).name in ("", "..")):
+    if (
+        not isinstance(text, str)
+        or not text
+        or "\0" in text
+        or (is_file and Path(text).name in ("", ".."))
+    ):
         raise WavelitError(
             f"{name} must be the path of a {'file' if is_file else 'folder'}, not {shown(value)}"
         )
@@ -187,6 +192,8 @@ def require_mask(field: Any, excludes: Any) -> None:
     """
     if field is not None and not isinstance(field, str):
         raise WavelitError(f"mask_field must be the name of a field, not {shown(field)}")
-    number = isinstance(excludes, int | float | np.integer | np.floating) and not isinstance(excludes, bool)
+    number = isinstance(excludes, int | float | np.integer | np.floating) and not isinstance(
+        excludes, bool
+    )
     if not number or math.isnan(excludes):
         raise WavelitError(f"mask_excludes must be a number, not {shown(excludes)}")

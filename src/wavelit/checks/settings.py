@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from wavelit.checks.arguments import shown
 from wavelit.errors import WavelitError, printable
 
-__all__ = ["check_bounds", "check_types", "from_mapping"]
+__all__ = ["check_bounds", "check_types", "current_names", "from_mapping"]
 
 Settings = TypeVar("Settings")
 
@@ -29,13 +30,17 @@ def check_types(settings: Any) -> None:
         if kind is None or (value is None and "None" in declared):
             continue
         # bool(x) and str(x) take everything, and a truth value is a whole number to Python.
-        suits = isinstance(value, str) == (kind is str) and (kind is bool or not isinstance(value, bool))
+        suits = isinstance(value, str) == (kind is str) and (
+            kind is bool or not isinstance(value, bool)
+        )
         try:
             plain = kind(value) if suits else None
         except (TypeError, ValueError, OverflowError):
             plain = None
         if plain is None or not _same(plain, value):
-            what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+            what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[
+                kind
+            ]
             raise WavelitError(f"{field.name} must be {what}, not {shown(value)}")
         object.__setattr__(settings, field.name, plain)
 
@@ -53,6 +58,12 @@ def check_bounds(settings: Any, bounds: Mapping[str, tuple[float, float | None]]
             raise WavelitError(f"{name} must be at least {low}{most}, not {shown(value)}")
 
 
+def current_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of settings under the names that they have now, where an older version wrote them: `RENAMED` of the dataclass."""
+    renamed: Mapping[str, str] = getattr(kind, "RENAMED", {})
+    return {renamed.get(name, name): value for name, value in values.items()}
+
+
 def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
     """Settings from what a file holds; entries that are not there keep their defaults.
 
@@ -66,6 +77,10 @@ def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
     """
     if not isinstance(values, Mapping):
         raise WavelitError(f"{where}: a mapping is due, not {shown(values)}; write it again")
+    for old, new in getattr(kind, "RENAMED", {}).items():
+        if old in values:
+            warnings.warn(f"{where}: {old} is called {new} now", stacklevel=2)
+    values = current_names(kind, values)
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if strange := [name for name in values if name not in known]:
         raise WavelitError(

@@ -38,11 +38,16 @@ commands:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
     try:
-        return _command(list(sys.argv[1:] if arguments is None else arguments))
+        try:
+            return _command(list(sys.argv[1:] if arguments is None else arguments))
+        except KeyboardInterrupt:
+            if arguments is None:
+                # A second one meets a program that is ending.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            print("wavelit: interrupted", file=sys.stderr)
+            return 130
     except KeyboardInterrupt:
-        if arguments is None:
-            # A second one meets a program that is ending.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # It came before that line.
         print("wavelit: interrupted", file=sys.stderr)
         return 130
 
@@ -60,7 +65,10 @@ def _command(words: list[str]) -> int:
     if is_group and (len(words) == 1 or words[1] in ("-h", "--help")):
         known = ",".join(n.split()[1] for n in COMMANDS if n.startswith(words[0]))
         status = 0 if words[1:] else 2
-        print(f"usage: wavelit {words[0]} {{{known}}} [options]", file=sys.stderr if status else sys.stdout)
+        print(
+            f"usage: wavelit {words[0]} {{{known}}} [options]",
+            file=sys.stderr if status else sys.stdout,
+        )
         return status
     name = " ".join(words[: 2 if is_group else 1])
     if name not in COMMANDS:
@@ -75,7 +83,9 @@ def _command(words: list[str]) -> int:
         keep_freed_memory()
     parser = ArgumentParser(prog=f"wavelit {name}", exit_on_error=False, allow_abbrev=False)
     format_of_python = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable(message, LONGEST_ERROR)}\n"
+    warnings.formatwarning = lambda message, *_, **__: (
+        f"warning: {printable(message, LONGEST_ERROR)}\n"
+    )
     try:
         COMMANDS[name](parser, words[len(name.split()) :])
     except (WavelitError, ArgumentError) as error:
@@ -83,6 +93,8 @@ def _command(words: list[str]) -> int:
         if isinstance(error, ArgumentError):
             # jsonargparse explains at length; its first lines say which entry is wrong.
             message = " ".join([line.strip() for line in message.splitlines() if line.strip()][:2])
+            if message.endswith("arguments:"):
+                message += " '', an empty word"
         elif message.startswith("Caught WavelitError in DataLoader worker"):
             message = message.strip().splitlines()[-1].split("WavelitError: ")[-1]
         _print_error(message)
@@ -107,11 +119,15 @@ def _print_error(message: str) -> None:
 
 
 def _demo(parser: Any, words: list[str]) -> None:
-    parser.add_argument("system", nargs="?", default="acoustic_scattering_maze", help="PocketWell system")
+    parser.add_argument(
+        "system", nargs="?", default="acoustic_scattering_maze", help="PocketWell system"
+    )
     parser.add_argument(
         "--run", type=str | None, default=None, help="run folder; runs/demo-<system> if absent"
     )
-    parser.add_argument("--root", type=str, default="datasets/pocketwell", help="where datasets are kept")
+    parser.add_argument(
+        "--root", type=str, default="datasets/pocketwell", help="where datasets are kept"
+    )
     parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
     parser.add_argument("--minutes", type=float, default=5.0, help="minutes of training")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -128,9 +144,13 @@ def _demo(parser: Any, words: list[str]) -> None:
 
 
 def _data_generate(parser: Any, words: list[str]) -> None:
-    parser.add_argument("systems", nargs="+", help="systems, 'pocketwell' for all of them, ostia_monthly")
+    parser.add_argument(
+        "systems", nargs="+", help="systems, 'pocketwell' for all of them, ostia_monthly"
+    )
     parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
-    parser.add_argument("--root", type=str, default="datasets/pocketwell", help="where datasets are kept")
+    parser.add_argument(
+        "--root", type=str, default="datasets/pocketwell", help="where datasets are kept"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of all random draws")
     parser.add_argument(
         "--processes", type=int | None, default=None, help="worker processes; all cores if absent"
@@ -154,9 +174,14 @@ def _data_generate(parser: Any, words: list[str]) -> None:
 def _add_dataset(parser: Any) -> None:
     parser.add_argument("path", type=str, help="dataset folder, local or any fsspec address")
     parser.add_argument(
-        "--mask_field", type=str | None, default=None, help="constant field that tells which cells count"
+        "--mask_field",
+        type=str | None,
+        default=None,
+        help="constant field that tells which cells count",
     )
-    parser.add_argument("--mask_excludes", type=float, default=1.0, help="its value on the cells that do not")
+    parser.add_argument(
+        "--mask_excludes", type=float, default=1.0, help="its value on the cells that do not"
+    )
 
 
 def _data_check(parser: Any, words: list[str]) -> None:
@@ -189,12 +214,12 @@ def _data_info(parser: Any, words: list[str]) -> None:
 
 
 def _train(parser: Any, words: list[str]) -> None:
-    from wavelit.cli.options import architecture, mapping, require_plain
+    from wavelit.cli.options import architecture, mapping, rename_options, require_plain
     from wavelit.data.datamodule import WellDataModule
     from wavelit.model.config import PRESETS, WaveLiTConfig
-    from wavelit.training.module import TrainConfig
+    from wavelit.training.config import TrainConfig, TrainerConfig
     from wavelit.training.ranks import is_first
-    from wavelit.training.run import TrainerConfig, build_model, fit, resume
+    from wavelit.training.run import build_model, fit, resume
 
     def done(folder: Path) -> None:
         if is_first():
@@ -209,12 +234,19 @@ def _train(parser: Any, words: list[str]) -> None:
         return
     parser.add_argument("--config", action="config", help="YAML file of these options")
     parser.add_argument(
-        "--run", type=str | None, default=None, help="new run folder; runs/<dataset>-<preset> if absent"
+        "--run",
+        type=str | None,
+        default=None,
+        help="new run folder; runs/<dataset>-<preset> if absent",
     )
-    parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue, alone")
+    parser.add_argument(
+        "--resume", type=str | None, default=None, help="run folder to continue, alone"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data order and noise")
     # What is typed as anything, the parser takes for the name of a class to import and to call.
-    parser.add_class_arguments(WellDataModule, "data", skip={"seed", "n_steps_output", "storage_options"})
+    parser.add_class_arguments(
+        WellDataModule, "data", skip={"seed", "n_steps_output", "storage_options"}
+    )
     parser.add_argument(
         "--data.storage_options",
         type=mapping,
@@ -231,10 +263,13 @@ def _train(parser: Any, words: list[str]) -> None:
         parser.add_argument(f"--model.{name}", type=kind, default="preset", help=meaning)
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
-    require_plain(words, set(parser.get_defaults().keys()) - {"config", "resume"})
-    options = parser.parse_args(words)
+    older = {f"train.{name}" for name in TrainConfig.RENAMED}
+    require_plain(words, older.union(parser.get_defaults().keys()) - {"config", "resume"})
+    options = parser.parse_args(rename_options(words, TrainConfig.RENAMED))
     train, trainer = TrainConfig(**vars(options.train)), TrainerConfig(**vars(options.trainer))
-    data = WellDataModule(**{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed})
+    data = WellDataModule(
+        **{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed}
+    )
     changes = {k: v for k, v in vars(options.model).items() if k != "preset" and v != "preset"}
     model = build_model(data, options.model.preset, options.seed, **changes)
     name = f"{data.metadata.dataset_name}-{options.model.preset}"
@@ -250,7 +285,9 @@ def _file_name(name: str) -> str:
 
 def _evaluate(parser: Any, words: list[str]) -> None:
     parser.add_argument("run", type=str, help="run folder")
-    parser.add_argument("--split", type=Literal["valid", "test"], default="valid", help="split to score")
+    parser.add_argument(
+        "--split", type=Literal["valid", "test"], default="valid", help="split to score"
+    )
     parser.add_argument(
         "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
     )
@@ -259,9 +296,11 @@ def _evaluate(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
     options = parser.parse_args(words)
-    from wavelit.evaluation.evaluate_run import judge
+    from wavelit.evaluation.evaluate_run import evaluate_run
 
-    _print_scores(*judge(options.run, options.split, options.weights, options.data, options.device))
+    _print_scores(
+        *evaluate_run(options.run, options.split, options.weights, options.data, options.device)
+    )
 
 
 def _rollout(parser: Any, words: list[str]) -> None:
@@ -273,13 +312,18 @@ def _rollout(parser: Any, words: list[str]) -> None:
         help="PocketWell system: its model from the package instead of a run",
     )
     parser.add_argument(
-        "--output", type=str, default="runs/pretrained", help="folder for the rollouts of pretrained models"
+        "--output",
+        type=str,
+        default="runs/pretrained",
+        help="folder for the rollouts of pretrained models",
     )
     parser.add_argument(
         "--split", type=Literal["train", "valid", "test"], default="valid", help="split to roll out"
     )
     parser.add_argument("--trajectory", type=int, default=0, help="its number in the split")
-    parser.add_argument("--field", type=str | None, default=None, help="field to draw; the first if absent")
+    parser.add_argument(
+        "--field", type=str | None, default=None, help="field to draw; the first if absent"
+    )
     parser.add_argument(
         "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
     )
@@ -295,24 +339,38 @@ def _rollout(parser: Any, words: list[str]) -> None:
                 )
         from wavelit.evaluation.evaluate_run import record_pretrained_rollout
 
-        paths = record_pretrained_rollout(options.pretrained, options.output, options.field, options.device)
+        paths = record_pretrained_rollout(
+            options.pretrained, options.output, options.field, options.device
+        )
     else:
         from wavelit.evaluation.evaluate_run import record_rollout
 
         paths = record_rollout(
-            options.run, options.split, options.trajectory, options.field, options.weights, options.device
+            options.run,
+            options.split,
+            options.trajectory,
+            options.field,
+            options.weights,
+            options.device,
         )
     for path in paths:
         print(path)
 
 
 def _info(parser: Any, words: list[str]) -> None:
-    parser.add_argument("--preset", type=str | None, default=None, help="say what this preset costs")
-    parser.add_argument("--resolution", type=int, nargs="+", default=[64, 64], help="points per axis")
+    parser.add_argument(
+        "--preset", type=str | None, default=None, help="say what this preset costs"
+    )
+    parser.add_argument(
+        "--resolution", type=int, nargs="+", default=[64, 64], help="points per axis"
+    )
     parser.add_argument("--fields", type=int, default=4, help="field channels")
     parser.add_argument("--batch", type=int, default=1, help="samples of a step")
     parser.add_argument(
-        "--flops", type=float | None, default=None, help="sustained FLOP/s of another device, for an estimate"
+        "--flops",
+        type=float | None,
+        default=None,
+        help="sustained FLOP/s of another device, for an estimate",
     )
     parser.add_argument(
         "--bandwidth", type=float | None, default=None, help="its memory bandwidth in bytes/s"
@@ -342,7 +400,9 @@ def _info(parser: Any, words: list[str]) -> None:
     from wavelit.model.wavelit import WaveLiT
 
     print(f"wavelit {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
-    cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
+    cuda = (
+        ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
+    )
     print(f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads, CUDA devices: {cuda}")
     print("presets, parameters for 4 fields and 4 steps in 2-D:")
     for name in PRESETS:
@@ -355,8 +415,12 @@ def _info(parser: Any, words: list[str]) -> None:
 
 
 def _benchmark_speed(parser: Any, words: list[str]) -> None:
-    parser.add_argument("parts", nargs="*", default=[], help="parts to measure; all if none is named")
-    parser.add_argument("--output", type=str, default="results/speed", help="folder of the CSV files")
+    parser.add_argument(
+        "parts", nargs="*", default=[], help="parts to measure; all if none is named"
+    )
+    parser.add_argument(
+        "--output", type=str, default="results/speed", help="folder of the CSV files"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument(
         "--keep_memory", type=bool, default=True, help="keep freed memory, as other commands do"
@@ -372,18 +436,26 @@ def _benchmark_accuracy(parser: Any, words: list[str]) -> None:
     parser.add_argument(
         "stages", nargs="*", default=[], help="rates, lr, final; all in turn if none is named"
     )
-    parser.add_argument("--models", type=str, nargs="+", default=[], help="contestants; all if absent")
+    parser.add_argument(
+        "--models", type=str, nargs="+", default=[], help="contestants; all if absent"
+    )
     parser.add_argument(
         "--systems", type=str, nargs="+", default=[], help="of PocketWell; the eight if absent"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the final runs")
     parser.add_argument("--minutes", type=float, default=5.0, help="core-minutes of a final run")
-    parser.add_argument("--output", type=str, default="results/accuracy", help="folder of the results")
+    parser.add_argument(
+        "--output", type=str, default="results/accuracy", help="folder of the results"
+    )
     parser.add_argument(
         "--root", type=str, default="datasets/pocketwell/small", help="folder of the datasets"
     )
-    parser.add_argument("--weights", type=str, default="runs/accuracy", help="folder of the trained weights")
-    parser.add_argument("--processes", type=int, default=1, help="runs side by side, one thread each")
+    parser.add_argument(
+        "--weights", type=str, default="runs/accuracy", help="folder of the trained weights"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="runs side by side, one thread each"
+    )
     parser.add_argument(
         "--tuning",
         type=str | None,

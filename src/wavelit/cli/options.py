@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_type_hints
 
+import yaml
 from docstring_parser import parse
 
 from wavelit.checks.arguments import shown
@@ -20,12 +22,47 @@ def architecture(config: Any) -> dict[str, tuple[Any, str]]:
     """The entries of the model's configuration that the data do not decide: their types, and what its docstring says of them."""
     hints = get_type_hints(config)
     meanings = {
-        each.arg_name: " ".join((each.description or "").split()) for each in parse(config.__doc__).params
+        each.arg_name: " ".join((each.description or "").split())
+        for each in parse(config.__doc__).params
     }
     names = [field.name for field in dataclasses.fields(config)]
     return {
-        name: (hints[name] | Literal["preset"], meanings[name]) for name in names[names.index("wavelet") :]
+        name: (hints[name] | Literal["preset"], meanings[name])
+        for name in names[names.index("wavelet") :]
     }
+
+
+def rename_options(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+    """The command line with the names that entries of `train` have now, where it or its --config files have older ones.
+
+    Args:
+        words: The command line, which `require_plain` has accepted.
+        renamed: Older names to those of now.
+    """
+    found = []
+    for option, value in itertools.pairwise(["", *words]):
+        name = value.partition("=")[0].removeprefix("--train.")
+        if value.startswith("--train.") and name in renamed:
+            warnings.warn(f"--train.{name} is called {renamed[name]} now", stacklevel=2)
+            value = value.replace(name, renamed[name], 1)
+        elif option == "--config" or value.startswith("--config="):
+            path = value.removeprefix("--config=") if option != "--config" else value
+            value = value.removesuffix(path) + _with_current_names(path, renamed)
+        found.append(value)
+    return found
+
+
+def _with_current_names(path: str, renamed: Mapping[str, str]) -> str:
+    """A --config file, or its text under the names of now, which the parser takes as well."""
+    content = read_yaml(path)
+    train = content.get("train", {})
+    old = [name for name in renamed if name in train]
+    if not old:
+        return path
+    for name in old:
+        warnings.warn(f"{path}: {name} is called {renamed[name]} now", stacklevel=2)
+    content["train"] = {renamed.get(name, name): value for name, value in train.items()}
+    return yaml.safe_dump(content, sort_keys=False)
 
 
 def require_plain(words: Sequence[str], known: set[str]) -> None:
@@ -42,7 +79,9 @@ def require_plain(words: Sequence[str], known: set[str]) -> None:
     groups = {name.split(".")[0] for name in known if "." in name}
     given = [word.split("=", 1)[0].removeprefix("--") for word in words if word.startswith("--")]
     if whole := [name for name in given if name in groups]:
-        raise WavelitError(f"--{whole[0]} is a group of options: set one of them, --{whole[0]}.NAME")
+        raise WavelitError(
+            f"--{whole[0]} is a group of options: set one of them, --{whole[0]}.NAME"
+        )
     pairs = itertools.pairwise(words)
     files = [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
     for path in files + [value for option, value in pairs if option == "--config"]:
@@ -56,7 +95,9 @@ def require_plain(words: Sequence[str], known: set[str]) -> None:
         for name, value in content.items():
             if (name in groups) != isinstance(value, dict):
                 due = "a group of options" if name in groups else "one value"
-                raise WavelitError(f"{path}: entry '{printable(name, 80)}' is {shown(value)}; {due} is due")
+                raise WavelitError(
+                    f"{path}: entry '{printable(name, 80)}' is {shown(value)}; {due} is due"
+                )
         entries = {
             f"{name}.{entry}" if name in groups else str(name): inner
             for name, value in content.items()

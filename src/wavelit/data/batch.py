@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from wavelit.errors import WavelitError
 
-__all__ = ["Arrays", "Batch", "Samples", "arrays_of", "room"]
+__all__ = ["Arrays", "Batch", "Samples", "arrays_of", "empty_batch"]
 
 Arrays = tuple[Tensor, Tensor, Tensor | None]
 """History (B, T, C, *S), target (B, To, C, *S) and constants (B, K, *S) of a batch."""
@@ -39,7 +39,9 @@ class Batch(NamedTuple):
     n_filled: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        return Batch(*(None if x is None else x.to(device, non_blocking=non_blocking) for x in self))  # type: ignore[arg-type]
+        return Batch(
+            *(None if x is None else x.to(device, non_blocking=non_blocking) for x in self)
+        )  # type: ignore[arg-type]
 
 
 class Samples(list[dict[str, Any]]):
@@ -50,7 +52,7 @@ class Samples(list[dict[str, Any]]):
         self.arrays = arrays
 
 
-def room(shape: tuple[int, ...]) -> Tensor:
+def empty_batch(shape: tuple[int, ...]) -> Tensor:
     """An array of float32 to fill; in a DataLoader's worker it lies in the shared memory by which batches leave.
 
     Raises:
@@ -78,7 +80,11 @@ def arrays_of(samples: Sequence[dict[str, Any]]) -> Arrays:
     )
     if "constant_fields" not in samples[0]:
         return fields, target, None
-    return fields, target, _channels_first([sample["constant_fields"] for sample in samples], axis=0)
+    return (
+        fields,
+        target,
+        _channels_first([sample["constant_fields"] for sample in samples], axis=0),
+    )
 
 
 def _are_rows(samples: Samples) -> bool:

@@ -19,18 +19,19 @@ from wavelit.checks.arguments import require_mask, require_whole
 from wavelit.data.batch import Batch
 from wavelit.data.format.folder import require_storage_options
 from wavelit.data.format.layout import (
-    BoundaryConditions,
     common_boundaries,
     require_agreement,
     uneven_lengths,
 )
 from wavelit.data.sampling import StepBatchSampler
-from wavelit.data.statistics import Statistics, load_statistics, require_logarithms
+from wavelit.data.statistics import load_statistics, require_logarithms
 from wavelit.data.well import WellDataset
 from wavelit.data.workers import data_loader
 from wavelit.errors import WavelitError
+from wavelit.model.boundaries import BoundaryConditions
+from wavelit.model.normalizer import Statistics
 
-__all__ = ["Batch", "WellDataModule", "WellDataset", "boundary_conditions"]
+__all__ = ["WellDataModule", "boundary_conditions"]
 
 # Of steps and samples; what a dataset has is compared with the files.
 LARGEST = 2**31 - 1

@@ -81,7 +81,9 @@ def require_finite_scalars(dataset: WellDataset, scalars: Tensor, indices: Tenso
     stored = dataset.layouts[file_index].scalars[name][trajectory]
     where = f"{dataset.files_paths[file_index]}: scalar '{name}' of trajectory {trajectory}"
     if beyond_float32(np.array(stored)).any():
-        raise WavelitError(f"{where} is {stored:g}, beyond float32; choose units in which it is about one")
+        raise WavelitError(
+            f"{where} is {stored:g}, beyond float32; choose units in which it is about one"
+        )
     raise WavelitError(f"{where} is not finite; write it again")
 
 
@@ -104,6 +106,8 @@ def _stored(
     if step is not None:
         index = (*index, step)
     values = np.asarray(dataset.node(file_index)[ORDERS[field.order]][field.name][index])
-    grid = tuple(n if varies else 1 for n, varies in zip(dataset.size_tuple, field.dim_varying, strict=True))
+    grid = tuple(
+        n if varies else 1 for n, varies in zip(dataset.size_tuple, field.dim_varying, strict=True)
+    )
     place = tuple(i * varies for i, varies in zip(cell, field.dim_varying, strict=True))
     return float(values.reshape(*grid, field.n_components)[(*place, channel)])

@@ -65,7 +65,9 @@ def generate_ostia(
     return folder
 
 
-def _write(folder: Path, temperature: np.ndarray, latitude: np.ndarray, longitude: np.ndarray) -> None:
+def _write(
+    folder: Path, temperature: np.ndarray, latitude: np.ndarray, longitude: np.ndarray
+) -> None:
     land = ~np.isfinite(temperature[0])
     field = np.where(land, 0.0, temperature - REFERENCE)
 

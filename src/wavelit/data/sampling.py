@@ -83,7 +83,9 @@ class StepBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         steps = (
-            itertools.count(self.first_step) if self.n_steps is None else range(self.first_step, self.n_steps)
+            itertools.count(self.first_step)
+            if self.n_steps is None
+            else range(self.first_step, self.n_steps)
         )
         return map(self.indices, steps)
 

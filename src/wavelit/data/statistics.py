@@ -1,9 +1,6 @@
-"""Statistics of a dataset and the layer that carries them: what a network sees has mean 0 and spread 1.
+"""Statistics of a dataset: mean, spread and spread of the increment of every channel, over trajectories, steps and cells.
 
-With the training split's mean m_c, standard deviation s_c and standard deviation d_c of the increment u(t+1) - u(t) of
-channel c, a field is seen as (u - m) / s and the network's output y stands for the increment d y. The statistics are
-those of The Well's stats.yaml, over trajectories, steps and cells; they are buffers, so a checkpoint needs no file.
-A scalar of the PDE is seen as its logarithm where it is positive and spans more than a factor of 10.
+They are those of The Well's stats.yaml; those of the PDE's scalars come from the files. `wavelit.model.normalizer` uses them.
 
 References:
     The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
@@ -15,16 +12,13 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from wavelit.data.format.examine import read_layout
 from wavelit.data.format.folder import find_files, open_file, read_address, split_folder
@@ -34,10 +28,9 @@ from wavelit.data.moments import Moments
 from wavelit.errors import WavelitError
 from wavelit.files.atomic import atomic_path
 from wavelit.files.plain import load_yaml
+from wavelit.model.normalizer import Statistics
 
 __all__ = [
-    "Normalizer",
-    "Statistics",
     "compute_statistics",
     "load_statistics",
     "pieces",
@@ -53,23 +46,6 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 # Increments below this many of it are rounded by more than a hundredth.
 ROUNDING = 40
 CHUNK_BYTES = 64 * 1024**2
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and spread of C field channels, K constant channels and P scalars.
-
-    `scalar_mean` and `scalar_std` are those of the logarithm where `scalar_log` says so.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    delta_std: tuple[float, ...]
-    constant_mean: tuple[float, ...] = ()
-    constant_std: tuple[float, ...] = ()
-    scalar_mean: tuple[float, ...] = ()
-    scalar_std: tuple[float, ...] = ()
-    scalar_log: tuple[bool, ...] = ()
 
 
 def read_table(path: str, storage_options: dict[str, Any] | None = None) -> Any:
@@ -110,7 +86,9 @@ def load_statistics(
         try:
             values = np.asarray(table[key][field.name], dtype=np.float64).reshape(-1)
         except (LookupError, TypeError, ValueError, OverflowError) as error:
-            raise WavelitError(f"{file}: no number or list '{key}' of field '{field.name}'; {fix}") from error
+            raise WavelitError(
+                f"{file}: no number or list '{key}' of field '{field.name}'; {fix}"
+            ) from error
         if len(values) != field.n_components:
             raise WavelitError(
                 f"{file}: '{key}' of field '{field.name}' has {len(values)} entries but {field.n_components} are due; {fix}"
@@ -132,7 +110,9 @@ def load_statistics(
 
     fields = [f for f in layouts[0].fields if f.time_varying]
     constants = [f for f in layouts[0].fields if not f.time_varying]
-    columns: dict[str, list[float]] = {name: [] for name in ("mean", "std", "delta", "c_mean", "c_std")}
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("mean", "std", "delta", "c_mean", "c_std")
+    }
     for field in fields:
         mean, std, delta = entry("mean", field), entry("std", field), entry("std_delta", field)
         for key, values, floor in (
@@ -266,7 +246,9 @@ def compute_statistics(
     changing = {name: moments for name, moments in deltas.items() if moments.count > 0}
 
     def table(moments: dict[str, Moments], what: str) -> dict[str, Any]:
-        return {name: getattr(m, what).reshape(shapes[name]).tolist() for name, m in moments.items()}
+        return {
+            name: getattr(m, what).reshape(shapes[name]).tolist() for name, m in moments.items()
+        }
 
     plain = {what: table(values, what) for what in ("mean", "std", "rms")}
     return {**plain, **{f"{what}_delta": table(changing, what) for what in ("mean", "std", "rms")}}
@@ -296,7 +278,9 @@ class Piece(NamedTuple):
         """Increments (cells and steps, component) that count, the one into the first frame included."""
         # Excluded cells may hold infinities, of whose difference numpy warns.
         with np.errstate(invalid="ignore"):
-            joined = self.frames if self.before is None else np.concatenate([self.before, self.frames])
+            joined = (
+                self.frames if self.before is None else np.concatenate([self.before, self.frames])
+            )
             return self._select(np.diff(joined, axis=0))
 
     def variances(self, most: int) -> NDArray[np.float64]:
@@ -325,7 +309,9 @@ def pieces(
     """
     mask = None
     if mask_field is not None:
-        masks = [f for f in layout.fields if f.name == mask_field and f.order == 0 and not f.time_varying]
+        masks = [
+            f for f in layout.fields if f.name == mask_field and f.order == 0 and not f.time_varying
+        ]
         if not masks:
             raise WavelitError(
                 f"{layout.path}: mask_field '{mask_field}' is not a constant scalar field of this file; name one"
@@ -357,11 +343,16 @@ def pieces(
 
 
 def _on_grid(
-    x: NDArray[Any], varying: tuple[bool, ...], resolution: tuple[int, ...], components: tuple[int, ...] = ()
+    x: NDArray[Any],
+    varying: tuple[bool, ...],
+    resolution: tuple[int, ...],
+    components: tuple[int, ...] = (),
 ) -> NDArray[Any]:
     """Repeat frames (N, stored axes..., component...) along the axes that are not stored."""
     stored = tuple(n if varies else 1 for n, varies in zip(resolution, varying, strict=True))
-    return np.broadcast_to(x.reshape(len(x), *stored, *components), (len(x), *resolution, *components))
+    return np.broadcast_to(
+        x.reshape(len(x), *stored, *components), (len(x), *resolution, *components)
+    )
 
 
 def write_statistics(path: str | os.PathLike[str], **options: Any) -> Path:
@@ -374,104 +365,10 @@ def write_statistics(path: str | os.PathLike[str], **options: Any) -> Path:
     path = os.path.expanduser(path)
     target = Path(path) / "stats.yaml"
     if not target.parent.is_dir():
-        raise WavelitError(f"{path}: no such local folder; statistics are written to local datasets only")
+        raise WavelitError(
+            f"{path}: no such local folder; statistics are written to local datasets only"
+        )
     text = yaml.safe_dump(compute_statistics(path, **options), sort_keys=False)
     with atomic_path(target) as scratch:
         scratch.write_text(text, encoding="utf8")
     return target
-
-
-class Normalizer(nn.Module):
-    """Physical units to the network's and back, by buffers that travel in the checkpoint.
-
-    Until `set_statistics` is called the statistics are those of the identity, mean 0 and spread 1. The buffers keep
-    float32 when the module is cast to a narrower type, and so does the arithmetic: a mean in bfloat16 is off by 0.4 %.
-
-    Args:
-        n_fields: field channels C.
-        n_constant_fields: constant channels K.
-        n_scalars: scalars P.
-    """
-
-    mean: Tensor
-    std: Tensor
-    delta_std: Tensor
-    constant_mean: Tensor
-    constant_std: Tensor
-    scalar_mean: Tensor
-    scalar_std: Tensor
-    scalar_log: Tensor
-
-    def __init__(self, n_fields: int, n_constant_fields: int = 0, n_scalars: int = 0) -> None:
-        super().__init__()
-        for name, n in (("", n_fields), ("constant_", n_constant_fields), ("scalar_", n_scalars)):
-            self.register_buffer(f"{name}mean", torch.zeros(n))
-            self.register_buffer(f"{name}std", torch.ones(n))
-        self.register_buffer("delta_std", torch.ones(n_fields))
-        self.register_buffer("scalar_log", torch.zeros(n_scalars, dtype=torch.bool))
-
-    @property
-    def is_set(self) -> bool:
-        """Whether the statistics are others than those of the identity."""
-        return bool((self.mean != 0).any() or (self.std != 1).any() or (self.delta_std != 1).any())
-
-    def set_statistics(self, statistics: Statistics) -> None:
-        """Take over the statistics of a dataset.
-
-        Raises:
-            WavelitError: they are of another number of channels.
-        """
-        for name, buffer in self.named_buffers(recurse=False):
-            values = getattr(statistics, name)
-            if len(values) != len(buffer):
-                raise WavelitError(
-                    f"statistics '{name}' have {len(values)} entries but the model has {len(buffer)} channels of that kind; "
-                    "build the model for this dataset"
-                )
-            buffer.copy_(torch.tensor(values, dtype=torch.float64))
-
-    def fields(self, x: Tensor) -> Tensor:
-        """Fields (B, T, C, *S), in units of their spread about their mean."""
-        return (_widen(x) - _spread(self.mean, x, 2)) / _spread(self.std, x, 2)
-
-    def constants(self, x: Tensor) -> Tensor:
-        """Constant fields (B, K, *S), likewise."""
-        return (_widen(x) - _spread(self.constant_mean, x, 1)) / _spread(self.constant_std, x, 1)
-
-    def scalars(self, x: Tensor) -> Tensor:
-        """Scalars (B, P), likewise, of their logarithm where they span decades."""
-        x = _widen(x)
-        # Where the value itself is meant, the logarithm of 1 is computed and dropped: its gradient must be finite.
-        seen = torch.where(self.scalar_log, torch.log(torch.where(self.scalar_log, x, torch.ones_like(x))), x)
-        return (seen - self.scalar_mean) / self.scalar_std
-
-    def increment(self, delta: Tensor) -> Tensor:
-        """An increment (B, C, *S) in physical units, in units of the spread of increments."""
-        return _widen(delta) / _spread(self.delta_std, delta, 1)
-
-    def add_increment(self, u: Tensor, scaled: Tensor) -> Tensor:
-        """The state (B, C, *S) after `u` (B, C, *S) for an increment in units of the spread of increments."""
-        return _widen(u) + _spread(self.delta_std, scaled, 1) * _widen(scaled)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Normalizer:
-        kept = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in kept.items():
-            moved = getattr(self, name)
-            if moved.is_floating_point() and moved.dtype.itemsize < 4:
-                setattr(self, name, buffer.to(moved.device))
-        return self
-
-
-def _widen(x: Tensor) -> Tensor:
-    return x.float() if x.dtype.itemsize < 4 else x
-
-
-def _spread(values: Tensor, x: Tensor, axis: int) -> Tensor:
-    """Per-channel values shaped to meet dimension `axis` of x."""
-    if x.shape[axis] != len(values):
-        raise WavelitError(
-            f"expected {len(values)} channels along dimension {axis}, got shape {tuple(x.shape)}; build the model for "
-            "this dataset"
-        )
-    return values.view(-1, *(1,) * (x.ndim - axis - 1))

@@ -25,7 +25,7 @@ from the_well.data.datasets import WellMetadata
 from the_well.data.utils import IO_PARAMS
 from torch import Tensor
 
-from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, room
+from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, empty_batch
 from wavelit.data.finite import require_finite, require_finite_scalars
 from wavelit.data.format.examine import read_layout
 from wavelit.data.format.folder import find_files, open_file, split_folder
@@ -171,11 +171,17 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         if self.boundary_return_type is not None:
             data["boundary_conditions"] = self._reconstruct_bcs(node, caches["others"], *where)
         if self.return_grid:
-            data["space_grid"], data["time_grid"] = self._reconstruct_grids(node, caches["others"], *where)
+            data["space_grid"], data["time_grid"] = self._reconstruct_grids(
+                node, caches["others"], *where
+            )
         return data, file_index, trajectory, start, stride
 
     def _pad_axes(
-        self, field_data: Tensor, use_dims: Sequence[bool], time_varying: bool = False, tensor_order: int = 0
+        self,
+        field_data: Tensor,
+        use_dims: Sequence[bool],
+        time_varying: bool = False,
+        tensor_order: int = 0,
     ) -> Tensor:
         """Repeat a field along the axes that are not stored.
 
@@ -184,8 +190,12 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         """
         lead = tuple(field_data.shape[: int(time_varying)])
         components = tuple(field_data.shape[field_data.ndim - tensor_order :])
-        stored = tuple(n if varies else 1 for n, varies in zip(self.size_tuple, use_dims, strict=True))
-        full = field_data.reshape(*lead, *stored, *components).expand(*lead, *self.size_tuple, *components)
+        stored = tuple(
+            n if varies else 1 for n, varies in zip(self.size_tuple, use_dims, strict=True)
+        )
+        full = field_data.reshape(*lead, *stored, *components).expand(
+            *lead, *self.size_tuple, *components
+        )
         # A transform may write in place, and what is expanded may be the cache.
         return full if self.transform is None else full.clone()
 
@@ -210,9 +220,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         """Room for history, target and constants of so many samples, channels first."""
         n_fields, n_constants = len(self.field_channels), len(self.constant_channels)
         shape = (n_fields, *self.size_tuple)
-        fields = room((n_samples, self.n_steps_input, *shape))
-        target = room((n_samples, self._n_steps_target, *shape))
-        constants = room((n_samples, n_constants, *self.size_tuple)) if n_constants else None
+        fields = empty_batch((n_samples, self.n_steps_input, *shape))
+        target = empty_batch((n_samples, self._n_steps_target, *shape))
+        constants = empty_batch((n_samples, n_constants, *self.size_tuple)) if n_constants else None
         return fields, target, constants
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -242,7 +252,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         return samples
 
     def _samples_of_the_wells_code(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        return [{**super(WellDataset, self).__getitem__(index), "index": index} for index in indices]
+        return [
+            {**super(WellDataset, self).__getitem__(index), "index": index} for index in indices
+        ]
 
     def _read(
         self,
@@ -257,14 +269,20 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         stride = self._draw_stride(file_index, start)
         file, cache = self._handles[file_index], self.caches[file_index]["others"]
         frames = [*fields.numpy(), *target.numpy()]
-        file.read(frames, None if constants is None else constants.numpy(), trajectory, start, stride)
+        file.read(
+            frames, None if constants is None else constants.numpy(), trajectory, start, stride
+        )
         sample = {"input_fields": fields.movedim(1, -1), "output_fields": target.movedim(1, -1)}
         if constants is not None:
             sample["constant_fields"] = constants.movedim(0, -1)
         if file.scalars is not None:
             # A copy, as all of a sample is: what it is done to stays outside the table.
-            scalars = file.scalars[trajectory, start : start + stride * len(frames) : stride].clone()
-            sample["input_scalars"], sample["output_scalars"] = scalars.split([len(fields), len(target)])
+            scalars = file.scalars[
+                trajectory, start : start + stride * len(frames) : stride
+            ].clone()
+            sample["input_scalars"], sample["output_scalars"] = scalars.split(
+                [len(fields), len(target)]
+            )
         if file.constant_scalars is not None:
             sample["constant_scalars"] = file.constant_scalars[trajectory].clone()
         where = (file.node, cache, trajectory, start, len(frames), stride)
@@ -272,7 +290,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             sample["boundary_conditions"] = self._reconstruct_bcs(*where)
         if self.return_grid:
             sample["space_grid"], times = self._reconstruct_grids(*where)
-            sample["input_time_grid"], sample["output_time_grid"] = times.split([len(fields), len(target)])
+            sample["input_time_grid"], sample["output_time_grid"] = times.split(
+                [len(fields), len(target)]
+            )
         return sample
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:

@@ -32,7 +32,8 @@ from wavelit.checks.arguments import (
     require_whole,
     shown,
 )
-from wavelit.data.datamodule import Batch, WellDataModule
+from wavelit.data.batch import Batch
+from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.rollout import (
     Emulator,
@@ -43,7 +44,16 @@ from wavelit.evaluation.rollout import (
     rollout,
     rotation,
 )
-from wavelit.evaluation.scores import WINDOWS, Array, Evaluation, Row, Scores, Window, average, definitions
+from wavelit.evaluation.scores import (
+    WINDOWS,
+    Array,
+    Evaluation,
+    Row,
+    Scores,
+    Window,
+    average,
+    definitions,
+)
 from wavelit.metrics import vrmse
 
 __all__ = [
@@ -88,7 +98,9 @@ def one_step(
             with inference(emulator):
                 following = emulator(batch.fields, batch.constants, batch.scalars)
             following = require_state(following, batch.fields)
-            errors[name].append(_vrmse(following, batch.target[:, 0], batch.fields.ndim - 3, batch.valid))
+            errors[name].append(
+                _vrmse(following, batch.target[:, 0], batch.fields.ndim - 3, batch.valid)
+            )
     return {name: _joined(found, "windows") for name, found in errors.items()}
 
 
@@ -120,7 +132,9 @@ def roll_out(
     return {name: _joined(found, "trajectories") for name, found in errors.items()}
 
 
-def predict(emulator: Emulator, trajectory: Batch, start: int | None = None) -> tuple[Tensor, Tensor]:
+def predict(
+    emulator: Emulator, trajectory: Batch, start: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Roll out to the end of the record.
 
     Args:
@@ -222,7 +236,9 @@ def format_score(value: float) -> str:
 
 def format_table(evaluation: Evaluation) -> Table:
     """The scores over all fields for a terminal: title with dataset, split and history, caption with the metric."""
-    require_instance("evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate")
+    require_instance(
+        "evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate"
+    )
     dataset, split = printable(evaluation.dataset, 80), printable(evaluation.split, 80)
     table = Table(
         # Text and no str, in which brackets would be markup.
@@ -233,7 +249,9 @@ def format_table(evaluation: Evaluation) -> Table:
     for heading in ("steps", "average", "as in"):
         table.add_column(heading)
     for name, scores in evaluation.scores.items():
-        diverged = f"\n{scores.diverged} of {len(scores.rollout)} diverged" if scores.diverged else ""
+        diverged = (
+            f"\n{scores.diverged} of {len(scores.rollout)} diverged" if scores.diverged else ""
+        )
         table.add_column(Text(printable(name, 80) + diverged), justify="right")
     for row in evaluation.rows():
         values = (format_score(float(averages[0])) for averages in row.scores.values())

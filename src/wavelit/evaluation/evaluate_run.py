@@ -28,10 +28,12 @@ from wavelit.checks.arguments import (
     require_whole,
     shown,
 )
-from wavelit.data.datamodule import Batch, WellDataModule, WellDataset
+from wavelit.data.batch import Batch
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import reading
-from wavelit.data.format.layout import open_file
 from wavelit.data.pocketwell import SYSTEMS, generate_one
+from wavelit.data.well import WellDataset
 from wavelit.data.writing.write import rounds_off
 from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.evaluate import Evaluation, evaluate, predict
@@ -43,12 +45,12 @@ from wavelit.model.pretrained import PREFIX, read_json
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.run_folder import fields_of, load_data, load_model, load_settings
 
-__all__ = ["judge", "record_pretrained_rollout", "record_rollout"]
+__all__ = ["evaluate_run", "record_pretrained_rollout", "record_rollout"]
 
 Weights = Literal["final", "best"]
 
 
-def judge(
+def evaluate_run(
     folder: str | os.PathLike[str],
     split: str = "valid",
     weights: Weights = "final",
@@ -76,14 +78,24 @@ def judge(
     if data is not None:
         require_path("data", data)
     model, module, trajectories = _open(folder, weights, data, split)
-    name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (", best checkpoint" if weights == "best" else "")
+    name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (
+        ", best checkpoint" if weights == "best" else ""
+    )
     evaluation = evaluate(model.to(device), module, split, model=name, device=device)
     # Scores of other weights or data stand beside one another.
-    parts = [] if data is None else [_file_name(part) for part in Path(os.path.abspath(data)).parts[-2:]]
+    parts = (
+        []
+        if data is None
+        else [_file_name(part) for part in Path(os.path.abspath(data)).parts[-2:]]
+    )
     suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
     evaluation.save(folder / f"evaluation-{suffix}.json")
     trajectory, prediction, truth = _roll_out(model, trajectories, 0, device)
-    kept = [name for name, is_kept in zip(module.field_names, model.kept.tolist(), strict=True) if is_kept]
+    kept = [
+        name
+        for name, is_kept in zip(module.field_names, model.kept.tolist(), strict=True)
+        if is_kept
+    ]
     report = write_report(
         folder / f"report-{suffix}.html",
         evaluation,
@@ -178,11 +190,16 @@ def _record(
     film = animation(
         stem.with_suffix(".gif"), truth[0], prediction[0], names, fields=[shown_field], valid=valid
     )
-    paths = [save(still, stem.with_suffix(".png")), film.gif, *([] if film.mp4 is None else [film.mp4])]
+    paths = [
+        save(still, stem.with_suffix(".png")),
+        film.gif,
+        *([] if film.mp4 is None else [film.mp4]),
+    ]
     finite = prediction.isfinite().flatten(2).all(2)[0].long().cumprod(0).sum().item()
     if finite < prediction.shape[1]:
         warnings.warn(
-            f"the prediction stops being finite at step {finite + 1} of {prediction.shape[1]}", stacklevel=3
+            f"the prediction stops being finite at step {finite + 1} of {prediction.shape[1]}",
+            stacklevel=3,
         )
     file = stem.with_suffix(".hdf5")
     if finite == 0:
@@ -210,17 +227,26 @@ def _places(
     """Times of a trajectory's frames and positions along the axes, as its file has them; None where they do not increase."""
     number, row, _ = dataset.locate(trajectory)
     layout = dataset.layouts[number]
-    with open_file(dataset.fs, layout.path) as file, reading(layout.path, "its times and positions"):
-        lines = [np.asarray(file["dimensions"][name][()], np.float64) for name in ("time", *layout.axes)]
+    with (
+        open_file(dataset.fs, layout.path) as file,
+        reading(layout.path, "its times and positions"),
+    ):
+        lines = [
+            np.asarray(file["dimensions"][name][()], np.float64) for name in ("time", *layout.axes)
+        ]
     lines = [line[row] if line.ndim == 2 else line for line in lines]
     times, *positions = (line if (np.diff(line) > 0).all() else None for line in lines)
     time = None if times is None or rounds_off(times) else times
-    known = {axis: line for axis, line in zip(layout.axes, positions, strict=True) if line is not None}
+    known = {
+        axis: line for axis, line in zip(layout.axes, positions, strict=True) if line is not None
+    }
     return time, known if len(known) == len(positions) else None
 
 
 def _device(device: str | None) -> str:
-    return require_device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+    return require_device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
+    )
 
 
 def _file_name(text: str) -> str:

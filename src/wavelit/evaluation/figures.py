@@ -112,14 +112,18 @@ def rollout_figure(
     u, v, mask = arrays(truth, prediction, field_names, valid)
     channel = channel_of(field_names, field)
     if evaluation is not None:
-        require_instance("evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate")
+        require_instance(
+            "evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate"
+        )
     n_steps, spatial = len(v), v.ndim - 2
     height, width = plane(v[:, channel]).shape[1:]
     if steps is None:
         n_columns = 4 if width <= 1.5 * height else 3 if width <= 2.5 * height else 2
         steps = sorted({round(s) for s in np.geomspace(1, n_steps, n_columns)})
     if not isinstance(steps, list | tuple | range) or not 1 <= len(steps) <= MAX_COLUMNS:
-        raise WavelitError(f"steps must be a list of 1 to {MAX_COLUMNS} rollout steps, not {shown(steps)}")
+        raise WavelitError(
+            f"steps must be a list of 1 to {MAX_COLUMNS} rollout steps, not {shown(steps)}"
+        )
     if not all(isinstance(step, int | np.integer) and 1 <= step <= n_steps for step in steps):
         raise WavelitError(
             f"expected steps from 1 to {n_steps}, got {shown(list(steps))}: choose among the rollout's steps"
@@ -127,20 +131,30 @@ def rollout_figure(
     index = [step - 1 for step in steps]
 
     columns = 1 if spatial == 1 else len(steps)
-    panel = 1.0 if spatial == 1 else float(np.clip((WIDTH - 1.0) / columns * height / width, MIN_PANEL, 2.6))
+    panel = (
+        1.0
+        if spatial == 1
+        else float(np.clip((WIDTH - 1.0) / columns * height / width, MIN_PANEL, 2.6))
+    )
     parts = [3 * panel + 0.5, 2.5] + [2.7] * (evaluation is not None)
     with look():
         figure = new_figure(sum(parts))
         boxes = np.atleast_1d(np.asarray(figure.subfigures(len(parts), 1, height_ratios=parts)))
-        pictures = _pictures(v if spatial == 1 else v[index], u if spatial == 1 else u[index], channel, mask)
+        pictures = _pictures(
+            v if spatial == 1 else v[index], u if spatial == 1 else u[index], channel, mask
+        )
         _draw_images(boxes[0], pictures, plain(field_names[channel], LONGEST_SIDE), steps, spatial)
-        _draw_spectra(boxes[1].subplots(), u[:, channel], v[:, channel], sorted({steps[0], steps[-1]}), mask)
+        _draw_spectra(
+            boxes[1].subplots(), u[:, channel], v[:, channel], sorted({steps[0], steps[-1]}), mask
+        )
         if evaluation is not None:
             _draw_vrmse(boxes[2].subplots(), evaluation)
     return figure
 
 
-def _draw_images(box: Any, pictures: Pictures, name: str, steps: Sequence[int], spatial: int) -> None:
+def _draw_images(
+    box: Any, pictures: Pictures, name: str, steps: Sequence[int], spatial: int
+) -> None:
     axes = box.subplots(3, 1 if spatial == 1 else len(steps), squeeze=False)
     for line, (label, images, colours) in enumerate(pictures.rows()):
         for column, ax in enumerate(axes[line]):
@@ -163,7 +177,9 @@ def _draw_images(box: Any, pictures: Pictures, name: str, steps: Sequence[int], 
         (axes[:2], pictures.colours, name),
         (axes[2:], pictures.error_colours, "error"),
     ):
-        bar = box.colorbar(colours, ax=rows, fraction=0.05, pad=0.01, aspect=24 if len(rows) == 2 else 12)
+        bar = box.colorbar(
+            colours, ax=rows, fraction=0.05, pad=0.01, aspect=24 if len(rows) == 2 else 12
+        )
         bar.set_label("" if spatial == 1 else label)
         bar.outline.set_visible(False)
         bar.formatter.set_powerlimits((-2, 3))
@@ -189,11 +205,15 @@ def _draw_spectra(
             state = state if valid is None else np.where(valid, state, 0.0)
             if not np.isfinite(state).all():
                 continue
-            k, energy = (x.numpy() for x in isotropic_spectrum(torch.from_numpy(state)[None], state.ndim))
+            k, energy = (
+                x.numpy() for x in isotropic_spectrum(torch.from_numpy(state)[None], state.ndim)
+            )
             # One cell has no wavenumber, a constant field no energy; squares may overflow.
             if not energy[0, 1:].any() or not np.isfinite(energy).all():
                 continue
-            ax.loglog(k[1:], energy[0, 1:], color=colour, linestyle=dash, label=f"{label}, step {step}")
+            ax.loglog(
+                k[1:], energy[0, 1:], color=colour, linestyle=dash, label=f"{label}, step {step}"
+            )
             high = energy[0, 1:].max()
             # A prediction that blows up and rounding noise would otherwise take up most of the picture.
             top = max(top, high if states is truth else min(high, 1e3 * top))
@@ -220,11 +240,15 @@ def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
         lane, colour = (0.92, BLUE) if protocol == "The Well" else (0.84, GREEN)
         left, right = window.first - 0.5, window.last + 0.5
         ax.axvspan(left, right, color=colour, alpha=0.07, linewidth=0)
-        ax.axvspan(left + 0.1, right - 0.1, lane, lane + 0.07, color=colour, alpha=0.35, linewidth=0)
+        ax.axvspan(
+            left + 0.1, right - 0.1, lane, lane + 0.07, color=colour, alpha=0.35, linewidth=0
+        )
         ax.text((left + right) / 2, lane + 0.032, window.label, transform=ax.get_xaxis_transform(), ha="center",
                 va="center", fontsize=7)  # fmt: skip
     for n, (name, curve) in enumerate(curves.items()):
-        colour, dash = (BLUE, "-") if n == 0 else (GREY, "--") if name == "persistence" else (ORANGE, ":")
+        colour, dash = (
+            (BLUE, "-") if n == 0 else (GREY, "--") if name == "persistence" else (ORANGE, ":")
+        )
         ax.plot(steps, np.where(np.isfinite(curve), curve, np.nan), color=colour, linestyle=dash,
                 label=plain(name))  # fmt: skip
     if low < 1 < high:
@@ -249,7 +273,10 @@ def training_figure(path: str | Path) -> Figure:
     lines = _table(path)
     columns = [name for name in (lines[0] if lines else {}) if name is not None]
     names = [name for name in columns if "loss" in name.lower() or "vrmse" in name.lower()]
-    groups = [[n for n in names if "vrmse" not in n.lower()], [n for n in names if "vrmse" in n.lower()]]
+    groups = [
+        [n for n in names if "vrmse" not in n.lower()],
+        [n for n in names if "vrmse" in n.lower()],
+    ]
     groups = [group for group in groups if group]
     clock = next((name for name in ("samples", "step") if name in columns), None)
     if clock is None or not groups:
@@ -259,14 +286,18 @@ def training_figure(path: str | Path) -> Figure:
         )
     with look():
         figure = new_figure(2.3 * len(groups))
-        for ax, group in zip(np.atleast_1d(np.asarray(figure.subplots(len(groups), 1))), groups, strict=True):
+        for ax, group in zip(
+            np.atleast_1d(np.asarray(figure.subplots(len(groups), 1))), groups, strict=True
+        ):
             for n, name in enumerate(group[:MAX_CURVES]):
                 points = _points(path, lines, clock, name)
                 marker = "." if len(points) < 40 else None
                 ax.plot(*zip(*points, strict=True), color=list(LINES.values())[n % 3], marker=marker, label=plain(name),
                         linestyle=("-", "--", ":")[n // 3 % 3])  # fmt: skip
             ax.set_yscale("log")
-            ax.set_ylabel("VRMSE" if group is groups[-1] and "vrmse" in group[0].lower() else "loss")
+            ax.set_ylabel(
+                "VRMSE" if group is groups[-1] and "vrmse" in group[0].lower() else "loss"
+            )
             ax.legend(title=f"{MAX_CURVES} of {len(group)}" if len(group) > MAX_CURVES else None)
         ax.set_xlabel("training samples" if clock == "samples" else "optimiser step")
     return figure
@@ -282,10 +313,14 @@ def _table(path: Path) -> list[dict[str, str]]:
         ) from error
 
 
-def _points(path: Path, lines: Sequence[dict[str, str]], clock: str, name: str) -> list[tuple[float, float]]:
+def _points(
+    path: Path, lines: Sequence[dict[str, str]], clock: str, name: str
+) -> list[tuple[float, float]]:
     """The lines that have a value of that column, as (clock, value)."""
     try:
-        return [(float(line[clock]), float(line[name])) for line in lines if line[clock] and line[name]]
+        return [
+            (float(line[clock]), float(line[name])) for line in lines if line[clock] and line[name]
+        ]
     except ValueError as error:
         raise WavelitError(
             f"{printable(path)}: column {printable(name, 60)} or {clock}: {one_line(error)}: "
@@ -335,12 +370,19 @@ def animation(
     stride = math.ceil(len(v) / MAX_FRAMES)
     shown = range(0, len(v), stride)
     # A GIF has 256 colours and compresses runs of one: 32 levels show as much and take half the bytes.
-    films = {name: _pictures(v, u, channel_of(field_names, name), mask, levels=32) for name in chosen}
+    films = {
+        name: _pictures(v, u, channel_of(field_names, name), mask, levels=32) for name in chosen
+    }
     dpi = 140.0
     while True:
         frames = _frames(films, shown, first_step, v.ndim - 2, dpi)
         content: bytes = imageio.imwrite(
-            "<bytes>", frames, plugin="pillow", extension=".gif", duration=1000 / frames_per_second, loop=0
+            "<bytes>",
+            frames,
+            plugin="pillow",
+            extension=".gif",
+            duration=1000 / frames_per_second,
+            loop=0,
         )
         excess = len(content) / MAX_GIF_BYTES
         if excess < 1 or len(shown) == 1:
@@ -365,7 +407,9 @@ def _frames(
 ) -> Array:
     """RGB frames (frames, H, W, 3) with even H and W, which video needs."""
     height, width = next(iter(films.values())).truth.shape[1:]
-    line = 1.5 if spatial == 1 else float(np.clip((WIDTH - 0.2) / 3 * height / width, MIN_PANEL, 3.2))
+    line = (
+        1.5 if spatial == 1 else float(np.clip((WIDTH - 0.2) / 3 * height / width, MIN_PANEL, 3.2))
+    )
     with look():
         figure = new_figure((line + 0.1) * len(films) + 0.5)
         figure.set_dpi(dpi)
@@ -375,7 +419,9 @@ def _frames(
             for ax, (label, images, colours) in zip(row, film.rows(), strict=True):
                 low, high = colours.get_clim()
                 if spatial == 1:
-                    (line,) = ax.plot(images[0, 0], color=ORANGE if label == "error" else BLUE, animated=True)
+                    (line,) = ax.plot(
+                        images[0, 0], color=ORANGE if label == "error" else BLUE, animated=True
+                    )
                     ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
                     ax.tick_params(labelsize=6)
                     moving.append((line, line.set_ydata, images[:, 0]))
@@ -413,8 +459,28 @@ def _ffmpeg() -> str | None:
 
 def _write_mp4(encoder: str, path: Path, frames: Array, frames_per_second: int) -> Path:
     size = f"{frames.shape[2]}x{frames.shape[1]}"
-    command = [encoder, "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size]
-    command += ["-r", str(frames_per_second), "-i", "-", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    command = [
+        encoder,
+        "-loglevel",
+        "error",
+        "-y",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        size,
+    ]
+    command += [
+        "-r",
+        str(frames_per_second),
+        "-i",
+        "-",
+        "-pix_fmt",
+        "yuv420p",
+        "-movflags",
+        "+faststart",
+    ]
     with atomic_path(path) as temporary:
         # An absolute path, as ffmpeg takes a colon in another for the end of a protocol's name.
         command += ["-f", "mp4", os.path.abspath(temporary)]

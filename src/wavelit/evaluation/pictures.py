@@ -161,10 +161,15 @@ def pictures_of(
 ) -> Pictures:
     """The images of a channel of truth and prediction (steps, C, *S); cells that are not finite or not valid are NaN."""
     outside = np.zeros(truth.shape[2:], bool) if valid is None else ~valid
-    planes = [plane(np.where(outside, np.nan, x[:, channel].astype(np.float64))) for x in (truth, prediction)]
+    planes = [
+        plane(np.where(outside, np.nan, x[:, channel].astype(np.float64)))
+        for x in (truth, prediction)
+    ]
     shown = [np.where(np.isfinite(each), each, np.nan) for each in planes]
     # Without a finite cell all is grey.
-    low, high = np.nanquantile(shown[0], [0.002, 0.998]) if np.isfinite(shown[0]).any() else (0.0, 1.0)
+    low, high = (
+        np.nanquantile(shown[0], [0.002, 0.998]) if np.isfinite(shown[0]).any() else (0.0, 1.0)
+    )
     signed = min(-low, high) > 0.05 * max(-low, high)
     if signed:
         low, high = -max(-low, high), max(-low, high)
@@ -184,7 +189,8 @@ def _colours(name: str, low: float, high: float, levels: int) -> ScalarMappable:
     if not high > low:
         low, high = low - 0.5, high + 0.5
     return ScalarMappable(
-        Normalize(low, high), matplotlib.colormaps[name].resampled(levels).with_extremes(bad="#bbbbbb")
+        Normalize(low, high),
+        matplotlib.colormaps[name].resampled(levels).with_extremes(bad="#bbbbbb"),
     )
 
 
@@ -195,7 +201,9 @@ def channel_of(field_names: Sequence[str], field: str | None) -> int:
         WavelitError: no field of that name.
     """
     if field is not None and field not in field_names:
-        raise WavelitError(f"expected a field among {listed(field_names)}, got {printable(field, 80)}")
+        raise WavelitError(
+            f"expected a field among {listed(field_names)}, got {printable(field, 80)}"
+        )
     return 0 if field is None else list(field_names).index(field)
 
 
@@ -218,5 +226,7 @@ def arrays(
         return u, v, None
     mask = require_array("valid", valid)
     if mask.shape != v.shape[2:]:
-        raise WavelitError(f"valid must be a mask {v.shape[2:]}, the fields' grid, not {mask.shape}")
+        raise WavelitError(
+            f"valid must be a mask {v.shape[2:]}, the fields' grid, not {mask.shape}"
+        )
     return u, v, mask.astype(bool)

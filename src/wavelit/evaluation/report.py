@@ -75,13 +75,17 @@ def write_report(
         WavelitError: arrays, fields or the metrics file do not fit.
     """
     path = require_path("path", path, is_file=True)
-    require_instance("evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate")
+    require_instance(
+        "evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate"
+    )
     require_instance("run_info", run_info, Mapping, "give names and values")
     folder = path.parent / "figures"
     names = evaluation.field_names
     field = names[0] if field is None else field
     fields = [field] if fields is None else fields
-    still = png(rollout_figure(truth, prediction, names, field=field, evaluation=evaluation, valid=valid))
+    still = png(
+        rollout_figure(truth, prediction, names, field=field, evaluation=evaluation, valid=valid)
+    )
     curves = None if metrics_csv is None else png(training_figure(metrics_csv))
     film = animation(folder / "rollout.gif", truth, prediction, names, fields=fields, valid=valid)
     # What is embedded is not read back: another report of the run may have written these files since.
@@ -92,7 +96,9 @@ def write_report(
         write_bytes(folder / "training.png", curves)
 
     rows = evaluation.rows()
-    template = resources.files("wavelit").joinpath("templates/report.html").read_text(encoding="utf-8")
+    template = (
+        resources.files("wavelit").joinpath("templates/report.html").read_text(encoding="utf-8")
+    )
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -127,19 +133,27 @@ def _name(text: object) -> str:
 def _finalized(value: Any) -> Any:
     """What the page shows of a value: text without control characters and invalid Unicode; jinja escapes it afterwards."""
     return (
-        printable(value, LONGEST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
+        printable(value, LONGEST_TEXT)
+        if isinstance(value, str) and not isinstance(value, Markup)
+        else value
     )
 
 
 def summary(evaluation: Evaluation) -> str:
     """One paragraph: scores of one step and of the last window beside persistence's, where the model is the worse."""
-    require_instance("evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate")
+    require_instance(
+        "evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate"
+    )
     scores = evaluation.scores[evaluation.model]
     rows = [row for row in evaluation.rows() if row.how == "mean"]
     n_windows, n_trajectories = len(scores.one_step), len(scores.rollout)
-    judged = f"{_count(n_windows, 'window')} and {_count(n_trajectories, 'trajectory', 'trajectories')}"
+    judged = (
+        f"{_count(n_windows, 'window')} and {_count(n_trajectories, 'trajectory', 'trajectories')}"
+    )
     steps, known = _count(evaluation.n_steps, "step"), _count(evaluation.history, "known state")
-    parts = [f"Judged on {judged} of the {evaluation.split} split, rolled out over {steps} from {known}."]
+    parts = [
+        f"Judged on {judged} of the {evaluation.split} split, rolled out over {steps} from {known}."
+    ]
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
     for row in shown:
         model, held = (float(row.scores[name][0]) for name in (evaluation.model, "persistence"))
@@ -147,7 +161,9 @@ def summary(evaluation: Evaluation) -> str:
         parts.append(
             f"{where} the mean VRMSE is {format_score(model)}, that of persistence {format_score(held)}."
         )
-    worse = [row.steps for row in rows if row.scores[evaluation.model][0] >= row.scores["persistence"][0]]
+    worse = [
+        row.steps for row in rows if row.scores[evaluation.model][0] >= row.scores["persistence"][0]
+    ]
     if worse:
         parts.append(f"The model is no better than persistence on: {', '.join(worse)}.")
     else:

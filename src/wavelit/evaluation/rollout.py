@@ -89,7 +89,10 @@ def rollout(
             f"n_steps={shown(n_steps)} of {tuple(state.shape)} take {shown(size >> 30)} GiB, more than {LARGEST >> 30}: "
             "ask for fewer steps at a time"
         )
-    constants, scalars = _beside("constants", constants, history), _beside("scalars", scalars, history)
+    constants, scalars = (
+        _beside("constants", constants, history),
+        _beside("scalars", scalars, history),
+    )
     valid = None if valid is None else _mask(valid, history)
     states = history.new_empty(state.shape[0], n_steps, *state.shape[1:])
     with inference(step):
@@ -150,7 +153,9 @@ def _tensor(name: str, value: Any, device: torch.device | None) -> Tensor:
         except (TypeError, ValueError) as error:
             raise WavelitError(f"{name} must be real numbers: {one_line(error)}") from error
     if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise WavelitError(f"{name} must be a torch.Tensor of floating-point numbers, not {shown(value)}")
+        raise WavelitError(
+            f"{name} must be a torch.Tensor of floating-point numbers, not {shown(value)}"
+        )
     return value
 
 
@@ -160,11 +165,17 @@ def _beside(name: str, value: Any, history: Tensor) -> Tensor | None:
         return None
     tensor = _tensor(name, value, history.device)
     grid = tuple(history.shape[3:]) if name == "constants" else ()
-    if tensor.ndim != 2 + len(grid) or tensor.shape[0] != history.shape[0] or tensor.shape[2:] != grid:
+    if (
+        tensor.ndim != 2 + len(grid)
+        or tensor.shape[0] != history.shape[0]
+        or tensor.shape[2:] != grid
+    ):
         due = ", ".join(map(str, (history.shape[0], "K" if grid else "P", *grid)))
         raise WavelitError(f"{name} must be ({due}) beside this history, not {tuple(tensor.shape)}")
     if tensor.device != history.device:
-        raise WavelitError(f"{name} are on {tensor.device}, the history on {history.device}: move them there")
+        raise WavelitError(
+            f"{name} are on {tensor.device}, the history on {history.device}: move them there"
+        )
     return tensor
 
 
@@ -172,14 +183,22 @@ def _mask(valid: Any, history: Tensor) -> Tensor:
     if isinstance(valid, np.ndarray) and valid.dtype == np.bool_:
         valid = torch.tensor(valid, device=history.device)
     due = (history.shape[0], 1, *history.shape[3:])
-    if not isinstance(valid, Tensor) or valid.dtype != torch.bool or valid.shape not in (due, (1, *due[1:])):
+    if (
+        not isinstance(valid, Tensor)
+        or valid.dtype != torch.bool
+        or valid.shape not in (due, (1, *due[1:]))
+    ):
         raise WavelitError(f"valid must be a mask {due} of torch.bool, not {shown(valid)}")
     if valid.device != history.device:
-        raise WavelitError(f"valid is on {valid.device}, the history on {history.device}: move it there")
+        raise WavelitError(
+            f"valid is on {valid.device}, the history on {history.device}: move it there"
+        )
     return valid
 
 
-def persistence(fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None) -> Tensor:
+def persistence(
+    fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
+) -> Tensor:
     """The emulator that predicts no change: (B, T, C, *S) -> (B, C, *S), the last state."""
     return fields[:, -1]
 
@@ -204,7 +223,9 @@ def rotation(field_names: Sequence[str]) -> Emulator:
     re, im = field_names.index("pressure_re"), field_names.index("pressure_im")
     cosine, sine = math.cos(2 * math.pi / 50), math.sin(2 * math.pi / 50)
 
-    def step(fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None) -> Tensor:
+    def step(
+        fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
+    ) -> Tensor:
         last = fields[:, -1]
         following = last.clone()
         following[:, re] = cosine * last[:, re] + sine * last[:, im]
@@ -272,7 +293,10 @@ def write_rollout(
         )
     fields = _tensor_fields(prediction, field_names, axes)
     if truth is not None:
-        fields |= {f"truth_{name}": value for name, value in _tensor_fields(truth, field_names, axes).items()}
+        fields |= {
+            f"truth_{name}": value
+            for name, value in _tensor_fields(truth, field_names, axes).items()
+        }
     return write_well(
         path,
         fields,
@@ -314,7 +338,11 @@ def _tensor_fields(
 @contextmanager
 def inference(step: Emulator) -> Iterator[None]:
     """No gradients, and a network in evaluation mode; every module's own mode comes back at the end."""
-    modes = [(module, module.training) for module in step.modules()] if isinstance(step, nn.Module) else []
+    modes = (
+        [(module, module.training) for module in step.modules()]
+        if isinstance(step, nn.Module)
+        else []
+    )
     if isinstance(step, nn.Module):
         step.eval()
     try:

@@ -79,7 +79,9 @@ def average(values: Array, how: str) -> Array:
     """
     values = require_array("values", values)
     if values.ndim != 3 or not values.size:
-        raise WavelitError(f"values must be (trajectories, steps, C), none of them 0, not {values.shape}")
+        raise WavelitError(
+            f"values must be (trajectories, steps, C), none of them 0, not {values.shape}"
+        )
     require_name("how", how, AVERAGES)
     each = np.concatenate([values.mean(-1, keepdims=True), values], axis=-1)
     return np.asarray(each.mean((0, 1)) if how == "mean" else np.median(each, axis=0).mean(0))
@@ -250,7 +252,8 @@ class Evaluation:
         try:
             scores = {
                 name: Scores(
-                    np.asarray(s["one_step"], dtype=np.float64), np.asarray(s["rollout"], dtype=np.float64)
+                    np.asarray(s["one_step"], dtype=np.float64),
+                    np.asarray(s["rollout"], dtype=np.float64),
                 )
                 for name, s in content["scores"].items()
             }
@@ -267,7 +270,9 @@ class Evaluation:
                 f"expected an evaluation as `to_dict` gives it, got {shown(content)}: {one_line(error)}: evaluate anew"
             ) from error
         names = entries.pop("field_names")
-        return cls(**entries, field_names=tuple(names) if isinstance(names, list) else names, scores=scores)
+        return cls(
+            **entries, field_names=tuple(names) if isinstance(names, list) else names, scores=scores
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write `to_dict` as JSON, whole or not at all."""

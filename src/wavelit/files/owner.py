@@ -50,7 +50,12 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
         ) from error
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": since, "doing": doing}
+        owner = {
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "since": since,
+            "doing": doing,
+        }
         # On a full disk the note fails, not the work: that may need no room, or names the file that does.
         with suppress(OSError):
             (folder / OWNER).write_text(json.dumps(owner), encoding="utf8")
@@ -67,7 +72,9 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
 def _holder(folder: Path) -> str:
     try:
         owner = json.loads((folder / OWNER).read_text(encoding="utf8"))
-        words = {name: printable(owner[name], 100) for name in ("process", "host", "since", "doing")}
+        words = {
+            name: printable(owner[name], 100) for name in ("process", "host", "since", "doing")
+        }
     except (OSError, ValueError, KeyError, TypeError):
         # Between the lock and its note.
         return "another process holds it"

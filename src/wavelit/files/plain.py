@@ -33,7 +33,9 @@ def read_text(path: str | os.PathLike[str], longest: int = LONGEST_TEXT) -> str:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise WavelitError(f"{printable(path)}: not a regular file; move it away, or name another")
+            raise WavelitError(
+                f"{printable(path)}: not a regular file; move it away, or name another"
+            )
         with open(descriptor, "rb", closefd=False) as stream:
             return decode_text(stream.read(longest + 1), printable(path), longest)
     finally:
@@ -92,7 +94,9 @@ def load_yaml(text: str, where: str, longest: int = LONGEST_TEXT) -> Any:
     try:
         loader = _Loader(text)
     except yaml.YAMLError as error:
-        raise WavelitError(f"{where}: not a YAML file ({one_line(error)}); write it again") from error
+        raise WavelitError(
+            f"{where}: not a YAML file ({one_line(error)}); write it again"
+        ) from error
     try:
         node = loader.get_single_node()
         if node is None:
@@ -105,10 +109,14 @@ def load_yaml(text: str, where: str, longest: int = LONGEST_TEXT) -> Any:
             f"{where}: more than {MOST_NODES} entries, aliases written out; write it again without them"
         ) from error
     except RecursionError as error:
-        raise WavelitError(f"{where}: nested too deeply, or within itself; write it again") from error
+        raise WavelitError(
+            f"{where}: nested too deeply, or within itself; write it again"
+        ) from error
     # What a loader says to a value that is not of the type its tag names: an integer of 5000 digits, `!!bool maybe`.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise WavelitError(f"{where}: not a YAML file ({one_line(error)}); write it again") from error
+        raise WavelitError(
+            f"{where}: not a YAML file ({one_line(error)}); write it again"
+        ) from error
     finally:
         loader.dispose()
 
@@ -135,6 +143,10 @@ def _count(node: Any, known: dict[int, int]) -> int:
         # Met again within itself, it has no end.
         known[id(node)] = MOST_NODES + 1
         children = [] if isinstance(node, yaml.ScalarNode) else node.value
-        flat = [child for entry in children for child in (entry if isinstance(entry, tuple) else (entry,))]
+        flat = [
+            child
+            for entry in children
+            for child in (entry if isinstance(entry, tuple) else (entry,))
+        ]
         known[id(node)] = 1 + sum(_count(child, known) for child in flat)
     return known[id(node)]

@@ -16,14 +16,14 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["hdf5_file", "reserve", "room"]
+__all__ = ["bytes_needed", "hdf5_file", "reserve"]
 
 # Bytes of headers and attributes: of a file, and of each array in it.
 FILE, ARRAY = 2**15, 2**12
 CHUNK = 2**20
 
 
-def room(arrays: Iterable[npt.NDArray[np.generic]]) -> int:
+def bytes_needed(arrays: Iterable[npt.NDArray[np.generic]]) -> int:
     """Bytes that a file of these arrays takes at most."""
     return FILE + sum(array.nbytes + ARRAY for array in arrays)
 

@@ -13,14 +13,11 @@ from wavelit.checks.arguments import shown
 from wavelit.checks.settings import check_bounds, check_types
 from wavelit.errors import WavelitError
 from wavelit.model.attention import FEATURE_MAPS
+from wavelit.model.boundaries import BOUNDARY_TYPES, BoundaryConditions
 from wavelit.wavelets.transform import WAVELETS
 
-__all__ = ["PRESETS", "BoundaryConditions", "WaveLiTConfig", "pad_grid", "padded_shape"]
+__all__ = ["PRESETS", "WaveLiTConfig", "pad_grid", "padded_shape"]
 
-BoundaryConditions = tuple[tuple[str, str], ...]
-"""Per axis the (low, high) sides, each "periodic", "wall" or "open"."""
-
-BOUNDARY_TYPES = ("periodic", "wall", "open")
 HISTORIES = ("increments", "states")
 
 
@@ -121,7 +118,9 @@ class WaveLiTConfig:
         if self.history not in HISTORIES:
             raise WavelitError(f"unknown history {self.history!r}; known: {', '.join(HISTORIES)}")
         if self.feature_map not in FEATURE_MAPS:
-            raise WavelitError(f"unknown feature_map {self.feature_map!r}; known: {', '.join(FEATURE_MAPS)}")
+            raise WavelitError(
+                f"unknown feature_map {self.feature_map!r}; known: {', '.join(FEATURE_MAPS)}"
+            )
         check_bounds(
             self,
             {
@@ -144,9 +143,13 @@ class WaveLiTConfig:
                 f"mlp_ratio {self.mlp_ratio} leaves no hidden channels of embed_dim {self.embed_dim}"
             )
         if self.embed_dim % self.num_heads:
-            raise WavelitError(f"embed_dim {self.embed_dim} must be a multiple of num_heads {self.num_heads}")
+            raise WavelitError(
+                f"embed_dim {self.embed_dim} must be a multiple of num_heads {self.num_heads}"
+            )
         if self.num_exchanges < 1 or self.depth % self.num_exchanges:
-            raise WavelitError(f"depth {self.depth} must be a multiple of num_exchanges {self.num_exchanges}")
+            raise WavelitError(
+                f"depth {self.depth} must be a multiple of num_exchanges {self.num_exchanges}"
+            )
 
     @property
     def periodic(self) -> tuple[bool, ...]:
@@ -157,6 +160,11 @@ class WaveLiTConfig:
     def grid_multiple(self) -> int:
         """What every axis is padded to, or must divide by if it is periodic: one token of the coarsest scale."""
         return int(2 ** (self.levels + self.num_scales - 1))
+
+    @property
+    def condition_dim(self) -> int:
+        """Channels of what modulates the blocks; 0 without PDE scalars."""
+        return self.embed_dim // 2 if self.condition and self.n_scalars else 0
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> WaveLiTConfig:

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["DetailHead"]
+__all__ = ["ConvHead"]
 
 KERNEL = 3
 
 
-class DetailHead(nn.Module):
+class ConvHead(nn.Module):
     """Three convolutions from (B, dim_in, *S) to (B, dim_out, *S).
 
     Args:

@@ -1,4 +1,4 @@
-"""The training loss: mean squared error of the scaled increment plus a wavelet-domain term.
+"""The two terms of the training loss (`IncrementEmulator.loss`): in space, and in the wavelet domain.
 
     L = mean |e|^2 + lambda * mean over sub-bands b of  mean |W_b e| / sigma_b,     e = predicted - true scaled increment
 
@@ -15,10 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.tokenizer import WaveletTokenizer
 
-__all__ = ["field_loss", "increment_loss", "wavelet_loss"]
+__all__ = ["field_loss", "wavelet_loss"]
 
 
 def field_loss(error: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -42,25 +41,12 @@ def wavelet_loss(error: Tensor, tokenizer: WaveletTokenizer, scale: Tensor | Non
         scale: sigma of every channel and coefficient, (C, Q); 1 if absent.
     """
     tokens = tokenizer.encode_tokens(error)  # (B, *S / 2^J, C Q)
-    size = tokens.abs().flatten(0, -2).mean(0).unflatten(0, (-1, tokenizer.n_coefficients))  # (C, Q)
+    size = (
+        tokens.abs().flatten(0, -2).mean(0).unflatten(0, (-1, tokenizer.n_coefficients))
+    )  # (C, Q)
     if scale is not None:
         size = size / scale
     bands = torch.tensor(tokenizer.bands, device=error.device)
     weight = 1 / torch.bincount(bands)[bands]
     mean: Tensor = (size.mean(0) * weight).sum() / tokenizer.n_bands
     return mean
-
-
-def increment_loss(
-    model: IncrementEmulator,
-    predicted: Tensor,
-    target: Tensor,
-    wavelet_weight: float,
-    valid: Tensor | None = None,
-) -> Tensor:
-    """The whole loss of a predicted scaled increment against the true one, both (B, C, *S)."""
-    error = predicted - target
-    loss = field_loss(error, valid)
-    if not wavelet_weight:
-        return loss
-    return loss + wavelet_weight * model.wavelet_loss(error if valid is None else error * valid)

@@ -54,7 +54,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 def pretrained() -> list[str]:
     """Their names, pocketwell/<system>."""
-    return sorted(f"{PREFIX}{path.parent.name}" for path in (FOLDER / PREFIX).glob("*/model.safetensors"))
+    return sorted(
+        f"{PREFIX}{path.parent.name}" for path in (FOLDER / PREFIX).glob("*/model.safetensors")
+    )
 
 
 def resolve(name: str | os.PathLike[str]) -> str:
@@ -73,7 +75,10 @@ def resolve(name: str | os.PathLike[str]) -> str:
         raise WavelitError(f"{text} holds no model: a run's weights are there once it has ended")
     # Names on the hub are owner/name; anything else, and what would stand in a folder that is there, is a folder that is not.
     on_hub = (
-        isinstance(name, str) and text.count("/") == 1 and text[0] not in "./~" and not path.parent.is_dir()
+        isinstance(name, str)
+        and text.count("/") == 1
+        and text[0] not in "./~"
+        and not path.parent.is_dir()
     )
     if text.startswith(PREFIX) or not on_hub:
         raise WavelitError(
@@ -129,7 +134,9 @@ def read_model(
     entries = read_json(folder / CONFIG)
     version, checksum = entries.pop(VERSION, None), entries.pop(CHECKSUM, None)
     where = (
-        f"{folder / CONFIG}" if version is None else f"{folder / CONFIG}, of version {printable(version, 40)}"
+        f"{folder / CONFIG}"
+        if version is None
+        else f"{folder / CONFIG}, of version {printable(version, 40)}"
     )
     config = from_mapping(WaveLiTConfig, entries, where)
     with torch.device("meta"):

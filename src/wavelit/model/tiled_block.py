@@ -1,13 +1,13 @@
-"""A block's prediction strip by strip, so that what a strip of tokens needs stays in the processor's cache.
+"""A block's prediction tile by tile, so that what a tile of tokens needs stays in the processor's cache.
 
 Without gradients nothing has to be kept, and on a large grid most of a block's time goes into arrays of all tokens on their way to
-memory and back. Here only x, the values v and the attention's output o have the size of the grid; all else has that of a strip of
-rows. What needs all tokens divides the block into four passes over each grid (names as in `attention`):
+memory and back. Here only x, the values v and the attention's output o have the size of the grid; all else has that of a tile, some
+rows of the grid. What needs all tokens divides the block into four passes over each grid (names as in `attention`):
 
     1  x += DWConv(x);  v is kept, mean f_k, mean v and M are summed up
     2  o = (r_q M) / w is kept, its mean square a head is summed up
     3  x += ls_1 W_o [(t head_gain o + mean_gain v_mean + DWConv(v)) * SiLU(g)]
-    4  x += ls_2 ConvGLU(norm(x));  two rows of hidden channels are handed on from strip to strip
+    4  x += ls_2 ConvGLU(norm(x));  two rows of hidden channels are handed on from tile to tile
 
 Gains, shifts and scales of whole channels are folded into the matrices. The result is that of `Block.forward` up to rounding.
 """
@@ -16,34 +16,33 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wavelit.model.attention import HEAD_EPS, NORMALISER_EPS
+from wavelit.model.block import Block
+from wavelit.ops.depthwise import padded_tokens
+from wavelit.ops.fused_attention import HEAD_EPS, NORMALISER_EPS
 from wavelit.ops.norm import inverse_rms
-from wavelit.ops.token_layout import TokenGrids, padded_tokens
+from wavelit.ops.token_layout import TokenGrids
 
-if TYPE_CHECKING:
-    from wavelit.model.pyramid import Block
+__all__ = ["should_tile", "supports_tiling", "tiled_forward"]
 
-__all__ = ["block_in_strips", "pays"]
-
-# Numbers in a strip of x, 1 MB; half and twice as many take up to a tenth longer with 2 MB of L2.
-STRIP = 2**18
-# Numbers in a sample's x from which on strips pay.
+# Numbers in a tile of x, 1 MB; half and twice as many take up to a tenth longer with 2 MB of L2.
+TILE = 2**18
+# Numbers in a sample's x from which on tiles pay.
 LARGE = 2**18
 
 
 class _Grid(NamedTuple):
-    """One grid, cut into strips along its first axis.
+    """One grid, cut into tiles along its first axis.
 
     Args:
         tokens: Where it stands in the sequence.
         shape: Tokens along each axis.
-        rows: Of a strip; the last one may have fewer.
+        rows: Of a tile; the last one may have fewer.
         padded: Its tokens with one of padding on every side, flat.
         turn: Rotary phases of the pairs of all heads in turn, as complex numbers (L_s, E / 2).
     """
@@ -54,9 +53,11 @@ class _Grid(NamedTuple):
     padded: Tensor
     turn: Tensor
 
-    def strips(self) -> list[tuple[int, int]]:
+    def tiles(self) -> list[tuple[int, int]]:
         """First row and one past the last of each."""
-        return [(row, min(row + self.rows, self.shape[0])) for row in range(0, self.shape[0], self.rows)]
+        return [
+            (row, min(row + self.rows, self.shape[0])) for row in range(0, self.shape[0], self.rows)
+        ]
 
     def part(self, first: int, last: int) -> slice:
         """The tokens of some rows."""
@@ -83,21 +84,28 @@ class _Grid(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _cut(grids: TokenGrids, strip: int) -> list[_Grid]:
-    dim = len(grids.head)
+def _cut(grids: TokenGrids, tile: int) -> list[_Grid]:
+    layout, heads = grids.layout, grids.heads
+    dim = len(heads.head)
     cut, start = [], 0
-    for shape, size in zip(grids.shapes, grids.sizes, strict=True):
+    for shape, size in zip(layout.shapes, layout.sizes, strict=True):
         tokens = slice(start, start + size)
-        # Two rows at least: so many are handed on, if there is another strip.
-        rows = min(shape[0], max(2, strip // (dim * math.prod(shape[1:]))))
-        padded = padded_tokens(shape, grids.periodic).flatten().to(grids.head.device)
-        cut.append(_Grid(tokens, shape, rows, padded, torch.view_as_complex(grids.turn[tokens])))
+        # Two rows at least: so many are handed on, if there is another tile.
+        rows = min(shape[0], max(2, tile // (dim * math.prod(shape[1:]))))
+        padded = padded_tokens(shape, layout.periodic).flatten().to(heads.head.device)
+        cut.append(_Grid(tokens, shape, rows, padded, torch.view_as_complex(heads.turn[tokens])))
         start += size
     return cut
 
 
-def pays(x: Tensor) -> bool:
-    """Whether tokens x (B, L, E) are better predicted in strips: on a CPU, without gradients, on a large grid."""
+def supports_tiling(block: Block) -> bool:
+    """Whether a block lacks nothing: tiles are for no other."""
+    attention = block.attention
+    return attention.fast and attention.gate and block.local is not None
+
+
+def should_tile(x: Tensor) -> bool:
+    """Whether tokens x (B, L, E) are better predicted in tiles: on a CPU, without gradients, on a large grid."""
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
@@ -108,10 +116,15 @@ def pays(x: Tensor) -> bool:
     )
 
 
-def block_in_strips(
-    block: Block, x: Tensor, grids: TokenGrids, scales: slice, condition: Tensor | None, strip: int = STRIP
+def tiled_forward(
+    block: Block,
+    x: Tensor,
+    grids: TokenGrids,
+    scales: slice,
+    condition: Tensor | None,
+    tile: int = TILE,
 ) -> Tensor:
-    """What `block(x, grids, scales, condition)` returns, for a block that is `whole`.
+    """What `block(x, grids, scales, condition)` returns, for a block that supports it.
 
     Args:
         block: The block.
@@ -119,9 +132,9 @@ def block_in_strips(
         grids: The grids.
         scales: Scales of the pyramid that the grids are.
         condition: (B, E_c), or None.
-        strip: Numbers in a strip of x.
+        tile: Numbers in a tile of x.
     """
-    cut, order = _cut(grids, strip), grids.order[: x.shape[2]]
+    cut, order = _cut(grids, tile), grids.heads.order[: x.shape[2]]
     gain = shift = None
     if block.modulation is not None and condition is not None:
         gain, shift = block.modulation(condition).chunk(2, -1)
@@ -130,9 +143,14 @@ def block_in_strips(
         modulation = None if gain is None or shift is None else (1 + gain[sample], shift[sample])
         for number, grid in enumerate(cut):
             scale = range(*scales.indices(len(block.mlp_scale)))[number]
-            y = out[sample, grid.tokens]
-            mixed = _mix(block, x[sample, grid.tokens], grid, order, scale, modulation)
-            _feed_forward(block, mixed, y, grid, scale, modulation)
+            tokens = x[sample, grid.tokens]
+            maps = _fold_maps(block, scale, modulation, order)
+            # What a tile needs: the same memory each time is still in the cache.
+            scratch = x.new_empty(2, grid.part(0, grid.rows).stop, x.shape[2])
+            means = _sum_keys_and_values(block, tokens, grid, maps, scratch)
+            mixed, mean_square = _attend(means, grid, maps, block.attention.num_heads, scratch)
+            _write_attention(block, means, mixed, mean_square, grid, maps, scale, scratch)
+            _feed_forward(block, means.local, out[sample, grid.tokens], grid, scale, modulation)
     return out
 
 
@@ -148,32 +166,61 @@ def _folded(
     return (weight * gain).T, bias
 
 
-def _mix(
-    block: Block, x: Tensor, grid: _Grid, order: Tensor, scale: int, modulation: Modulation | None
-) -> Tensor:
-    """Passes 1 to 3 on the tokens (L_s, E) of one grid."""
-    attention, e = block.attention, x.shape[1]
-    assert block.local is not None
-    assert attention.local is not None
-    assert attention.mean_gain is not None
-    n_heads, size = attention.num_heads, len(x)
+class _Maps(NamedTuple):
+    """The linear maps of a block's attention, which read x / RMS(x): matrices transposed, biases, gains of q and k."""
+
+    query: tuple[Tensor, Tensor]
+    key: tuple[Tensor, Tensor]
+    value: tuple[Tensor, Tensor]
+    gate: tuple[Tensor, Tensor]
+    query_gain: Tensor
+    key_gain: Tensor
+
+
+def _fold_maps(block: Block, scale: int, modulation: Modulation | None, order: Tensor) -> _Maps:
+    attention = block.attention
+    e = attention.out.in_features
     norm_gain = block.attention_norm.gain[scale]
     weights, biases = attention.project.weight.split(e), attention.project.bias.split(e)
-    (wq, bq), (wk, bk), (wv, bv), (wg, bg) = (
-        _folded(weight, bias, norm_gain, modulation) for weight, bias in zip(weights, biases, strict=True)
+    (wq, bq), (wk, bk), value, gate = (
+        _folded(weight, bias, norm_gain, modulation)
+        for weight, bias in zip(weights, biases, strict=True)
     )
-    wq, bq, wk, bk = wq[:, order], bq[order], wk[:, order], bk[order]
-    q_gain, k_gain = (g.repeat(n_heads)[order] for g in (attention.query_gain, attention.key_gain))
-    # Room for what a strip needs: the same memory each time is still in the cache.
-    room = x.new_empty(2, grid.part(0, grid.rows).stop, e)
+    gains = (
+        g.repeat(attention.num_heads)[order] for g in (attention.query_gain, attention.key_gain)
+    )
+    return _Maps((wq[:, order], bq[order]), (wk[:, order], bk[order]), value, gate, *gains)
 
+
+class _Means(NamedTuple):
+    """What pass 1 leaves: x after its convolution (L_s, E) and 1 / RMS of it (L_s, 1), the values less `about` (L_s, E), and
+    the means over the tokens, of the keys' features (E,), of the values less `about` (E,), and of their products (A, D, D).
+    """
+
+    local: Tensor
+    inverse: Tensor
+    values: Tensor
+    about: Tensor
+    key: Tensor
+    value: Tensor
+    product: Tensor
+
+
+def _sum_keys_and_values(
+    block: Block, x: Tensor, grid: _Grid, maps: _Maps, scratch: Tensor
+) -> _Means:
+    """Pass 1 on the tokens x (L_s, E) of one grid."""
+    assert block.local is not None
+    n_heads, (size, e) = block.attention.num_heads, x.shape
     ((kernel, bias),) = block.local.split(1)
+    (wk, bk), (wv, bv) = maps.key, maps.value
     local, values, inverse = torch.empty_like(x), torch.empty_like(x), x.new_empty(size, 1)
     k_sum, r_sum, v_sum = x.new_zeros(3, e)
+    about = k_sum
     product = x.new_zeros(n_heads, e // n_heads, e // n_heads)
-    for first, last in grid.strips():
+    for first, last in grid.tiles():
         part = grid.part(first, last)
-        n, k = room[:, : part.stop - part.start]
+        n, k = scratch[:, : part.stop - part.start]
         y = grid.convolve(grid.padded_rows(x, first - 1, last + 1), kernel, bias)
         local[part] = y
         inverse[part] = inverse_rms(y)
@@ -184,45 +231,74 @@ def _mix(
             bv = bv - about
         v = torch.addmm(bv, n, wv, out=values[part])
         torch.addmm(bk, n, wk, out=k)
-        _features(k, k_gain, n_heads, n)
+        _features(k, maps.key_gain, n_heads, n)
         k_sum += k.sum(0)
         _turn(k, grid.turn[part])
         r_sum += k.sum(0)
         v_sum += v.sum(0)
         product.baddbmm_(_by_head(k, n_heads).mT, _by_head(v, n_heads))
     k_mean, v_mean = k_sum / size, v_sum / size
-    product.baddbmm_(_by_head(r_sum[None], n_heads).mT, _by_head(v_mean[None], n_heads), alpha=-1).div_(size)
+    product.baddbmm_(
+        _by_head(r_sum[None], n_heads).mT, _by_head(v_mean[None], n_heads), alpha=-1
+    ).div_(size)
+    return _Means(local, inverse, values, about, k_mean, v_mean, product)
 
-    mixed, squares = torch.empty_like(x), x.new_zeros(e)
-    for first, last in grid.strips():
+
+def _attend(
+    means: _Means, grid: _Grid, maps: _Maps, n_heads: int, scratch: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Pass 2: o (L_s, E) and its mean square a head (A,)."""
+    wq, bq = maps.query
+    mixed = torch.empty_like(means.local)
+    squares = mixed.new_zeros(mixed.shape[1])
+    for first, last in grid.tiles():
         part = grid.part(first, last)
-        n, q = room[:, : part.stop - part.start]
-        torch.mul(local[part], inverse[part], out=n)
+        n, q = scratch[:, : part.stop - part.start]
+        torch.mul(means.local[part], means.inverse[part], out=n)
         torch.addmm(bq, n, wq, out=q)
-        _features(q, q_gain, n_heads, n)
-        w = torch.mul(q, k_mean, out=n).unflatten(1, (n_heads, -1)).sum(-1, keepdim=True)
+        _features(q, maps.query_gain, n_heads, n)
+        w = torch.mul(q, means.key, out=n).unflatten(1, (n_heads, -1)).sum(-1, keepdim=True)
         _turn(q, grid.turn[part])
         o = mixed[part].zero_()
-        _by_head(o, n_heads).baddbmm_(_by_head(q, n_heads), product)
+        _by_head(o, n_heads).baddbmm_(_by_head(q, n_heads), means.product)
         o.unflatten(1, (n_heads, -1)).mul_(w.add_(NORMALISER_EPS).reciprocal_())
         squares += torch.mul(o, o, out=n).sum(0)
-    mean_square = squares.view(n_heads, -1).mean(1) / size
-    o_gain = torch.rsqrt(mean_square + HEAD_EPS).repeat_interleave(e // n_heads) * attention.head_gain
+    return mixed, squares.view(n_heads, -1).mean(1) / len(mixed)
 
+
+def _write_attention(
+    block: Block,
+    means: _Means,
+    mixed: Tensor,
+    mean_square: Tensor,
+    grid: _Grid,
+    maps: _Maps,
+    scale: int,
+    scratch: Tensor,
+) -> None:
+    """Pass 3, added to `means.local`."""
+    attention, (wg, bg) = block.attention, maps.gate
+    assert attention.local is not None
+    assert attention.mean_gain is not None
+    head_dim = mixed.shape[1] // attention.num_heads
+    o_gain = torch.rsqrt(mean_square + HEAD_EPS).repeat_interleave(head_dim) * attention.head_gain
     # The padding repeats values, so that a constant comes through the convolution as itself times the kernel's sum.
     ((kernel, bias),) = attention.local.split(1)
-    bias = bias + about * kernel.flatten(1).sum(1) + (about + v_mean) * attention.mean_gain
+    bias = (
+        bias
+        + means.about * kernel.flatten(1).sum(1)
+        + (means.about + means.value) * attention.mean_gain
+    )
     wo = (block.attention_scale[scale][:, None] * attention.out.weight).T
     bo = block.attention_scale[scale] * attention.out.bias
-    for first, last in grid.strips():
+    for first, last in grid.tiles():
         part = grid.part(first, last)
-        n, g = room[:, : part.stop - part.start]
-        y = grid.convolve(grid.padded_rows(values, first - 1, last + 1), kernel, bias)
+        n, g = scratch[:, : part.stop - part.start]
+        y = grid.convolve(grid.padded_rows(means.values, first - 1, last + 1), kernel, bias)
         y.addcmul_(mixed[part], o_gain)
-        torch.mul(local[part], inverse[part], out=n)
+        torch.mul(means.local[part], means.inverse[part], out=n)
         torch.addmm(bg, n, wg, out=g)
-        local[part].addmm_(y.mul_(F.silu(g, inplace=True)), wo).add_(bo)
-    return local
+        means.local[part].addmm_(y.mul_(F.silu(g, inplace=True)), wo).add_(bo)
 
 
 def _by_head(x: Tensor, n_heads: int) -> Tensor:
@@ -231,12 +307,12 @@ def _by_head(x: Tensor, n_heads: int) -> Tensor:
     return heads
 
 
-def _features(x: Tensor, gain: Tensor, n_heads: int, room: Tensor) -> None:
+def _features(x: Tensor, gain: Tensor, n_heads: int, scratch: Tensor) -> None:
     """phi(gain x / RMS_head(x)) of rows (T, E), in place."""
     heads = x.unflatten(1, (n_heads, -1))
     heads.mul_(inverse_rms(heads))
     x.mul_(gain)
-    low = torch.clamp_max(x, 0, out=room).exp_()
+    low = torch.clamp_max(x, 0, out=scratch).exp_()
     x.clamp_min_(0).add_(low)
 
 
@@ -259,8 +335,8 @@ def _feed_forward(
         branches.append((*_folded(weight, bias, gain, modulation), kernel, rows))
     contract = (block.mlp_scale[scale][:, None] * mlp.contract.weight).T
     offset = block.mlp_scale[scale] * mlp.contract.bias
-    for first, last in grid.strips():
-        # Of the rows first - 1 to last the strip before has had the first two.
+    for first, last in grid.tiles():
+        # Of the rows first - 1 to last the tile before has had the first two.
         new = first - 1 if first == 0 else first + 1
         n = grid.padded_rows(x, new, last + 1)
         n *= inverse_rms(n)

@@ -79,10 +79,14 @@ class WaveletTokenizer(nn.Module):
             self.bands: tuple[int, ...] = (0,) * self.n_coefficients
             self.n_bands = 1
         else:
-            self.bands = tuple(band for band, width in enumerate(self._widths) for _ in range(width))
+            self.bands = tuple(
+                band for band, width in enumerate(self._widths) for _ in range(width)
+            )
             self.n_bands = len(band_names(levels, spatial))
         # Haar's matrix is 0 or +-1 times one factor a row; integers survive a cast of the module to bfloat16.
-        self.register_buffer("signs", self._haar_signs() if wavelet == "haar" else None, persistent=False)
+        self.register_buffer(
+            "signs", self._haar_signs() if wavelet == "haar" else None, persistent=False
+        )
 
     def extra_repr(self) -> str:
         setting = f"levels={self.levels}, periodic={self.periodic}, wavelet={self.wavelet!r}"
@@ -176,7 +180,9 @@ class WaveletTokenizer(nn.Module):
         """Send every unit patch through the definition: column q of the matrix is the tokens of patch q."""
         unit = torch.eye(self.n_coefficients, dtype=torch.float64)
         patches = unit.reshape(self.n_coefficients, 1, *(self.patch,) * self.spatial)
-        return self._encode_general(patches).reshape(self.n_coefficients, -1).T.sign().to(torch.int8)
+        return (
+            self._encode_general(patches).reshape(self.n_coefficients, -1).T.sign().to(torch.int8)
+        )
 
     def _matrix(self, x: Tensor) -> Tensor | None:
         """The orthogonal matrix (Q, Q) from patch to coefficients, or None for the identity."""
@@ -191,7 +197,11 @@ class WaveletTokenizer(nn.Module):
             )
         for axis, length in enumerate(x.shape[2:]):
             if length % self.patch:
-                fix = "lower levels or resample" if self.periodic[axis] else "pad it and crop after decoding"
+                fix = (
+                    "lower levels or resample"
+                    if self.periodic[axis]
+                    else "pad it and crop after decoding"
+                )
                 raise WavelitError(
                     f"axis {axis} has {length} points, not a multiple of 2**levels = {self.patch}; {fix}"
                 )
@@ -234,7 +244,9 @@ class _DecodePatches(torch.autograd.Function):
     def forward(ctx: Any, tokens: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
         ctx.save_for_backward(matrix)
         ctx.patch = patch
-        patches = tokens.reshape(*tokens.shape[:-1], -1, patch ** (tokens.ndim - 2))  # (B, *S', C, Q)
+        patches = tokens.reshape(
+            *tokens.shape[:-1], -1, patch ** (tokens.ndim - 2)
+        )  # (B, *S', C, Q)
         if matrix is not None:
             with torch.autocast(tokens.device.type, enabled=False):
                 patches = patches @ matrix
@@ -251,7 +263,9 @@ def _fold(x: Tensor, factor: int) -> Tensor:
     dtype, spatial = x.dtype, x.ndim - 2
     x, group = _widen(x.contiguous(), factor)
     factors = (*(factor,) * (spatial - 1), factor // group)
-    sizes = [size for length, f in zip(x.shape[2:], factors, strict=True) for size in (length // f, f)]
+    sizes = [
+        size for length, f in zip(x.shape[2:], factors, strict=True) for size in (length // f, f)
+    ]
     x = x.reshape(*x.shape[:2], *sizes)
     coarse, fine = range(2, 2 + 2 * spatial, 2), range(3, 3 + 2 * spatial, 2)
     return x.permute(0, *coarse, 1, *fine).flatten(-spatial).contiguous().view(dtype)
@@ -265,7 +279,9 @@ def _unfold(y: Tensor, factor: int) -> Tensor:
     lengths = [length * f for length, f in zip(y.shape[1:-2], factors, strict=True)]
     y = y.reshape(*y.shape[:-1], *factors)
     order = [dim for axis in range(spatial) for dim in (1 + axis, spatial + 2 + axis)]
-    return y.permute(0, spatial + 1, *order).reshape(y.shape[0], -1, *lengths).contiguous().view(dtype)
+    return (
+        y.permute(0, spatial + 1, *order).reshape(y.shape[0], -1, *lengths).contiguous().view(dtype)
+    )
 
 
 def _widen(x: Tensor, factor: int) -> tuple[Tensor, int]:

@@ -17,42 +17,46 @@ References:
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from the_well.data.datasets import WellMetadata
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from wavelit.data.datamodule import Batch
-from wavelit.data.statistics import Normalizer
 from wavelit.errors import WavelitError
 from wavelit.model.attention import AugmentedLinearAttention
-from wavelit.model.config import BoundaryConditions, WaveLiTConfig, pad_grid, padded_shape
-from wavelit.model.conv_head import DetailHead
+from wavelit.model.block import Block, ScaledRMSNorm
+from wavelit.model.boundaries import boundary_features
+from wavelit.model.config import WaveLiTConfig, pad_grid, padded_shape
+from wavelit.model.conv_head import ConvHead
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.losses import wavelet_loss
+from wavelit.model.normalizer import Normalizer
 from wavelit.model.pretrained import read_model, write_model
-from wavelit.model.pyramid import Block, Exchange, Pyramid, ScaledRMSNorm
+from wavelit.model.pyramid import Exchange, Pyramid
 from wavelit.model.tokenizer import WaveletTokenizer
-from wavelit.ops.token_layout import DepthwiseConv
+from wavelit.ops.depthwise import DepthwiseConv
 
-__all__ = ["WaveLiT", "boundary_features"]
-
-# A sub-band quieter than this share of its field's RMS is scaled by the share: empty bands amplify nothing.
-BAND_FLOOR = 0.02
-# An increment of the history quieter than this share of its sub-band is scaled by the share: a prediction's own errors are not.
-INCREMENT_FLOOR = 0.1
-# A field is conserved if its mean over the grid moves by less than this share of its increment, RMS. Rounding in float32 data moves
-# it by 1e-9 to 3e-7, what is not conserved by 1e-3 or more (PocketWell's systems).
-CONSERVED = 1e-4
+__all__ = ["DatasetFacts", "WaveLiT"]
 
 
-Model = TypeVar("Model", bound="WaveLiT")
+class DatasetFacts(Protocol):
+    """What `WaveLiT.from_metadata` reads of a dataset's metadata; The Well's own `WellMetadata` has it all."""
+
+    dataset_name: str
+    n_spatial_dims: int
+    spatial_resolution: Any
+    n_constant_scalars: int
+    boundary_condition_types: list[str]
+
+    @property
+    def n_fields(self) -> int: ...
+    @property
+    def n_constant_fields(self) -> int: ...
 
 
 class WaveLiT(
@@ -73,7 +77,9 @@ class WaveLiT(
         self.config = config
         self.spatial = config.spatial
         self.normalizer = Normalizer(config.n_fields, config.n_constant_fields, config.n_scalars)
-        self.tokenizer = WaveletTokenizer(config.spatial, config.levels, config.periodic, config.wavelet)
+        self.tokenizer = WaveletTokenizer(
+            config.spatial, config.levels, config.periodic, config.wavelet
+        )
         q, c, e = self.tokenizer.n_coefficients, config.n_fields, config.embed_dim
         n_in = config.n_steps_input * c + config.n_constant_fields
         # RMS of every sub-band: of the T frames that are read and the constant fields (T C + K, Q), of the scaled increment (C, Q).
@@ -86,26 +92,17 @@ class WaveLiT(
         self.embed = nn.Linear(n_in * q, e)
         n_sides = sum(kind != "periodic" for pair in config.boundary_conditions for kind in pair)
         self.boundary = nn.Linear(2 * n_sides, e, bias=False) if n_sides else None
-        condition_dim = e // 2 if config.condition and config.n_scalars else 0
+        condition_dim = config.condition_dim
         self.condition = nn.Linear(config.n_scalars, condition_dim) if condition_dim else None
-        self.pyramid = Pyramid(
-            e,
-            config.num_heads,
-            config.depth,
-            config.mlp_ratio,
-            config.spatial,
-            config.num_scales,
-            config.num_exchanges,
-            config.shared,
-            condition_dim,
-            {name: getattr(config, name) for name in ("feature_map", "centre", "gate", "local")},
-        )
+        self.pyramid = Pyramid(config)
         self.norm = ScaledRMSNorm(e, 1)
         self.head = nn.Linear(e, c * q)
         self.skip = nn.Linear(n_in * q, c * q, bias=False)
         n_present = c + config.n_constant_fields
         self.detail = (
-            DetailHead(n_present + c, config.detail_dim, c, config.periodic) if config.detail_dim else None
+            ConvHead(n_present + c, config.detail_dim, c, config.periodic)
+            if config.detail_dim
+            else None
         )
         self.reset_parameters()
 
@@ -173,7 +170,7 @@ class WaveLiT(
     @classmethod
     def from_metadata(
         cls,
-        metadata: WellMetadata,
+        metadata: DatasetFacts,
         boundary_conditions: Sequence[Sequence[str]] | None = None,
         preset: str = "3M",
         **changes: Any,
@@ -214,41 +211,60 @@ class WaveLiT(
     ) -> Tensor:
         """The predicted increment over its standard deviation, (B, C, *S) in float32: what the loss compares."""
         self._check(fields, constants, scalars)
+        frames = self._normalise(fields, constants)  # (B, T C + K, *S)
+        tokens = self.tokenizer.encode_tokens(
+            pad_grid(frames, self.config)
+        )  # (B, *S / 2^J, (T C + K) Q)
+        shape, grid = frames.shape[2:], tokens.shape[1:-1]
+        h, linear = self._read(tokens.flatten(1, -2))  # (B, L, E) and (B, L, C Q)
+        h = self._mark_boundaries(h, grid, shape)
+        h = self.pyramid(h, grid, self.config.periodic, self._condition(scalars))
+        out = self._write(self.norm(h)) + linear  # (B, L, C Q)
+        y = _crop(self.tokenizer.decode_tokens(out.unflatten(1, grid)), shape)  # (B, C, *S)
+        return (
+            y if self.detail is None else y + self.detail(torch.cat([self._present(frames), y], 1))
+        )
+
+    def _normalise(self, fields: Tensor, constants: Tensor | None) -> Tensor:
         x = self.normalizer.fields(fields).flatten(1, 2)
-        if constants is not None:
-            x = torch.cat([x, self.normalizer.constants(constants)], 1)
-        frames, shape = x, x.shape[2:]
-        x = pad_grid(x, self.config)
-        tokens = self.tokenizer.encode_tokens(x)  # (B, *S / 2^J, (T C + K) Q)
-        grid = tokens.shape[1:-1]
-        tokens = tokens.flatten(1, -2)  # (B, L, (T C + K) Q)
+        return x if constants is None else torch.cat([x, self.normalizer.constants(constants)], 1)
+
+    def _read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L, (T C + K) Q) as the pyramid's channels, and the linear part of the prediction."""
         out_scale = self.output_scale.flatten()
         # Scaling and differencing the tokens is doing so to the columns of what reads them: no pass over the data. The columns of
         # neighbouring states nearly cancel: rounded to bfloat16 they would leave a few per cent of noise.
-        with torch.autocast(x.device.type, enabled=False):
-            h = F.linear(tokens, self._on_states(self.embed.weight), self.embed.bias)
-            linear = F.linear(tokens, self._on_states(self.skip.weight) * out_scale[:, None])
-        if self.boundary is not None:
-            side = 2**self.config.levels
-            cells = [n / side for n in shape]
-            wide = torch.promote_types(h.dtype, torch.float32)
-            sides = boundary_features(grid, cells, self.config.boundary_conditions, h.device, wide)
-            h = h + self.boundary(sides.to(h))
-        condition = None
-        if self.condition is not None and scalars is not None:
-            condition = F.silu(self.condition(self.normalizer.scalars(scalars)))
-        h = self.pyramid(h, grid, self.config.periodic, condition)
-        h = self.norm(h)
-        out = F.linear(h, self.head.weight * out_scale[:, None], self.head.bias * out_scale)
-        out = out + linear
-        y = self.tokenizer.decode_tokens(out.unflatten(1, grid))  # (B, C, *S_padded)
-        for axis, n in enumerate(shape):
-            y = y.narrow(2 + axis, 0, n)
-        if self.detail is not None:
-            # Not the history: read at full resolution too, it made rollouts blow up (docs/log.md).
-            present = frames[:, (self.config.n_steps_input - 1) * self.config.n_fields :]
-            y = y + self.detail(torch.cat([present, y], 1))
-        return y
+        with torch.autocast(tokens.device.type, enabled=False):
+            h = F.linear(tokens, self._fold_scales_into_weight(self.embed.weight), self.embed.bias)
+            linear = F.linear(
+                tokens, self._fold_scales_into_weight(self.skip.weight) * out_scale[:, None]
+            )
+        return h, linear
+
+    def _mark_boundaries(self, h: Tensor, grid: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """Add to every token (B, L, E) how far walls and open sides are."""
+        if self.boundary is None:
+            return h
+        side = 2**self.config.levels
+        cells = [n / side for n in shape]
+        wide = torch.promote_types(h.dtype, torch.float32)
+        sides = boundary_features(grid, cells, self.config.boundary_conditions, h.device, wide)
+        marked: Tensor = h + self.boundary(sides.to(h))
+        return marked
+
+    def _condition(self, scalars: Tensor | None) -> Tensor | None:
+        if self.condition is None or scalars is None:
+            return None
+        return F.silu(self.condition(self.normalizer.scalars(scalars)))
+
+    def _write(self, h: Tensor) -> Tensor:
+        """The pyramid's channels (B, L, E) as coefficients of the increment (B, L, C Q)."""
+        out_scale = self.output_scale.flatten()
+        return F.linear(h, self.head.weight * out_scale[:, None], self.head.bias * out_scale)
+
+    def _present(self, frames: Tensor) -> Tensor:
+        """The last state and the constants: the history, read at full resolution too, made rollouts blow up (docs/log.md)."""
+        return frames[:, (self.config.n_steps_input - 1) * self.config.n_fields :]
 
     def forward(
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
@@ -267,58 +283,15 @@ class WaveLiT(
         """Which fields' means over the grid the model keeps, (C,): those that calibration found kept, none without `conserve`."""
         return self.conserved & self.config.conserve
 
+    def checkpoint_activations(self, enabled: bool) -> None:
+        """Keep only the blocks' inputs for the backward pass: a fraction of the memory for a quarter more time."""
+        self.pyramid.activation_checkpointing = enabled
+
     def wavelet_loss(self, error: Tensor) -> Tensor:
         """`wavelit.model.losses.wavelet_loss` with the model's own transform and scales."""
         return wavelet_loss(pad_grid(error, self.config), self.tokenizer, self.output_scale)
 
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Measure on training batches the RMS of every sub-band of inputs and increments, and which fields keep their mean over
-        the grid (none where cells are masked); the normaliser's statistics must be set before. Without it all scales are one
-        and no field is conserved; with `band_scales` off the increments of the history alone are scaled, each channel as a whole.
-
-        Raises:
-            WavelitError: No batches.
-        """
-        config = self.config
-        c, n_states = config.n_fields, config.n_steps_input * config.n_fields
-        squares_in, squares_out = torch.zeros_like(self.input_scale), torch.zeros_like(self.output_scale)
-        conserved = torch.ones_like(self.conserved)
-        n_batches = 0
-        for batch in batches:
-            history = self.normalizer.fields(batch.fields)
-            if config.history == "increments":
-                history = torch.cat([history.diff(dim=1), history[:, -1:]], 1)
-            x = history.flatten(1, 2)
-            if batch.constants is not None:
-                x = torch.cat([x, self.normalizer.constants(batch.constants)], 1)
-            increment = self.normalizer.increment(batch.target[:, 0] - batch.fields[:, -1])
-            if batch.valid is not None:
-                # The step at the edge of the mask is no part of the dynamics.
-                x, increment = x * batch.valid, increment * batch.valid
-            moved = increment.flatten(2).mean(-1).square().mean(0)
-            conserved &= (batch.valid is None) & (
-                moved < CONSERVED**2 * increment.flatten(2).square().mean((0, 2))
-            )
-            for squares, value in ((squares_in, x), (squares_out, increment)):
-                squares += self.tokenizer.band_rms(self.tokenizer.encode(pad_grid(value, config))) ** 2
-            n_batches += 1
-        if not n_batches:
-            raise WavelitError("calibration needs at least one training batch, none came")
-        inputs, outputs = ((squares / n_batches).sqrt() for squares in (squares_in, squares_out))
-        if config.band_scales:
-            scale_in, scale_out = _floored(inputs), _floored(outputs)
-        else:
-            inputs = inputs.square().mean(1, keepdim=True).sqrt().expand_as(inputs)
-            scale_in, scale_out = torch.ones_like(inputs), torch.ones_like(outputs)
-        if config.history == "increments":
-            states = scale_in[n_states - c : n_states].repeat(config.n_steps_input - 1, 1)
-            scale_in[: n_states - c] = inputs[: n_states - c].clamp(min=INCREMENT_FLOOR * states)
-        self.input_scale.copy_(scale_in)
-        self.output_scale.copy_(scale_out)
-        self.conserved.copy_(conserved)
-
-    def _on_states(self, weight: Tensor) -> Tensor:
+    def _fold_scales_into_weight(self, weight: Tensor) -> Tensor:
         """Columns that read scaled frames (E, (T C + K) Q), as columns that read the states' own tokens."""
         weight = weight / self.input_scale.flatten()
         t = self.config.n_steps_input
@@ -349,54 +322,28 @@ class WaveLiT(
                 raise WavelitError(f"{name} must have {channels} channels, came {came}")
             due = (len(fields), channels, *(fields.shape[3:] if name == "constants" else ()))
             if value is not None and shape != due:
-                raise WavelitError(f"{name} must be {due}, as fields are {tuple(fields.shape)}, came {shape}")
+                raise WavelitError(
+                    f"{name} must be {due}, as fields are {tuple(fields.shape)}, came {shape}"
+                )
         dtype = self.embed.weight.dtype
         if dtype.itemsize < 4:
-            raise WavelitError(f"weights are {dtype}: keep them in float32 and compute under torch.autocast")
+            raise WavelitError(
+                f"weights are {dtype}: keep them in float32 and compute under torch.autocast"
+            )
         for name, value in (("fields", fields), ("constants", constants), ("scalars", scalars)):
             if value is not None and value.dtype.itemsize > dtype.itemsize:
-                raise WavelitError(f"{name} are {value.dtype}, the weights {dtype}: convert by .to({dtype})")
+                raise WavelitError(
+                    f"{name} are {value.dtype}, the weights {dtype}: convert by .to({dtype})"
+                )
 
 
-def _floored(rms: Tensor) -> Tensor:
-    """RMS of the sub-bands (N, Q) of N channels, at least `BAND_FLOOR` of the channel's own."""
-    whole = rms.square().mean(1, keepdim=True).sqrt()
-    # A channel that is zero throughout the batches (a mask that never occurs) keeps scale one.
-    return torch.where(whole > 0, rms.clamp(min=BAND_FLOOR * whole), torch.ones_like(rms))
+def _crop(y: Tensor, shape: Sequence[int]) -> Tensor:
+    """The domain (B, C, *shape) of a padded grid."""
+    for axis, n in enumerate(shape):
+        y = y.narrow(2 + axis, 0, n)
+    return y
 
 
 def _init_uniform(weight: Tensor, fan_in: int) -> None:
     bound = 1 / math.sqrt(fan_in)
     nn.init.uniform_(weight, -bound, bound)
-
-
-def boundary_features(
-    grid: Sequence[int],
-    cells: Sequence[float],
-    boundary: BoundaryConditions,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Two channels for every wall or open side: the distance from it over the domain's width, and exp(-distance / 2 tokens).
-
-    Args:
-        grid: Tokens along each axis, padding included.
-        cells: Tokens that the domain itself covers along each axis.
-        boundary: Per axis the (low, high) types.
-        device: Where the result lives.
-        dtype: Of the result.
-
-    Returns:
-        (L, 2 x sides), tokens in row-major order.
-    """
-    channels = []
-    for axis, (n, width, sides) in enumerate(zip(grid, cells, boundary, strict=True)):
-        centre = torch.arange(n, dtype=dtype, device=device) + 0.5
-        for side, kind in enumerate(sides):
-            if kind == "periodic":
-                continue
-            distance = (centre if side == 0 else width - centre).clamp(min=0)
-            view = [1] * len(grid)
-            view[axis] = n
-            channels += [f.view(view).expand(*grid) for f in (distance / width, torch.exp(-distance / 2))]
-    return torch.stack(channels, -1).flatten(0, -2)

@@ -68,7 +68,10 @@ class CheckpointFiles(TorchCheckpointIO):
     """
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,
     ) -> None:
         target, buffer = Path(path), io.BytesIO()
         # By way of memory: torch's own writer hides why a disk refuses.
@@ -81,7 +84,10 @@ class CheckpointFiles(TorchCheckpointIO):
                 os.replace(target, target.with_name(PREVIOUS))
 
     def load_checkpoint(
-        self, path: str | os.PathLike[str], map_location: Any = "cpu", weights_only: bool | None = True
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = "cpu",
+        weights_only: bool | None = True,
     ) -> dict[str, Any]:
         return load_checkpoint(Path(path))
 
@@ -108,7 +114,9 @@ class _Checkpoint(ModelCheckpoint):
 
         moved = {name: here(state_dict.get(name, "")) for name in PATHS}
         scores = {here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
-        super().load_state_dict({**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath})
+        super().load_state_dict(
+            {**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath}
+        )
 
 
 class _BestCheckpoint(_Checkpoint):
@@ -126,7 +134,11 @@ class _BestCheckpoint(_Checkpoint):
                 )
                 # No score of a file that cannot be read.
                 state_dict = {**state_dict, "best_model_score": None, "best_k_models": {}}
-                state_dict |= {"best_model_path": "", "kth_best_model_path": "", "current_score": None}
+                state_dict |= {
+                    "best_model_path": "",
+                    "kth_best_model_path": "",
+                    "current_score": None,
+                }
             else:
                 kept = callbacks.get(self.state_key) if isinstance(callbacks, dict) else None
                 state_dict = kept if isinstance(kept, dict) else state_dict
@@ -184,7 +196,9 @@ class _StopAfterStep(Callback):
     def _ask(self, *_: Any) -> None:
         self.asked = True
         self._restore()
-        print("stopping after this step; interrupt again to stop at once", file=sys.stderr, flush=True)
+        print(
+            "stopping after this step; interrupt again to stop at once", file=sys.stderr, flush=True
+        )
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():
@@ -205,15 +219,28 @@ def load_checkpoint(path: Path, to_resume: bool = False) -> dict[str, Any]:
     try:
         _require_whole(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise WavelitError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
     if not isinstance(state, dict):
-        raise WavelitError(f"{path} is not a checkpoint of a run: it holds a {type(state).__name__}")
+        raise WavelitError(
+            f"{path} is not a checkpoint of a run: it holds a {type(state).__name__}"
+        )
     for name, kind in {**ENTRIES, **(TO_RESUME if to_resume else {})}.items():
         if not isinstance(state.get(name), kind):
-            raise WavelitError(f"{path} is not a checkpoint of a run: it has no '{name}' that serves")
+            raise WavelitError(
+                f"{path} is not a checkpoint of a run: it has no '{name}' that serves"
+            )
     if not all(isinstance(value, torch.Tensor) for value in state["state_dict"].values()):
-        raise WavelitError(f"{path} is not a checkpoint of a run: its 'state_dict' holds more than tensors")
+        raise WavelitError(
+            f"{path} is not a checkpoint of a run: its 'state_dict' holds more than tensors"
+        )
     return state
 
 
@@ -235,7 +262,8 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             continue
         if first is not None:
             warnings.warn(
-                f"{first}; going on from the one before, of step {state['global_step']}", stacklevel=2
+                f"{first}; going on from the one before, of step {state['global_step']}",
+                stacklevel=2,
             )
         return path, state
     if first is not None:
@@ -245,7 +273,11 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 def model_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The emulator's own weights in what a checkpoint holds, without the training module's prefix."""
-    return {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
+    return {
+        k.removeprefix("model."): v
+        for k, v in state["state_dict"].items()
+        if k.startswith("model.")
+    }
 
 
 def require_same_model(path: Path, state: dict[str, Any], module: torch.nn.Module) -> None:

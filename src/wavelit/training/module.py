@@ -10,17 +10,15 @@ share of the budget spent, in steps, samples or minutes of training; learning ra
 References:
     Brandstetter, Worrall, Welling, Message Passing Neural PDE Solvers, 2022, arXiv 2202.03376 (pushforward).
     Sanchez-Gonzalez et al., Learning to Simulate Complex Physics with Graph Networks, 2020, arXiv 2002.09405 (noise).
-    Hu et al., MiniCPM, 2024, arXiv 2404.06395 (warm-up, stable, decay).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -30,123 +28,23 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from wavelit.checks.settings import check_bounds, check_types
-from wavelit.data.datamodule import Batch
+from wavelit.data.batch import Batch
 from wavelit.errors import WavelitError
 from wavelit.metrics import VRMSE
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.model.losses import increment_loss
-from wavelit.model.wavelit import WaveLiT
+from wavelit.training.config import TrainConfig
+from wavelit.training.schedule import learning_rate_factor
 
 __all__ = [
     "EMA",
     "DivergedError",
     "EmulatorModule",
-    "TrainConfig",
-    "learning_rate_factor",
     "parameter_groups",
 ]
 
 
 class DivergedError(WavelitError):
     """The loss or a gradient of a training is no longer finite."""
-
-
-Schedule = Literal["cosine", "wsd"]
-# Of anything counted: more would overflow what counts it.
-MOST = 10**12
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How to train.
-
-    Args:
-        steps: Budget in optimiser steps.
-        samples: Budget in training windows.
-        minutes: Budget in minutes of training, validation and compilation not counted; such a run is not repeatable bit for bit.
-        lr: Peak learning rate of AdamW; the default is that of docs/results.md, for batches of 4.
-        weight_decay: On matrices and convolution kernels only.
-        schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
-        warmup: Share of the budget in which the learning rate rises from zero; one shorter than two steps is left out.
-        clip: Largest gradient norm; 0 or infinity: gradients are not clipped.
-        ema: Decay of the averaged weights that are validated and kept; 0 keeps the last weights.
-        noise: Largest standard deviation eta of the input noise, in units of the increment's; every sample draws its own between
-            zero and it: of one size it made a model that read the history at full resolution diverge (docs/log.md).
-        pushforward: Longest unroll in steps; 1 trains one step only.
-        pushforward_from: Share of the budget after which unrolls begin.
-        wavelet_weight: Weight lambda of the wavelet-domain loss.
-        compile: Run the model through `torch.compile`.
-        recompute: Keep only the inputs of the blocks for the backward pass and compute the rest anew: a fraction of the memory
-            for about a quarter more time, for grids that would not fit.
-        validate_every: Steps between validations.
-        checkpoint_every: Steps between checkpoints.
-    """
-
-    steps: int | None = None
-    samples: int | None = None
-    minutes: float | None = None
-    lr: float = 1.1e-2
-    weight_decay: float = 0.01
-    schedule: Schedule = "cosine"
-    warmup: float = 0.05
-    clip: float = 1.0
-    ema: float = 0.999
-    noise: float = 0.06
-    pushforward: int = 1
-    pushforward_from: float = 0.8
-    wavelet_weight: float = 1.0
-    compile: bool = False
-    recompute: bool = False
-    validate_every: int = 500
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        budgets = [n for n in ("steps", "samples", "minutes") if getattr(self, n) is not None]
-        if len(budgets) != 1:
-            raise WavelitError(
-                f"name one budget, steps, samples or minutes; came {' and '.join(budgets) or 'none of them'}"
-            )
-        if getattr(self, budgets[0]) <= 0:
-            raise WavelitError(f"the budget {budgets[0]} must be positive, not {getattr(self, budgets[0])}")
-        if self.schedule not in get_args(Schedule):
-            raise WavelitError(f"unknown schedule {self.schedule!r}; known: {', '.join(get_args(Schedule))}")
-        check_bounds(
-            self,
-            {
-                "steps": (1, MOST),
-                "samples": (1, MOST),
-                "minutes": (0, MOST),
-                "lr": (0, None),
-                "weight_decay": (0, None),
-                "warmup": (0, 1),
-                "clip": (0, None),
-                "ema": (0, 1),
-                "noise": (0, None),
-                "pushforward": (1, 1000),
-                "pushforward_from": (0, 1),
-                "wavelet_weight": (0, None),
-                "validate_every": (1, MOST),
-                "checkpoint_every": (1, MOST),
-            },
-        )
-
-    def total_steps(self, batch_size: int) -> int | None:
-        """Optimiser steps of the whole run, or None for a budget in minutes."""
-        return math.ceil(self.samples / batch_size) if self.samples is not None else self.steps
-
-
-def learning_rate_factor(progress: float, config: TrainConfig, total_steps: int | None = None) -> float:
-    """Learning rate over its peak at progress p in [0, 1] of so many steps, None where they are not known."""
-    # Its first step has rate zero: a warm-up of less than two steps would leave a short run as it began.
-    short = total_steps is not None and config.warmup * total_steps < 2
-    warmup = 0.0 if short else config.warmup
-    if progress < warmup:
-        return progress / warmup
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-    return 1.0 if progress < 0.8 else 1 - math.sqrt((progress - 0.8) / 0.2)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -170,7 +68,7 @@ class EmulatorModule(pl.LightningModule):
         field_names: Names of the C channels, for the logs.
 
     Raises:
-        WavelitError: `recompute` is asked of a network other than a WaveLiT, or `wavelet_weight` of one that defines no
+        WavelitError: `activation_checkpointing` is asked of a network that cannot, or `wavelet_weight` of one that defines no
             `wavelet_loss`.
     """
 
@@ -184,10 +82,7 @@ class EmulatorModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        if isinstance(model, WaveLiT):
-            model.pyramid.recompute = config.recompute
-        elif config.recompute:
-            raise WavelitError(f"recompute is for WaveLiT: leave it out to train a {type(model).__name__}")
+        model.checkpoint_activations(config.activation_checkpointing)
         if config.wavelet_weight and type(model).wavelet_loss is IncrementEmulator.wavelet_loss:
             raise WavelitError(
                 f"{type(model).__name__} has no wavelet loss: set wavelet_weight to 0, or define wavelet_loss(error)"
@@ -223,7 +118,7 @@ class EmulatorModule(pl.LightningModule):
         predicted = self._increment[0](fields, batch.constants, batch.scalars)
         true = self.model.normalizer.increment(target - fields[:, -1])
         self._samples = batch.indices.tolist()
-        loss = increment_loss(self.model, predicted, true, self.config.wavelet_weight, batch.valid)
+        loss = self.model.loss(predicted, true, self.config.wavelet_weight, batch.valid)
         if not torch.isfinite(loss):
             raise DivergedError(
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "
@@ -239,7 +134,11 @@ class EmulatorModule(pl.LightningModule):
         if config.noise:
             generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
             xi = torch.randn(fields.shape, generator=generator).to(fields)
-            size = torch.rand(len(fields), generator=generator).to(fields).view(-1, *(1,) * (fields.ndim - 1))
+            size = (
+                torch.rand(len(fields), generator=generator)
+                .to(fields)
+                .view(-1, *(1,) * (fields.ndim - 1))
+            )
             std = self.model.normalizer.delta_std.view(-1, *(1,) * self.model.spatial)
             fields = _inside(fields + size * config.noise * std * xi, batch.valid)
         unroll = 0
@@ -255,7 +154,9 @@ class EmulatorModule(pl.LightningModule):
         if batch.n_filled is not None:
             self.log("val_filled", batch.n_filled.sum().float(), reduce_fx="sum")
         self.vrmse.update(
-            self.model(batch.fields, batch.constants, batch.scalars), batch.target[:, 0], batch.valid
+            self.model(batch.fields, batch.constants, batch.scalars),
+            batch.target[:, 0],
+            batch.valid,
         )
 
     def on_validation_epoch_end(self) -> None:

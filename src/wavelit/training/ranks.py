@@ -79,7 +79,10 @@ class RankWatch(Callback):
                 return WavelitError(line)
             time.sleep(EVERY)
         text = str(error).lower()
-        if any(word in text for word in ("gloo", "nccl", "connection closed", "connection reset", "socket")):
+        if any(
+            word in text
+            for word in ("gloo", "nccl", "connection closed", "connection reset", "socket")
+        ):
             return WavelitError(
                 "another process of this training has ended: see its own message; go on with --resume"
             )

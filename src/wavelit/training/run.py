@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
-import logging
 import os
 import sys
 import threading
@@ -12,16 +10,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from wavelit.checks.arguments import shown
-from wavelit.checks.settings import check_bounds, check_types, from_mapping
+from wavelit.checks.settings import from_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.errors import WavelitError, one_line
@@ -35,14 +31,14 @@ from wavelit.training.checkpoints import (
     newest_checkpoint,
     require_same_model,
 )
+from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.data_scales import calibrate
-from wavelit.training.module import EMA, EmulatorModule, TrainConfig
-from wavelit.training.ranks import RankWatch, is_first, set_rank
+from wavelit.training.module import EMA, EmulatorModule
+from wavelit.training.ranks import RankWatch, is_first
 from wavelit.training.run_folder import (
     clear,
     is_trained,
     load_data,
-    load_model,
     load_settings,
     read_config,
     record_outcome,
@@ -52,89 +48,14 @@ from wavelit.training.run_folder import (
     write_run_folder,
     write_weights,
 )
+from wavelit.training.trainer import check_trainer, make_trainer, quieten
 
-__all__ = ["TrainerConfig", "build_model", "fit", "load_model", "quieten", "resume"]
-
-# Lightning's warnings of what is meant: a timing has no validation, windows are read in the training process, a resumed run's
-# earlier metrics are put back by `_csv_logger`, and the data stream needs no state of its own.
-QUIET = (
-    ".*defined a `validation_step` but have no.*",
-    ".*does not have many workers.*",
-    ".*exists and is not empty.*",
-    ".*dataloader is not resumable.*",
-    ".*isinstance.treespec, LeafSpec.*",
-)
+__all__ = ["build_model", "fit", "resume"]
 
 
-Precision = Literal["32-true", "bf16-mixed"]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainerConfig:
-    """Where to train.
-
-    Args:
-        accelerator: auto (a CUDA device if there is one, else the CPU), cpu, or another of Lightning's; mps is refused, as it
-            has no float64.
-        devices: How many.
-        precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the attention sums in float32.
-        threads: Threads of the CPU. The default does not depend on the machine, and so neither do a run's results: the
-            number of threads changes the order of sums. On a quiet 2-core machine 2 threads are 1.25 times as fast as 1;
-            beside other work they were six times slower.
-    """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    precision: Precision = "32-true"
-    threads: int = 1
-
-    @property
-    def device(self) -> str:
-        """The accelerator, auto resolved: Lightning would take Apple's GPU, on which scores cannot be computed."""
-        return (
-            self.accelerator if self.accelerator != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        )
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_bounds(self, {"devices": (1, 100_000), "threads": (1, 1024)})
-        if self.precision not in get_args(Precision):
-            raise WavelitError(
-                f"unknown precision {shown(self.precision)}; known: {', '.join(get_args(Precision))}"
-            )
-
-    def check(self) -> int:
-        """Refuse what Lightning or PyTorch would refuse later.
-
-        Returns:
-            The rank of this process among all that train together; the first, 0, writes.
-
-        Raises:
-            WavelitError: A device that is not there or has no float64, or processes that are not as many as the devices.
-        """
-        quieten()
-        try:
-            trial = pl.Trainer(
-                accelerator=self.device,
-                devices=self.devices,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-        except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
-            raise WavelitError(
-                f"no trainer with accelerator={shown(self.accelerator)}, devices={self.devices}: {one_line(error)}"
-            ) from error
-        if trial.strategy.root_device.type == "mps":
-            raise WavelitError(
-                f"accelerator {self.accelerator!r} is Apple's here, which has no float64 for the scores: use cpu"
-            )
-        set_rank(int(trial.global_rank))
-        return int(trial.global_rank)
-
-
-def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any) -> WaveLiT:
+def build_model(
+    data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any
+) -> WaveLiT:
     """A model for the dataset, with its statistics measured, initialised from the seed, which becomes torch's global one.
 
     Args:
@@ -154,7 +75,10 @@ def build_model(data: WellDataModule, preset: str = "nano", seed: int = 0, **cha
         )
     torch.manual_seed(seed)
     model = WaveLiT.from_metadata(
-        data.metadata, data.boundary_conditions, preset, **{"n_steps_input": data.n_steps_input, **changes}
+        data.metadata,
+        data.boundary_conditions,
+        preset,
+        **{"n_steps_input": data.n_steps_input, **changes},
     )
     model.normalizer.set_statistics(statistics)
     calibrate(model, data, seed)
@@ -191,7 +115,7 @@ def fit(
     """
     folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
     # Further devices and machines run the same call: the first of them writes.
-    first = trainer.check() == 0
+    first = check_trainer(trainer) == 0
     if first:
         require_free(folder)
     if data.n_steps_output < train.pushforward:
@@ -200,7 +124,9 @@ def fit(
             f"n_steps_output={train.pushforward}, not {data.n_steps_output}"
         )
     if not model.normalizer.is_set:
-        raise WavelitError("the model has no statistics of the data: make it by `wavelit.build_model`")
+        raise WavelitError(
+            "the model has no statistics of the data: make it by `wavelit.build_model`"
+        )
     if train.minutes is not None and trainer.devices > 1:
         raise WavelitError(
             "a budget in minutes needs one device, as every device has its own clock: use steps or samples"
@@ -232,7 +158,7 @@ def fit(
 
 
 def _require_fit(model: WaveLiT, data: WellDataModule) -> None:
-    """Refuse data of another layout than the model's, which `judge` would refuse after the training.
+    """Refuse data of another layout than the model's, which `evaluate_run` would refuse after the training.
 
     Raises:
         WavelitError: Says in what they differ.
@@ -242,23 +168,31 @@ def _require_fit(model: WaveLiT, data: WellDataModule) -> None:
         "n_constant_fields": data.constant_field_names,
         "n_scalars": data.scalar_names,
     }
-    due = {name: len(names) for name, names in channels.items()} | {"n_steps_input": data.n_steps_input}
+    due = {name: len(names) for name, names in channels.items()} | {
+        "n_steps_input": data.n_steps_input
+    }
     for name, value in {**due, "boundary_conditions": data.boundary_conditions}.items():
         if (ours := getattr(model.config, name)) != value:
-            raise WavelitError(f"the model has {name} {ours}, {data.path} {value}: use `wavelit.build_model`")
+            raise WavelitError(
+                f"the model has {name} {ours}, {data.path} {value}: use `wavelit.build_model`"
+            )
 
 
 def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool) -> None:
     """Give a model the statistics and calibration of the data, unless it has them or is to keep its own."""
     ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
     model.normalizer.set_statistics(data.statistics)
-    if all(torch.equal(buffer, ours[name]) for name, buffer in model.normalizer.named_buffers(recurse=False)):
+    if all(
+        torch.equal(buffer, ours[name])
+        for name, buffer in model.normalizer.named_buffers(recurse=False)
+    ):
         return
     if keep:
         for name, buffer in model.normalizer.named_buffers(recurse=False):
             buffer.copy_(ours[name])
         warnings.warn(
-            f"the model keeps the statistics and calibration of other data than {data.path}", stacklevel=3
+            f"the model keeps the statistics and calibration of other data than {data.path}",
+            stacklevel=3,
         )
         return
     calibrate(model, data, seed)
@@ -285,7 +219,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     train = from_mapping(TrainConfig, settings["train"], f"{where}, train")
     trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
     config = read_config(folder)
-    first = trainer.check() == 0
+    first = check_trainer(trainer) == 0
     with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
             clear(folder, anew=False)
@@ -295,7 +229,9 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
             )
         found = newest_checkpoint(folder / "checkpoints")
         if found is None:
-            raise WavelitError(f"{folder} has no checkpoint yet: start it again by the command that began it")
+            raise WavelitError(
+                f"{folder} has no checkpoint yet: start it again by the command that began it"
+            )
         path, state = found
         with torch.device("meta"):
             require_same_model(path, model_weights(state), WaveLiT(config))
@@ -321,22 +257,18 @@ def _run(
     path, state = resumed or (None, {})
     first_step = state.get("global_step", 0)
     watch = RankWatch()
-    lightning = pl.Trainer(
-        accelerator=trainer.device,
-        devices=trainer.devices,
-        precision=trainer.precision,
-        max_steps=-1 if module.total_steps is None else module.total_steps,
-        # The whole run is one epoch to Lightning; ours are in the sampler.
-        max_epochs=1,
-        val_check_interval=train.validate_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
+    lightning = make_trainer(
+        trainer,
+        module.total_steps,
+        train.validate_every,
         log_every_n_steps=min(50, train.validate_every, module.total_steps or 50),
-        use_distributed_sampler=False,
-        enable_model_summary=False,
+        enable_checkpointing=True,
         enable_progress_bar=sys.stdout.isatty(),
         callbacks=[watch, *_callbacks(folder, train)],
-        logger=[_csv_logger(folder, first_step), TensorBoardLogger(folder, name="logs", version="")],
+        logger=[
+            _csv_logger(folder, first_step),
+            TensorBoardLogger(folder, name="logs", version=""),
+        ],
         plugins=[CheckpointFiles()],
     )
     data.trainer = lightning
@@ -446,9 +378,3 @@ def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
             rows.writeheader()
             rows.writerows(kept)
     return logger
-
-
-def quieten() -> None:
-    for pattern in QUIET:
-        warnings.filterwarnings("ignore", pattern)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

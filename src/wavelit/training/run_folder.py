@@ -68,7 +68,15 @@ Weights = Literal["final", "best"]
 
 # What a run writes into its folder.
 WRITTEN = frozenset(
-    ("model.json", "fields.json", "environment.json", "config.yaml", "logs", "checkpoints", "weights")
+    (
+        "model.json",
+        "fields.json",
+        "environment.json",
+        "config.yaml",
+        "logs",
+        "checkpoints",
+        "weights",
+    )
 )
 
 
@@ -209,7 +217,9 @@ def load_settings(folder: Path) -> dict[str, Any]:
     settings = read_yaml(path)
     due = {"data": dict, "train": dict, "trainer": dict, "seed": int}
     if not isinstance(settings, dict) or settings.keys() != due.keys():
-        raise WavelitError(f"{path}: the entries {', '.join(due)} are due; it is damaged: train anew")
+        raise WavelitError(
+            f"{path}: the entries {', '.join(due)} are due; it is damaged: train anew"
+        )
     for name, kind in due.items():
         if not isinstance(settings[name], kind) or isinstance(settings[name], bool):
             raise WavelitError(
@@ -242,7 +252,9 @@ def load_model(folder: str | os.PathLike[str], weights: Weights = "final") -> Wa
     """
     folder = Path(os.path.expanduser(folder))
     if weights not in get_args(Weights):
-        raise WavelitError(f"unknown weights {shown(weights)}; known: {', '.join(get_args(Weights))}")
+        raise WavelitError(
+            f"unknown weights {shown(weights)}; known: {', '.join(get_args(Weights))}"
+        )
     load_settings(folder)
     if weights == "final":
         if not is_complete(folder / "weights"):
@@ -323,7 +335,9 @@ def _environment(model: WaveLiT) -> dict[str, Any]:
 
 
 def _output(words: list[str]) -> str:
-    done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip()
 
 

@@ -43,7 +43,9 @@ def lifts(wavelet: str, x: Tensor, lengths: Sequence[int]) -> bool:
     return wavelet in _LIFTING and not any(n % 2 for n in lengths)
 
 
-def lifted_analysis(x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: bool) -> tuple[Tensor, ...]:
+def lifted_analysis(
+    x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: bool
+) -> tuple[Tensor, ...]:
     """W, or V^T when `dual`, of even axes: even and odd samples part, then each is corrected by the other.
 
     Some signals at a time, which stay in the cache from the first step to the last.
@@ -63,10 +65,15 @@ def lifted_analysis(x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: b
     return tuple(band.view(*lead, *halves) for band in bands)
 
 
-def lifted_synthesis(bands: Sequence[Tensor], wavelet: str, periodic: tuple[bool, ...], dual: bool) -> Tensor:
+def lifted_synthesis(
+    bands: Sequence[Tensor], wavelet: str, periodic: tuple[bool, ...], dual: bool
+) -> Tensor:
     """V, or W^T when `dual`: the steps of the inverse analysis, undone from the last to the first."""
     spatial = len(periodic)
-    lead, halves = bands[0].shape[: bands[0].ndim - spatial], bands[0].shape[bands[0].ndim - spatial :]
+    lead, halves = (
+        bands[0].shape[: bands[0].ndim - spatial],
+        bands[0].shape[bands[0].ndim - spatial :],
+    )
     lengths = [2 * n for n in halves]
     bands = [band.reshape(-1, *halves) for band in bands]
     pairs = bands[0].new_empty(len(bands[0]), *lengths[:-1], halves[-1], 2)
@@ -136,7 +143,10 @@ def _moves(
 def _band_scales(dual: bool, spatial: int) -> list[float]:
     """Factor of each sub-band after the steps of an analysis: low and high passes need sqrt(2) and -1 / sqrt(2)."""
     low, high = (0.5**0.5, -2 * 0.5**0.5) if dual else (2 * 0.5**0.5, -(0.5**0.5))
-    return [prod(high if letter == "d" else low for letter in key) for key in product("ad", repeat=spatial)]
+    return [
+        prod(high if letter == "d" else low for letter in key)
+        for key in product("ad", repeat=spatial)
+    ]
 
 
 def _steps(wavelet: str, dual: bool) -> list[_Step]:

@@ -124,7 +124,9 @@ def check_dataset(
     except WavelitError as error:
         findings.append(error_of(path, error))
     if not any(finding.severity == "error" for finding in findings):
-        findings += _check_statistics(path, layouts["train"], mask_field, mask_excludes, storage_options)
+        findings += _check_statistics(
+            path, layouts["train"], mask_field, mask_excludes, storage_options
+        )
     return sorted(merged(findings), key=lambda finding: finding.severity)
 
 
@@ -133,10 +135,16 @@ def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]])
     findings = []
     for name, values in variances.items():
         frames = np.concatenate(values)
-        typical = np.nanmedian(frames, 0) if np.isfinite(frames).any(0).all() else np.array([np.inf])
+        typical = (
+            np.nanmedian(frames, 0) if np.isfinite(frames).any(0).all() else np.array([np.inf])
+        )
         component = int(typical.argmin())
         if typical[component] < 10 * EPS:
-            of = f"field '{name}'" if len(typical) == 1 else f"component {component} of field '{name}'"
+            of = (
+                f"field '{name}'"
+                if len(typical) == 1
+                else f"component {component} of field '{name}'"
+            )
             message = (
                 f"the variance of {of} over the grid is {typical[component]:.2g} in its median frame, and VRMSE adds {EPS:g} "
                 "to it: scores say little; rescale the field, or leave it out if it is the same everywhere"
@@ -182,22 +190,30 @@ def _check_values(
                 )
             filled += int((~np.isfinite(piece.frames)).sum() - (~finite).sum())
             for bound in laws_of(layout, field):
-                margin = bound.margin(counted, *(_beside(file, layout, name, piece) for name in bound.beside))
+                margin = bound.margin(
+                    counted, *(_beside(file, layout, name, piece) for name in bound.beside)
+                )
                 if bound.quantity not in low and (margin <= 0).any():
                     message = (
                         f"{bound.quantity} of trajectory {piece.trajectory} falls to {np.nanmin(margin):.4g}, "
                         f"but {bound.law}; mend the data"
                     )
-                    low[bound.quantity] = Finding(bound.severity(layout.dataset_name), layout.path, message)
+                    low[bound.quantity] = Finding(
+                        bound.severity(layout.dataset_name), layout.path, message
+                    )
             if field.time_varying:
                 if piece.start % (layout.n_steps // SOME_FRAMES + 1) == 0:
                     variances.setdefault(field.name, []).append(piece.variances(SOME_FRAMES))
                 rows = (
-                    slice(None) if not field.sample_varying else slice(piece.trajectory, piece.trajectory + 1)
+                    slice(None)
+                    if not field.sample_varying
+                    else slice(piece.trajectory, piece.trajectory + 1)
                 )
                 stop = piece.start + len(piece.frames)
                 joined = (
-                    piece.frames if piece.before is None else np.concatenate([piece.before, piece.frames])
+                    piece.frames
+                    if piece.before is None
+                    else np.concatenate([piece.before, piece.frames])
                 )
                 same = (joined[1:] == joined[:-1]).all(axis=tuple(range(1, joined.ndim)))
                 still[rows, stop - len(same) : stop] &= same
@@ -209,9 +225,7 @@ def _check_values(
         findings += [Finding("warning", layout.path, inexact)] if inexact else []
         findings += low.values()
         if filled:
-            message = (
-                f"field '{field.name}' has {filled} non-finite values on excluded cells, which are read as 0"
-            )
+            message = f"field '{field.name}' has {filled} non-finite values on excluded cells, which are read as 0"
             findings.append(Finding("warning", layout.path, message))
     if still.any():
         trajectory, step = (int(i) for i in np.argwhere(still)[0])
@@ -220,7 +234,11 @@ def _check_values(
             "leave repeated frames out"
         )
         findings.append(Finding("warning", layout.path, message))
-    return findings, [(a.hexdigest(), b.hexdigest()) for a, b in zip(first, last, strict=True)], variances
+    return (
+        findings,
+        [(a.hexdigest(), b.hexdigest()) for a, b in zip(first, last, strict=True)],
+        variances,
+    )
 
 
 def _beside(file: h5py.File, layout: FileLayout, name: str, piece: Piece) -> NDArray[np.float64]:
@@ -231,9 +249,13 @@ def _beside(file: h5py.File, layout: FileLayout, name: str, piece: Piece) -> NDA
         index += (slice(piece.start, piece.start + len(piece.frames)),)
     with reading(layout.path, f"field '{name}'"):
         values = np.asarray(file["t0_fields"][name][index], dtype=np.float64)
-    grid = tuple(n if varies else 1 for n, varies in zip(layout.resolution, field.dim_varying, strict=True))
+    grid = tuple(
+        n if varies else 1 for n, varies in zip(layout.resolution, field.dim_varying, strict=True)
+    )
     values = np.broadcast_to(values.reshape(-1, *grid), piece.frames.shape[: 1 + len(grid)])
-    kept: NDArray[np.float64] = (values if piece.keep is None else values[:, piece.keep]).reshape(-1)
+    kept: NDArray[np.float64] = (values if piece.keep is None else values[:, piece.keep]).reshape(
+        -1
+    )
     return kept
 
 
@@ -301,7 +323,9 @@ def _blurred(file: str, every: dict[str, Any], counted: dict[str, Any], fix: str
     findings = []
     for name, spread in counted.items():
         moving = np.asarray(spread) > 0
-        ratio = float((np.asarray(every[name])[moving] / np.asarray(spread)[moving]).max(initial=0.0))
+        ratio = float(
+            (np.asarray(every[name])[moving] / np.asarray(spread)[moving]).max(initial=0.0)
+        )
         if ratio > BLUR:
             message = f"excluded cells make the spread of field '{name}' {ratio:.3g} times that of the cells that count; {fix}"
             findings.append(Finding("warning", file, message))

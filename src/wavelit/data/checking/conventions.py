@@ -33,15 +33,15 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
     if layout.time_varying_scalars:
         message = f"scalar '{layout.time_varying_scalars[0]}' varies in time, which no emulator here takes; leave it out"
         findings.append(Finding("error", layout.path, message))
-    return findings + [Finding("error", layout.path, message) for message in scalar_problems(layout)]
+    return findings + [
+        Finding("error", layout.path, message) for message in scalar_problems(layout)
+    ]
 
 
 def _disorder(name: str, line: NDArray[np.float64]) -> str:
     """Why coordinates (..., n) do not increase, if they do not."""
     if not np.isfinite(line).all():
-        return (
-            f"'{name}' is not finite at point {int(np.argwhere(~np.isfinite(line))[0][-1])}; write it again"
-        )
+        return f"'{name}' is not finite at point {int(np.argwhere(~np.isfinite(line))[0][-1])}; write it again"
     steps = np.diff(line, axis=-1)
     if not (steps <= 0).any():
         return ""
@@ -65,13 +65,17 @@ def check_grid(path: str, layout: FileLayout) -> list[Finding]:
         due.setdefault(WaveLiTConfig.preset(preset, n_fields=1).grid_multiple, []).append(preset)
     least, most = min(due), max(due)
     findings = []
-    for axis, n, ends in zip(layout.axes, layout.resolution, layout.boundary_conditions, strict=True):
+    for axis, n, ends in zip(
+        layout.axes, layout.resolution, layout.boundary_conditions, strict=True
+    ):
         # Less than two tokens are a toy.
         if "periodic" not in ends or n % least == 0 or n < 2 * least:
             continue
         multiple = most if n >= 2 * most else least
         near = multiple * max(1, round(n / multiple))
-        needs = ", ".join(f"{', '.join(presets)} a multiple of {m}" for m, presets in sorted(due.items()))
+        needs = ", ".join(
+            f"{', '.join(presets)} a multiple of {m}" for m, presets in sorted(due.items())
+        )
         # One token of the coarsest scale covers 2^(levels + num_scales - 1) points.
         k = (n & -n).bit_length() - 1
         other = f", or set levels to {k} and num_scales to 1 in the model" if k else ""
@@ -95,7 +99,9 @@ def check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:
     # same scalars have the same step.
     alike: dict[tuple[float, ...], list[float]] = {}
     for layout in every:
-        alike.setdefault(tuple(float(x.mean()) for x in layout.scalars.values()), []).append(layout.dt)
+        alike.setdefault(tuple(float(x.mean()) for x in layout.scalars.values()), []).append(
+            layout.dt
+        )
     shared = len(alike) > 1 and max(map(len, alike.values())) > 1
     if shared and all(_is_even(np.array(steps)) for steps in alike.values()):
         return findings

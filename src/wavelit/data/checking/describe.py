@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from wavelit.data.datamodule import Batch, WellDataset, boundary_conditions
+from wavelit.data.batch import Batch
+from wavelit.data.datamodule import boundary_conditions
 from wavelit.data.format.folder import SPLITS, find_files, split_folder
-from wavelit.data.format.layout import BoundaryConditions, require_agreement
+from wavelit.data.format.layout import require_agreement
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
 from wavelit.metrics import vrmse
+from wavelit.model.boundaries import BoundaryConditions
 
 __all__ = ["DatasetSummary", "describe_dataset"]
 
@@ -80,7 +83,9 @@ def describe_dataset(
     layouts = {split: dataset.layouts for split, dataset in datasets.items()}
     require_agreement([layout for split in layouts.values() for layout in split])
     values = {
-        name: np.concatenate([layout.scalars[name] for split in layouts.values() for layout in split])
+        name: np.concatenate(
+            [layout.scalars[name] for split in layouts.values() for layout in split]
+        )
         for name in train.layouts[0].scalars
     }
     return DatasetSummary(
@@ -90,7 +95,9 @@ def describe_dataset(
         fields=tuple(train.field_channels),
         constant_fields=tuple(train.constant_channels),
         scalars={name: (float(x.min()), float(x.max())) for name, x in values.items()},
-        trajectories={split: sum(f.n_trajectories for f in files) for split, files in layouts.items()},
+        trajectories={
+            split: sum(f.n_trajectories for f in files) for split, files in layouts.items()
+        },
         steps={
             split: (min(f.n_steps for f in files), max(f.n_steps for f in files))
             for split, files in layouts.items()
@@ -108,6 +115,9 @@ def _persistence(dataset: WellDataset) -> dict[str, float]:
     )
     for batch in loader:
         total += vrmse(
-            batch.fields[:, -1], batch.target[:, 0], dataset.metadata.n_spatial_dims, valid=batch.valid
+            batch.fields[:, -1],
+            batch.target[:, 0],
+            dataset.metadata.n_spatial_dims,
+            valid=batch.valid,
         ).sum(0)
     return dict(zip(dataset.field_channels, (total / len(dataset)).tolist(), strict=True))

@@ -29,7 +29,9 @@ def merged(findings: Sequence[Finding]) -> list[Finding]:
         if severity == "error" or len(names) == 1:
             every += [Finding(severity, name, message) for name in names]
         else:
-            every.append(Finding(severity, names[0], f"{message} (and in {len(set(names)) - 1} more files)"))
+            every.append(
+                Finding(severity, names[0], f"{message} (and in {len(set(names)) - 1} more files)")
+            )
     return every
 
 

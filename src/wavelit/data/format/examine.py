@@ -25,8 +25,9 @@ from wavelit.data.format.hdf5 import (
     text,
     whole_number,
 )
-from wavelit.data.format.layout import ORDERS, Boundary, BoundaryConditions, FieldLayout, FileLayout
+from wavelit.data.format.layout import ORDERS, Boundary, FieldLayout, FileLayout
 from wavelit.errors import WavelitError
+from wavelit.model.boundaries import BoundaryConditions
 
 __all__ = ["layout_problems", "read_layout"]
 
@@ -95,7 +96,10 @@ def _examine(file: h5py.File, path: str) -> tuple[list[str], FileLayout | None]:
     if problems:
         return problems, None
     grid = _Grid(
-        axes, tuple(lines[axis].shape[-1] for axis in axes), root["n_trajectories"], lines["time"].shape[-1]
+        axes,
+        tuple(lines[axis].shape[-1] for axis in axes),
+        root["n_trajectories"],
+        lines["time"].shape[-1],
     )
     fields, scalars = _examine_fields(groups, grid, problems)
     boundaries = _examine_boundaries(groups["boundary_conditions"], grid, problems)
@@ -161,7 +165,9 @@ def _axes(dimensions: h5py.Group, n: int) -> tuple[str, ...]:
             f"'spatial_dims' names {len(axes)} axes but 'n_spatial_dims' is {n}; make them agree"
         )
     if "time" in axes:
-        raise UnfitError("'spatial_dims' names an axis 'time', which is not one of space; rename it")
+        raise UnfitError(
+            "'spatial_dims' names an axis 'time', which is not one of space; rename it"
+        )
     return axes
 
 
@@ -211,14 +217,17 @@ def _examine_fields(
 def _declared(group: h5py.Group, name: str, kind: str, problems: _Problems) -> list[str]:
     found: list[str] = []
     with problems.noted():
-        found = names(group, "field_names", f"attribute 'field_names' of group '{name}'", f"list its {kind}")
+        found = names(
+            group, "field_names", f"attribute 'field_names' of group '{name}'", f"list its {kind}"
+        )
     return found
 
 
 def _varying(item: h5py.Dataset, label: str) -> tuple[bool, bool]:
     """Whether it varies from trajectory to trajectory, and in time."""
     first, second = (
-        flags(item, name, f"attribute '{name}' of {label}")[0] for name in ("sample_varying", "time_varying")
+        flags(item, name, f"attribute '{name}' of {label}")[0]
+        for name in ("sample_varying", "time_varying")
     )
     return first, second
 
@@ -253,10 +262,14 @@ def _require_shape(
 def _require_sizes(fields: Sequence[FieldLayout], grid: _Grid) -> None:
     """Trajectories, steps and points must be those of some field: what else is a file to hold so many of?"""
     if not any(field.time_varying for field in fields):
-        raise UnfitError("no field varies in time, so that there is nothing to predict; list one that does")
+        raise UnfitError(
+            "no field varies in time, so that there is nothing to predict; list one that does"
+        )
     for i, (axis, n) in enumerate(zip(grid.axes, grid.resolution, strict=True)):
         if n > 1 and not any(field.dim_varying[i] for field in fields):
-            raise UnfitError(f"no field varies along axis '{axis}' of {n} points; leave this axis out")
+            raise UnfitError(
+                f"no field varies along axis '{axis}' of {n} points; leave this axis out"
+            )
     if grid.n_trajectories * grid.n_steps > MOST_FRAMES:
         raise UnfitError(
             f"{grid.n_trajectories} trajectories of {grid.n_steps} steps are more than {MOST_FRAMES} frames; spread them over "
@@ -264,7 +277,9 @@ def _require_sizes(fields: Sequence[FieldLayout], grid: _Grid) -> None:
         )
 
 
-def _examine_boundaries(group: h5py.Group, grid: _Grid, problems: _Problems) -> tuple[Boundary, ...]:
+def _examine_boundaries(
+    group: h5py.Group, grid: _Grid, problems: _Problems
+) -> tuple[Boundary, ...]:
     boundaries: list[Boundary] = []
     found: list[str] = []
     with problems.noted():
@@ -281,7 +296,9 @@ def _boundary(group: h5py.Group, name: str, grid: _Grid) -> Boundary:
     kind = text(item, "bc_type", f"attribute 'bc_type' of {label}")
     dims = names(item, "associated_dims", f"attribute 'associated_dims' of {label}", "add it")
     if kind.lower() not in BOUNDARIES:
-        raise UnfitError(f"{label} is of type '{kind.lower()}'; one of {', '.join(BOUNDARIES)} is due")
+        raise UnfitError(
+            f"{label} is of type '{kind.lower()}'; one of {', '.join(BOUNDARIES)} is due"
+        )
     if strange := [dim for dim in dims if dim not in grid.axes]:
         raise UnfitError(
             f"{label} belongs to axis '{strange[0]}', which is none of {list(grid.axes)}; name one of them"
@@ -295,7 +312,9 @@ def _boundary(group: h5py.Group, name: str, grid: _Grid) -> Boundary:
         )
     due = tuple(grid.resolution[grid.axes.index(dim)] for dim in dims)
     if mask.shape != due:
-        raise UnfitError(f"'mask' of {label} has shape {mask.shape} but its axes {due}; write it anew")
+        raise UnfitError(
+            f"'mask' of {label} has shape {mask.shape} but its axes {due}; write it anew"
+        )
     return Boundary(name, kind, tuple(dims))
 
 
@@ -317,7 +336,9 @@ def _boundary_conditions(
                     with reading(path, label):
                         marked = group[boundary.name]["mask"][(*(slice(None),) * position, index)]
                 if not np.isin(marked, (0, 1)).all():
-                    raise UnfitError(f"{label} has values other than 0 and 1; write it as true and false")
+                    raise UnfitError(
+                        f"{label} has values other than 0 and 1; write it as true and false"
+                    )
                 if marked.all() if kind == "wall" else marked.any():
                     ends[grid.axes.index(dim)][end] = kind
     return tuple((low, high) for low, high in ends)

@@ -141,7 +141,9 @@ def filesystem(address: str, storage_options: dict[str, Any] | None = None) -> t
     try:
         fs, path = fsspec.url_to_fs(address, **(storage_options or {}))
     except _failures() as error:
-        raise WavelitError(f"{address}: no filesystem for this address ({one_line(error)})") from error
+        raise WavelitError(
+            f"{address}: no filesystem for this address ({one_line(error)})"
+        ) from error
     return fs, str(path)
 
 
@@ -170,7 +172,9 @@ def find_files(folder: str, storage_options: dict[str, Any] | None = None) -> tu
     for file in files:
         name = file.rsplit("/", 1)[-1]
         if printable(name, len(name)) != name:
-            raise WavelitError(f"{folder}: the name of '{printable(name)}' has control characters; rename it")
+            raise WavelitError(
+                f"{folder}: the name of '{printable(name)}' has control characters; rename it"
+            )
     return fs, files
 
 
@@ -196,7 +200,9 @@ def open_file(fs: Any, path: str, **fsspec_params: Any) -> h5py.File:
     except OSError as error:
         reason = one_line(error)
         if "truncated" in reason:
-            raise WavelitError(f"{path}: truncated HDF5 file; download or write it again") from error
+            raise WavelitError(
+                f"{path}: truncated HDF5 file; download or write it again"
+            ) from error
         if "signature" in reason:
             raise WavelitError(f"{path}: not an HDF5 file; delete it or write it again") from error
         raise WavelitError(f"{path}: HDF5 cannot open this file ({reason})") from error

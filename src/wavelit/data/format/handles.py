@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from the_well.data.utils import IO_PARAMS
 from torch import Tensor
 
+from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import REFUSALS, reading, unreadable
-from wavelit.data.format.layout import ORDERS, FieldLayout, FileLayout, open_file
+from wavelit.data.format.layout import ORDERS, FieldLayout, FileLayout
 from wavelit.errors import WavelitError
 
 __all__ = ["Handles", "Node", "OpenFile"]
@@ -118,7 +119,11 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
     }
     coordinates = {
         name: array(
-            "dimensions", name, f"'/dimensions/{name}'", dtype, sample_varying=name in layout.own_coordinates
+            "dimensions",
+            name,
+            f"'/dimensions/{name}'",
+            dtype,
+            sample_varying=name in layout.own_coordinates,
         )
         for name, dtype in lines.items()
     }
@@ -128,7 +133,9 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
             each.name,
             {
                 "mask": array(
-                    f"boundary_conditions/{each.name}", "mask", f"'mask' of boundary condition '{each.name}'"
+                    f"boundary_conditions/{each.name}",
+                    "mask",
+                    f"'mask' of boundary condition '{each.name}'",
                 )
             },
             bc_type=each.kind,
@@ -183,11 +190,15 @@ class _Field:
         with reading(self.path, self.label):
             # What was never written, or holds fewer bits than h5py's float32, takes another room than its values do.
             if whole and data.id.get_storage_size() == data.nbytes:
-                self.offset = data.id.get_offset()  # None unless the array is one block of this file
+                self.offset = (
+                    data.id.get_offset()
+                )  # None unless the array is one block of this file
             invariant = not (layout.sample_varying or layout.time_varying)
             self.data = data[()] if self.offset is None and invariant and keep else data
 
-    def read(self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int) -> None:
+    def read(
+        self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int
+    ) -> None:
         """Read frames start, start + stride, ... of a trajectory into arrays (C, *S), one a frame."""
         try:
             if self.offset is None:
@@ -199,9 +210,13 @@ class _Field:
         except REFUSALS as error:
             raise unreadable(self.path, self.label, error) from error
 
-    def _read_block(self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int) -> None:
+    def _read_block(
+        self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int
+    ) -> None:
         assert self.offset is not None
-        place = self.offset + self.frame_bytes * (start + self.n_steps * trajectory * self.sample_varying)
+        place = self.offset + self.frame_bytes * (
+            start + self.n_steps * trajectory * self.sample_varying
+        )
         step = self.frame_bytes * stride
         if self.n_components > 1:
             stored = np.empty((*self.resolution, self.n_components), np.float32)
@@ -226,11 +241,15 @@ class _Field:
             while done < self.frame_bytes:
                 got = os.preadv(self.descriptor, [values[done:]], place + done)
                 if not got:
-                    raise WavelitError(f"{self.path}: ends before its data do; download or write it again")
+                    raise WavelitError(
+                        f"{self.path}: ends before its data do; download or write it again"
+                    )
                 done += got
             place += self.frame_bytes
 
-    def _read_by_hdf5(self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int) -> None:
+    def _read_by_hdf5(
+        self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int
+    ) -> None:
         index: tuple[Any, ...] = (trajectory,) if self.sample_varying else ()
         if self.time_varying:
             index = (*index, slice(start, start + stride * len(frames), stride))
@@ -250,7 +269,9 @@ class OpenFile:
         constant_scalars: (trajectory, scalar), those that do not; or None.
     """
 
-    def __init__(self, file: h5py.File, layout: FileLayout, in_memory: bool, keep: bool = True) -> None:
+    def __init__(
+        self, file: h5py.File, layout: FileLayout, in_memory: bool, keep: bool = True
+    ) -> None:
         self.node = _tree(file, layout, in_memory)
         self.file = None if in_memory else file
         # The descriptor that HDF5 itself reads from: closed with the file.
@@ -355,7 +376,13 @@ class Handles:
         return self._open[number]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict(), "_memory": {}, "_inherited": None, "_pid": -1}
+        return {
+            **self.__dict__,
+            "_open": OrderedDict(),
+            "_memory": {},
+            "_inherited": None,
+            "_pid": -1,
+        }
 
     def close(self) -> None:
         """Close the files that this process has open; they open again when needed."""

@@ -58,7 +58,9 @@ class UnfitError(ValueError):
 def unreadable(path: str, what: str, error: BaseException) -> WavelitError:
     """The error to raise for an item that HDF5 fails to read."""
     if isinstance(error, MemoryError):
-        return WavelitError(f"{path}: {what} takes more memory than there is ({one_line(error)}); free some")
+        return WavelitError(
+            f"{path}: {what} takes more memory than there is ({one_line(error)}); free some"
+        )
     return WavelitError(
         f"{path}: {what} cannot be read ({one_line(error) or type(error).__name__}); download or write the file again"
     )
@@ -117,7 +119,9 @@ def names(item: Any, name: str, label: str, fix: str) -> list[str]:
     for each in found:
         _require_name(each, f"a name in {label}")
         if "/" in each or each == ".":
-            raise UnfitError(f"{label} lists '{each}', which is a path; name what is in the group itself")
+            raise UnfitError(
+                f"{label} lists '{each}', which is a path; name what is in the group itself"
+            )
         if found.count(each) > 1:
             raise UnfitError(f"{label} lists '{each}' twice; list it once")
     return found
@@ -162,7 +166,9 @@ def _texts(item: Any, name: str, label: str, fix: str) -> list[str]:
         return []
     entries = np.atleast_1d(np.asarray(value))
     # A list of no text has no type: h5py stores it as numbers.
-    if entries.ndim > 1 or (entries.size and not all(isinstance(entry, str | bytes) for entry in entries)):
+    if entries.ndim > 1 or (
+        entries.size and not all(isinstance(entry, str | bytes) for entry in entries)
+    ):
         raise UnfitError(f"{label} is {_shown(entries)}; text is due")
     padded = False
     with _examining(label):
@@ -175,7 +181,9 @@ def _texts(item: Any, name: str, label: str, fix: str) -> list[str]:
         try:
             found.append((stored.rstrip(b" ") if padded else stored).decode("utf8"))
         except UnicodeDecodeError as error:
-            raise UnfitError(f"{label} is not UTF-8 ({printable(stored)}); write it again") from error
+            raise UnfitError(
+                f"{label} is not UTF-8 ({printable(stored)}); write it again"
+            ) from error
     return found
 
 
@@ -201,7 +209,9 @@ def _require_name(name: str, label: str) -> None:
     if len(name) > LONGEST_NAME:
         raise UnfitError(f"{label} has {len(name)} characters; at most {LONGEST_NAME} are due")
     if printable(name) != name:
-        raise UnfitError(f"{label}, '{printable(name)}', has control characters or is not UTF-8; rename it")
+        raise UnfitError(
+            f"{label}, '{printable(name)}', has control characters or is not UTF-8; rename it"
+        )
 
 
 # --- items
@@ -262,7 +272,9 @@ def array(group: h5py.Group, name: str, label: str, kinds: str = "biuf") -> h5py
         if item.shape is None:
             raise UnfitError(f"{label} is empty; write an array of numbers")
         if item.is_virtual or item.external:
-            raise UnfitError(f"{label} lies in other files, which are not read; store it in this one")
+            raise UnfitError(
+                f"{label} lies in other files, which are not read; store it in this one"
+            )
         plist = item.id.get_create_plist()
         for number in range(plist.get_nfilters()):
             code, _, _, called = plist.get_filter(number)
@@ -291,7 +303,9 @@ def _require_numbers(item: h5py.Dataset, label: str, kinds: str) -> None:
         kind = "an enumeration" if listed else f"type {printable(dtype, 60)}"
         raise UnfitError(f"{label} is of {kind}, not of real numbers; write it as float32")
     if not dtype.isnative:
-        raise UnfitError(f"{label} is stored in another byte order than this machine's; write it as '<f4'")
+        raise UnfitError(
+            f"{label} is stored in another byte order than this machine's; write it as '<f4'"
+        )
 
 
 def _member(group: h5py.Group, name: str, label: str) -> Any:
@@ -315,7 +329,9 @@ def _follow(group: h5py.Group, names: list[str], label: str) -> Any:
             continue
         hops += 1
         if kind != h5py.h5l.TYPE_SOFT:
-            raise UnfitError(f"{label} is a link to another file, which is not read; copy it into this one")
+            raise UnfitError(
+                f"{label} is a link to another file, which is not read; copy it into this one"
+            )
         if hops > MOST_LINKS:
             raise UnfitError(f"{label} is a loop of links; write it here")
         path = item.id.links.get_val(stored).decode("utf8", "surrogateescape")

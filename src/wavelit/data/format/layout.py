@@ -20,29 +20,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wavelit.data.format.folder import SPLITS, find_files, open_file, split_folder
 from wavelit.errors import WavelitError
+from wavelit.model.boundaries import BoundaryConditions
 
 __all__ = [
-    "SPLITS",
     "Boundary",
-    "BoundaryConditions",
     "FieldLayout",
     "FileLayout",
     "beyond_float32",
     "common_boundaries",
-    "find_files",
-    "open_file",
     "require_agreement",
     "require_steps",
     "scalar_problems",
-    "split_folder",
     "uneven_lengths",
 ]
 
 ORDERS = {0: "t0_fields", 1: "t1_fields", 2: "t2_fields"}
-
-BoundaryConditions = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -137,7 +130,9 @@ def require_agreement(layouts: Iterable[FileLayout]) -> None:
                     f"{other.path}: {what} is {getattr(other, what)} but {getattr(first, what)} in {first.path}; "
                     "keep different datasets in different folders"
                 )
-        signatures = [[(f.name, f.order, f.time_varying) for f in layout.fields] for layout in (first, other)]
+        signatures = [
+            [(f.name, f.order, f.time_varying) for f in layout.fields] for layout in (first, other)
+        ]
         names = [[*layout.scalars, *layout.time_varying_scalars] for layout in (first, other)]
         if signatures[0] != signatures[1] or names[0] != names[1]:
             mine = [f.name for f in other.fields] + names[1]

@@ -52,8 +52,13 @@ def tables(
     first = layouts[0]
     trajectories = [layout.n_trajectories for layout in layouts]
     steps = [layout.n_steps for layout in layouts]
-    windows = [raw_steps_to_possible_sample_t0s(n, n_steps_input, n_steps_output, stride) for n in steps]
-    offsets: Any = [0, *itertools.accumulate(n * w for n, w in zip(trajectories, windows, strict=True))]
+    windows = [
+        raw_steps_to_possible_sample_t0s(n, n_steps_input, n_steps_output, stride) for n in steps
+    ]
+    offsets: Any = [
+        0,
+        *itertools.accumulate(n * w for n, w in zip(trajectories, windows, strict=True)),
+    ]
     if whole:
         shortest = min(layouts, key=lambda layout: layout.n_steps)
         n_steps_output = (shortest.n_steps - max(n_steps_input * stride, first_target)) // stride
@@ -107,7 +112,9 @@ def tables(
         "field_names": names[True],
         "constant_field_names": names[False],
         "core_field_names": [field.name for field in first.fields if field.time_varying],
-        "core_constant_field_names": [field.name for field in first.fields if not field.time_varying],
+        "core_constant_field_names": [
+            field.name for field in first.fields if not field.time_varying
+        ],
         "n_spatial_dims": len(first.axes),
         "size_tuple": first.resolution,
         "dataset_name": first.dataset_name,

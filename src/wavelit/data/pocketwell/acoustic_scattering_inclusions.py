@@ -141,12 +141,17 @@ def simulate(
             pressure = rings(shape, rng)
         state = torch.zeros(1, 3, *shape, dtype=torch.float64)
         state[0, 0] = torch.from_numpy(pressure * ~inside)
-        solver = Acoustics(torch.from_numpy(density)[None], BULK_MODULUS, spacing, SYSTEM.boundary_conditions)
+        solver = Acoustics(
+            torch.from_numpy(density)[None], BULK_MODULUS, spacing, SYSTEM.boundary_conditions
+        )
         records.append(solver.solve(state, times.tolist()).float())
         densities.append(density)
     record, media = torch.cat(records), np.stack(densities)
     return Trajectories(
-        fields={"pressure": record[:, :, 0].numpy(), "velocity": record[:, :, 1:].movedim(2, -1).numpy()},
+        fields={
+            "pressure": record[:, :, 0].numpy(),
+            "velocity": record[:, :, 1:].movedim(2, -1).numpy(),
+        },
         constant_fields={
             "density": media.astype(np.float32),
             "speed_of_sound": np.sqrt(BULK_MODULUS / media).astype(np.float32),
@@ -156,7 +161,9 @@ def simulate(
 
 def coordinates(shape: tuple[int, ...]) -> Mapping[str, Array]:
     """Cell centres of [-1, 1]^2."""
-    return {axis: (np.arange(n) + 0.5) * LENGTH / n - 1 for axis, n in zip("xy", shape, strict=True)}
+    return {
+        axis: (np.arange(n) + 0.5) * LENGTH / n - 1 for axis, n in zip("xy", shape, strict=True)
+    }
 
 
 def snapshot_times(shape: tuple[int, ...], n_snapshots: int) -> Array:

@@ -51,7 +51,11 @@ def maze(n: int, rng: np.random.Generator) -> Array:
     while trail:
         i, j = trail[-1]
         ahead = [(i + di, j + dj) for di, dj in ((1, 0), (-1, 0), (0, 1), (0, -1))]
-        ahead = [(a, b) for a, b in ahead if 0 <= a < rooms and 0 <= b < rooms and not plan[2 * a, 2 * b + 1]]
+        ahead = [
+            (a, b)
+            for a, b in ahead
+            if 0 <= a < rooms and 0 <= b < rooms and not plan[2 * a, 2 * b + 1]
+        ]
         if not ahead:
             trail.pop()
             continue
@@ -98,7 +102,10 @@ def simulate(
     )
     record = record.float()
     return Trajectories(
-        fields={"pressure": record[:, :, 0].numpy(), "velocity": record[:, :, 1:].movedim(2, -1).numpy()},
+        fields={
+            "pressure": record[:, :, 0].numpy(),
+            "velocity": record[:, :, 1:].movedim(2, -1).numpy(),
+        },
         constant_fields={
             "density": density.float().numpy(),
             "speed_of_sound": (BULK_MODULUS / density).sqrt().float().numpy(),
@@ -108,7 +115,9 @@ def simulate(
 
 def coordinates(shape: tuple[int, ...]) -> Mapping[str, Array]:
     """Cell centres of [-1, 1]^2."""
-    return {axis: (np.arange(n) + 0.5) * LENGTH / n - 1 for axis, n in zip("xy", shape, strict=True)}
+    return {
+        axis: (np.arange(n) + 0.5) * LENGTH / n - 1 for axis, n in zip("xy", shape, strict=True)
+    }
 
 
 def snapshot_times(shape: tuple[int, ...], n_snapshots: int) -> Array:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 
 __all__ = ["Acoustics"]
 
@@ -73,7 +73,7 @@ class Acoustics:
             (B, T, 3, H, W).
 
         Raises:
-            DivergedError: the state is no longer finite.
+            SolverDivergedError: the state is no longer finite.
         """
         now, steps, snapshots = 0.0, 0, []
         for time in times:
@@ -82,7 +82,7 @@ class Acoustics:
                 state = self._advance(state, (time - now) / count, count)
                 now, steps = time, steps + count
             if not bool(state.isfinite().all()):
-                raise DivergedError(steps)
+                raise SolverDivergedError(steps)
             snapshots.append(state)
         return torch.stack(snapshots, 1)
 

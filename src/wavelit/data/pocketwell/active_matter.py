@@ -32,7 +32,7 @@ from torch import Tensor
 
 from wavelit.data.pocketwell.bingham import fourth_moment
 from wavelit.data.pocketwell.spectral import ETDRK4, FourierGrid
-from wavelit.data.pocketwell.system import DivergedError, System, Trajectories
+from wavelit.data.pocketwell.system import SolverDivergedError, System, Trajectories
 
 __all__ = ["SYSTEM", "ActiveFluid", "defect_charges", "initial_state"]
 
@@ -62,7 +62,9 @@ class ActiveFluid:
         dt: step of ETDRK4.
     """
 
-    def __init__(self, shape: Sequence[int], length: float, zeta: float, alpha: float, dt: float) -> None:
+    def __init__(
+        self, shape: Sequence[int], length: float, zeta: float, alpha: float, dt: float
+    ) -> None:
         self.grid = FourierGrid(shape, (length, length))
         self.zeta, self.alpha = zeta, alpha
         kx, ky, k2 = self.grid.kx, self.grid.ky, self.grid.k2
@@ -72,7 +74,9 @@ class ActiveFluid:
         self.kept[:, shape[1] // 2] = 0
         self.gradient = 1j * torch.stack([kx * self.kept, ky * self.kept])
         # Stress (1, 2) to stream function psi, k^4 psi = rot div sigma; psi to strain rate (1, 2), velocity.
-        self.stream = torch.stack([2 * kx * ky, ky**2 - kx**2]) * self.grid.inverse_k2**2 * self.kept
+        self.stream = (
+            torch.stack([2 * kx * ky, ky**2 - kx**2]) * self.grid.inverse_k2**2 * self.kept
+        )
         self.shear = torch.stack([-kx * ky, (kx**2 - ky**2) / 2]) * self.kept
         # And to (u, v, omega).
         self.flow_of = torch.stack([self.gradient[1], -self.gradient[0], k2 * self.kept])
@@ -193,7 +197,7 @@ def simulate(
             modes = fluid.stepper.step(modes)
         done = steps
         if not bool(modes.isfinite().all()):
-            raise DivergedError(done)
+            raise SolverDivergedError(done)
         c, q = fluid.fields(modes)
         velocity, strain = fluid.flow(c, q)
         record["concentration"].append(c.float())

@@ -44,11 +44,12 @@ from rich.progress import (
 
 import wavelit
 from wavelit.checks.arguments import require_whole, shown
+from wavelit.data.format.folder import SPLITS
 from wavelit.data.pocketwell.registry import SYSTEMS
-from wavelit.data.pocketwell.system import SIZES, DivergedError, Size, System, Trajectories
+from wavelit.data.pocketwell.system import SIZES, Size, SolverDivergedError, System, Trajectories
 from wavelit.data.statistics import write_statistics
 from wavelit.data.writing.given import local_path
-from wavelit.data.writing.write import SPLITS, write_well
+from wavelit.data.writing.write import write_well
 from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import atomic_path, sweep
 from wavelit.files.owner import LOCK, OWNER, owned
@@ -136,13 +137,17 @@ def generate(
     return folder
 
 
-def _compute(spec: System, size: str, folder: Path, seed: int, n_processes: int, console: Console) -> Path:
+def _compute(
+    spec: System, size: str, folder: Path, seed: int, n_processes: int, console: Console
+) -> Path:
     start = time.perf_counter()
     parts = folder / f"parts-seed{seed}-version{spec.version}"
     batches = plan(spec, spec.size(size), parts)
     missing = [batch for batch in batches if not _solved(batch)]
     if len(missing) < len(batches):
-        console.print(f"{folder}: {len(batches) - len(missing)} of {len(batches)} batches are there already")
+        console.print(
+            f"{folder}: {len(batches) - len(missing)} of {len(batches)} batches are there already"
+        )
     _solve(spec, size, seed, missing, n_processes, console)
     _assemble(spec, size, folder, batches)
     write_statistics(folder)
@@ -165,7 +170,9 @@ def _compute(spec: System, size: str, folder: Path, seed: int, n_processes: int,
     return folder
 
 
-def generate_one(system: str, folder: str | Path, size: str = "small", split: str = "valid") -> Path:
+def generate_one(
+    system: str, folder: str | Path, size: str = "small", split: str = "valid"
+) -> Path:
     """Compute the first trajectory of a split, seed 0, alone: in seconds, in this process.
 
     The folder's data/train holds it too, as readers look there for names and grid. It is the dataset's own trajectory up to the
@@ -211,7 +218,9 @@ def plan(system: System, size: Size, parts: Path) -> list[Batch]:
             numbers = range(index, size.trajectories[split], len(system.parameters))
             for first in range(0, len(numbers), system.batch):
                 some = tuple(numbers[first : first + system.batch])
-                batches.append(Batch(split, parameters, some, parts / f"{split}-{index}-{first}.npz"))
+                batches.append(
+                    Batch(split, parameters, some, parts / f"{split}-{index}-{first}.npz")
+                )
     return batches
 
 
@@ -233,7 +242,9 @@ def persistence_vrmse(split: Path) -> dict[str, float]:
                             .reshape(*group[name].shape[: 2 + spatial], -1)
                             .movedim(-1, 2)
                         )
-                        scores.setdefault(name, []).append(vrmse(data[:, :-1], data[:, 1:], spatial))
+                        scores.setdefault(name, []).append(
+                            vrmse(data[:, :-1], data[:, 1:], spatial)
+                        )
     joined = {name: torch.cat(items) for name, items in scores.items()}
     means = {name: float(score.mean()) for name, score in joined.items()}
     return {"mean": float(torch.cat(list(joined.values()), -1).mean()), **means}
@@ -258,7 +269,9 @@ def _solve(
         TimeRemainingColumn(elapsed_when_finished=False),
     )
     try:
-        pool = ProcessPoolExecutor(min(processes, len(batches)), _context(), initializer=_start_worker)
+        pool = ProcessPoolExecutor(
+            min(processes, len(batches)), _context(), initializer=_start_worker
+        )
     except OSError as error:
         raise WavelitError(
             f"{system.name}: worker processes cannot start ({one_line(error)}): free space in shared memory, /dev/shm, "
@@ -266,10 +279,14 @@ def _solve(
         ) from error
     try:
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(f"{system.name} ({size})", total=sum(len(batch.numbers) for batch in batches))
+            task = bar.add_task(
+                f"{system.name} ({size})", total=sum(len(batch.numbers) for batch in batches)
+            )
             # Workers start here; one that is cut short in it would end in a traceback of its own.
             with _interrupted_later():
-                futures = {pool.submit(_solve_batch, system, size, seed, batch): batch for batch in batches}
+                futures = {
+                    pool.submit(_solve_batch, system, size, seed, batch): batch for batch in batches
+                }
             for future in as_completed(futures):
                 future.result()
                 bar.advance(task, len(futures[future].numbers))
@@ -330,10 +347,12 @@ def _solve_batch(system: System, size: str, seed: int, batch: Batch) -> None:
     shape = system.shapes[size]
     times = system.times(shape, system.size(size).n_snapshots)
     key = (seed, zlib.crc32(system.name.encode()), SPLITS.index(batch.split))
-    rngs = [np.random.default_rng(np.random.SeedSequence((*key, number))) for number in batch.numbers]
+    rngs = [
+        np.random.default_rng(np.random.SeedSequence((*key, number))) for number in batch.numbers
+    ]
     try:
         solved = system.simulate(shape, times, batch.parameters, rngs)
-    except DivergedError as error:
+    except SolverDivergedError as error:
         raise WavelitError(
             f"{system.name}: the solver diverged at step {error.step} "
             f"(seed {seed}, batch {batch.part.stem}): try another seed"
@@ -349,15 +368,22 @@ def _assemble(system: System, size: str, folder: Path, batches: Sequence[Batch])
     files: dict[Path, list[Batch]] = {}
     for batch in batches:
         label = "".join(f"_{name}_{value:g}" for name, value in batch.parameters.items())
-        files.setdefault(folder / "data" / batch.split / f"{system.name}{label}.hdf5", []).append(batch)
+        files.setdefault(folder / "data" / batch.split / f"{system.name}{label}.hdf5", []).append(
+            batch
+        )
     if strange := set((folder / "data").rglob("*.hdf5")) - set(files):
-        raise WavelitError(f"{min(strange)} is no file of this dataset: remove it, or pass force=True")
+        raise WavelitError(
+            f"{min(strange)} is no file of this dataset: remove it, or pass force=True"
+        )
     shape = system.shapes[size]
     for path, members in files.items():
         pieces = [_load(batch.part) for batch in members]
         write_well(
             path,
-            {name: np.concatenate([piece.fields[name] for piece in pieces]) for name in pieces[0].fields},
+            {
+                name: np.concatenate([piece.fields[name] for piece in pieces])
+                for name in pieces[0].fields
+            },
             name=system.name,
             boundary_conditions=system.boundary_conditions,
             constant_fields={
@@ -395,7 +421,9 @@ def _load(part: Path) -> Trajectories:
                 # Of no axis, it would have no length.
                 groups[group][name] = np.atleast_1d(stored[key])
     except DAMAGED as error:
-        raise WavelitError(f"{part} is damaged ({one_line(error)}): remove it, to compute it anew") from error
+        raise WavelitError(
+            f"{part} is damaged ({one_line(error)}): remove it, to compute it anew"
+        ) from error
     return Trajectories(groups["field"], groups["constant"])
 
 

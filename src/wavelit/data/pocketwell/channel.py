@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 
 __all__ = ["GAMMA", "CFLStepper", "Channel", "Integrator", "Stokes", "lobatto"]
 
@@ -131,7 +131,9 @@ class Channel:
 
     def gradient_to_fine(self, modes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Modes (..., Z, K) -> values, slopes along x and slopes along z on the fine grid."""
-        pair = torch.fft.irfft(torch.stack([modes, self.ik * modes]), n=self.fine[0], norm="forward")
+        pair = torch.fft.irfft(
+            torch.stack([modes, self.ik * modes]), n=self.fine[0], norm="forward"
+        )
         value, slope_z = (self.both @ pair[0]).split(self.fine[1], -2)
         return value, self.interpolate @ pair[1], slope_z
 
@@ -308,7 +310,9 @@ class CFLStepper:
         integrator: dt -> steps of dt; kept, as pieces come back to the same few lengths.
     """
 
-    def __init__(self, rate: Callable[[Tensor], float], integrator: Callable[[float], Integrator]) -> None:
+    def __init__(
+        self, rate: Callable[[Tensor], float], integrator: Callable[[float], Integrator]
+    ) -> None:
         self.rate = rate
         self.integrator = functools.cache(integrator)
 
@@ -319,7 +323,7 @@ class CFLStepper:
         shorter ones.
 
         Raises:
-            DivergedError: no step of the ladder will do; its step is the number of steps tried.
+            SolverDivergedError: no step of the ladder will do; its step is the number of steps tried.
         """
         rate, tried = self.rate(x), 0
         for steps in LADDER:
@@ -332,7 +336,7 @@ class CFLStepper:
             if self.rate(new) * dt <= LIMIT:
                 return new, steps
             tried += steps
-        raise DivergedError(tried)
+        raise SolverDivergedError(tried)
 
 
 def _chebyshev(s: Array, degrees: Array) -> Array:

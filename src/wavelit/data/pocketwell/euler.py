@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from wavelit.data.pocketwell.acoustics import GHOSTS, extend
-from wavelit.data.pocketwell.system import DivergedError
+from wavelit.data.pocketwell.system import SolverDivergedError
 
 __all__ = ["Euler", "conserved", "primitive"]
 
@@ -69,7 +69,7 @@ class Euler:
             (B, T, 4, H, W).
 
         Raises:
-            DivergedError: density or pressure is no longer positive and finite.
+            SolverDivergedError: density or pressure is no longer positive and finite.
         """
         now, steps, snapshots = 0.0, 0, []
         for time in times:
@@ -95,7 +95,7 @@ class Euler:
             state = self._sweep(state, 1, h)
             state = self._sweep(state, 0, h)
             left = torch.where(shares == 1, torch.zeros_like(left), left - 2 * h)
-        raise DivergedError(steps + MAX_STEPS)
+        raise SolverDivergedError(steps + MAX_STEPS)
 
     def _largest_sweep(self, state: Tensor, steps: int) -> Tensor:
         """The longest h that the wave speeds of each trajectory allow, (B, 1, 1, 1)."""
@@ -103,7 +103,8 @@ class Euler:
         _check(w, steps)
         sound = (self.gamma * w[:, 3:] / w[:, :1]).sqrt()
         rates = [
-            (w[:, 1 + axis : 2 + axis].abs() + sound).amax((-2, -1), keepdim=True) / self.spacing[axis]
+            (w[:, 1 + axis : 2 + axis].abs() + sound).amax((-2, -1), keepdim=True)
+            / self.spacing[axis]
             for axis in (0, 1)
         ]
         return self.courant / torch.maximum(rates[0], rates[1])
@@ -130,14 +131,19 @@ class Euler:
         least = (middle - half.abs())[:, ::3]
         if not bool((least > 0).all()):
             kept = (least > 0).all(1, keepdim=True)
-            middle, half = torch.where(kept, middle, w), torch.where(kept, half, torch.zeros_like(half))
+            middle, half = (
+                torch.where(kept, middle, w),
+                torch.where(kept, half, torch.zeros_like(half)),
+            )
         return hllc((middle + half)[..., :-1], (middle - half)[..., 1:], self.gamma)
 
 
 def half_slope(jumps: Tensor) -> Tensor:
     """Half the MC-limited slope of the cells between n + 1 jumps: (a + b) / 4 kept between 0 and a, 0 and b."""
     a, b = jumps[..., :-1], jumps[..., 1:]
-    return torch.clamp(0.25 * (a + b), torch.maximum(a, b).clamp(max=0), torch.minimum(a, b).clamp(min=0))
+    return torch.clamp(
+        0.25 * (a + b), torch.maximum(a, b).clamp(max=0), torch.minimum(a, b).clamp(min=0)
+    )
 
 
 def hllc(left: Tensor, right: Tensor, gamma: float) -> Tensor:
@@ -204,4 +210,4 @@ def _extend(w: Tensor, sides: tuple[str, str]) -> Tensor:
 def _check(w: Tensor, steps: int) -> None:
     # A comparison with NaN is false.
     if not bool(((w[:, ::3] > 0) & (w[:, ::3] < float("inf"))).all()):
-        raise DivergedError(steps)
+        raise SolverDivergedError(steps)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from wavelit.data.pocketwell.spectral import ETDRK4, FourierGrid
-from wavelit.data.pocketwell.system import DivergedError, System, Trajectories
+from wavelit.data.pocketwell.system import SolverDivergedError, System, Trajectories
 from wavelit.errors import WavelitError
 
 __all__ = ["SYSTEM", "GrayScott", "initial_state", "steady_state"]
@@ -90,7 +90,9 @@ def steady_state(feed: float, kill: float) -> tuple[float, float] | None:
     return a, feed * (1 - a) / (feed + kill)
 
 
-def initial_state(shape: Sequence[int], feed: float, kill: float, rng: np.random.Generator) -> Array:
+def initial_state(
+    shape: Sequence[int], feed: float, kill: float, rng: np.random.Generator
+) -> Array:
     """Random A and B, (2, H, W), between 0 and 1.
 
     Clusters of Gaussians: B is `_clusters`, A one minus another draw of it. Where a uniform state with B > 0
@@ -185,7 +187,7 @@ def _solve(feed: float, kill: float, times: Array, starts: Array) -> tuple[Array
             modes = solver.stepper.step(modes)
         now, done = float(time), done + steps
         if not bool(modes.isfinite().all()):
-            raise DivergedError(done)
+            raise SolverDivergedError(done)
         record[:, index] = solver.fields(modes).numpy()
         lasts &= np.ptp(record[:, index, 1], axis=(1, 2)) >= feed + kill
         if not lasts.any():

@@ -106,9 +106,13 @@ class Boundary:
         for a, b in itertools.pairwise(corners):
             edge = b - a
             length = float(np.hypot(*edge))
-            near = np.where((t < 0.5)[:, None], a + from_start[:, None] * edge, b - from_end[:, None] * edge)
+            near = np.where(
+                (t < 0.5)[:, None], a + from_start[:, None] * edge, b - from_end[:, None] * edge
+            )
             normal = np.array([-edge[1], edge[0]]) / length
-            parts.append((near, np.tile(normal, (len(t), 1)), slope * length, np.tile(w / (2 * n), n)))
+            parts.append(
+                (near, np.tile(normal, (len(t), 1)), slope * length, np.tile(w / (2 * n), n))
+            )
         positions, normals, slopes, weights = (np.concatenate(p) for p in zip(*parts, strict=True))
         return positions, normals, slopes, weights
 
@@ -148,7 +152,9 @@ class PeriodicSurface:
             "surface": on_surface,
             "left": self._rows(self._bessel(self.side), self._bessel_gradient(self.side)[..., 0]),
             "right": self._rows(self._bessel(right), self._bessel_gradient(right)[..., 0]),
-            "top": self._rows(self._bessel(self.ceiling), self._bessel_gradient(self.ceiling)[..., 1]),
+            "top": self._rows(
+                self._bessel(self.ceiling), self._bessel_gradient(self.ceiling)[..., 1]
+            ),
         }
         self.layer = self._conditions(self.positions, self.weights)
 
@@ -170,7 +176,9 @@ class PeriodicSurface:
         sums = np.zeros((len(sources), len(places), len(local)), dtype=np.complex128)
         for kappa, weight in zip(*contour(n_kappa), strict=True):
             phases = weight * np.exp(1j * kappa * places)
-            for sum_, (density, bessel, waves) in zip(sums, self.bloch(kappa, incident), strict=True):
+            for sum_, (density, bessel, waves) in zip(
+                sums, self.bloch(kappa, incident), strict=True
+            ):
                 sum_ += phases[:, None] * evaluate(kappa, density, bessel, waves)
         fields: Array = sums[:, cell, where.reshape(-1)]
         # Of the row of sources, the three next to the cell are in no expansion: their mean over kappa is the source.
@@ -179,10 +187,14 @@ class PeriodicSurface:
             field[low] += green(self.omega, points[low] - source)
         return fields
 
-    def bloch(self, kappa: complex, incident: Sequence[_Conditions]) -> list[tuple[Array, Array, Array]]:
+    def bloch(
+        self, kappa: complex, incident: Sequence[_Conditions]
+    ) -> list[tuple[Array, Array, Array]]:
         """Layer density (N,), Bessel and plane-wave coefficients of the quasi-periodic solution of every source."""
         alpha = np.exp(1j * kappa)
-        factors = scipy.linalg.lu_factor(self.layer.surface(alpha) - 0.5 * np.eye(len(self.weights)))
+        factors = scipy.linalg.lu_factor(
+            self.layer.surface(alpha) - 0.5 * np.eye(len(self.weights))
+        )
         below = np.concatenate([self.layer.side(alpha), self.layer.top(alpha)])
         n = np.arange(-PLANE_WAVES, PLANE_WAVES + 1)
         waves = np.exp(1j * np.outer(self.top_x, kappa + 2 * np.pi * n))
@@ -218,13 +230,17 @@ class PeriodicSurface:
         far = {}
         for shift in (2, -1):
             d = (self.side + shift * PERIOD)[:, None] - sources
-            far[shift] = self._rows(green(self.omega, d), green_gradient(self.omega, d)[..., 0]) * weights
+            far[shift] = (
+                self._rows(green(self.omega, d), green_gradient(self.omega, d)[..., 0]) * weights
+            )
         surface, top = [], []
         for j in NEIGHBOURS:
             d = self.positions[:, None] - sources - j * PERIOD
             surface.append(self._normal_slope(green_gradient(self.omega, d)) * weights)
             d = self.ceiling[:, None] - sources - j * PERIOD
-            top.append(self._rows(green(self.omega, d), green_gradient(self.omega, d)[..., 1]) * weights)
+            top.append(
+                self._rows(green(self.omega, d), green_gradient(self.omega, d)[..., 1]) * weights
+            )
         return _Conditions(np.stack(surface), np.stack(top), far[2], far[-1])
 
     def _normal_slope(self, gradient: Array) -> Array:
@@ -292,7 +308,9 @@ class _Evaluation:
         for j in NEIGHBOURS:
             fine = green(surface.omega, near[:, None] - positions - j * PERIOD) * weights
             layers.append(
-                (fine.reshape(len(near), -1, len(interpolation)) @ interpolation).reshape(len(near), -1)
+                (fine.reshape(len(near), -1, len(interpolation)) @ interpolation).reshape(
+                    len(near), -1
+                )
             )
         self.layer = np.stack(layers)
         self.bessel = surface._bessel(near)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from wavelit.data.pocketwell.channel import GAMMA, CFLStepper, Channel, Integrator
-from wavelit.data.pocketwell.system import DivergedError, System, Trajectories
+from wavelit.data.pocketwell.system import SolverDivergedError, System, Trajectories
 
 __all__ = ["SYSTEM", "Convection", "initial_buoyancy"]
 
@@ -46,7 +46,9 @@ class Convection:
         length: period along x, in heights of the layer.
     """
 
-    def __init__(self, shape: Sequence[int], rayleigh: float, prandtl: float, length: float = LENGTH) -> None:
+    def __init__(
+        self, shape: Sequence[int], rayleigh: float, prandtl: float, length: float = LENGTH
+    ) -> None:
         self.channel = Channel(shape, length, 0.0, HEIGHT)
         self.diffusivity = (rayleigh * prandtl) ** -0.5
         self.viscosity = (rayleigh / prandtl) ** -0.5
@@ -125,12 +127,14 @@ def _simulate_one(flow: Convection, times: Array, rng: np.random.Generator) -> d
         while time < moment - PIECE / 2:
             try:
                 x, steps = flow.stepper.advance(x, PIECE)
-            except DivergedError as error:
-                raise DivergedError(done + error.step) from error
+            except SolverDivergedError as error:
+                raise SolverDivergedError(done + error.step) from error
             time, done = time + PIECE, done + steps
         fields = torch.cat([x, flow.pressure(x)[None]])
         buoyancy, u, w, pressure = (nodes @ channel.values(fields)).transpose(-2, -1)
-        record["buoyancy"].append((buoyancy + 1 - torch.from_numpy(stored_nodes(channel.nz))).float())
+        record["buoyancy"].append(
+            (buoyancy + 1 - torch.from_numpy(stored_nodes(channel.nz))).float()
+        )
         record["pressure"].append(pressure.float())
         record["velocity"].append(torch.stack([u, w], -1).float())
     return {name: torch.stack(items).numpy() for name, items in record.items()}

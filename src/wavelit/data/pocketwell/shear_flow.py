@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from wavelit.data.pocketwell.spectral import ETDRK4, FourierGrid
-from wavelit.data.pocketwell.system import DivergedError, System, Trajectories
+from wavelit.data.pocketwell.system import SolverDivergedError, System, Trajectories
 
 __all__ = ["SYSTEM", "ShearFlow", "initial_state"]
 
@@ -55,7 +55,12 @@ class ShearFlow:
     """
 
     def __init__(
-        self, shape: Sequence[int], viscosity: float, diffusivity: float, mean_velocity: Tensor, dt: float
+        self,
+        shape: Sequence[int],
+        viscosity: float,
+        diffusivity: float,
+        mean_velocity: Tensor,
+        dt: float,
     ) -> None:
         self.grid = FourierGrid(shape, LENGTHS)
         self.mean_velocity = mean_velocity
@@ -80,7 +85,9 @@ class ShearFlow:
         u, v = velocity.unbind(1)
         kx, ky = self.grid.kx, self.grid.ky
         uu, uv, vv = (self.grid.forward(product) for product in (u * u, u * v, v * v))
-        modes = -(kx**2 * uu + 2 * kx * ky * uv + ky**2 * vv) * self.grid.inverse_k2 * self.grid.kept
+        modes = (
+            -(kx**2 * uu + 2 * kx * ky * uv + ky**2 * vv) * self.grid.inverse_k2 * self.grid.kept
+        )
         return self.grid.backward(modes)
 
     def tracer(self, modes: Tensor) -> Tensor:
@@ -103,7 +110,10 @@ def initial_state(shape: Sequence[int], rng: np.random.Generator) -> tuple[Array
     exp(-((y - y_k) / delta)^2): the leading one (m = 1 or 2, the same for all layers) has a = 0.1, the other
     a third of it. The tracer equals u.
     """
-    x, y = (a.reshape(s) for a, s in zip(coordinates(tuple(shape)).values(), ((-1, 1), (1, -1)), strict=True))
+    x, y = (
+        a.reshape(s)
+        for a, s in zip(coordinates(tuple(shape)).values(), ((-1, 1), (1, -1)), strict=True)
+    )
     n_shear = int(rng.choice([2, 4]))
     leading = int(rng.choice([1, 2]))
     delta = rng.uniform(2.25, 4.5) * LENGTHS[0] / shape[0]
@@ -137,7 +147,11 @@ def simulate(
     # A coarser grid has a smaller k_max, the bound on the step grows with it.
     steps = max(1, math.ceil(STEPS * shape[0] / 64))
     flow = ShearFlow(
-        shape, viscosity, viscosity / parameters["Schmidt"], velocity.mean((-2, -1)), SNAPSHOT / steps
+        shape,
+        viscosity,
+        viscosity / parameters["Schmidt"],
+        velocity.mean((-2, -1)),
+        SNAPSHOT / steps,
     )
     modes = flow.modes(velocity, tracer)
     record: dict[str, list[Tensor]] = {"tracer": [], "pressure": [], "velocity": []}
@@ -146,7 +160,7 @@ def simulate(
             for _ in range(steps):
                 modes = flow.stepper.step(modes)
         if not bool(modes.isfinite().all()):
-            raise DivergedError(snapshot * steps)
+            raise SolverDivergedError(snapshot * steps)
         now = flow.velocity(modes)
         record["tracer"].append(flow.tracer(modes).float())
         record["pressure"].append(flow.pressure(now).float())
@@ -157,7 +171,10 @@ def simulate(
 def coordinates(shape: tuple[int, ...]) -> Mapping[str, Array]:
     """Points of [0, 1) x [-1, 1)."""
     nx, ny = shape
-    return {"x": np.arange(nx) * LENGTHS[0] / nx, "y": np.arange(ny) * LENGTHS[1] / ny - LENGTHS[1] / 2}
+    return {
+        "x": np.arange(nx) * LENGTHS[0] / nx,
+        "y": np.arange(ny) * LENGTHS[1] / ny - LENGTHS[1] / 2,
+    }
 
 
 def snapshot_times(shape: tuple[int, ...], n_snapshots: int) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SIZES", "DivergedError", "Size", "System", "Trajectories"]
+__all__ = ["SIZES", "Size", "SolverDivergedError", "System", "Trajectories"]
 
 Array = npt.NDArray[Any]
 
@@ -82,7 +82,7 @@ class System:
         return replace(size, trajectories=self.trajectories.get(name, size.trajectories))
 
 
-class DivergedError(Exception):
+class SolverDivergedError(Exception):
     """A solver's state is no longer finite.
 
     Args:

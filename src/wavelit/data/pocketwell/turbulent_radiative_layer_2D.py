@@ -97,7 +97,9 @@ class Cooling:
         """Temperatures after the dose (gamma - 1) rho dt."""
         inside = (temperature < self.temperature[0]) & (temperature > self.temperature[-1])
         start = _interpolate(-temperature, -self.temperature, self.time)
-        return torch.where(inside, _interpolate(start + dose, self.time, self.temperature), temperature)
+        return torch.where(
+            inside, _interpolate(start + dose, self.time, self.temperature), temperature
+        )
 
     def __call__(self, state: Tensor, dt: Tensor) -> Tensor:
         """The conserved state (B, 4, H, W) after cooling for dt (B, 1, 1, 1)."""
@@ -123,7 +125,9 @@ def initial_state(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     Density and u follow tanh(y / d); v = NOISE SHEAR exp(-(y / 2 d)^2) n(x), n a sum of 8 waves of random phase
     and amplitude with unit variance.
     """
-    x, y = (a.reshape(s) for a, s in zip(coordinates(shape).values(), ((-1, 1), (1, -1)), strict=True))
+    x, y = (
+        a.reshape(s) for a, s in zip(coordinates(shape).values(), ((-1, 1), (1, -1)), strict=True)
+    )
     d = THICKNESS / shape[0]
     cold = 0.5 * (1 - np.tanh(y / d)) + 0 * x
     wave = 2 * math.pi * np.arange(1, WAVES + 1)

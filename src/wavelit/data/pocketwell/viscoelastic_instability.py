@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from wavelit.data.pocketwell.channel import GAMMA, CFLStepper, Channel, Integrator
-from wavelit.data.pocketwell.system import DivergedError, System, Trajectories
+from wavelit.data.pocketwell.system import SolverDivergedError, System, Trajectories
 
 __all__ = ["SYSTEM", "Fluid", "Viscoelastic", "laminar_flow", "waves"]
 
@@ -194,7 +194,9 @@ def laminar_flow(channel: Channel, fluid: Fluid) -> Tensor:
     shear = np.array([shear_at(y) for y in channel.z])
     f = np.array([spring(g) for g in shear])
     stretched = fluid.weissenberg * shear / f
-    tensor = np.stack([1 + 2 * stretched**2, stretched, stretched, np.ones_like(f)], -1).reshape(-1, 2, 2)
+    tensor = np.stack([1 + 2 * stretched**2, stretched, stretched, np.ones_like(f)], -1).reshape(
+        -1, 2, 2
+    )
     lengths, axes = np.linalg.eigh(tensor / f[:, None, None])
     psi = (axes * np.log(lengths)[:, None]) @ axes.swapaxes(-1, -2)
     mean, half = (psi[:, 0, 0] + psi[:, 1, 1]) / 2, (psi[:, 0, 0] - psi[:, 1, 1]) / 2
@@ -214,7 +216,9 @@ def waves(channel: Channel, reynolds: float, k: int, count: int) -> tuple[Array,
     inner = slice(1, -1)
     share = np.zeros(channel.nz)
     share[inner] = 1 / (1 - y[inner] ** 2)
-    fourth = ((1 - y**2)[:, None] * second @ second - 8 * y[:, None] * first @ second - 12 * second) * share
+    fourth = (
+        (1 - y**2)[:, None] * second @ second - 8 * y[:, None] * first @ second - 12 * second
+    ) * share
     laplacian = second - k**2 * eye
     viscous = (fourth - 2 * k**2 * second + k**4 * eye) / (1j * k * reynolds)
     inertia = (1 - y**2)[:, None] * laplacian + 2 * eye
@@ -268,8 +272,8 @@ def _simulate_one(
         while time < moment - PIECE / 2:
             try:
                 x, steps = flow.stepper.advance(x, PIECE)
-            except DivergedError as error:
-                raise DivergedError(done + error.step) from error
+            except SolverDivergedError as error:
+                raise SolverDivergedError(done + error.step) from error
             time, done = time + PIECE, done + steps
         modes = torch.cat([x, flow.pressure(x)[None]])
         fields = (points @ torch.fft.irfft(modes, n=shape[0], norm="forward")).transpose(-2, -1)

@@ -176,7 +176,9 @@ def _kind(value: Any, array: Array) -> str:
     if array.dtype.kind == "c":
         return f"dtype {array.dtype}: split complex values in two fields"
     if array.dtype.kind in "mM":
-        return f"dates, dtype {array.dtype}: give numbers, as in (t - t[0]) / np.timedelta64(1, 's')"
+        return (
+            f"dates, dtype {array.dtype}: give numbers, as in (t - t[0]) / np.timedelta64(1, 's')"
+        )
     if array.dtype.kind in "US":
         return f"text, dtype {array.dtype}: give numbers"
     if array.ndim == 0:

@@ -38,7 +38,7 @@ from wavelit.data.writing.xarrays import Given, by_name
 from wavelit.errors import WavelitError, printable
 from wavelit.files.atomic import atomic_path
 from wavelit.files.owner import owned
-from wavelit.files.space import hdf5_file, room
+from wavelit.files.space import bytes_needed, hdf5_file
 
 __all__ = ["rounds_off", "write_dataset", "write_well"]
 
@@ -49,7 +49,13 @@ KINDS = ("periodic", "wall", "open")
 AXES = ("x", "y", "z")
 SPLITS = ("train", "valid", "test")
 # Root attributes of the format: no scalar of a whole file can have these names.
-RESERVED = ("dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters")
+RESERVED = (
+    "dataset_name",
+    "grid_type",
+    "n_spatial_dims",
+    "n_trajectories",
+    "simulation_parameters",
+)
 
 
 def write_well(
@@ -112,7 +118,9 @@ def write_well(
         )
     constants = {key: _array(key, value) for key, value in given.constant_fields.items()}
     if twice := sorted(set(varying) & set(constants)):
-        raise WavelitError(f"field '{twice[0]}' is given both as field and as constant field: rename one")
+        raise WavelitError(
+            f"field '{twice[0]}' is given both as field and as constant field: rename one"
+        )
     orders = {key: _order(key, value, (n, steps, *shape), d) for key, value in varying.items()}
     orders |= {key: _order(key, value, (n, *shape), d) for key, value in constants.items()}
     grid = _grid(given.coordinates, shape)
@@ -125,8 +133,15 @@ def write_well(
     if taken := [key for key, value in checked.items() if value.ndim == 0 and key in RESERVED]:
         raise WavelitError(f"'{taken[0]}' is an attribute of the format: choose another name")
 
-    size = room(
-        [*varying.values(), *constants.values(), *grid.values(), *grid.values(), times, *checked.values()]
+    size = bytes_needed(
+        [
+            *varying.values(),
+            *constants.values(),
+            *grid.values(),
+            *grid.values(),
+            times,
+            *checked.values(),
+        ]
     )
     with atomic_path(path) as temporary, hdf5_file(temporary, size) as f:
         f.attrs["dataset_name"] = name
@@ -202,13 +217,18 @@ def write_dataset(
     counts = _counts(splits)
     total = sum(counts.values())
     given = by_name(
-        _given(fields, constant_fields, scalars, coordinates, time), len(_sides(boundary_conditions))
+        _given(fields, constant_fields, scalars, coordinates, time),
+        len(_sides(boundary_conditions)),
     )
     varying = {key: numbers(f"field '{key}'", value) for key, value in given.fields.items()}
-    constants = {key: numbers(f"field '{key}'", value) for key, value in given.constant_fields.items()}
+    constants = {
+        key: numbers(f"field '{key}'", value) for key, value in given.constant_fields.items()
+    }
     parameters = {key: numbers(f"scalar '{key}'", value) for key, value in given.scalars.items()}
     _check_mask(mask_field, mask_excludes, constants)
-    for key, value in (varying | constants | {k: v for k, v in parameters.items() if v.ndim}).items():
+    for key, value in (
+        varying | constants | {k: v for k, v in parameters.items() if v.ndim}
+    ).items():
         if value.shape[:1] != (total,):
             raise WavelitError(
                 f"splits add up to {total} trajectories, but '{key}' of shape {value.shape} has "
@@ -219,7 +239,9 @@ def write_dataset(
     try:
         with owned(path, "generating"):
             if (path / "data").exists():
-                raise WavelitError(f"{path / 'data'} exists already: remove it or choose another folder")
+                raise WavelitError(
+                    f"{path / 'data'} exists already: remove it or choose another folder"
+                )
             start = 0
             try:
                 for split, count in counts.items():
@@ -287,7 +309,9 @@ def _check_mask(mask_field: Any, mask_excludes: Any, constants: Mapping[str, Arr
             f"mask_field, whose cells are left out of the statistics: '{printable(mask_field, 60)}' is not a constant scalar "
             f"field: name one of {', '.join(constants) or 'constant_fields, which are none'}"
         )
-    real = isinstance(mask_excludes, int | float | np.number) and not isinstance(mask_excludes, bool)
+    real = isinstance(mask_excludes, int | float | np.number) and not isinstance(
+        mask_excludes, bool
+    )
     if not real or not math.isfinite(mask_excludes):
         raise WavelitError(
             f"mask_excludes: expected the number of excluded cells, got {printable(mask_excludes, 60)}"
@@ -367,7 +391,11 @@ def _scalar(name: str, value: Any, n: int) -> Array:
 
 def _sides(boundary_conditions: Boundaries) -> list[tuple[str, str]]:
     """One (low, high) pair per axis, checked."""
-    entries = list(boundary_conditions) if isinstance(boundary_conditions, list | tuple | np.ndarray) else []
+    entries = (
+        list(boundary_conditions)
+        if isinstance(boundary_conditions, list | tuple | np.ndarray)
+        else []
+    )
     if not 1 <= len(entries) <= len(AXES):
         raise WavelitError(
             f"boundary_conditions: expected one entry per axis, 1 to 3 axes, got {shown(boundary_conditions)}: "
@@ -402,7 +430,9 @@ def _boundaries(group: h5py.Group, sides: list[tuple[str, str]], grid: Mapping[s
             item.create_dataset("mask", data=mask, track_times=False)
 
 
-def _dataset(group: h5py.Group, name: str, value: Array, *, sample_varying: bool, time_varying: bool) -> Any:
+def _dataset(
+    group: h5py.Group, name: str, value: Array, *, sample_varying: bool, time_varying: bool
+) -> Any:
     item = group.create_dataset(name, data=np.asarray(value, np.float32), track_times=False)
     item.attrs["sample_varying"] = sample_varying
     item.attrs["time_varying"] = time_varying
@@ -412,4 +442,6 @@ def _dataset(group: h5py.Group, name: str, value: Array, *, sample_varying: bool
 def _strings(item: Any, name: str, values: Any) -> None:
     # Variable length strings: they are what h5py reads back as str, as The Well's reader needs.
     values = list(values)
-    item.attrs.create(name, np.array(values, object), shape=(len(values),), dtype=h5py.string_dtype())
+    item.attrs.create(
+        name, np.array(values, object), shape=(len(values),), dtype=h5py.string_dtype()
+    )

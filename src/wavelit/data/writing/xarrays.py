@@ -55,14 +55,20 @@ def by_name(given: Given, d: int) -> Given:
         if labelled(value)
     }
     series = {
-        f"scalar '{key}'": value for key, value in given.scalars.items() if labelled(value) and value.ndim
+        f"scalar '{key}'": value
+        for key, value in given.scalars.items()
+        if labelled(value) and value.ndim
     }
     if not arrays and not series:
         return given
     for what, value in (arrays | series).items():
         if hasattr(value, "data_vars"):
-            raise WavelitError(f"{what}: expected a DataArray, got a Dataset: pick one of its variables")
-        if len(set(value.dims)) < len(value.dims) or not all(isinstance(dim, str) for dim in value.dims):
+            raise WavelitError(
+                f"{what}: expected a DataArray, got a Dataset: pick one of its variables"
+            )
+        if len(set(value.dims)) < len(value.dims) or not all(
+            isinstance(dim, str) for dim in value.dims
+        ):
             raise WavelitError(
                 f"{what}: dimensions {_names(value.dims)} need names of their own: rename them"
             )
@@ -81,10 +87,14 @@ def by_name(given: Given, d: int) -> Given:
                 f"{what}: expected one number, or one a trajectory along '{order.trajectory}', got dimensions "
                 f"{_names(value.dims)}"
             )
-    scalars = {key: value.values if labelled(value) else value for key, value in given.scalars.items()}
+    scalars = {
+        key: value.values if labelled(value) else value for key, value in given.scalars.items()
+    }
     every = arrays | series
     _coordinate(every, order.trajectory)
-    return Given(fields, constants, scalars, _grid(every, order.axes, given), _time(every, order.time, given))
+    return Given(
+        fields, constants, scalars, _grid(every, order.axes, given), _time(every, order.time, given)
+    )
 
 
 class _Order:
@@ -112,7 +122,11 @@ class _Order:
         if coordinates is None and arrays:
             known = (self.trajectory, self.time)
             rests = [
-                tuple(dim for dim in value.dims if dim not in known and not COMPONENT.fullmatch(dim.lower()))
+                tuple(
+                    dim
+                    for dim in value.dims
+                    if dim not in known and not COMPONENT.fullmatch(dim.lower())
+                )
                 for value in arrays.values()
             ]
             # An array with other dimensions than axes beside is understood by one without.
@@ -159,11 +173,16 @@ class _Order:
         """Whether these dimensions are those of a vector or matrix: by their names, or as they come last and fit."""
         last = value.dims[len(value.dims) - len(rest) :]
         return len(rest) <= 2 and all(
-            COMPONENT.fullmatch(dim.lower()) or (dim in last and value.sizes[dim] == self.d) for dim in rest
+            COMPONENT.fullmatch(dim.lower()) or (dim in last and value.sizes[dim] == self.d)
+            for dim in rest
         )
 
     def _due(self, what: str, dims: tuple[str, ...], varies: bool = True) -> str:
-        axes = f"the axes {_names(self.axes)}" if self.axes else f"{self.d} axes, one per boundary condition"
+        axes = (
+            f"the axes {_names(self.axes)}"
+            if self.axes
+            else f"{self.d} axes, one per boundary condition"
+        )
         time = f", a time dimension ({', '.join(TIME)})" if varies else ""
         return (
             f"{what}: dimensions {_names(dims)}, but due are a trajectory dimension ({', '.join(TRAJECTORY)}){time}, {axes}, "
@@ -179,7 +198,9 @@ def _coordinate(arrays: Mapping[str, Any], dim: str | None) -> Array | None:
             continue
         values = np.asarray(value.coords[dim].values)
         if found is not None and not np.array_equal(found[1], values):
-            raise WavelitError(f"{found[0]} and {what} differ in their coordinate '{dim}': align them")
+            raise WavelitError(
+                f"{found[0]} and {what} differ in their coordinate '{dim}': align them"
+            )
         found = found or (what, values)
     return None if found is None else found[1]
 

@@ -1,0 +1,149 @@
+"""How and where to train: the recipe and its budget, the device and its precision. The defaults are those of docs/results.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Literal, get_args
+
+import torch
+
+from wavelit.checks.arguments import shown
+from wavelit.checks.settings import check_bounds, check_types
+from wavelit.errors import WavelitError
+
+__all__ = ["TrainConfig", "TrainerConfig"]
+
+Schedule = Literal["cosine", "wsd"]
+# Of anything counted: more would overflow what counts it.
+MOST = 10**12
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Args:
+        steps: Budget in optimiser steps.
+        samples: Budget in training windows.
+        minutes: Budget in minutes of training, validation and compilation not counted; such a run is not repeatable bit for bit.
+        lr: Peak learning rate of AdamW; the default is that of docs/results.md, for batches of 4.
+        weight_decay: On matrices and convolution kernels only.
+        schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
+        warmup: Share of the budget in which the learning rate rises from zero; one shorter than two steps is left out.
+        clip: Largest gradient norm; 0 or infinity: gradients are not clipped.
+        ema: Decay of the averaged weights that are validated and kept; 0 keeps the last weights.
+        noise: Largest standard deviation eta of the input noise, in units of the increment's; every sample draws its own between
+            zero and it: of one size it made a model that read the history at full resolution diverge (docs/log.md).
+        pushforward: Longest unroll in steps; 1 trains one step only.
+        pushforward_from: Share of the budget after which unrolls begin.
+        wavelet_weight: Weight lambda of the wavelet-domain loss.
+        compile: Run the model through `torch.compile`.
+        activation_checkpointing: Keep only the inputs of the blocks for the backward pass and compute the rest anew: a fraction of the memory
+            for about a quarter more time, for grids that would not fit.
+        validate_every: Steps between validations.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    # Names of older versions, which settings of runs and committed results hold.
+    RENAMED: ClassVar[Mapping[str, str]] = {"recompute": "activation_checkpointing"}
+
+    steps: int | None = None
+    samples: int | None = None
+    minutes: float | None = None
+    lr: float = 1.1e-2
+    weight_decay: float = 0.01
+    schedule: Schedule = "cosine"
+    warmup: float = 0.05
+    clip: float = 1.0
+    ema: float = 0.999
+    noise: float = 0.06
+    pushforward: int = 1
+    pushforward_from: float = 0.8
+    wavelet_weight: float = 1.0
+    compile: bool = False
+    activation_checkpointing: bool = False
+    validate_every: int = 500
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        budgets = [n for n in ("steps", "samples", "minutes") if getattr(self, n) is not None]
+        if len(budgets) != 1:
+            raise WavelitError(
+                f"name one budget, steps, samples or minutes; came {' and '.join(budgets) or 'none of them'}"
+            )
+        if getattr(self, budgets[0]) <= 0:
+            raise WavelitError(
+                f"the budget {budgets[0]} must be positive, not {getattr(self, budgets[0])}"
+            )
+        if self.schedule not in get_args(Schedule):
+            raise WavelitError(
+                f"unknown schedule {self.schedule!r}; known: {', '.join(get_args(Schedule))}"
+            )
+        check_bounds(
+            self,
+            {
+                "steps": (1, MOST),
+                "samples": (1, MOST),
+                "minutes": (0, MOST),
+                "lr": (0, None),
+                "weight_decay": (0, None),
+                "warmup": (0, 1),
+                "clip": (0, None),
+                "ema": (0, 1),
+                "noise": (0, None),
+                "pushforward": (1, 1000),
+                "pushforward_from": (0, 1),
+                "wavelet_weight": (0, None),
+                "validate_every": (1, MOST),
+                "checkpoint_every": (1, MOST),
+            },
+        )
+
+    def total_steps(self, batch_size: int) -> int | None:
+        """Optimiser steps of the whole run, or None for a budget in minutes."""
+        return math.ceil(self.samples / batch_size) if self.samples is not None else self.steps
+
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerConfig:
+    """Where to train.
+
+    Args:
+        accelerator: auto (a CUDA device if there is one, else the CPU), cpu, or another of Lightning's; mps is refused, as it
+            has no float64.
+        devices: How many.
+        precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the attention sums in float32.
+        threads: Threads of the CPU. The default does not depend on the machine, and so neither do a run's results: the
+            number of threads changes the order of sums. On a quiet 2-core machine 2 threads are 1.25 times as fast as 1;
+            beside other work they were six times slower.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: Precision = "32-true"
+    threads: int = 1
+
+    @property
+    def device(self) -> str:
+        """The accelerator, auto resolved: Lightning would take Apple's GPU, on which scores cannot be computed."""
+        return (
+            self.accelerator
+            if self.accelerator != "auto"
+            else "cuda"
+            if torch.cuda.is_available()
+            else "cpu"
+        )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_bounds(self, {"devices": (1, 100_000), "threads": (1, 1024)})
+        if self.precision not in get_args(Precision):
+            raise WavelitError(
+                f"unknown precision {shown(self.precision)}; known: {', '.join(get_args(Precision))}"
+            )

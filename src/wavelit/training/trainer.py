@@ -1,0 +1,94 @@
+"""Lightning's Trainer as everything here uses it: one epoch without end, our own batches, nothing written unless asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from wavelit.checks.arguments import shown
+from wavelit.errors import WavelitError, one_line
+from wavelit.training.config import TrainerConfig
+from wavelit.training.ranks import set_rank
+
+__all__ = ["check_trainer", "make_trainer", "quieten"]
+
+# Lightning's warnings of what is meant: a timing has no validation, windows are read in the training process, a resumed run's
+# earlier metrics are put back by `_csv_logger`, and the data stream needs no state of its own.
+QUIET = (
+    ".*defined a `validation_step` but have no.*",
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*dataloader is not resumable.*",
+    ".*isinstance.treespec, LeafSpec.*",
+)
+
+
+def make_trainer(
+    config: TrainerConfig,
+    max_steps: int | None = None,
+    validate_every: int | None = None,
+    **options: Any,
+) -> pl.Trainer:
+    """A trainer of `EmulatorModule`.
+
+    Args:
+        config: Device, precision.
+        max_steps: Optimiser steps; None: the module stops by itself.
+        validate_every: Steps between validations; None: there are none.
+        **options: Of `pytorch_lightning.Trainer`, such as callbacks and logger.
+    """
+    defaults: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "limit_val_batches": 0 if validate_every is None else None,
+    }
+    return pl.Trainer(
+        **{**defaults, **options},
+        accelerator=config.device,
+        devices=config.devices,
+        precision=config.precision,
+        max_steps=-1 if max_steps is None else max_steps,
+        # The whole run is one epoch to Lightning; ours are in the sampler.
+        max_epochs=1,
+        val_check_interval=validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+
+
+def check_trainer(config: TrainerConfig) -> int:
+    """Refuse what Lightning or PyTorch would refuse later.
+
+    Returns:
+        The rank of this process among all that train together; the first, 0, writes.
+
+    Raises:
+        WavelitError: A device that is not there or has no float64, or processes that are not as many as the devices.
+    """
+    quieten()
+    try:
+        trial = make_trainer(dataclasses.replace(config, precision="32-true"))
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
+        raise WavelitError(
+            f"no trainer with accelerator={shown(config.accelerator)}, devices={config.devices}: {one_line(error)}"
+        ) from error
+    if trial.strategy.root_device.type == "mps":
+        raise WavelitError(
+            f"accelerator {config.accelerator!r} is Apple's here, which has no float64 for the scores: use cpu"
+        )
+    set_rank(int(trial.global_rank))
+    return int(trial.global_rank)
+
+
+def quieten() -> None:
+    for pattern in QUIET:
+        warnings.filterwarnings("ignore", pattern)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
