@@ -1,11 +1,12 @@
 """Train a WaveLiT inside The Well's own benchmark trainer.
 
-    make baselines                                                     # The Well's benchmark dependencies
+    make baselines   # The Well's benchmark dependencies
     .venv-baselines/bin/wavelit data generate shear_flow --size tiny
     .venv-baselines/bin/python examples/the_well_trainer.py datasets/pocketwell/tiny shear_flow
 
-The trainer hands over frames stacked as channels, (B, T C + K, *S); `Stacked` takes them apart. WaveLiT normalises inside,
-so The Well's normalisation stays off; its loss is relative, so that units do not matter.
+The trainer hands over frames stacked as channels, (B, T C + K, *S); `Stacked` takes them apart.
+WaveLiT normalises inside, so The Well's normalisation stays off; its loss is relative, so that
+units do not matter.
 """
 
 import argparse
@@ -45,8 +46,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     options = parser.parse_args()
 
-    # Statistics come from the dataset; the trainer passes no scalars. It adds no noise to what the model reads, which the
-    # convolutions at full resolution need for stable rollouts (docs/log.md): blocks take their place.
+    # Statistics come from the dataset; the trainer passes no scalars. It adds no noise to what the
+    # model reads, which the convolutions at full resolution need for stable rollouts (docs/log.md):
+    # blocks take their place.
     data = wavelit.WellDataModule(f"{options.base}/{options.dataset}")
     model = wavelit.build_model(data, "nano", condition=False, detail_dim=0, depth=4)
 
@@ -77,7 +79,8 @@ def main() -> None:
         loss, _ = trainer.train_one_epoch(1, trainer.datamodule.train_dataloader())
         after, _ = trainer.validation_loop(trainer.datamodule.val_dataloader())
     print(
-        f"training NMSE {loss:.4f}; validation NMSE {before:.4f} before, {after:.4f} after one epoch"
+        f"training NMSE {loss:.4f}; validation NMSE {before:.4f} before, {after:.4f} after one "
+        "epoch"
     )
 
 

@@ -1,4 +1,5 @@
-"""The tables of docs/results.md and of the README, from results/accuracy; the page says how those are made.
+"""The tables of docs/results.md and of the README, from results/accuracy; the page says how those
+are made.
 
 .venv/bin/python scripts/accuracy.py && .venv/bin/python scripts/accuracy_figures.py
 """
@@ -48,7 +49,8 @@ WIDE = ("without input noise", "without conserved means")
 SHOWN = [name for name in CONTESTANTS if name in WIDE or name not in {*TOKENS_ALONE, *ABLATIONS}]
 # All networks that are not WaveLiT's, controls too.
 OTHER_NETWORKS = [*RIVALS, *AS_WAVELIT]
-# Blocks, loss and history were searched on these, on their validation splits; noise and conserved means on others too.
+# Blocks, loss and history were searched on these, on their validation splits; noise and conserved
+# means on others too.
 SEARCHED_ON = (
     "acoustic_scattering_maze",
     "gray_scott_reaction_diffusion",
@@ -56,7 +58,8 @@ SEARCHED_ON = (
     "turbulent_radiative_layer_2D",
 )
 
-# One wave, one reaction, one chaotic flow: for the ablations and for those whose cost asks for less.
+# One wave, one reaction, one chaotic flow: for the ablations and for those whose cost asks for
+# less.
 THREE = ["acoustic_scattering_maze", "gray_scott_reaction_diffusion", "rayleigh_benard"]
 # Whoever is not run on all eight, and where. Elsewhere no field keeps its mean.
 WHERE = {
@@ -79,7 +82,9 @@ def _over(n: int, n_all: int) -> str:
 
 
 def compared(score: Score) -> str:
-    """VRMSE by system and model; the last lines have the geometric mean over some systems of WaveLiT's over the column's."""
+    """VRMSE by system and model; the last lines have the geometric mean over some systems of
+    WaveLiT's over the column's.
+    """
     scores = typical_scores(score)
     present = {model for model, _ in scores}
     models = [name for name in [*SHOWN, "persistence", "exact_rotation"] if name in present]
@@ -156,7 +161,9 @@ def _systems(some: Sequence[str]) -> str:
 
 
 def _seeded() -> dict[str, list[str]]:
-    """Who is run with more than one seed, on which systems: WaveLiT, the patchify twin, the best rivals of each system."""
+    """Who is run with more than one seed, on which systems: WaveLiT, the patchify twin, the best
+    rivals of each system.
+    """
     models: dict[str, list[str]] = {"WaveLiT": [*THE_EIGHT], "patchify twin": [*THE_EIGHT]}
     best = {
         pair
@@ -169,7 +176,9 @@ def _seeded() -> dict[str, list[str]]:
 
 
 def seeds() -> str:
-    """Lowest and highest score of who was run with several seeds, bold where WaveLiT's highest is below the lowest."""
+    """Lowest and highest score of who was run with several seeds, bold where WaveLiT's highest
+    is below the lowest.
+    """
     rows = []
     for (name, system), each in sorted(runs().items(), key=lambda item: _place(*item[0])):
         if len(each) == 1:
@@ -275,14 +284,18 @@ def claims() -> str:
 
 
 def _apart(score: Score, names: Sequence[str], system: str, base: str = "WaveLiT") -> bool:
-    """Whether the base's highest score of all seeds is below the lowest of all of these; not if it was not run."""
+    """Whether the base's highest score of all seeds is below the lowest of all of these; not if
+    it was not run.
+    """
     ours = runs().get((base, system), [])
     others = [run for name in names for run in runs().get((name, system), [])]
     return max(map(score, ours), default=math.inf) < min(map(score, others))
 
 
 def windows() -> str:
-    """WaveLiT's score over another's, further ahead and on both splits; in brackets on how many systems it is lower."""
+    """WaveLiT's score over another's, further ahead and on both splits; in brackets on how many
+    systems it is lower.
+    """
     others = {"best rival of any size": RIVALS, **{name: [name] for name in TWINS}}
     rows = []
     for label, score in FURTHER.items():
@@ -299,7 +312,9 @@ def windows() -> str:
 
 
 def headline() -> str:
-    """For the README: WaveLiT beside the best model of The Well that was run, whichever that is on a system and score."""
+    """For the README: WaveLiT beside the best model of The Well that was run, whichever that is
+    on a system and score.
+    """
     one, far = typical_scores(one_step), typical_scores(rollout)
     best = [(scores, _best(scores, RIVALS)) for scores in (one, far)]
     rows = []
@@ -354,7 +369,9 @@ def losses(
 
 
 def ablations() -> str:
-    """One-step and rollout VRMSE on three systems, and their ratio to the whole model's of the same seeds."""
+    """One-step and rollout VRMSE on three systems, and their ratio to the whole model's of the
+    same seeds.
+    """
     scores = {"one step": one_step, "1:20": rollout}
     tables = {what: typical_scores(score) for what, score in scores.items()}
     rows = []
@@ -380,7 +397,9 @@ def ablations() -> str:
 
 
 def tokens_alone() -> str:
-    """What the convolutions at full resolution add, and what wavelets and augmentation do without them."""
+    """What the convolutions at full resolution add, and what wavelets and augmentation do
+    without them.
+    """
     scores = [one_step, rollout]
     names = ["WaveLiT", *TOKENS_ALONE]
     tables = [typical_scores(score) for score in scores]
@@ -450,7 +469,9 @@ def costs() -> str:
 
 
 def bands() -> str:
-    """Error of one step by band of wavenumber; the last line has the geometric mean of WaveLiT's over the column's."""
+    """Error of one step by band of wavenumber; the last line has the geometric mean of WaveLiT's
+    over the column's.
+    """
     each = [partial(band, number=number) for number in range(3)]
     tables = [typical_scores(score) for score in each]
     models = [n for n in SHOWN if any((n, s) in runs() for s in THE_EIGHT)]

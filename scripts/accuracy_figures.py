@@ -25,7 +25,9 @@ COLOURS = dict(
 
 
 def curves(budget: str, systems: Sequence[str], file: str) -> None:
-    """Validation VRMSE against seconds of one core's work, by the quiet rate, a panel a system; seed 0."""
+    """Validation VRMSE against seconds of one core's work, by the quiet rate, a panel a system;
+    seed 0.
+    """
     rows = math.ceil(len(systems) / 4)
     columns = math.ceil(len(systems) / rows)
     figure, axes = plt.subplots(
@@ -64,14 +66,18 @@ def curves(budget: str, systems: Sequence[str], file: str) -> None:
 
 
 def _label_decades(ax: Axes) -> None:
-    """Few labels on a logarithmic axis, so that they never overlap, enough for one that spans less than a decade."""
+    """Few labels on a logarithmic axis, so that they never overlap, enough for one that spans
+    less than a decade.
+    """
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.4, 2, 3, 5, 7)))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def sizes() -> None:
-    """Test VRMSE against parameters, geometric means over the seven systems, of who was run on all of them."""
+    """Test VRMSE against parameters, geometric means over the seven systems, of who was run on
+    all of them.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     found = runs()
     for ax, (label, score) in zip(

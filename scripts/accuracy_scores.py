@@ -1,4 +1,6 @@
-"""The scores of results/accuracy, and how two models are compared by them: what its tables and figures share."""
+"""The scores of results/accuracy, and how two models are compared by them: what its tables and
+figures share.
+"""
 
 import json
 import math
@@ -11,7 +13,8 @@ from typing import Any
 from wavelit.benchmarks.accuracy import THE_EIGHT
 
 RESULTS = Path("results/accuracy")
-# Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from the means.
+# Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from
+# the means.
 SEVEN = [system for system in THE_EIGHT if system != "helmholtz_staircase"]
 # A VRMSE above this is a divergence.
 DIVERGED = 10.0
@@ -73,15 +76,18 @@ def companions(score: Score) -> Scores:
 
 
 def typical_scores(score: Score) -> Scores:
-    """Median over seeds of every (model, system), since one that diverges would decide a mean; companions beside them."""
+    """Median over seeds of every (model, system), since one that diverges would decide a mean;
+    companions beside them.
+    """
     return companions(score) | {key: median(map(score, each)) for key, each in runs().items()}
 
 
 def pairs(score: Score, base: str, model: str) -> dict[str, tuple[float, float]]:
-    """Both scores by system, medians over the seeds that both were run with; but of all its seeds for one that diverges by these.
+    """Both scores by system, medians over the seeds that both were run with; but of all its seeds
+    for one that diverges by these.
 
-    Runs of one seed see the same data in the same order, and their errors go together (log.md): with other seeds on either side a
-    ratio would be one of seeds too.
+    Runs of one seed see the same data in the same order, and their errors go together (log.md):
+    with other seeds on either side a ratio would be one of seeds too.
     """
     found, others = {}, companions(score)
     for system in THE_EIGHT:
@@ -100,7 +106,9 @@ def _typical(scores: dict[int, float], seeds: Iterable[int]) -> float:
 
 
 def mean_ratio(some: Sequence[tuple[float, float]]) -> str:
-    """Geometric mean of the first over the second; pairs in which the second diverged are left out, to its advantage."""
+    """Geometric mean of the first over the second; pairs in which the second diverged are left
+    out, to its advantage.
+    """
     finite = [a / b for a, b in some if b <= DIVERGED]
     if not finite:
         return ""

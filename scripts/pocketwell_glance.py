@@ -1,11 +1,13 @@
-"""PocketWell at a glance: sizes, times, persistence, error growth and wavelet compressibility of every system, and a picture each.
+"""PocketWell at a glance: sizes, times, persistence, error growth and wavelet compressibility of
+every system, and a picture each.
 
     wavelit data generate pocketwell
     OMP_NUM_THREADS=1 .venv/bin/python scripts/pocketwell_glance.py measure [SYSTEM ...]
     .venv/bin/python scripts/pocketwell_glance.py render
 
-`measure` adds a line per system to results/pocketwell.csv and draws docs/images/pocketwell/<system>.png from the datasets of size
-small; `render` writes the table of docs/pocketwell.md from the CSV.
+`measure` adds a line per system to results/pocketwell.csv and draws
+docs/images/pocketwell/<system>.png from the datasets of size small; `render` writes the table of
+docs/pocketwell.md from the CSV.
 """
 
 import argparse
@@ -35,14 +37,16 @@ TWIN = 1e-7
 
 
 def growth_rate(system: System) -> float | None:
-    """Growth of the distance of twin runs, per snapshot interval; None for systems without parameters to change.
+    """Growth of the distance of twin runs, per snapshot interval; None for systems without
+    parameters to change.
 
-    The distance is the relative L2 norm over all fields, each over its own spread; the rate is the slope of its logarithm from
-    ten times its first value until it reaches 0.1, by least squares.
+    The distance is the relative L2 norm over all fields, each over its own spread; the rate is the
+    slope of its logarithm from ten times its first value until it reaches 0.1, by least squares.
     """
     if not system.parameters[0]:
         return None
-    # The first parameter set that lets the system move most: the last one by convention of the modules is the liveliest.
+    # The first parameter set that lets the system move most: the last one by convention of the
+    # modules is the liveliest.
     parameters = system.parameters[-1]
     name = next(iter(parameters))
     shape = system.shapes["small"]
@@ -72,7 +76,9 @@ def growth_rate(system: System) -> float | None:
 
 
 def compressibility(dataset: WellDataset) -> tuple[float, float]:
-    """Share of the energy about the mean in the largest 1 % and 5 % of Haar coefficients, mean over snapshots and channels."""
+    """Share of the energy about the mean in the largest 1 % and 5 % of Haar coefficients, mean
+    over snapshots and channels.
+    """
     spatial = dataset.metadata.n_spatial_dims
     level = min(int(n & -n).bit_length() - 1 for n in dataset.metadata.spatial_resolution)
     shares = []

@@ -1,11 +1,13 @@
-"""A first WaveLiT on every system of PocketWell: `wavelit train` with the system's config and few samples, then `wavelit evaluate`.
+"""A first WaveLiT on every system of PocketWell: `wavelit train` with the system's config and few
+samples, then `wavelit evaluate`.
 
     wavelit data generate pocketwell
     OMP_NUM_THREADS=1 .venv/bin/python scripts/pocketwell_training.py measure [SYSTEM ...]
     .venv/bin/python scripts/pocketwell_training.py render
 
-`measure` trains into runs/pw-<system>, takes up a run that is there, and writes a line per system to results/pocketwell_training.csv
-(validation split); `render` writes the table of docs/pocketwell.md.
+`measure` trains into runs/pw-<system>, takes up a run that is there, and writes a line per system
+to results/pocketwell_training.csv (validation split); `render` writes the table of
+docs/pocketwell.md.
 """
 
 import argparse

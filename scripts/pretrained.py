@@ -1,6 +1,7 @@
-"""The models that come with the package, from the runs of `wavelit benchmark accuracy`: weights, configuration and card.
+"""The models that come with the package, from the runs of `wavelit benchmark accuracy`: weights,
+configuration and card.
 
-.venv/bin/python scripts/pretrained.py        # needs runs/accuracy, where those runs left their weights
+.venv/bin/python scripts/pretrained.py   # needs runs/accuracy, where those runs left weights
 """
 
 import json
@@ -20,7 +21,9 @@ DATASETS = Path("datasets/pocketwell/small")
 
 
 def card(result: dict) -> str:
-    """Model card: what the model is, what it was trained on, how well it does, where it should not be used."""
+    """Model card: what the model is, what it was trained on, how well it does, where it should
+    not be used.
+    """
     system, test = result["system"], result["test"]
     persistence = test["persistence"]
     scores = {
@@ -28,6 +31,7 @@ def card(result: dict) -> str:
         "rollout, steps 1:20": (test["rollout"]["1:20"], persistence["rollout"]["1:20"]),
     }
     rows = [[label, f"{model:.3g}", f"{held:.3g}"] for label, (model, held) in scores.items()]
+    grid = " x ".join(str(n) for n in SYSTEMS[system].shapes["small"])
     table = markdown(["VRMSE, test split", "model", "persistence"], rows)
     return f"""---
 library_name: wavelit
@@ -36,19 +40,22 @@ tags: [PDE, emulator, wavelets]
 ---
 # {PREFIX}{system}
 
-WaveLiT `nano`, {result["parameters"] / 1e6:.2f}M parameters, trained on {system} of PocketWell (size small, seed 0; 24 trajectories of 60 steps on
-{" x ".join(str(n) for n in SYSTEMS[system].shapes["small"])} points, simulated by the package): {result["samples"]} windows in {result["seconds"]:.0f} s on one CPU core,
-batch {result["batch_size"]}, learning rate {result["lr"]:g}, seed {result["seed"]}.
+WaveLiT `nano`, {result["parameters"] / 1e6:.2f}M parameters, trained on {system} of PocketWell
+(size small, seed 0; 24 trajectories of 60 steps on {grid} points, simulated by the package):
+{result["samples"]} windows in {result["seconds"]:.0f} s on one CPU core, batch
+{result["batch_size"]}, learning rate {result["lr"]:g}, seed {result["seed"]}.
 
 {table}
 
-Mean over trajectories, steps and fields; by step and field in results/accuracy of the repository. A rollout is trustworthy for about as long
-as its error is well below that of persistence. The model knows the grid, step and parameters of this system alone, and stands for PocketWell's
-data, not for The Well's at full size.
+Mean over trajectories, steps and fields; by step and field in results/accuracy of the repository.
+A rollout is trustworthy for about as long as its error is well below that of persistence. The model
+knows the grid, step and parameters of this system alone, and stands for PocketWell's data, not for
+The Well's at full size.
 
 ```python
 from wavelit import WaveLiT
-model = WaveLiT.from_pretrained("{PREFIX}{system}")   # fields (B, 4, C, *grid) in physical units -> (B, C, *grid)
+model = WaveLiT.from_pretrained("{PREFIX}{system}")
+# fields (B, 4, C, *grid) in physical units -> (B, C, *grid)
 ```
 
 `wavelit rollout --pretrained {system}` simulates one trajectory and rolls the model out beside it.

@@ -1,7 +1,9 @@
-"""How large the fields become far beyond the data's end, from the weights that `wavelit benchmark accuracy` left.
+"""How large the fields become far beyond the data's end, from the weights that `wavelit benchmark
+accuracy` left.
 
-.venv-baselines/bin/python scripts/stability.py measure [MODEL ...]   # what is in runs/accuracy and not in the CSV yet
-.venv/bin/python scripts/stability.py                                 # the table of docs/results.md
+    # What is in runs/accuracy and not in the CSV yet; then the table of docs/results.md.
+    .venv-baselines/bin/python scripts/stability.py measure [MODEL ...]
+    .venv/bin/python scripts/stability.py
 """
 
 import math
@@ -29,7 +31,9 @@ STEPS = 200
 
 
 def measure(models: Sequence[str]) -> None:
-    """Roll every trajectory of validation out from its start; one row for every weights file whose result is in the tables."""
+    """Roll every trajectory of validation out from its start; one row for every weights file
+    whose result is in the tables.
+    """
     _set_up()
     rows = list(map(dict, read(RESULT))) if RESULT.exists() else []
     done = {(row["model"], row["system"], int(row["seed"])) for row in rows}
@@ -51,7 +55,9 @@ def measure(models: Sequence[str]) -> None:
 
 
 def _largest(result: dict, weights: Path) -> float:
-    """max |u| of the steps predicted over max |u| of the data, of the field in which it is largest; infinite if not finite."""
+    """max |u| of the steps predicted over max |u| of the data, of the field in which it is
+    largest; infinite if not finite.
+    """
     data = _data(result["system"], DATASETS, result["seed"])
     model = build(result["model"], data, result["seed"])
     model.load_state_dict(load_file(weights))

@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 .venv/bin/python scripts/step_profile.py LABEL [--side 64] [--batch 8]
 
-Adds the lines of LABEL to results/speed/profile.csv. To profile an older state of the code, put its src first in PYTHONPATH.
+Adds the lines of LABEL to results/speed/profile.csv. To profile an older state of the code, put its
+src first in PYTHONPATH.
 """
 
 import argparse

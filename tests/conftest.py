@@ -45,10 +45,11 @@ def write_file(
     scalar: float | None = None,
     vary_scalar_in_time: bool = False,
 ) -> Path:
-    """One file: density, pressure, velocity, stress; constants mask, depth (along the last axis only), forcing; scalars nu, a, b.
+    """One file: density, pressure, velocity, stress; constants mask, depth (along the last axis
+    only), forcing; scalars nu, a, b.
 
-    Values are a smooth walk plus noise, so that neither a field nor its increment is constant. The mask is 1 on the
-    first row of cells.
+    Values are a smooth walk plus noise, so that neither a field nor its increment is constant. The
+    mask is 1 on the first row of cells.
     """
     rng = np.random.default_rng(seed)
     spatial = len(resolution)
@@ -130,7 +131,9 @@ def write_file(
 
 
 def write_dataset(root: Path, **options: Any) -> Path:
-    """A dataset folder: two files for training, one for validation, one for test; stats.yaml by numpy."""
+    """A dataset folder: two files for training, one for validation, one for test; stats.yaml by
+    numpy.
+    """
     for number, (split, name) in enumerate(
         [("train", "one"), ("train", "two"), ("valid", "one"), ("test", "one")]
     ):

@@ -1,4 +1,6 @@
-"""Golden answers, computed in float64: in float32 the rounding of another processor moves them by 1e-3."""
+"""Golden answers, computed in float64: in float32 the rounding of another processor moves them
+by 1e-3.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,7 +29,9 @@ def made_in_float64() -> Iterator[None]:
 def compare(
     name: str, found: dict[str, list[float]], record_property: Callable[[str, object], None]
 ) -> None:
-    """Compare lists of numbers with those of a file. A missing file is written, and the test fails."""
+    """Compare lists of numbers with those of a file. A missing file is written, and the test
+    fails.
+    """
     path = FOLDER / f"{name}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,6 @@
-"""The accuracy benchmark on a tiny set: what a run records, that nothing is run twice, that the test split is read last."""
+"""The accuracy benchmark on a tiny set: what a run records, that nothing is run twice, that the
+test split is read last.
+"""
 
 import csv
 import json
@@ -292,15 +294,16 @@ def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch, loa
     )
     claims = page.claims()
     assert (
-        "| one step, best rival of any size | U-Net, FNO | 8 of 8 | 1 of 2 |  | 0.5 | **1.00** (2 of 7) |"
-        in claims
+        "| one step, best rival of any size | U-Net, FNO | 8 of 8 | 1 of 2 |  | 0.5 | **1.00** (2 "
+        "of 7) |" in claims
     )
     assert f"| 0 of 2 |  |  | {MAZE} 12, shear_flow 12 |" in claims
     assert "- U-Net: shear_flow, gray_scott" in page.missing()
     assert f"- WaveLiT, FNO: 3 seeds on {MAZE}, shear_flow" in page.missing()
     assert f"| {MAZE} | WaveLiT | 2 | 0.1 to 0.3 | 0.2 to 0.2 |" in page.seeds()
     assert "| one step | test | 1.00 (1 of 2) |" in page.windows()
-    # A rival is beaten with every seed where it has several, none of which, nor of any other rival, is below any of WaveLiT's.
+    # A rival is beaten with every seed where it has several, none of which, nor of any other rival,
+    # is below any of WaveLiT's.
     write("FNO", MAZE, 0.09, 1)
     write("WaveLiT", "shear_flow", 0.12, 1)
     for seed in (0, 1):

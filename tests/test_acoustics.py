@@ -1,5 +1,5 @@
-"""The acoustics solver against exact solutions: order, interfaces, open sides, conservation; and the mazes it
-is used in."""
+"""The acoustics solver against exact solutions: order, interfaces, open sides, conservation; and
+the mazes it is used in."""
 
 import math
 
@@ -66,7 +66,8 @@ def test_the_two_axes_are_alike():
     state[0] = torch.from_numpy(np.random.default_rng(0).normal(size=(24, 24)))
     turned = torch.stack([state[0].T, state[2].T, state[1].T])
     density = torch.from_numpy(np.random.default_rng(1).uniform(1, 100, (1, 24, 24)))
-    # Strang's order is not symmetric in the axes: the tolerance shrinks with the square of the step.
+    # Strang's order is not symmetric in the axes: the tolerance shrinks with the square of the
+    # step.
     for courant, tolerance in ((0.1, 2e-2), (0.02, 1e-3)):
         a = Acoustics(density, K, (1.0, 1.0), OPEN, courant).solve(state[None], [2.0])[0, 0]
         b = Acoustics(density.mT, K, (1.0, 1.0), OPEN, courant).solve(turned[None], [2.0])[0, 0]
@@ -83,7 +84,8 @@ def test_a_pulse_is_reflected_and_transmitted_as_the_impedances_say(axis):
     pulse = torch.exp(-(((position - 0.3) / 0.04) ** 2))
     state = torch.zeros(3, n, n, dtype=torch.float64)
     state[0], state[1 + axis] = pulse, pulse / z1
-    # The pulse meets the face at t = 0.1: one part comes back, the other goes on at a quarter of the speed.
+    # The pulse meets the face at t = 0.1: one part comes back, the other goes on at a quarter of
+    # the speed.
     after = solve(n, state, 0.175, OPEN, density[None])[0]
     reflected = after[position < 0.5].sum() / pulse.sum()
     transmitted = after[position > 0.5].sum() / pulse.sum()
@@ -150,7 +152,8 @@ def test_mazes_are_connected_and_open_to_both_sides(n):
         assert scipy_ndimage.label(paths)[1] == 1
         assert paths[:, 0].any()
         assert paths[:, -1].any()
-        # No corridor is thinner than four cells: an opening by a 4 x 4 square loses uneven edges alone.
+        # No corridor is thinner than four cells: an opening by a 4 x 4 square loses uneven edges
+        # alone.
         assert scipy_ndimage.binary_opening(paths, np.ones((4, 4))).sum() >= 0.9 * paths.sum()
         assert 0.3 < paths.mean() < 0.8
         seen.add(paths.tobytes())

@@ -1,4 +1,6 @@
-"""Active matter: the closure against quadrature, Stokes' equation, growth rates, order, bounds, turbulence."""
+"""Active matter: the closure against quadrature, Stokes' equation, growth rates, order, bounds,
+turbulence.
+"""
 
 import math
 
@@ -146,7 +148,8 @@ def test_the_isotropic_state_grows_as_linear_theory_says(direction):
 
 
 def test_uniform_order_settles_where_alignment_balances_diffusion():
-    # theta' = -zeta |Q| sin 2 theta against d_R: Bingham's b = zeta |Q| / (2 d_R), solved by quadrature.
+    # theta' = -zeta |Q| sin 2 theta against d_R: Bingham's b = zeta |Q| / (2 d_R), solved by
+    # quadrature.
     zeta = 1.0
     s = 0.9
     for _ in range(200):

@@ -1,4 +1,6 @@
-"""What is passed wrongly is named in one line: every public function of judging, drawing, measuring and reporting."""
+"""What is passed wrongly is named in one line: every public function of judging, drawing,
+measuring and reporting.
+"""
 
 import math
 
@@ -110,7 +112,11 @@ WRONG = [
     ("history 3-D", lambda: rolled(history=HISTORY[0, 0]), "history"),
     ("history empty", lambda: rolled(history=HISTORY[:, :0]), "history"),
     ("step text", lambda: rolled("model"), "emulator.*'model'"),
-    ("step gives numpy", lambda: rolled(returning(np.zeros((2, 2, 6, 5)))), r"next state.*\(2, 2, 6, 5\).*ndarray"),
+    (
+        "step gives numpy",
+        lambda: rolled(returning(np.zeros((2, 2, 6, 5)))),
+        r"next state.*\(2, 2, 6, 5\).*ndarray",
+    ),
     ("step gives a tuple", lambda: rolled(returning((U,))), "next state"),
     ("step gives None", lambda: rolled(returning(None)), "next state.*None"),
     ("step gives integers", lambda: rolled(returning(U.long())), "next state.*int64"),
@@ -119,7 +125,11 @@ WRONG = [
     ("constants list", lambda: rolled(constants=[1.0]), "constants"),
     ("constants of another grid", lambda: rolled(constants=torch.zeros(2, 1, 6, 4)), "constants"),
     ("scalars of another batch", lambda: rolled(scalars=torch.zeros(3, 1)), "scalars"),
-    ("scalars on another device", lambda: rolled(scalars=torch.zeros(2, 1, device="meta")), "scalars"),
+    (
+        "scalars on another device",
+        lambda: rolled(scalars=torch.zeros(2, 1, device="meta")),
+        "scalars",
+    ),
     ("valid of numbers", lambda: rolled(valid=torch.ones(2, 1, 6, 5)), "valid"),
     ("valid without channel", lambda: rolled(valid=torch.ones(2, 6, 5, dtype=torch.bool)), "valid"),
     ("rotation text", lambda: rollout.rotation("pressure_re"), "field_names"),
@@ -133,11 +143,23 @@ WRONG = [
     ("predict start 3.5", lambda: evaluate.predict(persistence, BATCH, 3.5), "start"),
     ("predict start 1e9", lambda: evaluate.predict(persistence, BATCH, 10**9), "start"),
     ("predict None", lambda: evaluate.predict(returning(None), BATCH), "next state"),
-    ("one_step numpy", lambda: evaluate.one_step({"m": returning(np.zeros(3))}, [BATCH]), "next state"),
+    (
+        "one_step numpy",
+        lambda: evaluate.one_step({"m": returning(np.zeros(3))}, [BATCH]),
+        "next state",
+    ),
     ("one_step no emulator", lambda: evaluate.one_step({}, [BATCH]), "emulators"),
     ("one_step tensors", lambda: evaluate.one_step({"m": persistence}, [HISTORY]), "batches"),
-    ("one_step device", lambda: evaluate.one_step({"m": persistence}, [BATCH], "cuda:99"), "device 'cuda:99'"),
-    ("roll_out device", lambda: evaluate.roll_out({"m": persistence}, [BATCH], device="tpu"), "device 'tpu'"),
+    (
+        "one_step device",
+        lambda: evaluate.one_step({"m": persistence}, [BATCH], "cuda:99"),
+        "device 'cuda:99'",
+    ),
+    (
+        "roll_out device",
+        lambda: evaluate.roll_out({"m": persistence}, [BATCH], device="tpu"),
+        "device 'tpu'",
+    ),
     ("roll_out list", lambda: evaluate.roll_out([persistence], [BATCH]), "emulators"),
     ("evaluate data", lambda: evaluate.evaluate(persistence, "data"), "data"),
     ("evaluate emulator", lambda: evaluate.evaluate(None, None), "emulator"),
@@ -147,30 +169,66 @@ WRONG = [
     ("window backwards", lambda: evaluate.Window(5, 3), "last"),
     ("format_score text", lambda: evaluate.format_score("1"), "value"),
     ("format_table dict", lambda: evaluate.format_table({}), "evaluation"),
-    ("scores without persistence", lambda: scores(scores={"m": scores().scores["m"]}), "persistence"),
+    (
+        "scores without persistence",
+        lambda: scores(scores={"m": scores().scores["m"]}),
+        "persistence",
+    ),
     ("scores of other fields", lambda: scores(field_names=("a",)), "scores of m"),
     ("scores of a field all", lambda: scores(field_names=("a", "all")), "'all'"),
     ("scores history", lambda: scores(history=0), "history"),
     ("scores from []", lambda: Evaluation.from_dict([]), "evaluation"),
     ("scores from null", lambda: Evaluation.from_dict(None), "evaluation"),
     ("scores from {}", lambda: Evaluation.from_dict({}), "evaluation.*'scores'"),
-    ("scores from text", lambda: Evaluation.from_dict({"scores": {"m": {"one_step": "x", "rollout": 1}}}), "evaluation"),
-    ("scores without names", lambda: Evaluation.from_dict(scores().to_dict() | {"field_names": None}), "field_names"),
+    (
+        "scores from text",
+        lambda: Evaluation.from_dict({"scores": {"m": {"one_step": "x", "rollout": 1}}}),
+        "evaluation",
+    ),
+    (
+        "scores without names",
+        lambda: Evaluation.from_dict(scores().to_dict() | {"field_names": None}),
+        "field_names",
+    ),
     # Run folders.
     ("evaluate_run folder", lambda: evaluate_run.evaluate_run(5), "folder"),
     ("evaluate_run NUL", lambda: evaluate_run.evaluate_run("a\0b"), "folder"),
-    ("evaluate_run split", lambda: evaluate_run.evaluate_run("runs", split="train"), "split 'train'"),
+    (
+        "evaluate_run split",
+        lambda: evaluate_run.evaluate_run("runs", split="train"),
+        "split 'train'",
+    ),
     ("evaluate_run weights", lambda: evaluate_run.evaluate_run("runs", weights="x"), "weights 'x'"),
     ("evaluate_run data", lambda: evaluate_run.evaluate_run("runs", data=3), "data"),
-    ("evaluate_run meta", lambda: evaluate_run.evaluate_run("runs", device="meta"), "device 'meta'"),
+    (
+        "evaluate_run meta",
+        lambda: evaluate_run.evaluate_run("runs", device="meta"),
+        "device 'meta'",
+    ),
     ("evaluate_run device 3", lambda: evaluate_run.evaluate_run("runs", device=3), "device 3"),
-    ("evaluate_run device empty", lambda: evaluate_run.evaluate_run("runs", device=""), "device ''"),
+    (
+        "evaluate_run device empty",
+        lambda: evaluate_run.evaluate_run("runs", device=""),
+        "device ''",
+    ),
     ("record split", lambda: evaluate_run.record_rollout("runs", split=["valid"]), "split"),
-    ("record trajectory -1", lambda: evaluate_run.record_rollout("runs", trajectory=-1), "trajectory"),
-    ("record trajectory 1.5", lambda: evaluate_run.record_rollout("runs", trajectory=1.5), "trajectory"),
+    (
+        "record trajectory -1",
+        lambda: evaluate_run.record_rollout("runs", trajectory=-1),
+        "trajectory",
+    ),
+    (
+        "record trajectory 1.5",
+        lambda: evaluate_run.record_rollout("runs", trajectory=1.5),
+        "trajectory",
+    ),
     ("record weights", lambda: evaluate_run.record_rollout("runs", weights=None), "weights"),
     ("record pretrained", lambda: evaluate_run.record_pretrained_rollout(None, "."), "system"),
-    ("record pretrained folder", lambda: evaluate_run.record_pretrained_rollout("shear_flow", None), "folder"),
+    (
+        "record pretrained folder",
+        lambda: evaluate_run.record_pretrained_rollout("shear_flow", None),
+        "folder",
+    ),
     # Metrics.
     ("vrmse numpy", lambda: metrics.vrmse(U.numpy(), U, 2), "prediction"),
     ("vrmse complex", lambda: metrics.vrmse(U, U.cfloat(), 2), "target"),
@@ -179,12 +237,20 @@ WRONG = [
     ("vrmse empty", lambda: metrics.vrmse(U[..., :0], U[..., :0], 2), "prediction"),
     ("vrmse eps", lambda: metrics.vrmse(U, U, 2, eps=-1), "eps"),
     ("vrmse device", lambda: metrics.vrmse(U, U.to("meta"), 2), "target on meta"),
-    ("vrmse mask of another batch", lambda: metrics.vrmse(U, U, 2, valid=torch.ones(3, 1, 6, 5)), "mask"),
+    (
+        "vrmse mask of another batch",
+        lambda: metrics.vrmse(U, U, 2, valid=torch.ones(3, 1, 6, 5)),
+        "mask",
+    ),
     ("vrmse mask of lists", lambda: metrics.vrmse(U, U, 2, valid=[1]), "valid"),
     ("nrmse eps", lambda: metrics.nrmse(U, U, 2, eps=math.nan), "eps"),
     ("pearson eps", lambda: metrics.pearson(U, U, 2, eps="x"), "eps"),
     ("linf shape", lambda: metrics.linf(U, U[:1], 2), "one shape"),
-    ("bins falling", lambda: metrics.binned_spectral_mse(U, U, 2, bins=torch.tensor([1.0, 0.0])), "bins"),
+    (
+        "bins falling",
+        lambda: metrics.binned_spectral_mse(U, U, 2, bins=torch.tensor([1.0, 0.0])),
+        "bins",
+    ),
     ("bins list", lambda: metrics.binned_spectral_mse(U, U, 2, bins=[0, 1]), "bins"),
     ("spectrum axes", lambda: metrics.isotropic_spectrum(U, 0), "spatial"),
     ("spectrum numpy", lambda: metrics.isotropic_spectrum(U.numpy(), 2), "field"),
@@ -201,7 +267,13 @@ WRONG = [
     ("figure names", lambda: drawn(field_names="ab"), "field_names"),
     ("figure field", lambda: drawn(field="c"), "field"),
     ("figure field 3", lambda: drawn(field=3), "field"),
-    ("figure long names", lambda: drawn(np.zeros((3, 200, 4, 4)), np.zeros((3, 200, 4, 4)), ["n" * 4000] * 200, field="c"), "field"),
+    (
+        "figure long names",
+        lambda: drawn(
+            np.zeros((3, 200, 4, 4)), np.zeros((3, 200, 4, 4)), ["n" * 4000] * 200, field="c"
+        ),
+        "field",
+    ),
     ("figure step 2.5", lambda: drawn(steps=[2.5]), "steps"),
     ("figure no steps", lambda: drawn(steps=[]), "steps"),
     ("figure too many steps", lambda: drawn(steps=[1] * 9), "steps"),
@@ -233,7 +305,11 @@ WRONG = [
     ("cost fields 0", lambda: cost(n_fields=0), "fields"),
     ("cost fields 1e9", lambda: cost(n_fields=10**9), "fields"),
     ("cost flops -1", lambda: cost(flops_per_second=-1.0, bytes_per_second=1.0), "flops"),
-    ("cost bandwidth nan", lambda: cost(flops_per_second=1.0, bytes_per_second=math.nan), "bandwidth"),
+    (
+        "cost bandwidth nan",
+        lambda: cost(flops_per_second=1.0, bytes_per_second=math.nan),
+        "bandwidth",
+    ),
     ("demo system", lambda: demo("atlantis"), "system 'atlantis'"),
     ("demo size", lambda: demo(size="huge"), "size 'huge'"),
     ("demo threads", lambda: demo(threads=0), "threads"),
@@ -264,7 +340,7 @@ WRONG = [
     ("timing cases", lambda: timing.medians({}), "cases"),
     ("timing rounds", lambda: timing.medians({"a": int}, rounds=0), "rounds"),
     ("timing rows", lambda: timing.write_rows("a.csv", []), "rows"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

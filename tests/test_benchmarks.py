@@ -1,4 +1,6 @@
-"""The parts of `wavelit benchmark speed` on tiny sizes: their rows, and what they assert on the way."""
+"""The parts of `wavelit benchmark speed` on tiny sizes: their rows, and what they assert on the
+way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The Fourier-Chebyshev channel: exact derivatives and products, order in time, laminar flow, instability."""
+"""The Fourier-Chebyshev channel: exact derivatives and products, order in time, laminar flow,
+instability.
+"""
 
 import math
 
@@ -170,7 +172,8 @@ def test_pressure_of_a_known_split():
 
 
 def test_the_growing_wave_of_poiseuille_flow():
-    # Orr-Sommerfeld at Re = 10000, wave number 1: Orszag, J. Fluid Mech. 50, 1971: c = 0.23752649 + 0.00373967 i.
+    # Orr-Sommerfeld at Re = 10000, wave number 1: Orszag, J. Fluid Mech. 50, 1971: c = 0.23752649 +
+    # 0.00373967 i.
     n, reynolds = 64, 1e4
     s, first = lobatto(n)
     second = first @ first

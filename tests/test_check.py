@@ -1,4 +1,6 @@
-"""Every kind of damage is found, a sound dataset is not accused, and a summary says what is there."""
+"""Every kind of damage is found, a sound dataset is not accused, and a summary says what is
+there.
+"""
 
 import shutil
 

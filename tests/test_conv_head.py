@@ -1,4 +1,6 @@
-"""The correction at full resolution: convolutions of the padded grid, alike in every cell, silent at the start."""
+"""The correction at full resolution: convolutions of the padded grid, alike in every cell,
+silent at the start.
+"""
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from wavelit.model.wavelit import WaveLiT
 
 @pytest.mark.parametrize(("periodic", "mode", "edge"), [(True, "wrap", 0), (False, "nearest", 2)])
 def test_convolutions_of_the_padded_grid(periodic, mode, edge):
-    """Against scipy's, which pads layer by layer: the same where axes wrap, and two cells inside the walls."""
+    """Against scipy's, which pads layer by layer: the same where axes wrap, and two cells inside
+    the walls.
+    """
     torch.manual_seed(0)
     head = ConvHead(2, 3, 1, (periodic, periodic)).double()
     x = torch.randn(1, 2, 8, 12, dtype=torch.float64)

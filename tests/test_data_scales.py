@@ -10,7 +10,9 @@ from wavelit.training.run import build_model
 
 @pytest.mark.parametrize(("jumps", "kept"), [(False, True), (True, False)])
 def test_a_mean_that_one_trajectory_changes_once_is_free(tmp_path, jumps, kept):
-    """40 trajectories of noise about a mean that is constant but, in one of them, rises at its middle step: few windows show it."""
+    """40 trajectories of noise about a mean that is constant but, in one of them, rises at its
+    middle step: few windows show it.
+    """
     change = np.random.default_rng(0).standard_normal((42, 60, 8, 8))
     u = (change - change.mean((2, 3), keepdims=True)).cumsum(1)
     if jumps:

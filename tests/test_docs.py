@@ -64,7 +64,9 @@ def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):
 
 
 def test_the_runner_takes_every_committed_result_for_its_own():
-    """Rates, learning rates and settings are those that the results in the repository were run with."""
+    """Rates, learning rates and settings are those that the results in the repository were run
+    with.
+    """
     output = ROOT / "results" / "accuracy"
     rates = read_rates(output)
     paths = [*output.glob("lr/*/*.json"), *output.glob("*min/*/*.json")]

@@ -1,4 +1,6 @@
-"""The Euler solver against exact solutions: Sod's tube, waves and vortices; conservation, positivity, rest."""
+"""The Euler solver against exact solutions: Sod's tube, waves and vortices; conservation,
+positivity, rest.
+"""
 
 import math
 
@@ -100,7 +102,9 @@ def test_second_order(exact, length, sizes, order):
 
 
 def test_second_order_with_a_stiff_source():
-    """Relaxation of the pressure to 1 at the rate 20, exact in time: the splitting must be symmetric."""
+    """Relaxation of the pressure to 1 at the rate 20, exact in time: the splitting must be
+    symmetric.
+    """
 
     def relax(q, dt):
         w = primitive(q, AIR)

@@ -1,4 +1,6 @@
-"""Evaluation: averages by hand, windows by their real ends, divergence, and the way from data to table and back."""
+"""Evaluation: averages by hand, windows by their real ends, divergence, and the way from data to
+table and back.
+"""
 
 import io
 import json

@@ -1,4 +1,6 @@
-"""The short form of validation/faults: a few trials of every part, the same each time, none of which may fall short."""
+"""The short form of validation/faults: a few trials of every part, the same each time, none of
+which may fall short.
+"""
 
 import json
 import os

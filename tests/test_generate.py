@@ -1,4 +1,6 @@
-"""`generate` under adversity: bounds of its arguments, damaged leftovers, a second process, a sudden end."""
+"""`generate` under adversity: bounds of its arguments, damaged leftovers, a second process, a
+sudden end.
+"""
 
 import json
 import os
@@ -127,7 +129,7 @@ def test_nothing_but_the_dataset_stays(made):
 
 def test_a_folder_has_one_owner(made, tmp_path):
     folder = tmp_path / "tiny" / SYSTEM
-    here = rf"is in use: process {os.getpid()} .* has been generating there since .*; wait for it, stop it"
+    here = rf"is in use: process {os.getpid()} .* has been generating there since .*; wait for it"
     with owned(folder, "generating"):
         with pytest.raises(WavelitError, match=here):
             tiny(tmp_path)

@@ -1,4 +1,6 @@
-"""What a user gives to be written: taken as it is or refused in one line, never by another library's error."""
+"""What a user gives to be written: taken as it is or refused in one line, never by another
+library's error.
+"""
 
 import h5py
 import numpy as np

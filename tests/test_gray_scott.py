@@ -1,4 +1,6 @@
-"""Gray-Scott: exact kinetics and diffusion, growth of waves, fourth order, bounds, patterns that last."""
+"""Gray-Scott: exact kinetics and diffusion, growth of waves, fourth order, bounds, patterns that
+last.
+"""
 
 import math
 

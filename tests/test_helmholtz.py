@@ -1,5 +1,6 @@
-"""The staircase's sound: exact where a formula exists, symmetric, at rest across the walls, with the trapped waves of
-The Well's frequencies; and its dataset: masked, read by The Well, a fixed rotation a step."""
+"""The staircase's sound: exact where a formula exists, symmetric, at rest across the walls, with
+the trapped waves of The Well's frequencies; and its dataset: masked, read by The Well, a fixed
+rotation a step."""
 
 import h5py
 import numpy as np
@@ -76,7 +77,8 @@ def test_the_mesh_error_falls_faster_than_the_fourth_order():
         errors.append(np.abs(surface.solve(SOURCES, points, 64) - reference).max())
     assert errors[0] < 2e-2
     assert errors[1] < errors[0] / 16
-    # Order five over both doublings; rounding moves each one by a half, from one BLAS kernel to the next.
+    # Order five over both doublings; rounding moves each one by a half, from one BLAS kernel to the
+    # next.
     assert errors[2] < errors[0] / 4**5
 
 

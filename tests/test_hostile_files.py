@@ -1,4 +1,6 @@
-"""Files that others wrote, or meant ill: what can be read is read right, everything else is one line with file and field."""
+"""Files that others wrote, or meant ill: what can be read is read right, everything else is one
+line with file and field.
+"""
 
 import os
 

@@ -1,4 +1,6 @@
-"""Damaged arrays, values, statistics, settings and addresses that no run should be built on: each is named in one line."""
+"""Damaged arrays, values, statistics, settings and addresses that no run should be built on:
+each is named in one line.
+"""
 
 import os
 import shutil
@@ -122,7 +124,8 @@ def test_a_value_beyond_float32(well_folder):
         values[1, 2, 3, 4] = -1e300
         replace(file, PRESSURE, data=values)
     dataset = train(well_folder, n_steps_input=4)
-    message = r"two\.hdf5: field 'pressure' is -1e\+300 in trajectory 1 at step 2, beyond float32; choose units"
+    where = r"two\.hdf5: field 'pressure' is -1e\+300 in trajectory 1 at step 2"
+    message = rf"{where}, beyond float32; choose units"
     with pytest.raises(WavelitError, match=message):
         dataset.collate(dataset.__getitems__([0, 9]))
     with pytest.raises(WavelitError, match=r"field 'pressure' reaches 1e\+300, beyond float32"):
@@ -315,7 +318,8 @@ def test_a_batch_that_memory_cannot_hold(shared_well_folder):
 
 
 def test_reading_by_another_librarys_hand(well_folder, monkeypatch):
-    # The Well's code looks its names up in what is handed to it; what h5py would say there has a name, too.
+    # The Well's code looks its names up in what is handed to it; what h5py would say there has a
+    # name, too.
     dataset = train(well_folder)
     node = dataset.node(0)[handles.ORDERS[0]]["pressure"]
     assert np.array_equal(node[0, 1], h5py.File(dataset.files_paths[0])[PRESSURE][0, 1])

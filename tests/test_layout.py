@@ -186,7 +186,10 @@ def test_files_must_agree(well_folder):
 
 def test_too_short_for_history_and_target(shared_well_folder):
     assert len(train(shared_well_folder, n_steps_input=4, n_steps_output=3)) == 4
-    message = "one.hdf5: 7 steps a trajectory, but a window of n_steps_input=4 and n_steps_output=4 needs 8"
+    message = (
+        "one.hdf5: 7 steps a trajectory, but a window of n_steps_input=4 and n_steps_output=4 "
+        "needs 8"
+    )
     with pytest.raises(WavelitError, match=message):
         train(shared_well_folder, n_steps_input=4, n_steps_output=4)
     with pytest.raises(WavelitError, match="n_steps_input=0"):

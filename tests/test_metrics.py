@@ -47,7 +47,8 @@ def test_nrmse_pearson_and_linf_by_hand():
 
 
 def test_sums_are_kept_in_float64():
-    # In float32 the variance of a field of spread 1e-2 on 3e3 is lost; the values below are exact in float32.
+    # In float32 the variance of a field of spread 1e-2 on 3e3 is lost; the values below are exact
+    # in float32.
     v = 4096 + torch.tensor([0.0, 1.0, 0.0, 1.0]) / 1024
     u = v + 1 / 2048
     got = metrics.vrmse(u[None], v[None], 1, eps=0.0)

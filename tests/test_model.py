@@ -1,4 +1,6 @@
-"""Every preset keeps one contract; padding, boundaries, conditioning and persistence of the model."""
+"""Every preset keeps one contract; padding, boundaries, conditioning and persistence of the
+model.
+"""
 
 import dataclasses
 
@@ -182,7 +184,9 @@ def test_bfloat16_autocast_is_close_to_float32():
 
 
 def test_bfloat16_autocast_reads_a_slow_history():
-    """States that hardly differ: what is read is their increments, which the bfloat16 of a state does not resolve."""
+    """States that hardly differ: what is read is their increments, which the bfloat16 of a state
+    does not resolve.
+    """
     torch.manual_seed(0)
     model = WaveLiT(small())
     start, change = torch.randn(2, 2, 2, 16, 16)
@@ -207,7 +211,9 @@ def test_bfloat16_autocast_keeps_the_residual_stream_in_float32():
 
 
 def test_units_cancel():
-    """Rescaled and shifted fields with the statistics to match give the rescaled and shifted prediction."""
+    """Rescaled and shifted fields with the statistics to match give the rescaled and shifted
+    prediction.
+    """
     model = randomised(small(detail_dim=4))
     x = torch.randn(1, 4, 2, 16, 16)
     plain = model(x)
@@ -237,7 +243,8 @@ def test_calibration_measures_the_bands():
     batch = Batch(fields, fields[:, :1] + 0.5 * smooth[:, None], None, None, None, torch.arange(16))
     measure_scales(model, [batch])
     expected = model.tokenizer.band_rms(model.tokenizer.encode(smooth))
-    # The last two frames of the eight are the last state's two channels; a history at rest has increments at the floor.
+    # The last two frames of the eight are the last state's two channels; a history at rest has
+    # increments at the floor.
     torch.testing.assert_close(model.input_scale[-2:], expected)
     torch.testing.assert_close(model.input_scale[:2], 0.1 * expected)
     torch.testing.assert_close(model.output_scale, 0.5 * expected)
@@ -254,7 +261,9 @@ def test_calibration_measures_the_bands():
 
 
 def drifting(n_samples: int = 4) -> Batch:
-    """Noise in two fields: the first keeps its mean, of 3, up to the rounding of float32; the second gains a hundredth of its increment."""
+    """Noise in two fields: the first keeps its mean, of 3, up to the rounding of float32; the
+    second gains a hundredth of its increment.
+    """
     change = torch.randn(n_samples, 1, 2, 16, 16)
     change = change - change.mean((-2, -1), keepdim=True)
     change[:, :, 1] += 0.01
@@ -426,7 +435,9 @@ def test_config_is_frozen_and_hashable():
 
 
 def test_outputs_and_gradients_are_the_golden_ones(record_property):
-    """Guards every optimisation: the increment at a few points and the norm of each gradient; float32 gives the same."""
+    """Guards every optimisation: the increment at a few points and the norm of each gradient;
+    float32 gives the same.
+    """
     found, narrow = {}, {}
     for preset in PRESETS:
         torch.manual_seed(0)

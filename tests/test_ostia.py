@@ -1,4 +1,6 @@
-"""The record of sea-surface temperature: blocks of time that do not touch, land masked, a named error for other files."""
+"""The record of sea-surface temperature: blocks of time that do not touch, land masked, a named
+error for other files.
+"""
 
 from unittest.mock import Mock
 

@@ -1,4 +1,6 @@
-"""What is written stands whole or not at all; names are drawn, printed and embedded as they are; odd data are drawn too."""
+"""What is written stands whole or not at all; names are drawn, printed and embedded as they are;
+odd data are drawn too.
+"""
 
 import csv
 import errno
@@ -211,7 +213,8 @@ def test_what_cannot_be_written_leaves_what_was_there(name, tmp_path, monkeypatc
 def test_an_mp4_that_fails_leaves_nothing(tmp_path, monkeypatch):
     encoder = tmp_path / "ffmpeg"
     encoder.write_text(
-        '#!/bin/sh\nfor last; do :; done\nhead -c 100 > "$last"\ncat > /dev/null\necho "disk\nfull" >&2; exit 1\n'
+        '#!/bin/sh\nfor last; do :; done\nhead -c 100 > "$last"\ncat > /dev/null\necho '
+        '"disk\nfull" >&2; exit 1\n'
     )
     encoder.chmod(0o755)
     monkeypatch.setattr(figures, "_ffmpeg", lambda: str(encoder))

@@ -1,5 +1,5 @@
-"""PocketWell on disk: the same bytes whatever the processes, taken up after a failure, read by The Well's own
-reader."""
+"""PocketWell on disk: the same bytes whatever the processes, taken up after a failure, read by The
+Well's own reader."""
 
 import dataclasses
 import functools
@@ -151,7 +151,9 @@ def test_another_seed_gives_other_data(root, tmp_path):
 
 
 def fail_for(count, flag, shape, times, parameters, rngs):
-    """The maze's solver, except that batches of `count` trajectories diverge while the flag is there."""
+    """The maze's solver, except that batches of `count` trajectories diverge while the flag is
+    there.
+    """
     if Path(flag).exists() and len(rngs) == count:
         raise SolverDivergedError(7)
     return SYSTEMS[MAZE].simulate(shape, times, parameters, rngs)

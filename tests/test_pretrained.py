@@ -1,4 +1,6 @@
-"""The models in the package: that they load and run, that their cards say what was measured, that one call rolls one out."""
+"""The models in the package: that they load and run, that their cards say what was measured,
+that one call rolls one out.
+"""
 
 import json
 from pathlib import Path
@@ -73,7 +75,9 @@ def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_p
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """The folder of a trajectory that was simulated and rolled out, and the files of the rollout."""
+    """The folder of a trajectory that was simulated and rolled out, and the files of the
+    rollout.
+    """
     folder = tmp_path_factory.mktemp("recorded")
     return folder, record_pretrained_rollout(QUICK, folder, device="cpu")
 

@@ -27,8 +27,12 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 def test_coarsen_averages_cubes_and_refine_copies_cells(shape):
     names = ["h", "w", "d"][: len(shape)]
     x = torch.randn(2, *shape, 3, dtype=torch.float64)
-    mean = reduce(x, f"b {' '.join(f'({n} {n}2)' for n in names)} e -> b ({' '.join(names)}) e", "mean",
-                  **{f"{n}2": 2 for n in names})  # fmt: skip
+    mean = reduce(
+        x,
+        f"b {' '.join(f'({n} {n}2)' for n in names)} e -> b ({' '.join(names)}) e",
+        "mean",
+        **{f"{n}2": 2 for n in names},
+    )
     torch.testing.assert_close(coarsen(x.flatten(1, -2), shape), mean)
     copies = repeat(x, f"b {' '.join(names)} e -> b ({' '.join(f'{n} {n}2' for n in names)}) e",
                     **{f"{n}2": 2 for n in names})  # fmt: skip
@@ -81,7 +85,9 @@ def test_private_towers_with_equal_weights_equal_the_shared_one():
 
 
 def test_coarse_scales_reach_across_the_domain():
-    """One block without attention reaches one cell; through two coarser scales it reaches further."""
+    """One block without attention reaches one cell; through two coarser scales it reaches
+    further.
+    """
     reach = []
     for num_scales in (1, 3):
         model = WaveLiT(WaveLiTConfig(n_fields=1, num_scales=num_scales, depth=1, num_exchanges=1))

@@ -21,7 +21,8 @@ def test_blocks_are_constant_and_follow_their_law():
         states = np.unique(w.reshape(4, -1), axis=1)
         counts.add(states.shape[1])
         values.append(states)
-        # The blocks wrap around: as many edges on the torus as cuts, at least an eighth of the side apart.
+        # The blocks wrap around: as many edges on the torus as cuts, at least an eighth of the side
+        # apart.
         for axis in (1, 2):
             edges = np.flatnonzero((w != np.roll(w, 1, axis)).any((0, 3 - axis)))
             assert len(edges) in (2, 3)

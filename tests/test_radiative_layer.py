@@ -137,7 +137,8 @@ def test_a_trajectory_does_not_depend_on_its_companions_and_cooling_draws_hot_ga
     together, alone = run([0, 1, 2]), run([1])
     for name, field in alone.items():
         assert np.array_equal(field[0], together[name][1])
-    # Hot gas flows in from the open side, and mass stays what came in: none through the balanced side.
+    # Hot gas flows in from the open side, and mass stays what came in: none through the balanced
+    # side.
     rho, v = together["density"].astype(float), together["velocity"].astype(float)
     assert (v[:, -1, :, -8:, 1].mean((1, 2)) < -0.02).all()
     gained = rho[:, -1].mean((1, 2)) - rho[:, 0].mean((1, 2))

@@ -1,4 +1,6 @@
-"""Convection: critical Rayleigh number, order in time, heat budget, resolution, independence of companions."""
+"""Convection: critical Rayleigh number, order in time, heat budget, resolution, independence of
+companions.
+"""
 
 import math
 
@@ -64,7 +66,8 @@ def test_order_in_time():
         errors.append(parts.abs().amax((-2, -1)).numpy())
     buoyancy, u, w, pressure = np.log2(errors[0] / errors[1]) / 2
     assert min(buoyancy, w) > 2.8
-    # The walls cost the flow along them and the pressure one order, as stages know no wall of their own.
+    # The walls cost the flow along them and the pressure one order, as stages know no wall of their
+    # own.
     assert min(u, pressure) > 1.9
     assert (errors[0] < 2e-6).all()
 

@@ -1,4 +1,6 @@
-"""Figures and report: what is drawn, what is embedded, what the summary admits, and that nothing points outside."""
+"""Figures and report: what is drawn, what is embedded, what the summary admits, and that nothing
+points outside.
+"""
 
 import re
 from html.parser import HTMLParser
@@ -14,7 +16,9 @@ from wavelit.evaluation.report import summary, write_report
 
 
 def wave(steps, *grid):
-    """(steps, 2, *S): a signed travelling wave and a positive one, and a slightly late prediction of them."""
+    """(steps, 2, *S): a signed travelling wave and a positive one, and a slightly late
+    prediction of them.
+    """
     phase = sum(
         2 * np.pi * np.arange(n).reshape(-1, *(1,) * (len(grid) - 1 - a)) / n
         for a, n in enumerate(grid)

@@ -1,4 +1,6 @@
-"""What a run keeps when it is killed, interrupted, moved or fails, and that resuming ends like an uninterrupted run."""
+"""What a run keeps when it is killed, interrupted, moved or fails, and that resuming ends like
+an uninterrupted run.
+"""
 
 import csv
 import os
@@ -227,7 +229,8 @@ def test_an_interrupted_run_keeps_the_step_and_ends_like_an_uninterrupted_one(
     assert curves[0] == curves[1]
 
 
-# Trains with two reading processes and sends SIGTERM to all of its processes, as a scheduler does, when step 4 begins.
+# Trains with two reading processes and sends SIGTERM to all of its processes, as a scheduler does,
+# when step 4 begins.
 STOPPED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})

@@ -149,7 +149,9 @@ def test_another_time_step_is_told(placed, tmp_path):
 
 @pytest.mark.parametrize(("start", "step"), [(0, 0), (1.7e9, 60)])
 def test_times_that_stand_still_are_counted(placed, start, step):
-    """A file whose times do not increase, which the layout allows, or would not once they are written in float32."""
+    """A file whose times do not increase, which the layout allows, or would not once they are
+    written in float32.
+    """
     path = next((placed.parent / "data" / "data" / "valid").glob("*.hdf5"))
 
     def put(times):

@@ -1,4 +1,6 @@
-"""What a run survives: kills at named places, damaged files, full disks, other data, other processes, foreign environments."""
+"""What a run survives: kills at named places, damaged files, full disks, other data, other
+processes, foreign environments.
+"""
 
 import csv
 import json
@@ -32,7 +34,8 @@ from wavelit.files.owner import owned
 from wavelit.training.module import learning_rate_factor
 from waves import plane_waves
 
-# Trains as the tests do, and kills itself at the n-th call of a function of the system that a checkpoint's writing makes.
+# Trains as the tests do, and kills itself at the n-th call of a function of the system that a
+# checkpoint's writing makes.
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
@@ -71,7 +74,8 @@ def same_weights(*folders: Path) -> bool:
 @pytest.mark.parametrize(
     ("name", "part", "nth"),
     [
-        # Moving last.ckpt aside; giving a checkpoint its name; flushing it; the weights' folder; before any checkpoint.
+        # Moving last.ckpt aside; giving a checkpoint its name; flushing it; the weights' folder;
+        # before any checkpoint.
         ("replace", "/last.ckpt", 3),
         ("replace", "checkpoints/.last.ckpt", 5),
         ("fsync", "", 14),
@@ -107,7 +111,8 @@ def test_a_run_killed_while_it_writes_ends_like_an_uninterrupted_one(
 def test_checkpoints_need_no_temporary_folder(dataset, run, tmp_path):
     script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import runs\n"
     # Set after the imports, some of which make a file there.
-    script += f"import os, tempfile; tempfile.tempdir = os.environ['TMPDIR'] = {str(tmp_path / 'nowhere')!r}\n"
+    script += "import os, tempfile; tempfile.tempdir = os.environ['TMPDIR'] = "
+    script += f"{str(tmp_path / 'nowhere')!r}\n"
     done = run_script(script + f"runs.train({str(dataset)!r}, {str(tmp_path / 'run')!r})")
     assert done.returncode == 0, done.stderr.decode()
     assert same_weights(tmp_path / "run", run)
@@ -158,9 +163,16 @@ def unfinished(run, tmp_path) -> Path:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [("field", "fields"), ("walls", "boundary conditions"), ("grid", "resolution"), ("steps", "windows"), ("time", "time steps"),
-     ("values", "statistics"), ("order", "checksum")],
-)  # fmt: skip
+    [
+        ("field", "fields"),
+        ("walls", "boundary conditions"),
+        ("grid", "resolution"),
+        ("steps", "windows"),
+        ("time", "time steps"),
+        ("values", "statistics"),
+        ("order", "checksum"),
+    ],
+)
 def test_a_run_goes_on_with_its_own_data_alone(change, named, run, dataset, unfinished, tmp_path):
     waves = plane_waves(10, 12)
     if change == "order":
@@ -321,8 +333,9 @@ def training_step(self, batch, batch_idx):
     return loss
 EmulatorModule.training_step = training_step
 small = [word for name, value in SMALL.items() for word in ("--model." + name, str(value))]
-sys.exit(main(["train", "--data.path", {data!r}, "--run", {folder!r}, "--trainer.accelerator", "cpu", "--trainer.devices", "2",
-               "--train.steps", "6", "--train.validate_every", "3", *small]))
+sys.exit(main(["train", "--data.path", {data!r}, "--run", {folder!r},
+               "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--train.steps", "6",
+               "--train.validate_every", "3", *small]))
 """
 
 
@@ -349,7 +362,10 @@ def test_a_rank_that_dies_ends_the_job_and_is_named(dataset, tmp_path):
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("wavelit: error:")]
     assert lines == [
-        "wavelit: error: the process of rank 1 was ended by SIGKILL: the training stops; go on with --resume"
+        (
+            "wavelit: error: the process of rank 1 was ended by SIGKILL: the training stops; go on "
+            "with --resume"
+        )
     ]
     assert "trained" not in done.stdout
 
@@ -414,10 +430,8 @@ def test_a_refusal_of_the_system_is_one_line(dataset, tmp_path, capsys, monkeypa
     monkeypatch.setattr(os, "fsync", full)
     assert main(["data", "check", str(tmp_path / "copy"), "--write-statistics"]) == 2
     error = capsys.readouterr().err
-    assert (
-        error
-        == f"wavelit: error: {tmp_path}/copy/stats.yaml: No space left on device: free space there, or choose another folder\n"
-    )
+    where = f"{tmp_path}/copy/stats.yaml: No space left on device"
+    assert error == f"wavelit: error: {where}: free space there, or choose another folder\n"
     (tmp_path / "file").write_text("")
     assert (
         main(
@@ -438,9 +452,19 @@ def test_a_refusal_of_the_system_is_one_line(dataset, tmp_path, capsys, monkeypa
 
 @pytest.mark.parametrize(
     "options",
-    [{"devices": 0}, {"devices": -1}, {"devices": 1.5}, {"devices": 10**9}, {"threads": 0}, {"threads": 10**5},
-     {"threads": True}, {"precision": "16"}, {"precision": None}, {"accelerator": 3}],
-)  # fmt: skip
+    [
+        {"devices": 0},
+        {"devices": -1},
+        {"devices": 1.5},
+        {"devices": 10**9},
+        {"threads": 0},
+        {"threads": 10**5},
+        {"threads": True},
+        {"precision": "16"},
+        {"precision": None},
+        {"accelerator": 3},
+    ],
+)
 def test_devices_and_threads_have_bounds(options):
     with pytest.raises(WavelitError, match=next(iter(options))):
         TrainerConfig(**options)
@@ -452,8 +476,19 @@ def test_devices_that_are_not_there_are_named(accelerator):
         TrainerConfig(accelerator=accelerator).check()
 
 
-@pytest.mark.parametrize("options", [{"steps": 10**20}, {"steps": 2.5}, {"samples": -1}, {"minutes": 0}, {"minutes": float("nan")},
-                                     {"steps": 1, "lr": "fast"}, {"steps": 1, "compile": 2}, {"steps": "1"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 10**20},
+        {"steps": 2.5},
+        {"samples": -1},
+        {"minutes": 0},
+        {"minutes": float("nan")},
+        {"steps": 1, "lr": "fast"},
+        {"steps": 1, "compile": 2},
+        {"steps": "1"},
+    ],
+)
 def test_budgets_have_bounds(options):
     with pytest.raises(WavelitError, match=list(options)[-1]):
         TrainConfig(**options)

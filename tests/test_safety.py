@@ -1,4 +1,6 @@
-"""Nothing that a file names or holds is executed: configurations, checkpoints, weights, run folders of strangers."""
+"""Nothing that a file names or holds is executed: configurations, checkpoints, weights, run
+folders of strangers.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Files that find no room: an ordinary error, and nothing left behind; with room, HDF5's own bytes."""
+"""Files that find no room: an ordinary error, and nothing left behind; with room, HDF5's own
+bytes.
+"""
 
 import errno
 import os
@@ -25,7 +27,8 @@ field = np.random.default_rng(0).normal(size=(6, 5, 32, 32))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     write_dataset(
-        sys.argv[1], {"u": field}, splits={"train": 4, "valid": 1, "test": 1}, name="toy", boundary_conditions=["open", "wall"]
+        sys.argv[1], {"u": field}, splits={"train": 4, "valid": 1, "test": 1}, name="toy",
+        boundary_conditions=["open", "wall"],
     )
 except OSError as error:
     print(error.errno, error.filename, system_error(error), sep="|")

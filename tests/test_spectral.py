@@ -55,7 +55,8 @@ def test_derivatives_and_kept_modes():
     slope = grid.backward(1j * grid.ky * grid.forward(field))
     exact = -3 * math.pi * torch.sin(4 * math.pi * x[:, None]) * torch.sin(3 * math.pi * y[None])
     assert torch.allclose(slope, exact, atol=1e-12)
-    # Two thirds of the 16 and 32 wave numbers: a product of two kept modes does not alias onto a kept one.
+    # Two thirds of the 16 and 32 wave numbers: a product of two kept modes does not alias onto a
+    # kept one.
     assert int(grid.kept[:, 0].sum()) == 2 * 10 + 1
     assert int(grid.kept[0].sum()) == 21 + 1
 

@@ -122,7 +122,8 @@ def test_flat_order_is_that_of_the_samples(shared_well_folder):
 
 def test_scalars_by_value_or_logarithm(shared_well_folder):
     statistics = load_statistics(str(shared_well_folder), layouts(shared_well_folder))
-    # nu is 1e-3 in one file and 1e-1 in the other, a varies by less than a factor of 2, b not at all.
+    # nu is 1e-3 in one file and 1e-1 in the other, a varies by less than a factor of 2, b not at
+    # all.
     assert statistics.scalar_log == (True, False, False)
     assert statistics.scalar_mean[0] == pytest.approx(np.log(1e-2), rel=1e-6)
     assert statistics.scalar_std[0] == pytest.approx(np.log(10.0), rel=1e-6)

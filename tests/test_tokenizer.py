@@ -1,4 +1,6 @@
-"""Wavelet tokens: exact inverse, fast path against definition, sub-bands, shifts, precision, errors."""
+"""Wavelet tokens: exact inverse, fast path against definition, sub-bands, shifts, precision,
+errors.
+"""
 
 from __future__ import annotations
 
@@ -81,8 +83,8 @@ def test_coefficients_are_the_folded_transform():
     approximation, coarse, fine = dwt(x[0, 0], "haar", 2, [True, True])
     torch.testing.assert_close(y[0], approximation)
     torch.testing.assert_close(y[3], coarse["dd"])
-    # The second fine sub-band, "da", starts after 4 coarse coefficients and the 4 of "ad"; blocks in
-    # row-major order.
+    # The second fine sub-band, "da", starts after 4 coarse coefficients and the 4 of "ad"; blocks
+    # in row-major order.
     for row in range(2):
         for column in range(2):
             torch.testing.assert_close(y[8 + 2 * row + column], fine["da"][row::2, column::2])

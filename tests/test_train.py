@@ -1,4 +1,6 @@
-"""Schedule, noise, pushforward and failure of a training step; a golden run; one batch learnt by heart."""
+"""Schedule, noise, pushforward and failure of a training step; a golden run; one batch learnt by
+heart.
+"""
 
 import itertools
 import math
@@ -153,7 +155,9 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(data):
 
 
 def test_the_average_forgets_its_start():
-    """With the decay's warm-up the average of a ramp follows it; a fixed 0.999 would stay at the start."""
+    """With the decay's warm-up the average of a ramp follows it; a fixed 0.999 would stay at the
+    start.
+    """
     ema = EMA(0.999)
     update = ema._kwargs["multi_avg_fn"]
     average = [torch.zeros(1)]

@@ -1,4 +1,6 @@
-"""FENE-P: closed forms against matrices, laminar flow, start-up of shear, positivity, waves, order in time."""
+"""FENE-P: closed forms against matrices, laminar flow, start-up of shear, positivity, waves,
+order in time.
+"""
 
 import h5py
 import numpy as np
@@ -28,7 +30,9 @@ def matrix(psi):
 
 
 def rate_of_c(c, zz, gradient, fluid):
-    """C . grad u + (grad u)^T . C - T and its zz component, by matrices; gradient[i, j] = d u_i / d x_j."""
+    """C . grad u + (grad u)^T . C - T and its zz component, by matrices; gradient[i, j] = d u_i
+    / d x_j.
+    """
     spring = 1 / (1 - (np.trace(c) + zz - 3) / fluid.extension**2)
     stretching = gradient @ c + c @ gradient.T
     return stretching - (spring * c - np.eye(2)) / fluid.weissenberg, (

@@ -1,4 +1,6 @@
-"""Wavelet transforms: equality with PyWavelets, inverse, adjoint, orthogonality, moments, errors."""
+"""Wavelet transforms: equality with PyWavelets, inverse, adjoint, orthogonality, moments,
+errors.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ def test_haar_of_one_two_three_four():
 
 
 def test_cdf53_of_an_impulse_on_a_wall():
-    # Update 1/4 and predict 1/2 of the lifting scheme, times sqrt(2) and -1/sqrt(2); mirrored at both ends.
+    # Update 1/4 and predict 1/2 of the lifting scheme, times sqrt(2) and -1/sqrt(2); mirrored at
+    # both ends.
     approximation, details = dwt(
         torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0], dtype=torch.float64), "bior2.2", 1, [False]
     )
@@ -110,7 +113,9 @@ def test_interior_on_walls_equals_pywavelets(wavelet: str, n: int):
 @pytest.mark.parametrize("wavelet", ["bior2.2", "bior4.4"])
 @pytest.mark.parametrize("n", [2, 3, 5, 32, 33, 151])
 def test_walls_mirror_the_signal(wavelet: str, n: int):
-    """Whole-sample symmetry at both ends is periodization of the signal followed by its mirror image."""
+    """Whole-sample symmetry at both ends is periodization of the signal followed by its mirror
+    image.
+    """
     x = signal(n)
     approximation, details = dwt(x, wavelet, 1, [False])
     mirrored = torch.cat((x, x[1:-1].flip(0)))
@@ -152,7 +157,9 @@ def test_perfect_reconstruction(wavelet: str, periodic: tuple[bool, ...], short:
 def test_lifting_equals_the_matrices(
     wavelet: str, periodic: tuple[bool, ...], block: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """Sub-bands, signal and both gradients, for blocks of one signal, of some with a remainder, and of all."""
+    """Sub-bands, signal and both gradients, for blocks of one signal, of some with a remainder,
+    and of all.
+    """
     monkeypatch.setattr(lifting, "_BLOCK", block)
     x = signal(5, *(4, 12, 8)[: len(periodic)]).requires_grad_()
     results = []
@@ -201,7 +208,9 @@ def test_odd_haar_is_orthogonal(n: int):
 
 @pytest.mark.parametrize(("wavelet", "periodic"), SETTINGS)
 def test_adjoint(wavelet: str, periodic: tuple[bool, ...]):
-    """<W x, y> = <x, W^T y> and <V y, x> = <y, V^T x>, with the transposes that backward applies."""
+    """<W x, y> = <x, W^T y> and <V y, x> = <y, V^T x>, with the transposes that backward
+    applies.
+    """
     shape = [8 if wraps else 7 for wraps in periodic]
     shape[0] = 72 if periodic[0] else 71
     x = signal(2, *shape).requires_grad_()

@@ -1,5 +1,5 @@
-"""Arrays written in The Well's format: read back by The Well's own reader, refused when wrong, never half
-there."""
+"""Arrays written in The Well's format: read back by The Well's own reader, refused when wrong,
+never half there."""
 
 import hashlib
 from unittest.mock import Mock

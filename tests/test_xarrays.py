@@ -1,4 +1,6 @@
-"""DataArrays: whatever the order of their dimensions, the file is that of the arrays in the order that is due."""
+"""DataArrays: whatever the order of their dimensions, the file is that of the arrays in the
+order that is due.
+"""
 
 import itertools
 

@@ -1,4 +1,6 @@
-"""A toy with an exact solution: sums of plane waves on a periodic square, each turning at its own frequency."""
+"""A toy with an exact solution: sums of plane waves on a periodic square, each turning at its
+own frequency.
+"""
 
 from pathlib import Path
 
@@ -23,7 +25,9 @@ def plane_waves(n_trajectories: int, n_steps: int, side: int = 16, seed: int = 0
 
 
 def write_waves(folder: Path, n_steps: int = 12) -> Path:
-    """Plane waves as a dataset folder: 6 trajectories for training, 2 for validation, 2 for test."""
+    """Plane waves as a dataset folder: 6 trajectories for training, 2 for validation, 2 for
+    test.
+    """
     return write_dataset(
         folder,
         {"height": plane_waves(10, n_steps)},

@@ -1,15 +1,16 @@
 """The acoustics solver against Clawpack's in a smooth variable medium.
 
-A Gaussian pulse in [-1, 1]^2, K = 4, rho = 3 + 1.5 sin(pi x) cos(pi y); x sides reflect, y sides are open; t =
-1.5. Both codes on 64^2, 128^2 and 256^2 cells; relative L2 differences of (p, u, v), and of each from
-Clawpack on 512^2. Clawpack compiles Fortran and needs an environment of its own:
+A Gaussian pulse in [-1, 1]^2, K = 4, rho = 3 + 1.5 sin(pi x) cos(pi y); x sides reflect, y sides
+are open; t = 1.5. Both codes on 64^2, 128^2 and 256^2 cells; relative L2 differences of (p, u, v),
+and of each from Clawpack on 512^2. Clawpack compiles Fortran and needs an environment of its own:
 
     apt-get install -y gfortran
     python3 -m venv clawpack && clawpack/bin/pip install numpy meson-python meson ninja
     clawpack/bin/pip install clawpack==5.14.0
 
-    clawpack/bin/python validation/acoustics_clawpack.py solve acoustics.npz
-    python validation/acoustics_clawpack.py compare acoustics.npz results/validation/acoustics_clawpack.json
+    clawpack/bin/python validation/acoustics_clawpack.py solve acoustics.npz python
+    validation/acoustics_clawpack.py compare acoustics.npz
+    results/validation/acoustics_clawpack.json
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ def compare(theirs: Path, report: Path) -> None:
     record = {
         "command": "python validation/acoustics_clawpack.py compare <clawpack's npz> <this file>",
         "versions": versions,
-        "measure": f"relative L2 difference of (p, u, v) at t = {TIME}; reference: clawpack, {REFERENCE}^2",
+        "measure": (
+            f"relative L2 difference of (p, u, v) at t = {TIME}; reference: clawpack, {REFERENCE}^2"
+        ),
         "rows": rows,
     }
     report.write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")

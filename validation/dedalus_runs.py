@@ -1,4 +1,5 @@
-"""What the comparisons with Dedalus share: the runs in its own environment, the differences, the record.
+"""What the comparisons with Dedalus share: the runs in its own environment, the differences, the
+record.
 
     apt-get install libopenmpi-dev openmpi-bin libfftw3-mpi-dev libfftw3-dev
     python -m venv dedalus && CC=mpicc dedalus/bin/pip install dedalus
@@ -22,7 +23,9 @@ RESULTS = Path(__file__).parent.parent / "results" / "validation"
 
 
 def dedalus_runs(python, script, steps, *arguments, start=None):
-    """{dt: arrays that the script has stored}; `start` are arrays for the script to read, its last argument."""
+    """{dt: arrays that the script has stored}; `start` are arrays for the script to read, its
+    last argument.
+    """
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
         if start is not None:
@@ -39,7 +42,9 @@ def dedalus_runs(python, script, steps, *arguments, start=None):
 
 
 def march(solver, dt, moments, fields):
-    """Dedalus's solver through the moments: the fields' values, (moments, components, nx, ny), and seconds."""
+    """Dedalus's solver through the moments: the fields' values, (moments, components, nx, ny),
+    and seconds.
+    """
     found = []
     begin = time.perf_counter()
     for moment in moments:
@@ -54,7 +59,9 @@ def march(solver, dt, moments, fields):
 
 
 def difference(a, b, moments, names, weight=1.0):
-    """|a - b| / |b - mean b| per moment and field of (moments, fields, nx, ny); weighted means taken off."""
+    """|a - b| / |b - mean b| per moment and field of (moments, fields, nx, ny); weighted means
+    taken off.
+    """
     weight = np.broadcast_to(weight, a.shape[-2:])
     weight = weight / weight.sum()
 

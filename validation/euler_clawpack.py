@@ -1,9 +1,9 @@
 """The Euler solver against Clawpack's on periodic quadrants, gamma = 1.4.
 
-Four blocks of constant state on the unit torus; t = 0.1, 0.3 and 0.6. Both codes on 64^2, 128^2 and 256^2
-cells; relative L1 and L2 differences of (rho, rho u, rho v, E), and of each from Clawpack on 512^2. Shocks
-and contacts allow at most first order in L1 and half that in L2; slip lines roll up and never converge
-pointwise. Clawpack compiles Fortran and needs an environment of its own:
+Four blocks of constant state on the unit torus; t = 0.1, 0.3 and 0.6. Both codes on 64^2, 128^2 and
+256^2 cells; relative L1 and L2 differences of (rho, rho u, rho v, E), and of each from Clawpack on
+512^2. Shocks and contacts allow at most first order in L1 and half that in L2; slip lines roll up
+and never converge pointwise. Clawpack compiles Fortran and needs an environment of its own:
 
     apt-get install -y gfortran
     python3 -m venv clawpack && clawpack/bin/pip install numpy meson-python meson ninja
@@ -41,7 +41,9 @@ def problem(n: int) -> np.ndarray:
 
 
 def clawpack(n: int) -> np.ndarray:
-    """States at the times, (3, 4, n, n), by the unsplit classic solver, Roe's solver and the MC limiter."""
+    """States at the times, (3, 4, n, n), by the unsplit classic solver, Roe's solver and the MC
+    limiter.
+    """
     from clawpack import pyclaw, riemann
 
     solver = pyclaw.ClawSolver2D(riemann.euler_4wave_2D)
@@ -111,7 +113,9 @@ def compare(theirs: Path, report: Path) -> None:
     record = {
         "command": "python validation/euler_clawpack.py compare <clawpack's npz> <this file>",
         "versions": versions,
-        "measure": f"relative differences of the four fields; reference: clawpack, {REFERENCE}^2 cells",
+        "measure": (
+            f"relative differences of the four fields; reference: clawpack, {REFERENCE}^2 cells"
+        ),
         "rows": rows,
     }
     report.write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")

@@ -1,11 +1,13 @@
-"""Golden and bit-exact tests under other instruction sets, oneDNN on and off, one and two threads, other versions of torch.
+"""Golden and bit-exact tests under other instruction sets, oneDNN on and off, one and two threads,
+other versions of torch.
 
     python validation/golden_everywhere.py results/golden.json [PYTHON ...] [--exact]
 
-One run of the golden tests for each setting and PYTHON (default: this one), or of the exact ones too, whose source compares for equality
-or to 1e-12 and closer; the record keeps what it holds of other settings. For processors that this machine is not, noise stands in: in
-one more run of the golden tests every rounded result of an operator in float64 is moved by up to four units in its last place, forward
-and backward.
+One run of the golden tests for each setting and PYTHON (default: this one), or of the exact ones
+too, whose source compares for equality or to 1e-12 and closer; the record keeps what it holds of
+other settings. For processors that this machine is not, noise stands in: in one more run of the
+golden tests every rounded result of an operator in float64 is moved by up to four units in its last
+place, forward and backward.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GOLDEN = r"\bcompare\("
 EXACT = (
-    r"torch\.equal|array_equal|tol=0, [ar]tol=0|digests\(|differences\(|tobytes|== accuracy\.|(rel|abs|tol)=1e-1[2-9]|"
-    + GOLDEN
+    r"torch\.equal|array_equal|tol=0, [ar]tol=0|digests\(|differences\(|tobytes|== "
+    r"accuracy\.|(rel|abs|tol)=1e-1[2-9]|" + GOLDEN
 )
 # These train half in a process of their own, which knows nothing of `pytest_configure` here.
 OWN_PROCESS = ("test_a_killed_run_ends_like_an_uninterrupted_one",)
@@ -64,7 +66,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function):
 
 
 def _noise(ulps: int):
-    """A mode under which what an operator computes in float64 is off by up to `ulps` units in the last place."""
+    """A mode under which what an operator computes in float64 is off by up to `ulps` units in
+    the last place.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_map
@@ -95,7 +99,9 @@ def _noise(ulps: int):
 
 
 def run(python: str, capability: str, onednn: str, threads: int, ulps: int, tests: str) -> dict:
-    """One setting: how many tests passed, which failed, the largest relative deviation from each golden file."""
+    """One setting: how many tests passed, which failed, the largest relative deviation from each
+    golden file.
+    """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         environment = {

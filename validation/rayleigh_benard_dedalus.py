@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python validation/rayleigh_benard_dedalus.py dedalus/bin/python
 
-How to install Dedalus: see dedalus_runs.py. Both codes use 64 x 32 modes, products on 96 x 48 points, and
-hold the fields at the same points. Written to results/validation/rayleigh_benard_dedalus.json: relative L2
-differences |a - b| / |b - mean b|.
+How to install Dedalus: see dedalus_runs.py. Both codes use 64 x 32 modes, products on 96 x 48
+points, and hold the fields at the same points. Written to
+results/validation/rayleigh_benard_dedalus.json: relative L2 differences |a - b| / |b - mean b|.
 """
 
 from __future__ import annotations

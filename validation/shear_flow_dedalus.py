@@ -2,12 +2,13 @@
 
     OMP_NUM_THREADS=1 python validation/shear_flow_dedalus.py dedalus/bin/python
 
-How to install Dedalus: see dedalus_runs.py. wavelit steps the vorticity on 64 x 128 points and keeps 43 x 85
-of the modes (two thirds); Dedalus steps velocity and pressure with as many modes, 44 x 86 in its own count,
-and products free of aliases. Both are therefore the same Galerkin method, and only the time steps differ. In
-the last case Dedalus has all 64 x 128 modes: what is left then is the truncation. The starts are made
-divergence-free and cut to the kept modes first. Written to results/validation/shear_flow_dedalus.json:
-relative L2 differences |a - b| / |b - mean b| at the 64 x 128 points.
+How to install Dedalus: see dedalus_runs.py. wavelit steps the vorticity on 64 x 128 points and
+keeps 43 x 85 of the modes (two thirds); Dedalus steps velocity and pressure with as many modes, 44
+x 86 in its own count, and products free of aliases. Both are therefore the same Galerkin method,
+and only the time steps differ. In the last case Dedalus has all 64 x 128 modes: what is left then
+is the truncation. The starts are made divergence-free and cut to the kept modes first. Written to
+results/validation/shear_flow_dedalus.json: relative L2 differences |a - b| / |b - mean b| at the 64
+x 128 points.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ NAME = "shear_flow_dedalus"
 
 
 def smooth(x, y):
-    """Two layers with vortices of one and two waves, from a stream function of few modes; the tracer is u."""
+    """Two layers with vortices of one and two waves, from a stream function of few modes; the
+    tracer is u.
+    """
     a, b = 2 * np.pi * x, np.pi * y
     # u = psi_y, v = -psi_x.
     u = 0.5 * np.cos(b) + 0.3 * np.sin(a) * np.cos(2 * b + 1) + 0.1 * np.cos(2 * a) * np.sin(3 * b)

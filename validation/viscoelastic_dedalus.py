@@ -1,16 +1,18 @@
-"""FENE-P channel flow against Dedalus, which steps C itself where wavelit steps log C, without diffusion.
+"""FENE-P channel flow against Dedalus, which steps C itself where wavelit steps log C, without
+diffusion.
 
     OMP_NUM_THREADS=1 python validation/viscoelastic_dedalus.py dedalus/bin/python
 
-How to install Dedalus: see dedalus_runs.py. From the same start, laminar flow and a wave of one period and
-one of two, at Reynolds 3000 and Weissenberg 3, in steps of 0.0125 and half that, up to t = 2. Both codes hold
-the same modes, form products on 3/2 as many points, and are compared at Dedalus's points. C = exp(log C) is
-no polynomial of log C's degree, so the two truncations are not the same; what they leave must fall as points
-are added. In the last cases Dedalus steps log C too, with the diffusion of the system: m, p, q, s stand for
-log C and log c_zz as in viscoelastic_instability.py. Both take the steps of the same Runge-Kutta scheme, so
-that equations and space are judged, not time: what halving the step changes in each code is recorded. Written
-to results/validation/viscoelastic_dedalus.json: relative L2 differences |a - b| / |b - mean b|, of the whole
-fields and, under "waves", without the mean over x, which is mostly the laminar flow.
+How to install Dedalus: see dedalus_runs.py. From the same start, laminar flow and a wave of one
+period and one of two, at Reynolds 3000 and Weissenberg 3, in steps of 0.0125 and half that, up to t
+= 2. Both codes hold the same modes, form products on 3/2 as many points, and are compared at
+Dedalus's points. C = exp(log C) is no polynomial of log C's degree, so the two truncations are not
+the same; what they leave must fall as points are added. In the last cases Dedalus steps log C too,
+with the diffusion of the system: m, p, q, s stand for log C and log c_zz as in
+viscoelastic_instability.py. Both take the steps of the same Runge-Kutta scheme, so that equations
+and space are judged, not time: what halving the step changes in each code is recorded. Written to
+results/validation/viscoelastic_dedalus.json: relative L2 differences |a - b| / |b - mean b|, of the
+whole fields and, under "waves", without the mean over x, which is mostly the laminar flow.
 """
 
 from __future__ import annotations
@@ -50,7 +52,10 @@ def with_dedalus(dt, path, shape, epsilon, start):
     names["grad_u"] = d3.grad(u) + ey * names["lift"](tau_1)
     equations = [
         "trace(grad_u) + tau_p = 0",
-        "dt(u) - beta/Re*div(grad_u) + grad(p)/Re + lift(tau_2) = - u@grad(u) + (1-beta)/Re*div(T) + 2/Re*ex",
+        (
+            "dt(u) - beta/Re*div(grad_u) + grad(p)/Re + lift(tau_2) = - u@grad(u) + "
+            "(1-beta)/Re*div(T) + 2/Re*ex"
+        ),
         "u(y=-1) = 0",
         "u(y=1) = 0",
         "integ(p) = 0",
@@ -88,7 +93,9 @@ def conformation(d3, coords, dist, bases, u, names):
 
 
 def log_conformation(d3, coords, dist, bases, u, names):
-    """log C with its diffusion, in the interior; what moves it at the walls is all but the diffusion."""
+    """log C with its diffusion, in the interior; what moves it at the walls is all but the
+    diffusion.
+    """
     m, p, q, s = fields = [dist.Field(name=f"log_{name}", bases=bases) for name in "mpqs"]
     ex, ey = coords.unit_vector_fields(dist)
     xx, xy, yy = ex * ex, ex * ey + ey * ex, ey * ey

@@ -3,19 +3,20 @@
     OMP_NUM_THREADS=1 python validation/viscoelastic_search.py            all rows, in order
     OMP_NUM_THREADS=1 python validation/viscoelastic_search.py NAME ...   these rows
 
-Every row is written to results/validation/viscoelastic_search.json when it ends, in the place of an older one
-of its name. Starts:
+Every row is written to results/validation/viscoelastic_search.json when it ends, in the place of an
+older one of its name. Starts:
 
-- waves: laminar flow and the system's own Orr-Sommerfeld waves (seed 0), times `size`;
-- stress: laminar flow, and log C shaken by smooth waves of 1 to 4 periods, `size` at most each;
-- centre: laminar flow and the least stable wave of the whole linear problem that travels at 0.9 or more, with
+- waves: laminar flow and the system's own Orr-Sommerfeld waves (seed 0), times `size`; - stress:
+laminar flow, and log C shaken by smooth waves of 1 to 4 periods, `size` at most each; - centre:
+laminar flow and the least stable wave of the whole linear problem that travels at 0.9 or more, with
   log C changed by `size` at its largest; its growth rate is recorded;
 - a Weissenberg number from which it is raised linearly between two times ("ramp": Wi, from, until).
 
-Recorded at six times: rms of v, of its part of one period, and of log C's waves (m); largest tr C / L^2.
-Tails are the amplitudes of the last tenth of the wave numbers along x and of the polynomials along y, in the
-waves (k >= 1) of u, v, m, p, q: the largest in the last half of the run. The rate is that of rms v over the last
-third of the run: "lasts" above -0.001 a unit of time, "fades" above -0.01, "decays" below.
+Recorded at six times: rms of v, of its part of one period, and of log C's waves (m); largest tr C /
+L^2. Tails are the amplitudes of the last tenth of the wave numbers along x and of the polynomials
+along y, in the waves (k >= 1) of u, v, m, p, q: the largest in the last half of the run. The rate
+is that of rms v over the last third of the run: "lasts" above -0.001 a unit of time, "fades" above
+-0.01, "decays" below.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ ROWS = {
 
 
 def waves(flow, size):
-    """The system's waves as they are on its own points, so that the start is one at every resolution."""
+    """The system's waves as they are on its own points, so that the start is one at every
+    resolution.
+    """
     reference = Viscoelastic(REFERENCE, flow.fluid)
     x = laminar_flow(flow.channel, flow.fluid)
     wave = initial_state(reference, np.random.default_rng(0))[:2, :, 1:3]
@@ -89,7 +92,9 @@ def stress(flow, size):
 
 
 def centre(flow, size, dt=0.02, amplitude=1e-6):
-    """From the linear map of one step, column by column: exact for what is stepped, diffusion and all."""
+    """From the linear map of one step, column by column: exact for what is stepped, diffusion
+    and all.
+    """
     nz = flow.channel.nz
     narrow = Viscoelastic((4, nz), flow.fluid)
     rest = laminar_flow(narrow.channel, flow.fluid)
@@ -117,7 +122,9 @@ def rms(channel, modes):
 
 
 def tails(channel, x):
-    """Shares of amplitude in the last tenth of the wave numbers and of the polynomials, per field."""
+    """Shares of amplitude in the last tenth of the wave numbers and of the polynomials, per
+    field.
+    """
     wave = x[:5, :, 1:]
     weight = channel.average[:, None]
     power = (weight * wave.abs() ** 2).sum(1)

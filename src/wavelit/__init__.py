@@ -1,11 +1,13 @@
-"""Small neural PDE solvers with strong priors: wavelet tokens, augmented linear attention, one shared pyramid.
+"""Small neural PDE solvers with strong priors: wavelet tokens, augmented linear attention, one
+shared pyramid.
 
     from wavelit import WellDataModule, build_model
     data = WellDataModule("datasets/pocketwell/small/shear_flow")
     model = build_model(data, preset="nano")
 
-Names are imported on first use, so that `import wavelit` costs nothing. What shares its name with its module is imported from
-there: `from wavelit.evaluation.rollout import rollout`, `from wavelit.evaluation.evaluate import evaluate`, `from wavelit.evaluation.evaluate_run import judge`.
+Names are imported on first use, so that `import wavelit` costs nothing. What shares its name with
+its module is imported from there: `from wavelit.evaluation.rollout import rollout`, `from
+wavelit.evaluation.evaluate import evaluate`, `from wavelit.evaluation.evaluate_run import judge`.
 """
 
 from importlib import import_module

@@ -1,9 +1,11 @@
-"""What a model costs: parameters, arithmetic, memory, the time of a step here, and an estimate for another device.
+"""What a model costs: parameters, arithmetic, memory, the time of a step here, and an estimate for
+another device.
 
-FLOPs are counted by PyTorch over the operations that a step really runs (a multiplication and an addition are two).
-Activations are the bytes that the forward pass keeps for the backward pass. The estimate is a roofline: the larger of FLOPs
-over the device's sustained FLOP/s and of bytes moved over its bandwidth, where every kept byte is written once and read
-twice; it knows neither launches nor caches and is a lower bound.
+FLOPs are counted by PyTorch over the operations that a step really runs (a multiplication and an
+addition are two). Activations are the bytes that the forward pass keeps for the backward pass. The
+estimate is a roofline: the larger of FLOPs over the device's sustained FLOP/s and of bytes moved
+over its bandwidth, where every kept byte is written once and read twice; it knows neither launches
+nor caches and is a lower bound.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from wavelit.model.wavelit import WaveLiT
 
 __all__ = ["describe_cost"]
 
-# Times that a kept byte passes the memory bus in a step: written, read by what follows, read by the backward pass.
+# Times that a kept byte passes the memory bus in a step: written, read by what follows, read by the
+# backward pass.
 PASSES = 3
 # Points times samples that are measured: at some kilobytes a point, tens of gigabytes.
 MAX_POINTS = 2**24
-# Weights of a model that is measured, a gigabyte with their gradients: the linear skip grows as the square of the fields.
+# Weights of a model that is measured, a gigabyte with their gradients: the linear skip grows as the
+# square of the fields.
 MAX_WEIGHTS = 2**27
 
 
@@ -46,11 +50,13 @@ def describe_cost(
         resolution: Points along each axis, 1 to 3 axes.
         n_fields: Field channels C.
         batch: Samples of a step.
-        flops_per_second: Sustained FLOP/s of another device; with `bytes_per_second`, for the estimate.
+        flops_per_second: Sustained FLOP/s of another device; with `bytes_per_second`, for the
+            estimate.
         bytes_per_second: Its memory bandwidth.
 
     Raises:
-        WavelitError: Unknown preset, a grid the preset cannot take or too large to measure, no channels, or only one of the two rates.
+        WavelitError: Unknown preset, a grid the preset cannot take or too large to measure, no
+            channels, or only one of the two rates.
     """
     require_name("preset", preset, PRESETS)
     if not isinstance(resolution, list | tuple) or not 1 <= len(resolution) <= 3:
@@ -62,8 +68,8 @@ def describe_cost(
     require_whole("batch", batch)
     if (n := batch * math.prod(resolution)) > MAX_POINTS:
         raise WavelitError(
-            f"resolution and batch come to {shown(n)} points, more than the {MAX_POINTS} that are measured here: "
-            "ask for a smaller grid"
+            f"resolution and batch come to {shown(n)} points, more than the {MAX_POINTS} that are "
+            "measured here: ask for a smaller grid"
         )
     if (flops_per_second is None) != (bytes_per_second is None):
         raise WavelitError("an estimate needs both rates of the device: --flops and --bandwidth")
@@ -76,8 +82,8 @@ def describe_cost(
         n_weights = WaveLiT(config).n_parameters
     if n_weights > MAX_WEIGHTS:
         raise WavelitError(
-            f"fields={n_fields} come to {n_weights:,} weights, more than the {MAX_WEIGHTS:,} that are measured here: "
-            "ask for fewer fields"
+            f"fields={n_fields} come to {n_weights:,} weights, more than the {MAX_WEIGHTS:,} that "
+            "are measured here: ask for fewer fields"
         )
     model = WaveLiT(config)
     fields = torch.randn(batch, config.n_steps_input, n_fields, *resolution)
@@ -110,10 +116,16 @@ def describe_cost(
     seconds = medians({"predict": predict, "train": train}, rounds=5, warm_up=1)
     grid = " x ".join(map(str, resolution))
     lines = [
-        f"{preset}: {n_fields} fields, history {config.n_steps_input}, {grid} points, batch {batch}",
+        (
+            f"{preset}: {n_fields} fields, history {config.n_steps_input}, {grid} points, batch "
+            f"{batch}"
+        ),
         f"parameters        {model.n_parameters / 1e6:.2f}M",
         f"prediction        {flops / 1e9:.2f} GFLOP, {seconds['predict'] * 1e3:.1f} ms here",
-        f"training step     {training_flops / 1e9:.2f} GFLOP, {seconds['train'] * 1e3:.1f} ms here, without the optimiser",
+        (
+            f"training step     {training_flops / 1e9:.2f} GFLOP, {seconds['train'] * 1e3:.1f} ms "
+            "here, without the optimiser"
+        ),
         f"kept activations  {activations / 1e6:.1f} MB",
         f"measured on       {torch.get_num_threads()} CPU thread(s), float32",
     ]
@@ -124,8 +136,9 @@ def describe_cost(
         )
         bound = "arithmetic" if arithmetic > traffic else "memory"
         lines.append(
-            f"estimate          at least {max(arithmetic, traffic) * 1e3:.2f} ms a training step at "
-            f"{flops_per_second:.3g} FLOP/s and {bytes_per_second:.3g} B/s, bound by {bound} (an estimate, not measured)"
+            f"estimate          at least {max(arithmetic, traffic) * 1e3:.2f} ms a training step "
+            f"at {flops_per_second:.3g} FLOP/s and {bytes_per_second:.3g} B/s, bound by {bound} "
+            "(an estimate, not measured)"
         )
     return "\n".join(lines)
 
@@ -137,5 +150,7 @@ def _convolution_backward_flops(
     *_: Any,
     **__: Any,
 ) -> int:
-    """Both gradients cost what the convolution does; PyTorch's own count takes a depthwise one for a full one."""
+    """Both gradients cost what the convolution does; PyTorch's own count takes a depthwise one
+    for a full one.
+    """
     return 2 * 2 * math.prod(grad_shape) * math.prod(weight_shape[1:])

@@ -1,4 +1,6 @@
-"""From nothing to a judged emulator: simulate a PocketWell system, train WaveLiT on it, report on the validation split."""
+"""From nothing to a judged emulator: simulate a PocketWell system, train WaveLiT on it, report
+on the validation split.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from wavelit.training.run import build_model, fit
 
 __all__ = ["DEMO", "demo"]
 
-# A budget in minutes, so that the demo ends in time on a slow machine too; the configs count samples and are repeatable.
+# A budget in minutes, so that the demo ends in time on a slow machine too; the configs count
+# samples and are repeatable.
 DEMO = TrainConfig(minutes=5.0)
 
 
@@ -31,7 +34,8 @@ def demo(
 
     Args:
         system: A system of PocketWell.
-        folder: The run folder; runs/demo-<system> if absent, with a number behind it if that is taken.
+        folder: The run folder; runs/demo-<system> if absent, with a number behind it if that is
+            taken.
         size: tiny, small or large.
         root: Where datasets are kept.
         train: Budget and recipe.

@@ -1,4 +1,6 @@
-"""The one error that a user's mistake raises: a single line that says what was expected, what came and the fix."""
+"""The one error that a user's mistake raises: a single line that says what was expected, what
+came and the fix.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ LONGEST = 200
 
 
 class WavelitError(ValueError):
-    """A mistake that the user can mend; the command line prints it as one line and exits with status 2."""
+    """A mistake that the user can mend; the command line prints it as one line and exits with
+    status 2.
+    """
 
 
 def one_line(error: BaseException) -> str:
@@ -21,7 +25,9 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
-    """Text from a file as it may be shown: no control characters, invalid Unicode escaped, at most `longest` characters."""
+    """Text from a file as it may be shown: no control characters, invalid Unicode escaped, at
+    most `longest` characters.
+    """
     clean = str(text).encode("utf8", "backslashreplace").decode("utf8")
     # C0, C1, line separators, and what turns the direction of writing.
     clean = re.sub(

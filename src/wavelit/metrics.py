@@ -1,16 +1,19 @@
 """Errors between a predicted and a true field, one number per field.
 
-Every function takes channels-first tensors (..., C, *S) and returns (..., C): the mean over the grid stands for the
-integral over the domain, so that sqrt(mean |u - v|^2) approximates the L2 norm of the error divided by the square root
-of the domain's volume. Squares, means and variances are summed in float64 whatever the fields come in. The score of
-this package is the variance-scaled root mean square error,
+Every function takes channels-first tensors (..., C, *S) and returns (..., C): the mean over the
+grid stands for the integral over the domain, so that sqrt(mean |u - v|^2) approximates the L2 norm
+of the error divided by the square root of the domain's volume. Squares, means and variances are
+summed in float64 whatever the fields come in. The score of this package is the variance-scaled root
+mean square error,
 
     VRMSE = sqrt( mean |u - v|^2 / (var(v) + eps) ),    eps = 1e-7, var with N - 1,
 
-taken per sample, time and field first; averages come after. 1 is what the true spatial mean would score.
+taken per sample, time and field first; averages come after. 1 is what the true spatial mean would
+score.
 
-References: Ohana et al., The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning (2024),
-arXiv 2412.00568, appendix E.3, and the code of its `the_well.benchmark.metrics`.
+References: Ohana et al., The Well: a Large-Scale Collection of Diverse Physics Simulations for
+Machine Learning (2024), arXiv 2412.00568, appendix E.3, and the code of its
+`the_well.benchmark.metrics`.
 """
 
 from __future__ import annotations
@@ -50,16 +53,17 @@ def vrmse(
 ) -> Tensor:
     """Variance-scaled root mean square error, sqrt(mean |u - v|^2 / (var(v) + eps)).
 
-    The mean divides by the N cells, the variance of the target v by N - 1, both over space alone: nothing is averaged
-    over samples, times or fields. It approximates |u - v| / |v - <v>| in L2 of the domain. A constant target leaves
-    sqrt(mean |u - v|^2 / eps): an error of 1 then reads 3162.
+    The mean divides by the N cells, the variance of the target v by N - 1, both over space alone:
+    nothing is averaged over samples, times or fields. It approximates |u - v| / |v - <v>| in L2 of
+    the domain. A constant target leaves sqrt(mean |u - v|^2 / eps): an error of 1 then reads 3162.
 
     Args:
         prediction: u, (..., C, *S).
         target: v, (..., C, *S).
         spatial: number of grid axes, 1 to 3.
         eps: added to the variance, in the field's units squared.
-        valid: cells that count, (B, 1, *S), true where they do; any axes between B and C are inserted.
+        valid: cells that count, (B, 1, *S), true where they do; any axes between B and C are
+            inserted.
 
     Returns:
         (..., C), float64.
@@ -76,9 +80,11 @@ def vrmse(
 def nrmse(
     prediction: Tensor, target: Tensor, spatial: int, eps: float = EPS, valid: Tensor | None = None
 ) -> Tensor:
-    """Root mean square error over the target's root mean square, sqrt(mean |u - v|^2 / (mean |v|^2 + eps)).
+    """Root mean square error over the target's root mean square, sqrt(mean |u - v|^2 / (mean |v|^2
+    + eps)).
 
-    Both means divide by N. It approximates |u - v| / |v| in L2 of the domain: 1 is what zero would score.
+    Both means divide by N. It approximates |u - v| / |v| in L2 of the domain: 1 is what zero would
+    score.
 
     Args:
         prediction: u, (..., C, *S).
@@ -103,8 +109,8 @@ def pearson(
 ) -> Tensor:
     """Pearson's correlation over space, cov(u, v) / (std(u) std(v) + eps).
 
-    As in The Well's code the covariance divides by N and the deviations by N - 1, so that a field's correlation with
-    itself is (N - 1) / N and not 1.
+    As in The Well's code the covariance divides by N and the deviations by N - 1, so that a field's
+    correlation with itself is (N - 1) / N and not 1.
 
     Args:
         prediction: u, (..., C, *S).
@@ -127,7 +133,8 @@ def pearson(
 
 
 def linf(prediction: Tensor, target: Tensor, spatial: int, valid: Tensor | None = None) -> Tensor:
-    """Largest error over the grid, max |u - v|, in the field's units: the L-infinity norm seen at the cells.
+    """Largest error over the grid, max |u - v|, in the field's units: the L-infinity norm seen at
+    the cells.
 
     Args:
         prediction: u, (..., C, *S).
@@ -154,14 +161,17 @@ def binned_spectral_mse(
     normalized: bool = False,
     eps: float = EPS,
 ) -> Tensor:
-    """Mean square error carried by bands of isotropic wavenumber |k|; over all bands it sums to mean |u - v|^2.
+    """Mean square error carried by bands of isotropic wavenumber |k|; over all bands it sums to
+    mean |u - v|^2.
 
-    By Plancherel, with F the unnormalised transform of the N cells, a band holds sum |F(u - v)|^2 / N^2. The default
-    edges are The Well's: 0, then two between 2 pi / max(S) and pi sqrt(spatial) in equal ratios, three bands in all.
+    By Plancherel, with F the unnormalised transform of the N cells, a band holds sum |F(u - v)|^2 /
+    N^2. The default edges are The Well's: 0, then two between 2 pi / max(S) and pi sqrt(spatial) in
+    equal ratios, three bands in all.
 
-    Excluded cells enter the transform as zero error (and, when normalised, as zero field), and N^2 becomes N times the
-    cells that count: the bands still sum to the mean over these cells. The edge of a mask is a jump, which spreads
-    into the high bands; masked and unmasked figures are not to be compared.
+    Excluded cells enter the transform as zero error (and, when normalised, as zero field), and N^2
+    becomes N times the cells that count: the bands still sum to the mean over these cells. The edge
+    of a mask is a jump, which spreads into the high bands; masked and unmasked figures are not to
+    be compared.
 
     Args:
         prediction: u, (..., C, *S).
@@ -195,7 +205,8 @@ def binned_spectral_mse(
         )
         bins = torch.logspace(low, high, 4)
         bins[0] = 0.0
-    # float32 on purpose: an edge may fall on a wavenumber to the last digit, and The Well rounds it so.
+    # float32 on purpose: an edge may fall on a wavenumber to the last digit, and The Well rounds it
+    # so.
     squares = torch.zeros(grid, dtype=torch.float32)
     for axis, n in enumerate(grid):
         k = 2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float32)
@@ -211,11 +222,12 @@ def binned_spectral_mse(
 
 
 def isotropic_spectrum(field: Tensor, spatial: int) -> tuple[Tensor, Tensor]:
-    """Energy per shell of wavenumber, sum over round(|k|) = n of |F|^2 / N^2, n in cycles per domain.
+    """Energy per shell of wavenumber, sum over round(|k|) = n of |F|^2 / N^2, n in cycles per
+    domain.
 
-    |k| counts cycles along each axis of the array, whatever the axes' lengths. The shells, n = 0 to half the longest
-    axis, hold the mean square of the field except for the corners beyond.
-    Every axis is taken as periodic: a jump between opposite sides shows as energy falling like 1/n^2.
+    |k| counts cycles along each axis of the array, whatever the axes' lengths. The shells, n = 0 to
+    half the longest axis, hold the mean square of the field except for the corners beyond. Every
+    axis is taken as periodic: a jump between opposite sides shows as energy falling like 1/n^2.
 
     Args:
         field: (..., C, *S).
@@ -242,7 +254,9 @@ def isotropic_spectrum(field: Tensor, spatial: int) -> tuple[Tensor, Tensor]:
 
 
 def _energy(cells: Tensor, grid: Sequence[int], band: Tensor, n_bands: int) -> Tensor:
-    """Sum |F|^2 of the cells (..., N) into the bands that `band`, (N,), names; an index outside is left out."""
+    """Sum |F|^2 of the cells (..., N) into the bands that `band`, (N,), names; an index outside
+    is left out.
+    """
     axes = tuple(range(-len(grid), 0))
     power = (
         torch.fft.fftn(cells.reshape(*cells.shape[:-1], *grid), dim=axes)
@@ -260,18 +274,22 @@ def _energy(cells: Tensor, grid: Sequence[int], band: Tensor, n_bands: int) -> T
 def _fields(
     prediction: Tensor, target: Tensor, spatial: int, valid: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Both fields in float64 with the grid flattened and excluded cells at zero, the mask, and the cells that count."""
+    """Both fields in float64 with the grid flattened and excluded cells at zero, the mask, and
+    the cells that count.
+    """
     require_whole("spatial", spatial, 1, 3)
     for name, value in (("prediction", prediction), ("target", target)):
         _require_field(name, value, spatial)
     if prediction.device != target.device:
         raise WavelitError(
-            f"prediction is on {prediction.device}, target on {target.device}: move one to the other"
+            f"prediction is on {prediction.device}, target on {target.device}: move one to the "
+            "other"
         )
     if prediction.shape != target.shape:
         raise WavelitError(
-            f"expected prediction and target of one shape (..., C, *S) with {spatial} grid axes, got "
-            f"{tuple(prediction.shape)} and {tuple(target.shape)}: compare the same fields and times"
+            f"expected prediction and target of one shape (..., C, *S) with {spatial} grid axes, "
+            f"got {tuple(prediction.shape)} and {tuple(target.shape)}: compare the same fields and "
+            "times"
         )
     u, v = prediction.double().flatten(-spatial), target.double().flatten(-spatial)  # (..., C, N)
     if valid is None:
@@ -286,8 +304,8 @@ def _fields(
         or target.ndim < spatial + 2
     ):
         raise WavelitError(
-            f"expected a mask (B, 1, *S) for fields {tuple(target.shape)}, got {tuple(valid.shape)}: "
-            "give one mask per sample on the fields' grid"
+            f"expected a mask (B, 1, *S) for fields {tuple(target.shape)}, got "
+            f"{tuple(valid.shape)}: give one mask per sample on the fields' grid"
         )
     if valid.device != target.device:
         raise WavelitError(f"valid is on {valid.device}, target on {target.device}: move it there")
@@ -296,7 +314,8 @@ def _fields(
     count = mask.sum(-1).double()
     if bool((count < 2).any()):
         raise WavelitError(
-            "expected at least two cells that count in every sample, got a mask that excludes all others"
+            "expected at least two cells that count in every sample, got a mask that excludes all "
+            "others"
         )
     # where() and not a product: an excluded cell may hold NaN.
     return u.where(mask, 0.0), v.where(mask, 0.0), mask, count
@@ -309,7 +328,8 @@ def _require_field(name: str, value: Any, spatial: int) -> None:
         raise WavelitError(f"{name} must be a dense tensor, not {value.layout}")
     if value.ndim < spatial + 1 or not value.numel():
         raise WavelitError(
-            f"{name} must be (..., C, *S) with {spatial} grid axes, none of them empty, not {tuple(value.shape)}"
+            f"{name} must be (..., C, *S) with {spatial} grid axes, none of them empty, not "
+            f"{tuple(value.shape)}"
         )
 
 
@@ -317,7 +337,8 @@ def require_names_apart(field_names: Sequence[str]) -> None:
     """Field names that scores can stand under.
 
     Raises:
-        WavelitError: none, two of one name, or one that is called "all", as the mean over fields is in tables.
+        WavelitError: none, two of one name, or one that is called "all", as the mean over fields is
+            in tables.
     """
     names = require_names("field_names", field_names)
     for name in names:
@@ -339,8 +360,9 @@ def _variance(x: Tensor, mask: Tensor | None, count: Tensor) -> Tensor:
 class FieldMetric(Metric):
     """Mean of a per-field error over samples, times and fields, each weighing the same.
 
-    Sums and counts are kept per field in float64 and added over processes, so that a distributed run prints what one
-    process would. `compute()` is the mean over the fields, `per_field()` the values behind it. A NaN stays a NaN.
+    Sums and counts are kept per field in float64 and added over processes, so that a distributed
+    run prints what one process would. `compute()` is the mean over the fields, `per_field()` the
+    values behind it. A NaN stays a NaN.
 
     Args:
         field_names: the C fields, in channel order.
@@ -348,7 +370,8 @@ class FieldMetric(Metric):
         kwargs: torchmetrics' own options.
 
     Raises:
-        WavelitError: two fields of one name, or one that is called "all", as the mean over fields is in tables.
+        WavelitError: two fields of one name, or one that is called "all", as the mean over fields
+            is in tables.
     """
 
     higher_is_better: bool | None = False
@@ -381,7 +404,8 @@ class FieldMetric(Metric):
         channels = target.shape[-self.spatial - 1]
         if channels != len(self.field_names):
             raise WavelitError(
-                f"expected {len(self.field_names)} fields ({listed(self.field_names)}), got {channels} channels"
+                f"expected {len(self.field_names)} fields ({listed(self.field_names)}), got "
+                f"{channels} channels"
             )
         values = self.error(prediction.detach(), target.detach(), valid).reshape(-1, channels)
         self.total += values.sum(0)
@@ -392,7 +416,9 @@ class FieldMetric(Metric):
         return (self.total / self.count).mean()
 
     def per_field(self) -> dict[str, Tensor]:
-        """Mean over samples and times of each field; every process of a distributed run has to call it."""
+        """Mean over samples and times of each field; every process of a distributed run has to
+        call it.
+        """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             means = self.total / self.count
         return dict(zip(self.field_names, means, strict=True))
@@ -422,7 +448,9 @@ class Pearson(FieldMetric):
 
 
 class LInfinity(FieldMetric):
-    """Mean of `linf` over samples, times and fields: in mixed units where the fields have different ones."""
+    """Mean of `linf` over samples, times and fields: in mixed units where the fields have
+    different ones.
+    """
 
     def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         return linf(prediction, target, self.spatial, valid=valid)

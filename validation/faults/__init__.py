@@ -1,10 +1,12 @@
-"""A campaign that attacks the package: damaged files, wrong calls, kills, full disks, two processes on one folder.
+"""A campaign that attacks the package: damaged files, wrong calls, kills, full disks, two processes
+on one folder.
 
-Every trial follows from (seed, part, number) alone and runs in a forked process that has imported the package already, so that
-thousands fit into an hour. A trial may end well, with a warning, or with a refusal: exit status 2 and one line that names the
-file or the option. Everything else falls short.
+Every trial follows from (seed, part, number) alone and runs in a forked process that has imported
+the package already, so that thousands fit into an hour. A trial may end well, with a warning, or
+with a refusal: exit status 2 and one line that names the file or the option. Everything else falls
+short.
 
-processes.py   forked commands under a watch: time, memory, signals, descendants; what counts as a refusal
+processes.py   forked commands under a watch: time, memory, signals, descendants; what a refusal is
 samples.py     tiny datasets in The Well's format by h5py alone, and an independent reading of them
 runs.py        the commands that the trials run, and the runs that they begin from
 damage.py      damaged content: names, dtypes, masks, attributes, dimensions, values
@@ -23,5 +25,6 @@ campaign.py    which trials, side by side, resumable; the summary
         --files 2000 --calls 500 --kills 200 --disks 100 --pairs 40 --seconds 3600
     python -m validation.faults --source src --seed 1 --replay files/17
 
-As root on Linux, disks are small tmpfs mounts that no other process sees; else errors of the system are made up.
+As root on Linux, disks are small tmpfs mounts that no other process sees; else errors of the system
+are made up.
 """

@@ -1,7 +1,8 @@
 """Wrong arguments for the public functions and for every option of the command line.
 
-A function is called with arguments that fit but for one. It may return, or raise the package's error, or a TypeError or ValueError
-that names the argument or shows its value; another error says that the wrong value was found out too late.
+A function is called with arguments that fit but for one. It may return, or raise the package's
+error, or a TypeError or ValueError that names the argument or shows its value; another error says
+that the wrong value was found out too late.
 """
 
 from __future__ import annotations
@@ -24,12 +25,63 @@ __all__ = ["options_of", "trial"]
 
 Record = dict[str, Any]
 WORDS = (
-    "-1", "0", "-0", "1", "2", "3", "7", "97", "1000000000", "9223372036854775808", "1e400", "-1e9", "1.5", "nan", "inf", "-inf",
-    "", " ", "None", "null", "true", "abc", "[1,2]", "[]", "{}", "{a: 1}", "[nan]", "a/b", "../../escape",
-    "/proc/nothing/here", "/proc/self/mem", "%s", "\x1b[31mred", "\u202ereversed", "é", "x" * 300, "x" * 5000, "a*[?]", "meta", "tpu",
-    "cuda:99", "mps", "cpu:1", "file:///dev/zero", "nonsense://x", "memory://x", "http://127.0.0.1:1/x", "--force", "-h", "0x10", "1_000",
-    "!!python/object/apply:os.system [true]", "class_path: os.system", "${HOME}", "$(id)", "a\nb",
-)  # fmt: skip
+    "-1",
+    "0",
+    "-0",
+    "1",
+    "2",
+    "3",
+    "7",
+    "97",
+    "1000000000",
+    "9223372036854775808",
+    "1e400",
+    "-1e9",
+    "1.5",
+    "nan",
+    "inf",
+    "-inf",
+    "",
+    " ",
+    "None",
+    "null",
+    "true",
+    "abc",
+    "[1,2]",
+    "[]",
+    "{}",
+    "{a: 1}",
+    "[nan]",
+    "a/b",
+    "../../escape",
+    "/proc/nothing/here",
+    "/proc/self/mem",
+    "%s",
+    "\x1b[31mred",
+    "\u202ereversed",
+    "é",
+    "x" * 300,
+    "x" * 5000,
+    "a*[?]",
+    "meta",
+    "tpu",
+    "cuda:99",
+    "mps",
+    "cpu:1",
+    "file:///dev/zero",
+    "nonsense://x",
+    "memory://x",
+    "http://127.0.0.1:1/x",
+    "--force",
+    "-h",
+    "0x10",
+    "1_000",
+    "!!python/object/apply:os.system [true]",
+    "class_path: os.system",
+    "${HOME}",
+    "$(id)",
+    "a\nb",
+)
 # What Python raises of a value of another kind, somewhere inside.
 WRONG_KIND = (
     "TypeError",
@@ -60,22 +112,77 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
 
 
 def _values(rng: np.random.Generator, fits: Any) -> Any:
-    """One hostile value; for an array or tensor that fits also one of another shape, dtype or content."""
+    """One hostile value; for an array or tensor that fits also one of another shape, dtype or
+    content.
+    """
     import torch
 
     values: list[Any] = [
-        -1, 0, 1, 3, 97, 2**31, 2**63, 10**12, -(10**12), 1.5, -0.5, float("nan"), float("inf"), 1e-320, True, None, 1 + 2j, "nan",
-        "abc", "1", "meta", "tpu", "cuda:99", "-1", "test", "unknown/split", b"bytes", [], {}, (), set(), [1, 2], ["u"], ["u", "u"],
-        {"a": 1}, {0: ["u"]}, {"u": [1, 2]}, object(), np.zeros(0), np.full((2, 2), np.nan), np.array("text"), np.array([object()]),
-        torch.zeros(0), torch.zeros(3, 4), torch.zeros(2, 2, dtype=torch.complex64), lambda *_: None, lambda *_: "text", Path("/nowhere"),
-        Path("/proc/nothing"), np.int64(-3), np.float32(2.5), range(3), iter([1]), int, "../../escape", "/proc/nothing/here",
+        -1,
+        0,
+        1,
+        3,
+        97,
+        2**31,
+        2**63,
+        10**12,
+        -(10**12),
+        1.5,
+        -0.5,
+        float("nan"),
+        float("inf"),
+        1e-320,
+        True,
+        None,
+        1 + 2j,
+        "nan",
+        "abc",
+        "1",
+        "meta",
+        "tpu",
+        "cuda:99",
+        "-1",
+        "test",
+        "unknown/split",
+        b"bytes",
+        [],
+        {},
+        (),
+        set(),
+        [1, 2],
+        ["u"],
+        ["u", "u"],
+        {"a": 1},
+        {0: ["u"]},
+        {"u": [1, 2]},
+        object(),
+        np.zeros(0),
+        np.full((2, 2), np.nan),
+        np.array("text"),
+        np.array([object()]),
+        torch.zeros(0),
+        torch.zeros(3, 4),
+        torch.zeros(2, 2, dtype=torch.complex64),
+        lambda *_: None,
+        lambda *_: "text",
+        Path("/nowhere"),
+        Path("/proc/nothing"),
+        np.int64(-3),
+        np.float32(2.5),
+        range(3),
+        iter([1]),
+        int,
+        "../../escape",
+        "/proc/nothing/here",
         *(name for name in HOSTILE_NAMES),
-    ]  # fmt: skip
+    ]
     if isinstance(fits, torch.Tensor | np.ndarray) and rng.random() < 0.7:
         x = torch.as_tensor(fits)
         changed = [
-            x[0], x[..., 0], x[..., :5], x[:0], x[..., :0], x.unsqueeze(0), x.flatten(), x.to(torch.int32), x.to(torch.complex64),
-            x * torch.nan, x * 1e38 * 10, x.to(torch.float16), x.to("meta"), x.transpose(-1, 0), x.bool(), x.repeat(2, *[1] * (x.ndim - 1)),
+            x[0], x[..., 0], x[..., :5], x[:0], x[..., :0], x.unsqueeze(0), x.flatten(),
+            x.to(torch.int32), x.to(torch.complex64),
+            x * torch.nan, x * 1e38 * 10, x.to(torch.float16), x.to("meta"), x.transpose(-1, 0),
+            x.bool(), x.repeat(2, *[1] * (x.ndim - 1)),
             x.to_sparse(), x.tolist(), x.double() * 1e300, x.clone().requires_grad_(),
         ]  # fmt: skip
         value = choose(rng, changed)
@@ -90,7 +197,9 @@ def _values(rng: np.random.Generator, fits: Any) -> Any:
 
 
 def _is_kind(function: Any, name: str, arguments: dict[str, Any], value: Any) -> bool:
-    """Whether a value is of the kind that an argument asks for, by its annotation or by what it usually gets."""
+    """Whether a value is of the kind that an argument asks for, by its annotation or by what it
+    usually gets.
+    """
     usual = arguments.get(name)
     if usual is not None and isinstance(value, type(usual)):
         return True
@@ -147,7 +256,8 @@ def _function(templates: Path, rng: np.random.Generator, number: int, folder: Pa
     if outcome == "hang" and wrong in PATIENT:
         outcome = "ok"
     elif outcome in ("ok", "warned") and kind == "refused":
-        # The function and its argument are in the traceback: an error needs not name it, but what was wrong.
+        # The function and its argument are in the traceback: an error needs not name it, but what
+        # was wrong.
         outcome, why = "refused", text[:200]
     elif (outcome == "traceback" and kind and named and "wavelit/" in result.err) or (
         outcome == "traceback" and kind == "TypeError" and "argument" in text and name in text
@@ -189,7 +299,19 @@ def options_of(command: str) -> list[tuple[str, str]]:
     return found
 
 
-COMMANDS = ("train", "train", "train", "evaluate", "rollout", "data check", "data info", "data generate", "info", "demo", "unknown")  # fmt: skip
+COMMANDS = (
+    "train",
+    "train",
+    "train",
+    "evaluate",
+    "rollout",
+    "data check",
+    "data info",
+    "data generate",
+    "info",
+    "demo",
+    "unknown",
+)
 
 
 def _option(templates: Path, rng: np.random.Generator, number: int, folder: Path) -> Record:
@@ -251,7 +373,9 @@ def _without(words: list[str], option: str) -> list[str]:
 
 
 def _right(templates: Path, command: str, folder: Path) -> list[str]:
-    """Words of a command that would do little and end well, or be refused early where that would take long."""
+    """Words of a command that would do little and end well, or be refused early where that would
+    take long.
+    """
     if command == "train":
         return train(templates / "data2", folder / "run", train__steps=2)
     if command in ("evaluate", "rollout"):

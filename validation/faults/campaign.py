@@ -1,7 +1,8 @@
 """Which trials there are, two side by side, and what came of them.
 
-A trial appends one line to <scratch>/trials.jsonl when it has ended; the same command takes up what is missing. Parts are
-interleaved, so that a campaign that ran out of time has done its share of each.
+A trial appends one line to <scratch>/trials.jsonl when it has ended; the same command takes up what
+is missing. Parts are interleaved, so that a campaign that ran out of time has done its share of
+each.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _write_summary(options.output, facts, counts, _records(log), spent, scratch / "campaign.json")
     short = [r for r in _records(log) if not _is_good(r)]
     print(
-        f"{len(_records(log))} of {sum(counts.values())} trials, {len(short)} fell short: {options.output}"
+        f"{len(_records(log))} of {sum(counts.values())} trials, {len(short)} fell short: "
+        f"{options.output}"
     )
     return 1 if short else 0
 
@@ -171,7 +173,9 @@ def _one(part: str, number: int, seed: int, scratch: Path, folder: Path) -> Reco
 def _run(
     due: list[tuple[str, int]], seed: int, scratch: Path, log: Path, seconds: float, jobs: int
 ) -> float:
-    """Trials side by side until all are done or the time is; each in a process of its own, as it may mount disks."""
+    """Trials side by side until all are done or the time is; each in a process of its own, as it
+    may mount disks.
+    """
     began, waiting = time.monotonic(), list(reversed(due))
     running: dict[int, tuple[str, int, Path, float]] = {}
     shown = 0.0
@@ -253,7 +257,8 @@ def _same_campaign(parser: argparse.ArgumentParser, path: Path, facts: Record) -
         old = json.loads(path.read_text())
         if any(old[name] != value for name, value in facts.items()):
             parser.error(
-                f"{path.parent} holds the campaign {old}, not {facts}: remove it or name another --scratch"
+                f"{path.parent} holds the campaign {old}, not {facts}: remove it or name another "
+                "--scratch"
             )
     else:
         path.write_text(json.dumps({**facts, "spent": 0.0}))
@@ -276,7 +281,9 @@ def _write_summary(
     spent: float,
     state: Path,
 ) -> None:
-    """One small file: counts by part, kind and outcome, and the first of whatever fell short, alike ones together."""
+    """One small file: counts by part, kind and outcome, and the first of whatever fell short,
+    alike ones together.
+    """
     from importlib.metadata import version
 
     from validation.faults.targets import missing
@@ -311,7 +318,9 @@ def _write_summary(
     ]
     summary = {
         **facts,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
+        "machine": (
+            f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
+        ),
         "versions": {
             "python": platform.python_version(),
             **{

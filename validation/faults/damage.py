@@ -1,6 +1,7 @@
 """Damaged content of a data file: names, dtypes, masks, attributes, dimensions, values.
 
-Every function spoils one file of a valid dataset, sometimes all, as the generator decides, and says what it did.
+Every function spoils one file of a valid dataset, sometimes all, as the generator decides, and says
+what it did.
 """
 
 from __future__ import annotations
@@ -170,8 +171,10 @@ def _dtypes(rng: Rng, root: Path) -> str:
 def _masks(rng: Rng, root: Path) -> str:
     what = choose(
         rng,
-        ("group", "missing", "empty", "long", "short", "2-D", "scalar", "all false", "all true", "float", "nan",
-         "ints", "strings", "dataset", "no members", "extra axis", "unknown type", "twice", "time", "numbers"),
+        ("group", "missing", "empty", "long", "short", "2-D", "scalar", "all false", "all true",
+        "float", "nan",
+         "ints", "strings", "dataset", "no members", "extra axis", "unknown type", "twice",
+         "time", "numbers"),
     )  # fmt: skip
     for path in pick(rng, root):
         with h5py.File(path, "r+") as file:
@@ -225,11 +228,14 @@ def _masks(rng: Rng, root: Path) -> str:
 
 def _attributes(rng: Rng, root: Path) -> str:
     values: tuple[Any, ...] = (
-        [1, 2, 3], "text", np.nan, np.inf, -1, 0, 10**9, 2**62, -(2**62), True, 1.5, "", [], h5py.Empty("f4"),
-        np.zeros((3, 3)), b"\xff\xfe", 1 + 2j, "2", np.array(["a", "b"], "S1"), np.array([None, None], h5py.ref_dtype),
+        [1, 2, 3], "text", np.nan, np.inf, -1, 0, 10**9, 2**62, -(2**62), True, 1.5, "", [],
+        h5py.Empty("f4"),
+        np.zeros((3, 3)), b"\xff\xfe", 1 + 2j, "2", np.array(["a", "b"], "S1"), np.array([None,
+        None], h5py.ref_dtype),
     )  # fmt: skip
     where = choose(
-        rng, ("", "dimensions", "t0_fields", "t1_fields", "scalars", "t0_fields/density", "t1_fields/velocity",
+        rng, ("", "dimensions", "t0_fields", "t1_fields", "scalars", "t0_fields/density",
+        "t1_fields/velocity",
               "t0_fields/mask", "scalars/a", "scalars/nu", "dimensions/time", "dimensions/x"),
     )  # fmt: skip
     what, value, missing = "", choose(rng, values), rng.random() < 0.25
@@ -248,7 +254,8 @@ def _attributes(rng: Rng, root: Path) -> str:
 def _dimensions(rng: Rng, root: Path) -> str:
     name = choose(rng, ("time", "time", "x"))
     what = choose(
-        rng, ("reversed", "nan", "repeated", "unsorted", "huge", "tiny", "long", "short", "rows", "cube", "scalar",
+        rng, ("reversed", "nan", "repeated", "unsorted", "huge", "tiny", "long", "short", "rows",
+        "cube", "scalar",
               "empty", "strings", "group", "97 points", "1 point", "constant", "inf"),
     )  # fmt: skip
     for path in hdf5_files(root) if what in ("97 points", "1 point") else pick(rng, root):
@@ -305,8 +312,33 @@ def _regrid(file: h5py.File, n: int) -> None:
 
 
 def _values(rng: Rng, root: Path) -> str:
-    what = choose(rng, ("t0_fields/density", "t1_fields/velocity", "t0_fields/mask", "t0_fields/depth", "scalars/a", "scalars/nu"))  # fmt: skip
-    how = choose(rng, ("nan", "inf", "-inf", "all nan", "constant", "zero", "huge", "denormal", "negative", "nan under mask", "jump"))  # fmt: skip
+    what = choose(
+        rng,
+        (
+            "t0_fields/density",
+            "t1_fields/velocity",
+            "t0_fields/mask",
+            "t0_fields/depth",
+            "scalars/a",
+            "scalars/nu",
+        ),
+    )
+    how = choose(
+        rng,
+        (
+            "nan",
+            "inf",
+            "-inf",
+            "all nan",
+            "constant",
+            "zero",
+            "huge",
+            "denormal",
+            "negative",
+            "nan under mask",
+            "jump",
+        ),
+    )
     for path in pick(rng, root):
         with h5py.File(path, "r+") as file:
             values = np.array(file[what][()], np.float32)

@@ -1,7 +1,8 @@
-"""Full and read-only disks: small tmpfs mounts, seen by the trial alone, or made-up errors where mounting is not allowed.
+"""Full and read-only disks: small tmpfs mounts, seen by the trial alone, or made-up errors where
+mounting is not allowed.
 
-What fails must say so in one line that names a file; once there is room, the same command must end well, and a training with
-the weights of the run that had room from the start.
+What fails must say so in one line that names a file; once there is room, the same command must end
+well, and a training with the weights of the run that had room from the start.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def _mount(kind: bytes | None, folder: Path, flags: int, size: int) -> None:
 
 
 def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) -> Record:
-    """Commands take turns; every fourth disk is read-only, every second one holds the temporary folder too."""
+    """Commands take turns; every fourth disk is read-only, every second one holds the temporary
+    folder too.
+    """
     which = COMMANDS[number % len(COMMANDS)]
     facts = json.loads((templates / "training.json").read_text())
     disk, mounted = folder / "disk", private_mounts()
@@ -155,7 +158,9 @@ def _prepare(templates: Path, which: str, disk: Path) -> list[str]:
 
 
 def _dataset(disk: Path) -> int:
-    """`write_dataset` as a program would call it, an error of the package as the command line shows it."""
+    """`write_dataset` as a program would call it, an error of the package as the command line
+    shows it.
+    """
     import sys
 
     from wavelit import WavelitError, write_dataset

@@ -1,4 +1,6 @@
-"""One damaged file or folder through one command; what is accepted is compared with an independent reading."""
+"""One damaged file or folder through one command; what is accepted is compared with an
+independent reading.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Damaged statistics, run folders and configurations; those that could execute something would touch a flag."""
+"""Damaged statistics, run folders and configurations; those that could execute something would
+touch a flag.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +99,24 @@ def spoil_statistics(rng: Rng, root: Path, flag: Path) -> str:
     else:
         key = choose(rng, list(table))
         name = choose(rng, list(table[key]))
-        values = (0.0, -1.0, float("nan"), float("inf"), "text", None, [], [1, 2, 3], {"a": 1}, 1e308, 1e-320, True,
-                  10**400, "1.0", [[0.5]], [None])  # fmt: skip
+        values = (
+            0.0,
+            -1.0,
+            float("nan"),
+            float("inf"),
+            "text",
+            None,
+            [],
+            [1, 2, 3],
+            {"a": 1},
+            1e308,
+            1e-320,
+            True,
+            10**400,
+            "1.0",
+            [[0.5]],
+            [None],
+        )
         value = choose(rng, values)
         if how == "missing":
             if rng.random() < 0.3:
@@ -114,9 +132,19 @@ def spoil_statistics(rng: Rng, root: Path, flag: Path) -> str:
 
 def spoil_run(rng: Rng, run: Path, flag: Path) -> str:
     """One file of a run folder."""
-    names = ("config.yaml", "config.yaml", "model.json", "fields.json", "environment.json", "logs/metrics.csv",
-             "weights/config.json", "weights/model.safetensors", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
-             "checkpoints/last.ckpt")  # fmt: skip
+    names = (
+        "config.yaml",
+        "config.yaml",
+        "model.json",
+        "fields.json",
+        "environment.json",
+        "logs/metrics.csv",
+        "weights/config.json",
+        "weights/model.safetensors",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    )
     name = choose(rng, [each for each in names if (run / each).exists()])
     path = run / name
     if rng.random() < 0.15:
@@ -153,8 +181,24 @@ def _entry(rng: Rng, path: Path, flag: Path) -> str:
     if nested and rng.random() < 0.7:
         part = choose(rng, nested)
     key = choose(rng, list(part))
-    values = (None, -1, 0, 10**9, 1e308, float("nan"), "text", "../..", [], {}, [1], True, 1.5, "\x1b[31m", "x" * 4000,
-              {"class_path": "os.system", "init_args": {"command": f"touch {flag}"}})  # fmt: skip
+    values = (
+        None,
+        -1,
+        0,
+        10**9,
+        1e308,
+        float("nan"),
+        "text",
+        "../..",
+        [],
+        {},
+        [1],
+        True,
+        1.5,
+        "\x1b[31m",
+        "x" * 4000,
+        {"class_path": "os.system", "init_args": {"command": f"touch {flag}"}},
+    )
     value = choose(rng, values)
     if draw < 0.5:
         del part[key]
@@ -216,7 +260,8 @@ def _checkpoint(rng: Rng, path: Path, flag: Path) -> str:
     import torch
 
     how = choose(
-        rng, ("payload", "zip payload", "old payload", "cut", "flip", "list", "none", "dict", "entry", "entry", "entry",
+        rng, ("payload", "zip payload", "old payload", "cut", "flip", "list", "none", "dict",
+        "entry", "entry", "entry",
               "missing", "missing", "nan", "text"),
     )  # fmt: skip
     data = path.read_bytes()
@@ -259,7 +304,9 @@ def _checkpoint(rng: Rng, path: Path, flag: Path) -> str:
 
 
 def spoil_configuration(rng: Rng, path: Path, valid: dict[str, Any], flag: Path) -> str:
-    """A YAML file for `train --config`: `valid` with one entry spoiled, or something else altogether."""
+    """A YAML file for `train --config`: `valid` with one entry spoiled, or something else
+    altogether.
+    """
     draw = rng.random()
     if draw < 0.15:
         path.write_text("x")
@@ -275,12 +322,35 @@ def spoil_configuration(rng: Rng, path: Path, valid: dict[str, Any], flag: Path)
         {"class_path": "os.system", "init_args": {"command": f"touch {flag}"}},
         {"class_path": "validation.faults.folders.touch", "init_args": {"flag": str(flag)}},
         {"class_path": "pathlib.Path", "init_args": {"args": [str(flag)]}},
-        {"class_path": "torch.nn.Linear", "init_args": {"in_features": 10**6, "out_features": 10**6}},
+        {
+            "class_path": "torch.nn.Linear",
+            "init_args": {"in_features": 10**6, "out_features": 10**6},
+        },
         {"class_path": "builtins.open", "init_args": {"file": str(flag), "mode": "w"}},
-        "os.system", "subprocess.Popen", -1, 0, float("nan"), None, [], {}, [1, 2], "text", 10**12, True, "x" * 4000,
-        "\x1b[31m", "../../../etc/passwd", "file:///dev/zero", "memory://x", "zip://x.zip", "nonsense://x",
-        "simplecache::file:///tmp", "http://127.0.0.1:1/x", {"protocol": "http", "unknown": [1]}, 1e400,
-    )  # fmt: skip
+        "os.system",
+        "subprocess.Popen",
+        -1,
+        0,
+        float("nan"),
+        None,
+        [],
+        {},
+        [1, 2],
+        "text",
+        10**12,
+        True,
+        "x" * 4000,
+        "\x1b[31m",
+        "../../../etc/passwd",
+        "file:///dev/zero",
+        "memory://x",
+        "zip://x.zip",
+        "nonsense://x",
+        "simplecache::file:///tmp",
+        "http://127.0.0.1:1/x",
+        {"protocol": "http", "unknown": [1]},
+        1e400,
+    )
     value = choose(rng, payloads)
     entries = [
         *((part, key) for part in ("data", "model", "train", "trainer") for key in valid[part]),

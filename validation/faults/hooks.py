@@ -1,8 +1,8 @@
 """A kill or an error at the n-th file operation of a process.
 
-The operations are those through which the package and its libraries write: `open` for writing, `os.replace` and `rename`,
-`os.fsync`, `shutil.move` and `copyfile` (fsspec's commit across file systems), `torch.save`, the weights' `save_file`, HDF5 files,
-folders made and removed.
+The operations are those through which the package and its libraries write: `open` for writing,
+`os.replace` and `rename`, `os.fsync`, `shutil.move` and `copyfile` (fsspec's commit across file
+systems), `torch.save`, the weights' `save_file`, HDF5 files, folders made and removed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Interrupted trainings and generations: afterwards all must end as if nothing had happened.
 
-A training is killed at a random moment or at a file operation, some of them twice, some with the temporary folder on another file
-system; it is then resumed, or started again, and its weights must be those of the run that nobody interrupted. A generation
-must leave no process behind, and the same command must then give the same bytes.
+A training is killed at a random moment or at a file operation, some of them twice, some with the
+temporary folder on another file system; it is then resumed, or started again, and its weights must
+be those of the run that nobody interrupted. A generation must leave no process behind, and the same
+command must then give the same bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ DEAR = ("replace", "save", "move", "copyfile", "rename", "save_file")
 
 
 def prepare(folder: Path) -> None:
-    """The training that nobody interrupts, twice, its file operations and time; the bytes of a generation come when needed."""
+    """The training that nobody interrupts, twice, its file operations and time; the bytes of a
+    generation come when needed.
+    """
     data, log = folder / "data2", folder / "operations"
 
     def counted() -> int:
@@ -118,7 +121,10 @@ def _interrupted(
         install(at, how, place)
         return cli(words)()
 
-    what = f"{how} {place} operation {at} of {len(operations)}, {operations[at - 1] if stem == 'first' else ''}"
+    what = (
+        f"{how} {place} operation {at} of {len(operations)}, "
+        f"{operations[at - 1] if stem == 'first' else ''}"
+    )
     return what, watch(start(hooked, folder, stem, **environment))
 
 

@@ -1,4 +1,6 @@
-"""Two processes at once on one folder: at least one ends well, the other too or is refused, and what they leave is whole."""
+"""Two processes at once on one folder: at least one ends well, the other too or is refused, and
+what they leave is whole.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) 
 
 
 def _whole(run: Path) -> tuple[str, str]:
-    """Whether the files that an evaluation or a rollout leaves can be read, and nothing temporary stands beside them."""
+    """Whether the files that an evaluation or a rollout leaves can be read, and nothing
+    temporary stands beside them.
+    """
     try:
         for path in run.glob("evaluation-*.json"):
             json.loads(path.read_text())

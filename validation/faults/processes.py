@@ -1,8 +1,8 @@
 """Forked commands under a watch, and what counts as a good end.
 
-The package is imported once, before the first fork and before any thread: a command then starts in milliseconds. Every command
-has its own session, folder, output files and temporary folder; its resident memory, with that of its children, is read every
-50 ms.
+The package is imported once, before the first fork and before any thread: a command then starts in
+milliseconds. Every command has its own session, folder, output files and temporary folder; its
+resident memory, with that of its children, is read every 50 ms.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["GOOD", "Result", "alive", "cli", "judge", "start", "watch"]
 
@@ -34,7 +35,9 @@ MARK = "WAVELIT_FAULTS"
 
 @dataclass
 class Result:
-    """How a command ended: exit status, or minus the signal; `stopped` says why the watch ended it."""
+    """How a command ended: exit status, or minus the signal; `stopped` says why the watch ended
+    it.
+    """
 
     status: int
     out: str
@@ -91,10 +94,13 @@ def start(
                 os.dup2(file, number)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             # Inherited buffers and a test's replacements stay behind.
-            sys.stdout = open(1, "w", encoding="utf8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-            sys.stderr = open(
-                2, "w", encoding="utf8", errors="backslashreplace", closefd=False, buffering=1
-            )  # noqa: SIM115
+            text: dict[str, Any] = {
+                "encoding": "utf8",
+                "errors": "backslashreplace",
+                "closefd": False,
+            }
+            sys.stdout = open(1, "w", **text)  # noqa: SIM115
+            sys.stderr = open(2, "w", buffering=1, **text)  # noqa: SIM115
             os.environ.update({MARK: mark, **environment})
             tempfile.tempdir = None
             os.chdir(folder)
@@ -132,7 +138,8 @@ def watch(
     signals: Sequence[tuple[float, int]] = (),
     linger: float = 15.0,
 ) -> Result:
-    """Wait for a command, send it signals at moments, stop it where it takes too long or too much memory.
+    """Wait for a command, send it signals at moments, stop it where it takes too long or too much
+    memory.
 
     Args:
         process: From `start`.
@@ -238,8 +245,8 @@ def judge(result: Result, names: Sequence[str], flags: Sequence[Path] = ()) -> t
         return "wrong exit status", f"{result.status}, {len(errors)} lines of error; {result.last}"
     if lines[-1] != errors[0]:
         return "more than one line", f"{errors[0][:150]} | {lines[-1][:150]}"
-    # Of a training that diverges, the option is the learning rate; the parser lists words that are no options.
-    # A folder that cannot be made is named where it begins to be none.
+    # Of a training that diverges, the option is the learning rate; the parser lists words that are
+    # no options. A folder that cannot be made is named where it begins to be none.
     above = [str(parent) for name in names if name.startswith("/") for parent in Path(name).parents]
     told = (
         *names,

@@ -1,4 +1,6 @@
-"""The commands that trials run, and the runs that they begin from: one that ended and one that was stopped on the way."""
+"""The commands that trials run, and the runs that they begin from: one that ended and one that
+was stopped on the way.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def command(words: list[str], folder: Path, stem: str = "command", **environment
 
 
 def prepare(folder: Path) -> None:
-    """For 1-D and 2-D: a dataset, a run of it that ended, one that has a checkpoint of step 4 and no weights."""
+    """For 1-D and 2-D: a dataset, a run of it that ended, one that has a checkpoint of step 4
+    and no weights.
+    """
     for spatial in (1, 2):
         dataset = write_sample(folder / f"data{spatial}", spatial)
         for name, every in (("ended", 2), ("stopped", 4)):
@@ -84,7 +88,9 @@ def copy_run(source: Path, target: Path, dataset: Path) -> Path:
 
 
 def tensors(run: Path) -> str | None:
-    """A digest of the trained weights by name; None where there are none, or they cannot be read."""
+    """A digest of the trained weights by name; None where there are none, or they cannot be
+    read.
+    """
     from safetensors.numpy import load_file
 
     path = run / "weights" / "model.safetensors"
@@ -102,7 +108,8 @@ def tensors(run: Path) -> str | None:
 def finish(
     again: list[str], run: Path, due: str, folder: Path, **environment: str
 ) -> tuple[str, str]:
-    """Bring an interrupted training to its end as its user would: resume it, or give the same command again.
+    """Bring an interrupted training to its end as its user would: resume it, or give the same
+    command again.
 
     Returns:
         "ok", or what is wrong and why.

@@ -1,8 +1,10 @@
-"""Tiny datasets in The Well's format, written by h5py alone, and an independent reading of what the package accepts.
+"""Tiny datasets in The Well's format, written by h5py alone, and an independent reading of what the
+package accepts.
 
-train/a, train/b, valid/a, test/a    2 trajectories of 8 steps on 16 points or 8 x 8; periodic, the second axis between walls
-fields                               t0 density, constant mask (and depth along the last axis), t1 velocity, t2 stress
-scalars                              nu of a file, a of a trajectory
+train/a, train/b,   2 trajectories of 8 steps on 16 points or 8 x 8; periodic, the second axis
+valid/a, test/a     between walls
+fields              t0 density, constant mask, depth along the last axis; t1 velocity, t2 stress
+scalars             nu of a file, a of a trajectory
 """
 
 from __future__ import annotations

@@ -69,8 +69,10 @@ def _chunks(rng: Rng, root: Path) -> str:
 
 def _sizes(rng: Rng, root: Path) -> str:
     what = choose(
-        rng, ("no trajectories", "no steps", "no points", "many trajectories", "huge mask", "endless field",
-              "huge field", "one step", "huge scalar", "huge time", "negative trajectories", "many fields"),
+        rng, ("no trajectories", "no steps", "no points", "many trajectories", "huge mask",
+        "endless field",
+              "huge field", "one step", "huge scalar", "huge time", "negative trajectories",
+              "many fields"),
     )  # fmt: skip
     for path in pick(rng, root):
         with h5py.File(path, "r+") as file:
@@ -140,7 +142,8 @@ def _links(rng: Rng, root: Path) -> str:
         (*FIELDS, "dimensions/time", "scalars/a", "scalars", "t0_fields", "boundary_conditions"),
     )
     how = choose(
-        rng, ("soft", "dangling", "external", "dangling external", "loop", "group loop", "virtual", "dangling virtual",
+        rng, ("soft", "dangling", "external", "dangling external", "loop", "group loop",
+        "virtual", "dangling virtual",
               "external storage", "dangling storage", "hard", "device", "itself"),
     )  # fmt: skip
     if how in ("virtual", "dangling virtual", "external storage", "dangling storage", "device"):
@@ -201,7 +204,8 @@ def _links(rng: Rng, root: Path) -> str:
 
 def _bytes(rng: Rng, root: Path) -> str:
     how = choose(
-        rng, ("flips", "flips", "flips", "header", "truncated", "truncated", "empty", "fifo", "folder", "link loop",
+        rng, ("flips", "flips", "flips", "header", "truncated", "truncated", "empty", "fifo",
+        "folder", "link loop",
               "text", "dangling link", "grown", "unreadable", "zeros", "device"),
     )  # fmt: skip
     for path in pick(rng, root):

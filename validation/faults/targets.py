@@ -1,4 +1,6 @@
-"""The public functions that are called wrongly, each with arguments that fit, made anew for every trial."""
+"""The public functions that are called wrongly, each with arguments that fit, made anew for
+every trial.
+"""
 
 from __future__ import annotations
 
@@ -200,10 +202,16 @@ def _dataset(folder: Path, templates: Path) -> Call:
     from wavelit import WellDataset
 
     def use(
-        path: Any, well_split_name: Any = "train", mask_field: Any = None, mask_excludes: Any = 1.0,
-        cache_bytes: Any = 0, n_steps_input: Any = 1, n_steps_output: Any = 1, min_dt_stride: Any = 1,
+        path: Any,
+        well_split_name: Any = "train",
+        mask_field: Any = None,
+        mask_excludes: Any = 1.0,
+        cache_bytes: Any = 0,
+        n_steps_input: Any = 1,
+        n_steps_output: Any = 1,
+        min_dt_stride: Any = 1,
         max_dt_stride: Any = 1,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         options = {"n_steps_input": n_steps_input, "n_steps_output": n_steps_output}
         strides = {"min_dt_stride": min_dt_stride, "max_dt_stride": max_dt_stride}
         mask = {
@@ -235,7 +243,8 @@ def _figure(folder: Path, templates: Path) -> Call:
     from wavelit.evaluation.figures import rollout_figure, save
 
     def use(
-        path: Any, truth: Any, prediction: Any, field_names: Any, field: Any = None, steps: Any = None,
+        path: Any, truth: Any, prediction: Any, field_names: Any, field: Any = None,
+        steps: Any = None,
         valid: Any = None, dpi: Any = 50,
     ) -> Any:  # fmt: skip
         figure = rollout_figure(

@@ -1,15 +1,18 @@
-"""Equal data, equal core-minutes: every contestant trained and judged alike on PocketWell, one JSON a run, resumable.
+"""Equal data, equal core-minutes: every contestant trained and judged alike on PocketWell, one JSON
+a run, resumable.
 
-rates    milliseconds a training sample of every contestant on every system, on one thread of a quiet machine, each in
-         turns with WaveLiT; they turn the budget into a number of samples once and for all, so that a run does not
-         depend on what else is running
-lr       a short run for each learning rate of the grid on one wave and one flow; the validation split chooses
+rates    milliseconds a training sample of every contestant on every system, on one thread of a
+         quiet machine, each in turns with WaveLiT; they turn the budget into a number of samples
+         once and for all, so that a run does not depend on what else is running
+lr       a short run for each learning rate of the grid on one wave and one flow; the validation
+         split chooses
 final    a run of the whole budget; only here is the test split read, once, after training
 
-Length of history, normalisation, target (the scaled increment), batches, optimiser, schedule, clipping and averaging of the
-weights are the same for all. WaveLiT adds its wavelet-domain loss and reads the history as increments; the models of The Well
-read states, as in The Well's benchmark, and get the PDE scalars as channels. Two of them are run with increments, and with
-increments and WaveLiT's loss, too.
+Length of history, normalisation, target (the scaled increment), batches, optimiser, schedule,
+clipping and averaging of the weights are the same for all. WaveLiT adds its wavelet-domain loss and
+reads the history as increments; the models of The Well read states, as in The Well's benchmark, and
+get the PDE scalars as channels. Two of them are run with increments, and with increments and
+WaveLiT's loss, too.
 """
 
 from __future__ import annotations
@@ -92,7 +95,8 @@ LR_SYSTEMS = ("acoustic_scattering_maze", "rayleigh_benard")
 LR_MINUTES = 1.0
 # Steps timed for a rate, after as many that are not, in so many turns.
 RATE_STEPS, RATE_TURNS = 8, 5
-# Timed next to each of the others: its rate is frozen, and theirs count in its milliseconds, however fast the machine is that day.
+# Timed next to each of the others: its rate is frozen, and theirs count in its milliseconds,
+# however fast the machine is that day.
 REFERENCE = "WaveLiT"
 # Training batches that batch normalisations are measured on after training.
 NORM_BATCHES = 50
@@ -132,7 +136,8 @@ def run(
     tuning: str | os.PathLike[str] | None = None,
     reference: str = REFERENCE,
 ) -> Iterator[Path]:
-    """Run what is missing, in the order rates, learning rates, final runs, and yield every result's path as it is there.
+    """Run what is missing, in the order rates, learning rates, final runs, and yield every result's
+    path as it is there.
 
     Args:
         stages: of `STAGES`.
@@ -145,11 +150,12 @@ def run(
         weights: folder of the trained weights.
         processes: runs side by side, each on one thread; rates are always measured alone.
         tuning: folder of results whose rates and learning rates are taken; `output` if absent.
-        reference: who rates are measured in turns with and in whose milliseconds they count; best one of the same kind.
+        reference: who rates are measured in turns with and in whose milliseconds they count; best
+            one of the same kind.
 
     Raises:
-        WavelitError: unknown name, a dataset or an earlier stage is missing, a result is there that other rates or learning
-            rates gave.
+        WavelitError: unknown name, a dataset or an earlier stage is missing, a result is there that
+            other rates or learning rates gave.
     """
     output, root = require_path("output", output), require_path("root", root)
     weights = require_path("weights", weights)
@@ -213,7 +219,8 @@ def read_rates(output: Path) -> dict[tuple[str, str], float]:
         }
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise WavelitError(
-            f"{printable(output / 'rates.csv')} is no table of rates ({one_line(error)}): remove it and measure anew"
+            f"{printable(output / 'rates.csv')} is no table of rates ({one_line(error)}): remove "
+            "it and measure anew"
         ) from error
 
 
@@ -234,7 +241,8 @@ def search_cells(model: str) -> list[Cell]:
 
 
 def best_lr(model: str, output: Path) -> float:
-    """The learning rate with the smallest geometric mean of the one-step VRMSE over the search's systems, on validation.
+    """The learning rate with the smallest geometric mean of the one-step VRMSE over the search's
+    systems, on validation.
 
     Raises:
         WavelitError: unknown model, or the search is not complete.
@@ -246,7 +254,8 @@ def best_lr(model: str, output: Path) -> float:
         path = cell.path(output)
         if not path.exists():
             raise WavelitError(
-                f"{path} is missing: search {model}'s learning rate first, `wavelit benchmark accuracy lr`"
+                f"{path} is missing: search {model}'s learning rate first, `wavelit benchmark "
+                "accuracy lr`"
             )
         scores[cell.lr].append(_one_step(path))
     means = {
@@ -272,7 +281,8 @@ def _one_step(path: Path) -> float | None:
 
 def _set_up() -> None:
     torch.set_num_threads(1)
-    # Ahead of a wave increments are denormal numbers, which the processor computes with at a fraction of its speed.
+    # Ahead of a wave increments are denormal numbers, which the processor computes with at a
+    # fraction of its speed.
     torch.set_flush_denormal(True)
     keep_freed_memory()
     quieten()
@@ -295,7 +305,9 @@ def _train(
     callbacks: list[Callback],
     validate_every: int | None = None,
 ) -> EmulatorModule:
-    """Train for the steps of the config; validate, if at all, on every fourth window. The averaged weights stay in the model."""
+    """Train for the steps of the config; validate, if at all, on every fourth window. The
+    averaged weights stay in the model.
+    """
     module = EmulatorModule(model, config, seed, data.batch_size, data.field_names)
     validation = None
     if validate_every is not None:
@@ -321,7 +333,9 @@ def _some_windows(data: WellDataModule) -> DataLoader[Any]:
 
 
 def _refresh_batch_norms(model: IncrementEmulator, data: WellDataModule) -> None:
-    """Measure the statistics of batch normalisations anew: those of training belong to weights before their averaging."""
+    """Measure the statistics of batch normalisations anew: those of training belong to weights
+    before their averaging.
+    """
     norms = [
         module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
@@ -383,7 +397,8 @@ def _measure_rates(
         models = [reference, *(model for model in models if model != reference)]
     rows = []
     for model in models:
-        # A processor's speed wanders within a minute: both are timed next to each other, and the median ratio counts.
+        # A processor's speed wanders within a minute: both are timed next to each other, and the
+        # median ratio counts.
         turns = [
             [_time_step(name, system, root) for name in (reference, model)]
             for _ in range(RATE_TURNS)
@@ -422,7 +437,8 @@ def _time_step(model: str, system: str, root: Path) -> tuple[float, int]:
 def _rate(cell: Cell, rates: Mapping[tuple[str, str], float], tuning: Path) -> float:
     if (cell.model, cell.system) not in rates:
         raise WavelitError(
-            f"{tuning / 'rates.csv'} has no rate of {cell.model} on {cell.system}: `wavelit benchmark accuracy rates`"
+            f"{tuning / 'rates.csv'} has no rate of {cell.model} on {cell.system}: `wavelit "
+            "benchmark accuracy rates`"
         )
     return rates[cell.model, cell.system]
 
@@ -460,7 +476,9 @@ def _is_done(cell: Cell, rate: float, output: Path) -> bool:
 
 
 def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) -> Path:
-    """Train and judge one contestant, and write the result; `final` runs are judged on the test split too."""
+    """Train and judge one contestant, and write the result; `final` runs are judged on the test
+    split too.
+    """
     # Another runner may have been here since the work was listed.
     if _is_done(cell, rate, output):
         return cell.path(output)
@@ -502,10 +520,11 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
 
 
 def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | None]:
-    """Error of one step that each of The Well's three bands of wavenumber carries, on every fourth window of validation.
+    """Error of one step that each of The Well's three bands of wavenumber carries, on every fourth
+    window of validation.
 
-    In units of VRMSE, sqrt( MSE in the band / (var(v) + eps) ), mean over windows and fields: for one window and field the
-    squares add up to the square of its VRMSE.
+    In units of VRMSE, sqrt( MSE in the band / (var(v) + eps) ), mean over windows and fields: for
+    one window and field the squares add up to the square of its VRMSE.
     """
     found = []
     for batch in _some_windows(data):

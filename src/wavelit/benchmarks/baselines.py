@@ -1,9 +1,11 @@
-"""The Well's own models (extra `baselines`), unchanged, and how they are trained and judged beside a WaveLiT.
+"""The Well's own models (extra `baselines`), unchanged, and how they are trained and judged beside
+a WaveLiT.
 
-Large settings are those of The Well's benchmark configurations (the_well/benchmark/configs/model, and `init_features=42,
-blocks_per_stage=2` for CNextU-Net), about 18M parameters each; the small ones about 0.5M, more than `nano`: CNextU-Net once
-with the large one's proportions, once in the best of four other shapes (docs/log.md). The benchmark has no
-AViT of that size: here it has 432 channels instead of 768.
+Large settings are those of The Well's benchmark configurations (the_well/benchmark/configs/model,
+and `init_features=42, blocks_per_stage=2` for CNextU-Net), about 18M parameters each; the small
+ones about 0.5M, more than `nano`: CNextU-Net once with the large one's proportions, once in the
+best of four other shapes (docs/log.md). The benchmark has no AViT of that size: here it has 432
+channels instead of 768.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ SETTINGS: dict[str, tuple[str, dict[str, int]]] = {
 
 
 def rival(name: str, dim_in: int, dim_out: int, shape: Sequence[int]) -> nn.Module:
-    """A model of The Well from (B, dim_in, *shape) to (B, dim_out, *shape); AViT takes and gives channels last.
+    """A model of The Well from (B, dim_in, *shape) to (B, dim_out, *shape); AViT takes and gives
+    channels last.
 
     Raises:
         WavelitError: unknown name, or the extra is not installed.
@@ -56,7 +59,8 @@ def rival(name: str, dim_in: int, dim_out: int, shape: Sequence[int]) -> nn.Modu
             from the_well.benchmark import models
     except ImportError as error:
         raise WavelitError(
-            f"{name} needs the extra `baselines`, best in an environment of its own: `make baselines` ({error})"
+            f"{name} needs the extra `baselines`, best in an environment of its own: `make "
+            f"baselines` ({error})"
         ) from error
     kind, settings = SETTINGS[name]
     options: dict[str, Any] = {
@@ -69,17 +73,19 @@ def rival(name: str, dim_in: int, dim_out: int, shape: Sequence[int]) -> nn.Modu
 
 
 class Rival(IncrementEmulator):
-    """A model of The Well that predicts the scaled increment from the normalised history, as a WaveLiT does.
+    """A model of The Well that predicts the scaled increment from the normalised history, as a
+    WaveLiT does.
 
-    History and constant fields are its channels, and so are the PDE scalars, the same everywhere on the grid.
+    History and constant fields are its channels, and so are the PDE scalars, the same everywhere on
+    the grid.
 
     Args:
         name: a key of `SETTINGS`.
         statistics: of the dataset.
         n_steps_input: history T.
         shape: the grid.
-        increments: read the history as WaveLiT does, the last state and the increments between states in units of their spread;
-            else as The Well gives it, all states.
+        increments: read the history as WaveLiT does, the last state and the increments between
+            states in units of their spread; else as The Well gives it, all states.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""`torch.compile` beside eager execution: the time of the first step, which compiles, and of the steps after it.
+"""`torch.compile` beside eager execution: the time of the first step, which compiles, and of the
+steps after it.
 
 Compiled code is written to a fresh folder, so that nothing of an earlier run is taken up.
 """

@@ -1,4 +1,6 @@
-"""Who takes part in the accuracy benchmark: WaveLiT, models of The Well, and twins of WaveLiT that lack one idea each."""
+"""Who takes part in the accuracy benchmark: WaveLiT, models of The Well, and twins of WaveLiT
+that lack one idea each.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +68,8 @@ TWINS = {
     "plain linear attention": Contestant(PLAIN),
     "softmax twin": Contestant({"feature_map": "softmax"}),
 }
-"""Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss), attention without
-augmentation, softmax for linear attention with all else kept."""
+"""Controls with a learning rate of their own: patches for wavelets (tokens, band scales and loss),
+attention without augmentation, softmax for linear attention with all else kept."""
 
 ALONE = {"detail_dim": 0, "depth": 4, "conserve": False}
 
@@ -78,8 +80,8 @@ TOKENS_ALONE = {
     ),
     "tokens alone with plain attention": Contestant({**ALONE, **PLAIN}, train={"noise": 0.0}),
 }
-"""Without the convolutions at full resolution, the noise that they need and conserved means, with four blocks as the larger presets
-have at least; and two of its twins."""
+"""Without the convolutions at full resolution, the noise that they need and conserved means, with
+four blocks as the larger presets have at least; and two of its twins."""
 
 SMALL = tuple(name for name in SETTINGS if "0.5M" in name)
 """The rivals of about half a million parameters, more than `nano` has."""
@@ -108,8 +110,8 @@ ABLATIONS = {
     "without gate": _ablation({"gate": False}),
     "without local convolutions": _ablation({"local": False}),
 }
-"""Each ingredient and each augmentation of the attention taken away alone (with the noise the means too, which that model went without);
-the pyramid, which `nano` does without, added."""
+"""Each ingredient and each augmentation of the attention taken away alone (with the noise the means
+too, which that model went without); the pyramid, which `nano` does without, added."""
 
 CONTESTANTS: dict[str, Contestant] = {
     "WaveLiT": Contestant(),

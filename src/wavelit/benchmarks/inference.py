@@ -1,7 +1,8 @@
-"""One prediction of one sample: time, and the memory that a process needs for it beyond the model, beside CNextU-Net.
+"""One prediction of one sample: time, and the memory that a process needs for it beyond the model,
+beside CNextU-Net.
 
-Memory is the growth of the largest resident size over a prediction, measured in a fresh process per model, so that nothing
-that came before counts.
+Memory is the growth of the largest resident size over a prediction, measured in a fresh process per
+model, so that nothing that came before counts.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ RIVAL = "CNextU-Net"
 
 
 def prediction(name: str, side: int) -> Callable[[], torch.Tensor]:
-    """A call that predicts one sample on a side x side grid with that model: a rival's name or a preset.
+    """A call that predicts one sample on a side x side grid with that model: a rival's name or a
+    preset.
 
     Raises:
         WavelitError: An unknown model, or no grid.
@@ -87,7 +89,8 @@ def fresh_memory(name: str, side: int) -> float:
         grown: float = receiver.recv()
     except EOFError as error:
         raise WavelitError(
-            f"{name}: the process that measures memory ended: call this under `if __name__ == '__main__':`, or free memory"
+            f"{name}: the process that measures memory ended: call this under `if __name__ == "
+            "'__main__':`, or free memory"
         ) from error
     process.join()
     return grown

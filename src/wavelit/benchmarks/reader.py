@@ -1,13 +1,15 @@
-"""Random windows a second from local files: `WellDataset` beside The Well's own reader, same files, same indices.
+"""Random windows a second from local files: `WellDataset` beside The Well's own reader, same files,
+same indices.
 
-A window is a history of 4 frames and one frame of target, of 4 channels (two scalars, one vector) in float32. Both
-readers have the options of `WellDataModule` (`boundary_return_type=None`, `return_grid=False`), except in the case that
-names The Well's defaults; one process reads, except where workers are named. Before anything is timed, every window is
-compared bit for bit. The files fit the page cache: the software is measured, not the disk.
+A window is a history of 4 frames and one frame of target, of 4 channels (two scalars, one vector)
+in float32. Both readers have the options of `WellDataModule` (`boundary_return_type=None`,
+`return_grid=False`), except in the case that names The Well's defaults; one process reads, except
+where workers are named. Before anything is timed, every window is compared bit for bit. The files
+fit the page cache: the software is measured, not the disk.
 
-WaveLiT's windows lie channels first in memory, as `collate` wants them; "files, channels last" adds the copy to The Well's
-memory order. In the cases with batches each reader makes its own batches: WaveLiT's channels first by `collate`, The Well's
-channels last by torch's default.
+WaveLiT's windows lie channels first in memory, as `collate` wants them; "files, channels last" adds
+the copy to The Well's memory order. In the cases with batches each reader makes its own batches:
+WaveLiT's channels first by `collate`, The Well's channels last by torch's default.
 """
 
 from __future__ import annotations

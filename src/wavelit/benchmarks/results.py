@@ -33,7 +33,8 @@ def _summary(name: str, evaluation: Evaluation, rows: Sequence[Row]) -> dict[str
         "rollout": {
             row.steps: means[0] for row, means in zip(rows[1:], windows_means, strict=True)
         },
-        # The largest score of any field at any step of any trajectory; and of any trajectory's window, mean over fields and steps.
+        # The largest score of any field at any step of any trajectory; and of any trajectory's
+        # window, mean over fields and steps.
         "worst": number(rollout.max()),
         "worst_window": number(max(part.mean(1).max() for part in windows)),
         "rollout_by_step": [number(value) for value in per_step.mean(0)],

@@ -1,7 +1,9 @@
-"""Time and memory of a prediction against the number N of grid points, from 64^2 to 1024^2: slopes of their logarithms.
+"""Time and memory of a prediction against the number N of grid points, from 64^2 to 1024^2: slopes
+of their logarithms.
 
-Memory is that of `wavelit.benchmarks.inference`. The slope is by least squares over all sides; the last one, between the two
-largest grids, is given too: small grids are dominated by the cost of dispatch.
+Memory is that of `wavelit.benchmarks.inference`. The slope is by least squares over all sides; the
+last one, between the two largest grids, is given too: small grids are dominated by the cost of
+dispatch.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def exponent(sizes: list[float], costs: list[float]) -> float:
     """
     if len(sizes) != len(costs) or len(sizes) < 2 or not all(x > 0 for x in (*sizes, *costs)):
         raise WavelitError(
-            f"sizes and costs must be two positive numbers each or more, not {shown(sizes)} and {shown(costs)}"
+            f"sizes and costs must be two positive numbers each or more, not {shown(sizes)} and "
+            f"{shown(costs)}"
         )
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 

@@ -1,9 +1,11 @@
-"""A rollout beside the classical solver that made the data: seconds of computing per unit of simulated time, on one thread.
+"""A rollout beside the classical solver that made the data: seconds of computing per unit of
+simulated time, on one thread.
 
-The solver's time is that of one of its own batches over the whole record, from the initial state to the last snapshot, over
-that time and the batch. The emulator's is a step of a rollout of the same batch, over the interval between snapshots; it does
-not depend on the weights, so an untrained model is timed. helmholtz_staircase is no time-stepper: its solver finds the whole
-record at once; its unit of time is a period.
+The solver's time is that of one of its own batches over the whole record, from the initial state to
+the last snapshot, over that time and the batch. The emulator's is a step of a rollout of the same
+batch, over the interval between snapshots; it does not depend on the weights, so an untrained model
+is timed. helmholtz_staircase is no time-stepper: its solver finds the whole record at once; its
+unit of time is a period.
 """
 
 from __future__ import annotations

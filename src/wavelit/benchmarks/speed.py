@@ -1,7 +1,8 @@
-"""The parts of `wavelit benchmark speed`, each a function from no arguments to rows, and the CSV they are written to.
+"""The parts of `wavelit benchmark speed`, each a function from no arguments to rows, and the CSV
+they are written to.
 
-A part is measured in the calling process, on one thread unless told otherwise. Parts that compare with The Well's models
-need the extra `baselines`.
+A part is measured in the calling process, on one thread unless told otherwise. Parts that compare
+with The Well's models need the extra `baselines`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ PARTS: dict[str, str] = {
     "solvers": "a rollout beside the classical solver that made the data",
     "startup": "wavelit --help and import wavelit",
 }
-"""The parts, in modules of this package of the same names, each with a function `measure() -> list[Row]`."""
+"""The parts, in modules of this package of the same names, each with a function `measure() ->
+list[Row]`.
+"""
 
 
 def run(
@@ -44,7 +47,8 @@ def run(
         parts: keys of `PARTS`; all if there are none.
         output: folder of the CSV files.
         threads: CPU threads.
-        keep_memory: let the allocator keep what is freed, for all that is compared, as the command line does elsewhere.
+        keep_memory: let the allocator keep what is freed, for all that is compared, as the command
+            line does elsewhere.
 
     Raises:
         WavelitError: unknown part, or a part's extra is not installed.

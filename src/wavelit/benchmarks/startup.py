@@ -1,7 +1,8 @@
 """Seconds from nothing: `wavelit --help`, and what `import wavelit` costs beyond `import torch`.
 
-Every figure is the median over processes of their own, which take turns. The help is the console script's function in a
-fresh interpreter, whole process; the imports are timed inside theirs. The targets are 0.5 s and 2 s.
+Every figure is the median over processes of their own, which take turns. The help is the console
+script's function in a fresh interpreter, whole process; the imports are timed inside theirs. The
+targets are 0.5 s and 2 s.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ __all__ = ["measure"]
 HELP = "from wavelit.cli.main import main; main(['--help'])"
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 IMPORT_ALL = (
-    "import time; start = time.perf_counter(); import torch, wavelit; "
-    "[getattr(wavelit, name) for name in wavelit.__all__]; print(time.perf_counter() - start)"
+    "import time; start = time.perf_counter(); import torch, wavelit; [getattr(wavelit, name) for "
+    "name in wavelit.__all__]; print(time.perf_counter() - start)"
 )
 PROCESSES = 5
 

@@ -1,4 +1,5 @@
-"""Timing that survives a noisy machine: the cases take turns, the figure is a median, and ratios are formed within a run.
+"""Timing that survives a noisy machine: the cases take turns, the figure is a median, and ratios
+are formed within a run.
 
 A slow moment then hits all cases alike. Every row of a result carries what it was measured with.
 """
@@ -77,7 +78,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """
     if not rows or any(row.keys() != rows[0].keys() for row in rows):
         raise WavelitError(
-            f"rows of {path}: expected at least one, all of the same columns, got {shown(list(rows))}"
+            f"rows of {path}: expected at least one, all of the same columns, got "
+            f"{shown(list(rows))}"
         )
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
         writer = csv.DictWriter(file, rows[0].keys())
@@ -89,7 +91,8 @@ def reset_peak_memory() -> None:
     """Let `peak_memory` count from now; without effect outside Linux."""
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
-        # Unlike getrusage's figure, which a new process takes over from its parent, this one can be reset.
+        # Unlike getrusage's figure, which a new process takes over from its parent, this one can be
+        # reset.
         clear.write_text("5", encoding="utf8")
 
 

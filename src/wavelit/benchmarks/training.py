@@ -1,8 +1,10 @@
-"""A training step: forward, loss, backward, AdamW. WaveLiT with its wavelet loss beside The Well's models with a squared one.
+"""A training step: forward, loss, backward, AdamW. WaveLiT with its wavelet loss beside The Well's
+models with a squared one.
 
-Channels are those of acoustic_scattering_maze: history 4 of 3 fields and 2 constant fields. The share of matrix products is
-the profiler's time in mm, addmm, bmm and baddbmm over all its time; the bound is the time which the step's linear maps alone
-take at the rate that a matrix product of the largest of their shapes reaches here.
+Channels are those of acoustic_scattering_maze: history 4 of 3 fields and 2 constant fields. The
+share of matrix products is the profiler's time in mm, addmm, bmm and baddbmm over all its time; the
+bound is the time which the step's linear maps alone take at the rate that a matrix product of the
+largest of their shapes reaches here.
 """
 
 from __future__ import annotations
@@ -145,7 +147,9 @@ def measure(
 
 
 def _products(step: Callable[[], None]) -> tuple[float, float]:
-    """Share of the time in matrix products, and the seconds they would take at the rate of a large one."""
+    """Share of the time in matrix products, and the seconds they would take at the rate of a
+    large one.
+    """
     with profile(activities=[ProfilerActivity.CPU]) as trace:
         step()
     totals = {event.key: event.self_cpu_time_total for event in trace.key_averages()}

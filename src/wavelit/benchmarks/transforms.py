@@ -1,14 +1,17 @@
-"""Wavelet analysis, synthesis and their gradients beside ptwt's and beside a copy of the bytes that must move.
+"""Wavelet analysis, synthesis and their gradients beside ptwt's and beside a copy of the bytes that
+must move.
 
-A call is `idwt(dwt(x))` followed by the backward pass of a random cotangent to x: four transforms, the analysis, the
-synthesis and their two adjoints. x is (8, 16, 256, 256) float32, both axes periodic, two levels. ptwt is
-`waverec2(wavedec2(x))` with its mode "periodic", the closest it has: it pads by wrapping and keeps the padding's extra
-coefficients, where WaveLiT's are as many as the samples. `tokens` is `WaveletTokenizer.decode(encode(x))` and its backward pass.
+A call is `idwt(dwt(x))` followed by the backward pass of a random cotangent to x: four transforms,
+the analysis, the synthesis and their two adjoints. x is (8, 16, 256, 256) float32, both axes
+periodic, two levels. ptwt is `waverec2(wavedec2(x))` with its mode "periodic", the closest it has:
+it pads by wrapping and keeps the padding's extra coefficients, where WaveLiT's are as many as the
+samples. `tokens` is `WaveletTokenizer.decode(encode(x))` and its backward pass.
 
-The bound is the time of the copies that no transform taken level by level can save: each transform reads and
-writes the data of level j once, which is a copy of 4^(1 - j) of x, so 1 + 1/4 copies of x each and 5 copies of x in all; the
-tokenizer treats all levels at once: 4 copies. It is stated twice: by `copy_` between two arrays that exist, and by `clone`,
-which allocates its result as a transform must.
+The bound is the time of the copies that no transform taken level by level can save: each transform
+reads and writes the data of level j once, which is a copy of 4^(1 - j) of x, so 1 + 1/4 copies of x
+each and 5 copies of x in all; the tokenizer treats all levels at once: 4 copies. It is stated
+twice: by `copy_` between two arrays that exist, and by `clone`, which allocates its result as a
+transform must.
 """
 
 from __future__ import annotations

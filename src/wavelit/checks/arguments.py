@@ -1,6 +1,8 @@
-"""What an argument must be: whole numbers, real numbers, names out of a few, folders, devices, arrays.
+"""What an argument must be: whole numbers, real numbers, names out of a few, folders, devices,
+arrays.
 
-Each check names the argument and what came, in one line, and stands where a user's value enters: what is inside trusts it.
+Each check names the argument and what came, in one line, and stands where a user's value enters:
+what is inside trusts it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Settings as frozen dataclasses: their types and bounds are checked in one place, and what is read from a file is data alone."""
+"""Settings as frozen dataclasses: their types and bounds are checked in one place, and what is
+read from a file is data alone.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ Settings = TypeVar("Settings")
 
 
 def check_types(settings: Any) -> None:
-    """Make each entry of a frozen dataclass the plain number, text or truth value that it is declared as.
+    """Make each entry of a frozen dataclass the plain number, text or truth value that it is
+    declared as.
 
-    Numbers of numpy and whole floats such as 1e4 are taken, as settings are written as YAML and JSON.
+    Numbers of numpy and whole floats such as 1e4 are taken, as settings are written as YAML and
+    JSON.
 
     Raises:
         WavelitError: Names the entry, what is due and what came.
@@ -59,7 +63,9 @@ def check_bounds(settings: Any, bounds: Mapping[str, tuple[float, float | None]]
 
 
 def current_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries of settings under the names that they have now, where an older version wrote them: `RENAMED` of the dataclass."""
+    """Entries of settings under the names that they have now, where an older version wrote them:
+    `RENAMED` of the dataclass.
+    """
     renamed: Mapping[str, str] = getattr(kind, "RENAMED", {})
     return {renamed.get(name, name): value for name, value in values.items()}
 
@@ -84,8 +90,8 @@ def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if strange := [name for name in values if name not in known]:
         raise WavelitError(
-            f"{where}: unknown entry {shown(strange[0])}, known: {', '.join(sorted(known))}; a newer version "
-            "may have written it"
+            f"{where}: unknown entry {shown(strange[0])}, known: {', '.join(sorted(known))}; a "
+            "newer version may have written it"
         )
     try:
         return kind(**values)
@@ -96,7 +102,9 @@ def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
 
 
 def _same(plain: Any, value: Any) -> bool:
-    """Whether a conversion kept the value; also where arrays or text came, whose comparison is none."""
+    """Whether a conversion kept the value; also where arrays or text came, whose comparison is
+    none.
+    """
     try:
         return bool(plain == value)
     except (TypeError, ValueError, RuntimeError):

@@ -1,4 +1,6 @@
-"""The command line. Each command builds its own parser, so that `wavelit --help` imports nothing heavy."""
+"""The command line. Each command builds its own parser, so that `wavelit --help` imports nothing
+heavy.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,17 @@ LONGEST_ERROR = 1000
 USAGE = """usage: wavelit COMMAND [options]
 
 commands:
-  demo            simulate a system, train on it, report: one command from nothing to a judged emulator
+  demo            simulate a system, train on it and report: from nothing to a scored emulator
   data generate   simulate a PocketWell system
   data check      look for what is wrong with a dataset folder
   data info       what a dataset folder holds
   train           train a model into a run folder
   evaluate        score a run on a split and write its report
   rollout         write a run's rollout, or a pretrained model's, as HDF5, PNG, GIF and MP4
-  info            versions, devices and model presets; with a preset and a resolution, what a model costs
+  info            versions, devices and presets; with a preset and a resolution, what it costs
   benchmark speed time the reader, the transforms, training, inference and rollouts; one CSV each
   benchmark accuracy
-                  train and judge WaveLiT, The Well's models and controls alike; one JSON each, resumable
+                  train and score WaveLiT, The Well's models and controls alike; resumable
 
 `wavelit COMMAND --help` explains the options of a command."""
 
@@ -100,7 +102,8 @@ def _command(words: list[str]) -> int:
         _print_error(message)
         return 2
     except BrokenPipeError:
-        # Whoever read the output has enough; nothing is left to be written when the interpreter ends.
+        # Whoever read the output has enough; nothing is left to be written when the interpreter
+        # ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
@@ -112,7 +115,8 @@ def _command(words: list[str]) -> int:
 
 
 def _print_error(message: str) -> None:
-    # Names from files may hold what a terminal obeys; where they are long, the reason and the fix stand at the end.
+    # Names from files may hold what a terminal obeys; where they are long, the reason and the fix
+    # stand at the end.
     if len(message) > LONGEST_ERROR:
         message = f"{message[: LONGEST_ERROR // 2]} ... {message[-LONGEST_ERROR // 2 :]}"
     print(f"wavelit: error: {printable(message, 8 * LONGEST_ERROR)}", file=sys.stderr)
@@ -226,7 +230,8 @@ def _train(parser: Any, words: list[str]) -> None:
             print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
 
     if any(word.split("=")[0] == "--resume" for word in words):
-        # Its settings are in its folder: a second setting beside it would be ignored, so none is accepted.
+        # Its settings are in its folder: a second setting beside it would be ignored, so none is
+        # accepted.
         parser.add_argument("--resume", type=str)
         folder = Path(parser.parse_args(words).resume)
         resume(folder)
@@ -335,7 +340,8 @@ def _rollout(parser: Any, words: list[str]) -> None:
         for name, default in (("split", "valid"), ("trajectory", 0), ("weights", "final")):
             if getattr(options, name) != default:
                 raise WavelitError(
-                    f"--{name} is for run folders: a pretrained model has one trajectory, of the validation split"
+                    f"--{name} is for run folders: a pretrained model has one trajectory, of the "
+                    "validation split"
                 )
         from wavelit.evaluation.evaluate_run import record_pretrained_rollout
 
@@ -410,7 +416,8 @@ def _info(parser: Any, words: list[str]) -> None:
         with torch.device("meta"):
             count = sum(p.numel() for p in WaveLiT(config).parameters())
         print(
-            f"  {name:5s} {count / 1e6:6.2f}M  E {config.embed_dim}, {config.num_heads} heads, {config.depth} blocks"
+            f"  {name:5s} {count / 1e6:6.2f}M  E {config.embed_dim}, {config.num_heads} heads, "
+            f"{config.depth} blocks"
         )
 
 

@@ -19,7 +19,9 @@ __all__ = ["architecture", "mapping", "require_plain"]
 
 
 def architecture(config: Any) -> dict[str, tuple[Any, str]]:
-    """The entries of the model's configuration that the data do not decide: their types, and what its docstring says of them."""
+    """The entries of the model's configuration that the data do not decide: their types, and
+    what its docstring says of them.
+    """
     hints = get_type_hints(config)
     meanings = {
         each.arg_name: " ".join((each.description or "").split())
@@ -33,7 +35,8 @@ def architecture(config: Any) -> dict[str, tuple[Any, str]]:
 
 
 def rename_options(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
-    """The command line with the names that entries of `train` have now, where it or its --config files have older ones.
+    """The command line with the names that entries of `train` have now, where it or its --config
+    files have older ones.
 
     Args:
         words: The command line, which `require_plain` has accepted.
@@ -66,15 +69,16 @@ def _with_current_names(path: str, renamed: Mapping[str, str]) -> str:
 
 
 def require_plain(words: Sequence[str], known: set[str]) -> None:
-    """Refuse what the parser would take for more than data: given a mapping or a file for a group of options, it imports what
-    their `class_path` names.
+    """Refuse what the parser would take for more than data: given a mapping or a file for a group
+    of options, it imports what their `class_path` names.
 
     Args:
         words: The command line.
         known: Names of all options, with dots.
 
     Raises:
-        WavelitError: A --config file is not plain YAML of known options and single values, or an option is a group.
+        WavelitError: A --config file is not plain YAML of known options and single values, or an
+            option is a group.
     """
     groups = {name.split(".")[0] for name in known if "." in name}
     given = [word.split("=", 1)[0].removeprefix("--") for word in words if word.startswith("--")]
@@ -90,7 +94,8 @@ def require_plain(words: Sequence[str], known: set[str]) -> None:
         content = read_yaml(path)
         if not isinstance(content, dict):
             raise WavelitError(
-                f"{path}: groups of options are due, such as train: and data:; see configs/ for examples"
+                f"{path}: groups of options are due, such as train: and data:; see configs/ for "
+                "examples"
             )
         for name, value in content.items():
             if (name in groups) != isinstance(value, dict):

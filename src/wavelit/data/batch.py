@@ -24,10 +24,11 @@ Arrays = tuple[Tensor, Tensor, Tensor | None]
 class Batch(NamedTuple):
     """Samples, channels first, in physical units.
 
-    `fields` (B, T, C, *S) is the history, oldest first; `target` (B, To, C, *S) the frames after it; `constants`
-    (B, K, *S) the fields without time; `scalars` (B, P) the PDE's parameters; `valid` (B, 1, *S) is False on cells that
-    the declared mask excludes; `indices` (B,) number the samples in their dataset; `n_filled` (B,) counts the
-    non-finite values on excluded cells that were set to 0. What a dataset does not have is None.
+    `fields` (B, T, C, *S) is the history, oldest first; `target` (B, To, C, *S) the frames after
+    it; `constants` (B, K, *S) the fields without time; `scalars` (B, P) the PDE's parameters;
+    `valid` (B, 1, *S) is False on cells that the declared mask excludes; `indices` (B,) number the
+    samples in their dataset; `n_filled` (B,) counts the non-finite values on excluded cells that
+    were set to 0. What a dataset does not have is None.
     """
 
     fields: Tensor
@@ -39,9 +40,10 @@ class Batch(NamedTuple):
     n_filled: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        return Batch(
-            *(None if x is None else x.to(device, non_blocking=non_blocking) for x in self)
-        )  # type: ignore[arg-type]
+        moved: list[Any] = [
+            None if x is None else x.to(device, non_blocking=non_blocking) for x in self
+        ]
+        return Batch(*moved)
 
 
 class Samples(list[dict[str, Any]]):
@@ -53,7 +55,8 @@ class Samples(list[dict[str, Any]]):
 
 
 def empty_batch(shape: tuple[int, ...]) -> Tensor:
-    """An array of float32 to fill; in a DataLoader's worker it lies in the shared memory by which batches leave.
+    """An array of float32 to fill; in a DataLoader's worker it lies in the shared memory by which
+    batches leave.
 
     Raises:
         WavelitError: there is not that much memory.
@@ -65,13 +68,15 @@ def empty_batch(shape: tuple[int, ...]) -> Tensor:
         return torch.empty(0, dtype=torch.float32, device="cpu").set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
     except (RuntimeError, OverflowError) as error:
         raise WavelitError(
-            f"a batch of shape {shape} takes {4 * math.prod(shape)} bytes, more memory than there is; lower batch_size, or "
-            "write the data with fewer points"
+            f"a batch of shape {shape} takes {4 * math.prod(shape)} bytes, more memory than there "
+            "is; lower batch_size, or write the data with fewer points"
         ) from error
 
 
 def arrays_of(samples: Sequence[dict[str, Any]]) -> Arrays:
-    """The arrays that samples are views of, as long as they still are, or a copy of what the samples hold."""
+    """The arrays that samples are views of, as long as they still are, or a copy of what the
+    samples hold.
+    """
     if isinstance(samples, Samples) and _are_rows(samples):
         return samples.arrays
     fields, target = (
@@ -88,7 +93,9 @@ def arrays_of(samples: Sequence[dict[str, Any]]) -> Arrays:
 
 
 def _are_rows(samples: Samples) -> bool:
-    """Whether sample b still shows row b of the arrays: nothing replaced, moved, added or taken out."""
+    """Whether sample b still shows row b of the arrays: nothing replaced, moved, added or taken
+    out.
+    """
     keys = ("input_fields", "output_fields", "constant_fields")
     if len(samples) != len(samples.arrays[0]):
         return False

@@ -1,4 +1,5 @@
-"""A dataset folder as a run sees it: batches of training windows without end, of all windows of a split, of whole trajectories.
+"""A dataset folder as a run sees it: batches of training windows without end, of all windows of a
+split, of whole trajectories.
 
 `wavelit.data.well` reads one split, `wavelit.data.sampling` orders the training windows.
 """
@@ -53,12 +54,13 @@ def boundary_conditions(dataset: WellDataset) -> BoundaryConditions:
 class WellDataModule(pl.LightningDataModule):
     """Batches of a dataset folder in The Well's format for training, validation and rollouts.
 
-    Training draws the stream of `StepBatchSampler`: batch k is a function of the seed and k alone. To resume, set
-    `train_sampler.first_step`. On several processes every one takes its share of a step by its rank, so the Trainer
-    must not wrap the sampler (`use_distributed_sampler=False`).
+    Training draws the stream of `StepBatchSampler`: batch k is a function of the seed and k alone.
+    To resume, set `train_sampler.first_step`. On several processes every one takes its share of a
+    step by its rank, so the Trainer must not wrap the sampler (`use_distributed_sampler=False`).
 
     Args:
-        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec address.
+        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec
+            address.
         n_steps_input: frames of history.
         n_steps_output: frames of target in training; evaluation windows have one.
         batch_size: samples a batch and process; on a CPU small batches learn more in the same time.
@@ -67,10 +69,12 @@ class WellDataModule(pl.LightningDataModule):
         mask_field: name of the constant field that tells which cells count; None: all do.
         mask_excludes: its value on the cells that do not.
         storage_options: what fsspec needs to open the address.
-        cache_bytes: a split whose fields take no more than this many bytes is kept in memory; 0 never keeps one.
+        cache_bytes: a split whose fields take no more than this many bytes is kept in memory; 0
+            never keeps one.
 
     Raises:
-        WavelitError: an argument is of another type or out of bounds, or `storage_options` are not plain data.
+        WavelitError: an argument is of another type or out of bounds, or `storage_options` are not
+            plain data.
     """
 
     def __init__(
@@ -115,7 +119,8 @@ class WellDataModule(pl.LightningDataModule):
         """The windows of a split; `options` go to `WellDataset`.
 
         Raises:
-            WavelitError: the split has other fields, another grid or other boundaries than the training split.
+            WavelitError: the split has other fields, another grid or other boundaries than the
+                training split.
         """
         dataset = self._open(split, n_steps_output, **options)
         if split != "train":
@@ -140,8 +145,8 @@ class WellDataModule(pl.LightningDataModule):
         )
 
     def rollout_dataset(self, split: str) -> WellDataset:
-        """Whole trajectories of a split: the history, then every frame after it as target; of the shortest's length, with a
-        warning, where they differ.
+        """Whole trajectories of a split: the history, then every frame after it as target; of the
+        shortest's length, with a warning, where they differ.
         """
         # The Well's reader cuts a trajectory at 100 frames unless told otherwise.
         dataset = self.dataset(split, full_trajectory_mode=True, max_rollout_steps=2**62)
@@ -155,11 +160,13 @@ class WellDataModule(pl.LightningDataModule):
 
     @cached_property
     def train_sampler(self) -> StepBatchSampler:
-        """The stream of training batches; built on first use, so the Trainer must be attached by then to share steps."""
+        """The stream of training batches; built on first use, so the Trainer must be attached by
+        then to share steps.
+        """
         if len(self.train_dataset) > MOST_WINDOWS:
             raise WavelitError(
-                f"{self.path}: {len(self.train_dataset)} training windows, of which {MOST_WINDOWS} can be shuffled; put fewer "
-                "files into the training split"
+                f"{self.path}: {len(self.train_dataset)} training windows, of which {MOST_WINDOWS} "
+                "can be shuffled; put fewer files into the training split"
             )
         trainer = self.trainer
         rank, n_ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
@@ -216,7 +223,8 @@ class WellDataModule(pl.LightningDataModule):
             self.n_workers,
             collate_fn=dataset.collate,
             pin_memory=torch.cuda.is_available(),
-            # A loader draws a seed for its workers; its own generator keeps the global one, and so a resumed run, intact.
+            # A loader draws a seed for its workers; its own generator keeps the global one, and so
+            # a resumed run, intact.
             generator=torch.Generator().manual_seed(self.seed),
             **sampling,
         )

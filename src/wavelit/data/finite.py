@@ -1,4 +1,6 @@
-"""Batches hold finite float32 values wherever a cell counts; what is not is named by file, field, trajectory and step."""
+"""Batches hold finite float32 values wherever a cell counts; what is not is named by file,
+field, trajectory and step.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def require_finite(
     valid: Tensor | None,
     n_filled: Tensor | None,
 ) -> None:
-    """Refuse non-finite values on cells that count; set those on excluded cells to 0, in place, and count them.
+    """Refuse non-finite values on cells that count; set those on excluded cells to 0, in place, and
+    count them.
 
     Args:
         dataset: that the batch is of.
@@ -40,7 +43,8 @@ def require_finite(
     Raises:
         WavelitError: a value that counts is not finite.
     """
-    # A sum takes NaN and infinity along, and costs a thirtieth of testing every value; it may also overflow.
+    # A sum takes NaN and infinity along, and costs a thirtieth of testing every value; it may also
+    # overflow.
     if torch.isfinite(x.sum()):
         return
     counted = bad = ~torch.isfinite(x)
@@ -56,10 +60,12 @@ def require_finite(
         stored = _stored(dataset, file_index, trajectory, step, channel, tuple(cell))
         if beyond_float32(np.array(stored)).any():
             raise WavelitError(
-                f"{where} is {stored:g} {when}, beyond float32; choose units in which it is about one"
+                f"{where} is {stored:g} {when}, beyond float32; choose units in which it is about "
+                "one"
             )
         raise WavelitError(
-            f"{where} is not finite {when}; write it again, or declare the excluded cells by mask_field"
+            f"{where} is not finite {when}; write it again, or declare the excluded cells by "
+            "mask_field"
         )
     if valid is None or n_filled is None:
         return

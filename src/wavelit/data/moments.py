@@ -1,6 +1,7 @@
 """Mean and spread of more values than memory holds, in one pass.
 
-References: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979.
+References: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
+Variances, 1979.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ __all__ = ["Moments"]
 
 
 class Moments:
-    """Running count, mean and sum of squared deviations per component, merged batch by batch (Chan et al., 1979)."""
+    """Running count, mean and sum of squared deviations per component, merged batch by batch
+    (Chan et al., 1979).
+    """
 
     def __init__(self, n_components: int) -> None:
         self.count = 0

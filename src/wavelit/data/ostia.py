@@ -1,11 +1,13 @@
-"""A real record in The Well's format: monthly sea-surface temperature of the tropical belt, 2006 to 2010.
+"""A real record in The Well's format: monthly sea-surface temperature of the tropical belt, 2006 to
+2010.
 
-The Met Office's OSTIA analysis, averaged over months on 18 x 432 points between 5 S and 5 N, all around the
-globe: 54 maps with land. There is one realization only, so that the splits are contiguous blocks of time, a month
-apart, each one trajectory: 30 months of training, 10 of validation and 12, a whole year, of test.
+The Met Office's OSTIA analysis, averaged over months on 18 x 432 points between 5 S and 5 N, all
+around the globe: 54 maps with land. There is one realization only, so that the splits are
+contiguous blocks of time, a month apart, each one trajectory: 30 months of training, 10 of
+validation and 12, a whole year, of test.
 
-References: Donlon et al., The Operational Sea Surface Temperature and Sea Ice Analysis (OSTIA) system, Remote
-Sensing of Environment 116, 2012; package iris-sample-data, file ostia_monthly.nc.
+References: Donlon et al., The Operational Sea Surface Temperature and Sea Ice Analysis (OSTIA)
+system, Remote Sensing of Environment 116, 2012; package iris-sample-data, file ostia_monthly.nc.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ def generate_ostia(
 ) -> Path:
     """Write <root>/real/ostia_monthly, or return it if it is there.
 
-    The field `surface_temperature` is in kelvin above 300; the constant field `land` is 1 on land, where the
-    temperature is 0: declare it by `mask_field="land"`. Time is counted in months from April 2006.
+    The field `surface_temperature` is in kelvin above 300; the constant field `land` is 1 on land,
+    where the temperature is 0: declare it by `mask_field="land"`. Time is counted in months from
+    April 2006.
 
     Args:
         root: folder of the datasets.
@@ -48,8 +51,8 @@ def generate_ostia(
         The folder of the dataset.
 
     Raises:
-        WavelitError: the package or the file is missing, or the file is not the record expected, or another process
-            writes there.
+        WavelitError: the package or the file is missing, or the file is not the record expected, or
+            another process writes there.
         OSError: a file cannot be written, for one because the disk is full.
     """
     folder = local_path("root", local_path("root", root) / "real" / NAME)
@@ -100,7 +103,8 @@ def _installed() -> Path:
         import iris_sample_data
     except ImportError as error:
         raise WavelitError(
-            f"{NAME} needs the package iris-sample-data: install it by `pip install iris-sample-data`"
+            f"{NAME} needs the package iris-sample-data: install it by `pip install "
+            "iris-sample-data`"
         ) from error
     return Path(iris_sample_data.path) / f"{NAME}.nc"
 
@@ -119,7 +123,8 @@ def _read(
             due = (months, latitude.size, longitude.size)
             if item.shape != due:
                 raise WavelitError(
-                    f"{source}: expected temperatures {due}, got {item.shape}; install the file anew"
+                    f"{source}: expected temperatures {due}, got {item.shape}; install the file "
+                    "anew"
                 )
             missing = float(np.ravel(item.attrs["_FillValue"])[0])
             stored = np.asarray(item[()], np.float64)
@@ -135,7 +140,7 @@ def _read(
     step = np.diff(longitude)
     if not np.allclose(step, 360 / len(longitude), rtol=1e-3):
         raise WavelitError(
-            f"{source}: longitudes are no even grid around the globe, steps {step.min():.4g} to {step.max():.4g}; "
-            "install the file anew"
+            f"{source}: longitudes are no even grid around the globe, steps {step.min():.4g} to "
+            f"{step.max():.4g}; install the file anew"
         )
     return temperature, latitude, longitude

@@ -1,9 +1,10 @@
 """Which samples make up the batch of a training step, as a pure function of the seed and the step.
 
-Epoch e visits the n samples in the order of a permutation drawn from (seed, e) and cuts it into floor(n / B) batches
-of B; what is left over is dropped, and another epoch drops others. The batch of step k is number k mod floor(n / B) of
-epoch k div floor(n / B). Nothing about the stream needs saving: a run resumed at step k sees what the uninterrupted
-one would have seen. With R processes a step takes R B samples of the permutation, B for each.
+Epoch e visits the n samples in the order of a permutation drawn from (seed, e) and cuts it into
+floor(n / B) batches of B; what is left over is dropped, and another epoch drops others. The batch
+of step k is number k mod floor(n / B) of epoch k div floor(n / B). Nothing about the stream needs
+saving: a run resumed at step k sees what the uninterrupted one would have seen. With R processes a
+step takes R B samples of the permutation, B for each.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ __all__ = ["StepBatchSampler"]
 class StepBatchSampler(Sampler[list[int]]):
     """Batches of sample indices for steps `first_step`, `first_step` + 1, ..., `n_steps` - 1.
 
-    `first_step` is a plain attribute, to be set before the loader starts: that is all a resumed run has to do.
+    `first_step` is a plain attribute, to be set before the loader starts: that is all a resumed run
+    has to do.
 
     Args:
         n_samples: length of the dataset.
@@ -50,13 +52,14 @@ class StepBatchSampler(Sampler[list[int]]):
     ) -> None:
         if batch_size < 1 or n_samples < batch_size * n_ranks:
             raise WavelitError(
-                f"{n_samples} training windows cannot fill one step of batch_size={batch_size} on {n_ranks} process(es); "
-                "use a batch_size between 1 and the number of windows a process"
+                f"{n_samples} training windows cannot fill one step of batch_size={batch_size} on "
+                f"{n_ranks} process(es); use a batch_size between 1 and the number of windows a "
+                "process"
             )
         if seed < 0 or first_step < 0 or not 0 <= rank < n_ranks:
             raise WavelitError(
-                f"seed={seed}, first_step={first_step}, rank={rank} of {n_ranks}: none may be negative, and the rank "
-                "must be below the number of processes"
+                f"seed={seed}, first_step={first_step}, rank={rank} of {n_ranks}: none may be "
+                "negative, and the rank must be below the number of processes"
             )
         self.n_samples = n_samples
         self.batch_size = batch_size

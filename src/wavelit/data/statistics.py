@@ -1,10 +1,12 @@
-"""Statistics of a dataset: mean, spread and spread of the increment of every channel, over trajectories, steps and cells.
+"""Statistics of a dataset: mean, spread and spread of the increment of every channel, over
+trajectories, steps and cells.
 
-They are those of The Well's stats.yaml; those of the PDE's scalars come from the files. `wavelit.model.normalizer` uses them.
+They are those of The Well's stats.yaml; those of the PDE's scalars come from the files.
+`wavelit.model.normalizer` uses them.
 
 References:
-    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
-    arXiv 2412.00568.
+    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et
+    al., 2024, arXiv 2412.00568.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ def _fix(path: str) -> str:
 def load_statistics(
     path: str, layouts: Sequence[FileLayout], storage_options: dict[str, Any] | None = None
 ) -> Statistics:
-    """Read `path`/stats.yaml, flat by channel, and take those of the scalars from the training files.
+    """Read `path`/stats.yaml, flat by channel, and take those of the scalars from the training
+    files.
 
     Args:
         path: dataset folder, local or any fsspec address.
@@ -76,7 +79,8 @@ def load_statistics(
         storage_options: what fsspec needs to open the address.
 
     Raises:
-        WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a field has no spread.
+        WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a
+            field has no spread.
     """
     file = f"{path.rstrip('/')}/stats.yaml"
     fix = _fix(path)
@@ -91,7 +95,8 @@ def load_statistics(
             ) from error
         if len(values) != field.n_components:
             raise WavelitError(
-                f"{file}: '{key}' of field '{field.name}' has {len(values)} entries but {field.n_components} are due; {fix}"
+                f"{file}: '{key}' of field '{field.name}' has {len(values)} entries but "
+                f"{field.n_components} are due; {fix}"
             )
         if not np.isfinite(values).all():
             raise WavelitError(
@@ -99,12 +104,14 @@ def load_statistics(
             )
         if beyond_float32(values).any():
             raise WavelitError(
-                f"{file}: '{key}' of field '{field.name}' is {values[np.abs(values).argmax()]:.3g}, beyond float32; choose "
-                f"units in which the field is about one, then {fix}"
+                f"{file}: '{key}' of field '{field.name}' is "
+                f"{values[np.abs(values).argmax()]:.3g}, beyond float32; choose units in which the "
+                f"field is about one, then {fix}"
             )
         if key != "mean" and (values < 0).any():
             raise WavelitError(
-                f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, which no spread is; {fix}"
+                f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, which no spread "
+                f"is; {fix}"
             )
         return values
 
@@ -121,19 +128,20 @@ def load_statistics(
         ):
             if (values <= floor).any():
                 raise WavelitError(
-                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, so it never varies; drop the field or "
-                    "write it as a constant one"
+                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, so it never "
+                    "varies; drop the field or write it as a constant one"
                 )
             if (values < SMALLEST).any():
                 raise WavelitError(
-                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, below float32; choose units in which the "
-                    f"field varies by about one, then {fix}"
+                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, below "
+                    f"float32; choose units in which the field varies by about one, then {fix}"
                 )
         worst = int(np.argmin(delta / np.maximum(np.abs(mean), np.finfo(float).tiny)))
         if delta[worst] < ROUNDING * FLOAT32_RESOLUTION * abs(mean[worst]):
             warnings.warn(
-                f"{file}: field '{field.name}' changes by {delta[worst]:.3g} a step about a mean of {mean[worst]:.6g}, of which "
-                "float32 rounds off more than a hundredth; subtract the mean before writing",
+                f"{file}: field '{field.name}' changes by {delta[worst]:.3g} a step about a mean "
+                f"of {mean[worst]:.6g}, of which float32 rounds off more than a hundredth; "
+                "subtract the mean before writing",
                 stacklevel=2,
             )
         columns["mean"] += mean.tolist()
@@ -144,7 +152,8 @@ def load_statistics(
         flat = std <= np.maximum(FLOAT32_RESOLUTION * np.abs(mean), SMALLEST)
         if flat.any():
             warnings.warn(
-                f"{file}: constant field '{field.name}' is the same everywhere and carries no information",
+                f"{file}: constant field '{field.name}' is the same everywhere and carries no "
+                "information",
                 stacklevel=2,
             )
         columns["c_mean"] += mean.tolist()
@@ -180,8 +189,9 @@ def require_logarithms(train: Sequence[FileLayout], others: Sequence[FileLayout]
         for layout in others:
             if (lowest := float(layout.scalars[name].min())) <= 0:
                 raise WavelitError(
-                    f"{layout.path}: scalar '{name}' is {lowest:g}, but in the training split it is positive and spans more "
-                    "than a factor of 10, so that models see its logarithm; write another measure of it in all splits"
+                    f"{layout.path}: scalar '{name}' is {lowest:g}, but in the training split it "
+                    "is positive and spans more than a factor of 10, so that models see its "
+                    "logarithm; write another measure of it in all splits"
                 )
 
 
@@ -207,8 +217,9 @@ def compute_statistics(
         storage_options: what fsspec needs to open the address.
 
     Returns:
-        mean, std, rms of every field and mean_delta, std_delta, rms_delta of every one that varies in time: a number for
-        a scalar field, a list for a vector, a list of lists for a tensor. Spreads divide by N.
+        mean, std, rms of every field and mean_delta, std_delta, rms_delta of every one that varies
+        in time: a number for a scalar field, a list for a vector, a list of lists for a tensor.
+        Spreads divide by N.
 
     Raises:
         WavelitError: a file cannot be read, or a value that counts is not finite.
@@ -228,12 +239,13 @@ def compute_statistics(
                     counted = piece.counted
                     if not np.isfinite(counted).all():
                         raise WavelitError(
-                            f"{name}: field '{field.name}' is not finite; mend it or declare a mask_field"
+                            f"{name}: field '{field.name}' is not finite; mend it or declare a "
+                            "mask_field"
                         )
                     if beyond_float32(counted).any():
                         raise WavelitError(
-                            f"{name}: field '{field.name}' reaches {np.abs(counted).max():.3g}, beyond float32; choose units in "
-                            "which it is about one"
+                            f"{name}: field '{field.name}' reaches {np.abs(counted).max():.3g}, "
+                            "beyond float32; choose units in which it is about one"
                         )
                     value.add(counted)
                     if field.time_varying:
@@ -241,7 +253,8 @@ def compute_statistics(
     empty = [name for name, moments in values.items() if moments.count == 0]
     if empty:
         raise WavelitError(
-            f"{path}: field '{empty[0]}' has no cell that counts; check mask_field and mask_excludes"
+            f"{path}: field '{empty[0]}' has no cell that counts; check mask_field and "
+            "mask_excludes"
         )
     changing = {name: moments for name, moments in deltas.items() if moments.count > 0}
 
@@ -257,8 +270,8 @@ def compute_statistics(
 class Piece(NamedTuple):
     """Consecutive frames (N, *S, component...) of one field and trajectory, from step `start` on.
 
-    `before` (1, ...) is the frame before them, None at the start of the trajectory; `keep` (*S) tells the cells that count,
-    None when all do.
+    `before` (1, ...) is the frame before them, None at the start of the trajectory; `keep` (*S)
+    tells the cells that count, None when all do.
     """
 
     trajectory: int
@@ -275,7 +288,9 @@ class Piece(NamedTuple):
 
     @property
     def counted_steps(self) -> NDArray[np.float64]:
-        """Increments (cells and steps, component) that count, the one into the first frame included."""
+        """Increments (cells and steps, component) that count, the one into the first frame
+        included.
+        """
         # Excluded cells may hold infinities, of whose difference numpy warns.
         with np.errstate(invalid="ignore"):
             joined = (
@@ -284,8 +299,8 @@ class Piece(NamedTuple):
             return self._select(np.diff(joined, axis=0))
 
     def variances(self, most: int) -> NDArray[np.float64]:
-        """Variances over the cells that count of at most so many frames or a few more, (frames, component); none where no cell
-        counts.
+        """Variances over the cells that count of at most so many frames or a few more, (frames,
+        component); none where no cell counts.
         """
         some = self.frames[:: max(1, len(self.frames) // most)]
         cells = self._select(some).reshape(len(some), -1, self.n_components)
@@ -305,7 +320,8 @@ def pieces(
 ) -> Iterator[Piece]:
     """Go through a field of an open file in float64, in pieces of bounded size.
 
-    A field that is the same for all trajectories comes once, as trajectory 0, unless the mask differs between them.
+    A field that is the same for all trajectories comes once, as trajectory 0, unless the mask
+    differs between them.
     """
     mask = None
     if mask_field is not None:
@@ -314,7 +330,8 @@ def pieces(
         ]
         if not masks:
             raise WavelitError(
-                f"{layout.path}: mask_field '{mask_field}' is not a constant scalar field of this file; name one"
+                f"{layout.path}: mask_field '{mask_field}' is not a constant scalar field of this "
+                "file; name one"
             )
         mask = None if field.name == mask_field else masks[0]
     dataset = file[f"t{field.order}_fields"][field.name]
@@ -356,7 +373,8 @@ def _on_grid(
 
 
 def write_statistics(path: str | os.PathLike[str], **options: Any) -> Path:
-    """Compute the statistics of a local dataset folder and write its stats.yaml, whole or not at all.
+    """Compute the statistics of a local dataset folder and write its stats.yaml, whole or not at
+    all.
 
     Args:
         path: dataset folder.

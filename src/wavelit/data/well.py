@@ -1,14 +1,16 @@
-"""From The Well's HDF5 files to batches: windows of history and target, constants, scalars, channels first.
+"""From The Well's HDF5 files to batches: windows of history and target, constants, scalars,
+channels first.
 
-A sample of window i of a trajectory is the history u(i), ..., u(i + n_steps_input - 1) and the target, the
-n_steps_output frames after it. `WellDataset` gives the very samples of The Well's own reader, from files that stay
-open instead of being opened once a sample. `wavelit.data.format.handles` reads fields channels first, of which samples show a
-view channels last; `collate` is the only place where values are checked to be finite, and where a declared mask decides
-which cells count.
+A sample of window i of a trajectory is the history u(i), ..., u(i + n_steps_input - 1) and the
+target, the n_steps_output frames after it. `WellDataset` gives the very samples of The Well's own
+reader, from files that stay open instead of being opened once a sample.
+`wavelit.data.format.handles` reads fields channels first, of which samples show a view channels
+last; `collate` is the only place where values are checked to be finite, and where a declared mask
+decides which cells count.
 
 References:
-    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
-    arXiv 2412.00568; package the_well, `the_well.data.WellDataset`.
+    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et
+    al., 2024, arXiv 2412.00568; package the_well, `the_well.data.WellDataset`.
 """
 
 from __future__ import annotations
@@ -40,19 +42,23 @@ __all__ = ["WellDataset"]
 class WellDataset(_TheWellDataset):  # type: ignore[misc]
     """The Well's dataset, sample for sample, from files that stay open.
 
-    Takes the arguments of `the_well.data.WellDataset` by keyword, and those below. Handles are opened on first use, one
-    set per process, and left out of pickles, so that forked and spawned workers open their own.
+    Takes the arguments of `the_well.data.WellDataset` by keyword, and those below. Handles are
+    opened on first use, one set per process, and left out of pickles, so that forked and spawned
+    workers open their own.
 
     Args:
-        path: dataset folder, local or any fsspec address; with `well_split_name` its data/<split> is read.
+        path: dataset folder, local or any fsspec address; with `well_split_name` its data/<split>
+            is read.
         well_split_name: train, valid or test.
         mask_field: name of the constant scalar field that tells which cells count; None: all do.
         mask_excludes: value of that field on the cells that do not count.
-        cache_bytes: the fields of the split are kept in memory if they take no more than this many bytes.
+        cache_bytes: the fields of the split are kept in memory if they take no more than this many
+            bytes.
         **options: everything else that The Well's class takes.
 
     Raises:
-        WavelitError: the folder or one of its files cannot serve; names the file, what is wrong and the fix.
+        WavelitError: the folder or one of its files cannot serve; names the file, what is wrong and
+            the fix.
     """
 
     layouts: tuple[FileLayout, ...]
@@ -74,7 +80,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             super().__init__(path=path, well_split_name=well_split_name, **options)
         except AssertionError as error:
             raise WavelitError(f"{path or options.get('well_dataset_name')}: {error}") from error
-        # The Well's code keeps what it reads by name: a scalar, a field and a grid may have the same.
+        # The Well's code keeps what it reads by name: a scalar, a field and a grid may have the
+        # same.
         self.caches: list[dict[str, dict[str, Any]]] = [
             {"fields": {}, "scalars": {}, "others": {}} for _ in self.files_paths
         ]
@@ -111,8 +118,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         names = self.constant_channels
         if mask_field not in self.metadata.constant_field_names[0]:
             raise WavelitError(
-                f"{self.data_path}: mask_field '{mask_field}' is not a constant scalar field; those are "
-                f"{self.metadata.constant_field_names[0]}"
+                f"{self.data_path}: mask_field '{mask_field}' is not a constant scalar field; "
+                f"those are {self.metadata.constant_field_names[0]}"
             )
         return names.index(mask_field)
 
@@ -135,7 +142,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         return self._handles[file_index].node
 
     def load(self) -> None:
-        """Read the whole split into memory now, if it is small enough: before workers are forked, they share it."""
+        """Read the whole split into memory now, if it is small enough: before workers are
+        forked, they share it.
+        """
         if self.in_memory:
             for file_index in range(len(self.files_paths)):
                 self._handles[file_index]
@@ -157,7 +166,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         return file_index, trajectory, start
 
     def _load_one_sample(self, index: int) -> tuple[dict[str, Any], int, int, int, int]:
-        """The Well's step from an index to raw tensors, its file replaced by one that is open already."""
+        """The Well's step from an index to raw tensors, its file replaced by one that is open
+        already.
+        """
         file_index, trajectory, start = self.locate(index)
         stride = self._draw_stride(file_index, start)
         n_steps = self.n_steps_input + self._n_steps_target
@@ -185,8 +196,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
     ) -> Tensor:
         """Repeat a field along the axes that are not stored.
 
-        The Well's own tiling is right only where the missing axes come first or are stored with length 1; this is the same
-        there, and right elsewhere.
+        The Well's own tiling is right only where the missing axes come first or are stored with
+        length 1; this is the same there, and right elsewhere.
         """
         lead = tuple(field_data.shape[: int(time_varying)])
         components = tuple(field_data.shape[field_data.ndim - tensor_order :])
@@ -226,13 +237,16 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         return fields, target, constants
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """A sample of The Well's, by its names, channels last; its fields are views of channels-first memory."""
+        """A sample of The Well's, by its names, channels last; its fields are views of
+        channels-first memory.
+        """
         sample: dict[str, Tensor] = self.__getitems__([index])[0]
         del sample["index"]
         return sample
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """What a DataLoader fetches for a batch: the samples, each with its `index`, which `collate` needs.
+        """What a DataLoader fetches for a batch: the samples, each with its `index`, which
+        `collate` needs.
 
         Their fields are views of arrays which `collate` makes the batch's own.
         """
@@ -265,7 +279,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         target: Tensor,
         constants: Tensor | None,
     ) -> dict[str, Any]:
-        """A sample as The Well's reader gives it, its fields views of the channels-first arrays that are filled here."""
+        """A sample as The Well's reader gives it, its fields views of the channels-first arrays
+        that are filled here.
+        """
         stride = self._draw_stride(file_index, start)
         file, cache = self._handles[file_index], self.caches[file_index]["others"]
         frames = [*fields.numpy(), *target.numpy()]
@@ -305,8 +321,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         """
         if "input_scalars" in samples[0]:
             raise WavelitError(
-                f"{self.data_path}: scalar '{self.metadata.scalar_names[0]}' varies in time, which no emulator here takes; "
-                "write it as a constant field or leave it out"
+                f"{self.data_path}: scalar '{self.metadata.scalar_names[0]}' varies in time, which "
+                "no emulator here takes; write it as a constant field or leave it out"
             )
         indices = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
         fields, target, constants = arrays_of(samples)
@@ -323,7 +339,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             if x is not None:
                 require_finite(self, x, names, indices, lag, valid, n_filled)
         if valid is not None:
-            # As a rollout has them: what stands on an excluded cell, such as a fill value, is nobody's input.
+            # As a rollout has them: what stands on an excluded cell, such as a fill value, is
+            # nobody's input.
             for x in (fields, target):
                 x.masked_fill_(~valid[:, None], 0.0)
         scalars = None

@@ -28,14 +28,16 @@ def data_loader(dataset: Dataset[Any], n_workers: int, **options: Any) -> DataLo
 
 
 def _leave_signals(worker: int) -> None:
-    # A terminal and a scheduler send them to all processes at once; a worker that dies takes the step with it.
+    # A terminal and a scheduler send them to all processes at once; a worker that dies takes the
+    # step with it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 @atexit.register
 def _end_workers() -> None:
-    # Multiprocessing would try by SIGTERM, which they ignore, and wait. Registered after its hook, this runs before.
+    # Multiprocessing would try by SIGTERM, which they ignore, and wait. Registered after its hook,
+    # this runs before.
     for loader in list(_loaders):
         if loader._iterator is not None:
             loader._iterator._shutdown_workers()  # type: ignore[attr-defined]

@@ -1,16 +1,19 @@
 """One-step and rollout tables of an emulator, with persistence beside it.
 
-Every score is a VRMSE per trajectory, step and field (see `wavelit.metrics`); two protocols average it differently:
+Every score is a VRMSE per trajectory, step and field (see `wavelit.metrics`); two protocols average
+it differently:
 
-    The Well:  mean over trajectories, steps and fields at once;                        steps 6:12 and 13:30
-    Walrus:    mean over fields, median over trajectories at each step, mean over steps;  steps 1:20 and 21:60
+    The Well   mean over trajectories, steps and fields at once; steps 6:12 and 13:30
+    Walrus     mean over fields, median over trajectories at each step, mean over steps;
+               steps 1:20 and 21:60
 
-Steps count from 1, both ends included. Both averages are given on all four windows at the emulator's own history. A
-window that the record cuts short is named by its real end (21:56); one that begins beyond the record is left out. A
-prediction that is not finite scores infinity, and its trajectory counts as diverged. Nothing is clipped.
+Steps count from 1, both ends included. Both averages are given on all four windows at the
+emulator's own history. A window that the record cuts short is named by its real end (21:56); one
+that begins beyond the record is left out. A prediction that is not finite scores infinity, and its
+trajectory counts as diverged. Nothing is clipped.
 
-References: Ohana et al., The Well (2024), arXiv 2412.00568; McCabe et al., Walrus (2025), arXiv 2511.15684, whose order
-of averaging is not stated there and is taken as above.
+References: Ohana et al., The Well (2024), arXiv 2412.00568; McCabe et al., Walrus (2025), arXiv
+2511.15684, whose order of averaging is not stated there and is taken as above.
 """
 
 from __future__ import annotations
@@ -78,7 +81,8 @@ HELMHOLTZ = "helmholtz_staircase"
 def one_step(
     emulators: Mapping[str, Emulator], batches: Iterable[Batch], device: str | torch.device = "cpu"
 ) -> dict[str, Array]:
-    """VRMSE of the first target step of every window, (windows, C) for each emulator; the data are read once.
+    """VRMSE of the first target step of every window, (windows, C) for each emulator; the data are
+    read once.
 
     Args:
         emulators: by name.
@@ -110,7 +114,8 @@ def roll_out(
     start: int | None = None,
     device: str | torch.device = "cpu",
 ) -> dict[str, Array]:
-    """VRMSE of every rollout step, (trajectories, steps, C) for each emulator; the data are read once.
+    """VRMSE of every rollout step, (trajectories, steps, C) for each emulator; the data are read
+    once.
 
     Args:
         emulators: by name.
@@ -119,7 +124,8 @@ def roll_out(
         device: where the emulators live.
 
     Raises:
-        WavelitError: there is no trajectory, or records differ in length, or an emulator does not return the next state.
+        WavelitError: there is no trajectory, or records differ in length, or an emulator does not
+            return the next state.
     """
     _require_emulators(emulators)
     device = require_device(device)
@@ -140,14 +146,15 @@ def predict(
     Args:
         emulator: gets as many states as `trajectory.fields` holds, on the trajectory's device.
         trajectory: a batch whose fields and target together are the whole record.
-        start: true states before the first predicted one, of which the last T are the history; T when None. Walrus's
-            protocol starts at 17.
+        start: true states before the first predicted one, of which the last T are the history; T
+            when None. Walrus's protocol starts at 17.
 
     Returns:
         Prediction and truth, both (B, steps, C, *S).
 
     Raises:
-        WavelitError: `start` leaves no history or nothing to predict, or the emulator does not return the next state.
+        WavelitError: `start` leaves no history or nothing to predict, or the emulator does not
+            return the next state.
     """
     require_instance("trajectory", trajectory, Batch, "give one of `WellDataModule.trajectories`")
     record = torch.cat([trajectory.fields, trajectory.target], dim=1)
@@ -155,8 +162,8 @@ def predict(
     start = history if start is None else require_whole("start", start, 0)
     if not history <= start < record.shape[1]:
         raise WavelitError(
-            f"expected a start from {history}, the history's length, to {record.shape[1] - 1}, which leaves one state "
-            f"to predict, got {shown(start)}"
+            f"expected a start from {history}, the history's length, to {record.shape[1] - 1}, "
+            f"which leaves one state to predict, got {shown(start)}"
         )
     prediction = rollout(
         emulator,
@@ -179,9 +186,11 @@ def evaluate(
     device: str | torch.device = "cpu",
     rollout_batch_size: int = 1,
 ) -> Evaluation:
-    """Score an emulator on every window and every trajectory of a split, with persistence beside it.
+    """Score an emulator on every window and every trajectory of a split, with persistence beside
+    it.
 
-    On helmholtz_staircase the exact rotation stands beside it too: its score measures the precision of the data.
+    On helmholtz_staircase the exact rotation stands beside it too: its score measures the precision
+    of the data.
 
     Args:
         emulator: the model, in physical units.
@@ -209,7 +218,8 @@ def evaluate(
         companions["exact rotation"] = rotation(field_names)
     if model in companions:
         raise WavelitError(
-            f"expected a model name other than {', '.join(companions)}, got {printable(model, 60)}: choose another"
+            f"expected a model name other than {', '.join(companions)}, got "
+            f"{printable(model, 60)}: choose another"
         )
     emulators = {model: emulator, **companions}
     single = one_step(emulators, data.windows(split), device)
@@ -235,7 +245,9 @@ def format_score(value: float) -> str:
 
 
 def format_table(evaluation: Evaluation) -> Table:
-    """The scores over all fields for a terminal: title with dataset, split and history, caption with the metric."""
+    """The scores over all fields for a terminal: title with dataset, split and history, caption
+    with the metric.
+    """
     require_instance(
         "evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate"
     )
@@ -269,14 +281,16 @@ def _require_emulators(emulators: Any) -> None:
 def _vrmse(prediction: Tensor, target: Tensor, spatial: int, valid: Tensor | None) -> Array:
     """VRMSE (B, C) or (B, steps, C), infinite where the prediction is not finite."""
     values = vrmse(prediction, target, spatial, valid=valid)
-    # The reader has seen to it that targets are finite wherever a cell counts: only a prediction can spoil a score.
+    # The reader has seen to it that targets are finite wherever a cell counts: only a prediction
+    # can spoil a score.
     return np.asarray(values.where(values.isfinite(), math.inf).cpu().numpy())
 
 
 def _joined(found: list[Array], what: str) -> Array:
     if not found:
         raise WavelitError(
-            f"expected {what} to evaluate, got none: check the split's folder and the history's length"
+            f"expected {what} to evaluate, got none: check the split's folder and the history's "
+            "length"
         )
     lengths = sorted({values.shape[1:] for values in found})
     if len(lengths) > 1:

@@ -1,8 +1,10 @@
-"""A run folder's judgement: scores on a split, a report, and rollouts as files. The run folder is all it needs.
+"""A run folder's judgement: scores on a split, a report, and rollouts as files. The run folder is
+all it needs.
 
 evaluation-<split>.json   scores of the model and of persistence, with their definitions
-report-<split>.html       tables, learning curve and one rollout beside the truth, in one self-contained page
-rollout-<split>-<n>.*     trajectory n: The Well's HDF5, PNG, GIF, and MP4 where ffmpeg is; -best at its end for the best checkpoint
+report-<split>.html       tables, learning curve, one rollout beside the truth; self-contained
+rollout-<split>-<n>.*     trajectory n: The Well's HDF5, PNG, GIF, and MP4 where ffmpeg is;
+                          -best at its end for the best checkpoint
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def evaluate_run(
         The scores, and the path of the report.
 
     Raises:
-        WavelitError: No run or weights there; a file of the run that is none; a dataset of other fields.
+        WavelitError: No run or weights there; a file of the run that is none; a dataset of other
+            fields.
     """
     folder, device = require_path("folder", folder), _device(device)
     require_name("split", split, ("valid", "test"))
@@ -131,7 +134,8 @@ def record_rollout(
         device: Where to run; a GPU if there is one.
 
     Returns:
-        The files written. Where the prediction stops being finite a warning names the step, and the HDF5 ends before it.
+        The files written. Where the prediction stops being finite a warning names the step, and the
+        HDF5 ends before it.
 
     Raises:
         WavelitError: No run, weights, trajectory or field of that name.
@@ -148,11 +152,13 @@ def record_rollout(
 def record_pretrained_rollout(
     system: str, folder: str | os.PathLike[str], field: str | None = None, device: str | None = None
 ) -> list[Path]:
-    """Compute one trajectory of the system's validation split and roll out the model that comes with the package beside it.
+    """Compute one trajectory of the system's validation split and roll out the model that comes
+    with the package beside it.
 
     Args:
         system: One of `wavelit.model.pretrained.pretrained`, with or without pocketwell/.
-        folder: Where the files go, and the trajectory, in <folder>/<system>, if it is not there yet.
+        folder: Where the files go, and the trajectory, in <folder>/<system>, if it is not there
+            yet.
         field: The field to draw; the first if absent.
         device: Where to run; a GPU if there is one.
 
@@ -224,7 +230,9 @@ def _record(
 def _places(
     dataset: WellDataset, trajectory: int
 ) -> tuple[NDArray[np.float64] | None, dict[str, NDArray[np.float64]] | None]:
-    """Times of a trajectory's frames and positions along the axes, as its file has them; None where they do not increase."""
+    """Times of a trajectory's frames and positions along the axes, as its file has them; None
+    where they do not increase.
+    """
     number, row, _ = dataset.locate(trajectory)
     layout = dataset.layouts[number]
     with (
@@ -255,7 +263,8 @@ def _file_name(text: str) -> str:
 
 
 def _trained_on(folder: Path) -> dict[str, Any]:
-    """What a run was trained on, with all its entries checked but "resolution", which older runs lack as they do "time steps".
+    """What a run was trained on, with all its entries checked but "resolution", which older runs
+    lack as they do "time steps".
 
     Raises:
         WavelitError: fields.json has no such entry, or another's kind of value.
@@ -279,8 +288,8 @@ def _trained_on(folder: Path) -> dict[str, Any]:
         )
         if not fits or (name == "time steps" and len(value or ()) != 2):
             raise WavelitError(
-                f"{printable(path)}: expected {name!r}, a list of {what}, got {shown(value)}: "
-                "put the run's own file back, or train it anew"
+                f"{printable(path)}: expected {name!r}, a list of {what}, got {shown(value)}: put "
+                "the run's own file back, or train it anew"
             )
     return facts
 
@@ -291,7 +300,8 @@ def _open(
     """The model, its data and the trajectories of the split, which the model can be judged on.
 
     Raises:
-        WavelitError: they are of other fields or boundaries, or have a scalar without the logarithm that the model sees.
+        WavelitError: they are of other fields or boundaries, or have a scalar without the logarithm
+            that the model sees.
     """
     model, module = load_model(folder, weights), load_data(folder)
     if data is not None:
@@ -300,8 +310,8 @@ def _open(
     for kind, names in fields_of(module).items():
         if names != trained_on[kind]:
             raise WavelitError(
-                f"{path} has the {kind} {listed(names, 60)}; the run was trained on {listed(trained_on[kind], 60)}: "
-                "name a dataset with the same"
+                f"{path} has the {kind} {listed(names, 60)}; the run was trained on "
+                f"{listed(trained_on[kind], 60)}: name a dataset with the same"
             )
     trajectories = module.rollout_dataset(split)
     layouts = trajectories.layouts
@@ -309,19 +319,22 @@ def _open(
     if (trained_grid := trained_on.get("resolution", grid)) != grid:
         has, had = (" x ".join(map(str, each)) for each in (grid, trained_grid))
         warnings.warn(
-            f"{path} has the resolution {has}; the run was trained on {had}, whose spacing its model assumes",
+            f"{path} has the resolution {has}; the run was trained on {had}, whose spacing its "
+            "model assumes",
             stacklevel=3,
         )
     low, high = trained_on.get("time steps", (0.0, math.inf))
     if odd := [layout.dt for layout in layouts if not 0.99 * low <= layout.dt <= 1.01 * high]:
         warnings.warn(
-            f"{path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to {high:.4g}, which its model assumes",
+            f"{path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to "
+            f"{high:.4g}, which its model assumes",
             stacklevel=3,
         )
     for name, log in zip(module.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
         if log and (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
             raise WavelitError(
-                f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model sees the logarithm: leave that file out"
+                f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model "
+                "sees the logarithm: leave that file out"
             )
     if module.boundary_conditions != model.config.boundary_conditions:
         raise WavelitError(
@@ -334,10 +347,13 @@ def _open(
 def _roll_out(
     model: WaveLiT, dataset: WellDataset, trajectory: int, device: str
 ) -> tuple[Batch, Tensor, Tensor]:
-    """The batch of one trajectory, its prediction and its truth, both (1, steps, C, *S) on the CPU."""
+    """The batch of one trajectory, its prediction and its truth, both (1, steps, C, *S) on the
+    CPU.
+    """
     if not 0 <= trajectory < len(dataset):
         raise WavelitError(
-            f"{printable(dataset.data_path)} has trajectories 0 to {len(dataset) - 1}, not {shown(trajectory)}"
+            f"{printable(dataset.data_path)} has trajectories 0 to {len(dataset) - 1}, not "
+            f"{shown(trajectory)}"
         )
     batch = dataset.collate(dataset.__getitems__([trajectory]))
     prediction, truth = predict(model, batch.to(device))

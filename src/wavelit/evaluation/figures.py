@@ -1,11 +1,14 @@
-"""Pictures of a rollout: truth, prediction and error at chosen steps, spectra, VRMSE over time, an animation.
+"""Pictures of a rollout: truth, prediction and error at chosen steps, spectra, VRMSE over time, an
+animation.
 
-Truth and prediction share their colour limits, taken from the truth; a field of both signs gets a diverging map that is
-symmetric about zero; the error, prediction minus truth, has a scale of its own. Cells that are excluded or not finite
-are grey. The first axis of a field runs to the right and the second up; a field in 3-D shows the middle of its third
-axis, a field in 1-D is drawn over space and time. All colours can be told apart by colour-blind readers.
+Truth and prediction share their colour limits, taken from the truth; a field of both signs gets a
+diverging map that is symmetric about zero; the error, prediction minus truth, has a scale of its
+own. Cells that are excluded or not finite are grey. The first axis of a field runs to the right and
+the second up; a field in 3-D shows the middle of its third axis, a field in 1-D is drawn over space
+and time. All colours can be told apart by colour-blind readers.
 
-The pictures are 5 inches wide, so that their type stays readable where a phone scales them to its screen.
+The pictures are 5 inches wide, so that their type stays readable where a phone scales them to its
+screen.
 """
 
 from __future__ import annotations
@@ -77,7 +80,9 @@ MIN_PANEL = 0.1
 
 @dataclass(frozen=True)
 class Animation:
-    """Files written: a GIF always, an MP4 where ffmpeg was found; `note` says why there is none, `content` is the GIF."""
+    """Files written: a GIF always, an MP4 where ffmpeg was found; `note` says why there is none,
+    `content` is the GIF.
+    """
 
     gif: Path
     mp4: Path | None
@@ -95,15 +100,18 @@ def rollout_figure(
     evaluation: Evaluation | None = None,
     valid: Any = None,
 ) -> Figure:
-    """One rollout: images of a field at several steps, its spectrum at the first and last of them, VRMSE over time.
+    """One rollout: images of a field at several steps, its spectrum at the first and last of them,
+    VRMSE over time.
 
     Args:
         truth: (steps, C, *S), from the first predicted step on.
         prediction: of the same shape.
         field_names: the C fields.
         field: the one to show; the first if absent.
-        steps: rollout steps to show, counted from 1, eight at most; a few from first to last if absent.
-        evaluation: adds the mean VRMSE of its emulators over the steps, with the windows of the protocols.
+        steps: rollout steps to show, counted from 1, eight at most; a few from first to last if
+            absent.
+        evaluation: adds the mean VRMSE of its emulators over the steps, with the windows of the
+            protocols.
         valid: cells inside the domain, bool (*S).
 
     Raises:
@@ -126,7 +134,8 @@ def rollout_figure(
         )
     if not all(isinstance(step, int | np.integer) and 1 <= step <= n_steps for step in steps):
         raise WavelitError(
-            f"expected steps from 1 to {n_steps}, got {shown(list(steps))}: choose among the rollout's steps"
+            f"expected steps from 1 to {n_steps}, got {shown(list(steps))}: choose among the "
+            "rollout's steps"
         )
     index = [step - 1 for step in steps]
 
@@ -215,7 +224,8 @@ def _draw_spectra(
                 k[1:], energy[0, 1:], color=colour, linestyle=dash, label=f"{label}, step {step}"
             )
             high = energy[0, 1:].max()
-            # A prediction that blows up and rounding noise would otherwise take up most of the picture.
+            # A prediction that blows up and rounding noise would otherwise take up most of the
+            # picture.
             top = max(top, high if states is truth else min(high, 1e3 * top))
             bottom = min(bottom, energy[0, 1:].min())
     if top > 0:
@@ -243,8 +253,15 @@ def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
         ax.axvspan(
             left + 0.1, right - 0.1, lane, lane + 0.07, color=colour, alpha=0.35, linewidth=0
         )
-        ax.text((left + right) / 2, lane + 0.032, window.label, transform=ax.get_xaxis_transform(), ha="center",
-                va="center", fontsize=7)  # fmt: skip
+        ax.text(
+            (left + right) / 2,
+            lane + 0.032,
+            window.label,
+            transform=ax.get_xaxis_transform(),
+            ha="center",
+            va="center",
+            fontsize=7,
+        )
     for n, (name, curve) in enumerate(curves.items()):
         colour, dash = (
             (BLUE, "-") if n == 0 else (GREY, "--") if name == "persistence" else (ORANGE, ":")
@@ -263,8 +280,8 @@ def _draw_vrmse(ax: Axes, evaluation: Evaluation) -> None:
 def training_figure(path: str | Path) -> Figure:
     """Learning curves of a `metrics.csv` as the CSV logger writes it: losses above, VRMSE below.
 
-    Columns whose name holds "loss" or "vrmse" are drawn over the column "samples" where there is one, else "step"; of more than
-    nine in a panel the first nine.
+    Columns whose name holds "loss" or "vrmse" are drawn over the column "samples" where there is
+    one, else "step"; of more than nine in a panel the first nine.
 
     Raises:
         WavelitError: the file has no such column, or is no table of numbers.
@@ -281,8 +298,8 @@ def training_figure(path: str | Path) -> Figure:
     clock = next((name for name in ("samples", "step") if name in columns), None)
     if clock is None or not groups:
         raise WavelitError(
-            f"{printable(path)}: expected columns step or samples and a loss or vrmse, got {listed(columns)}: "
-            "give the metrics.csv of a run"
+            f"{printable(path)}: expected columns step or samples and a loss or vrmse, got "
+            f"{listed(columns)}: give the metrics.csv of a run"
         )
     with look():
         figure = new_figure(2.3 * len(groups))
@@ -292,8 +309,13 @@ def training_figure(path: str | Path) -> Figure:
             for n, name in enumerate(group[:MAX_CURVES]):
                 points = _points(path, lines, clock, name)
                 marker = "." if len(points) < 40 else None
-                ax.plot(*zip(*points, strict=True), color=list(LINES.values())[n % 3], marker=marker, label=plain(name),
-                        linestyle=("-", "--", ":")[n // 3 % 3])  # fmt: skip
+                ax.plot(
+                    *zip(*points, strict=True),
+                    color=list(LINES.values())[n % 3],
+                    marker=marker,
+                    label=plain(name),
+                    linestyle=("-", "--", ":")[n // 3 % 3],
+                )
             ax.set_yscale("log")
             ax.set_ylabel(
                 "VRMSE" if group is groups[-1] and "vrmse" in group[0].lower() else "loss"
@@ -323,8 +345,8 @@ def _points(
         ]
     except ValueError as error:
         raise WavelitError(
-            f"{printable(path)}: column {printable(name, 60)} or {clock}: {one_line(error)}: "
-            "give the metrics.csv of a run"
+            f"{printable(path)}: column {printable(name, 60)} or {clock}: {one_line(error)}: give "
+            "the metrics.csv of a run"
         ) from error
 
 
@@ -339,10 +361,11 @@ def animation(
     frames_per_second: int = 8,
     valid: Any = None,
 ) -> Animation:
-    """Truth, prediction and error side by side, one line for each of up to three fields, as GIF and MP4.
+    """Truth, prediction and error side by side, one line for each of up to three fields, as GIF and
+    MP4.
 
-    Every step is a frame up to 60 steps, every second up to 120, and so on. A GIF of more than 2 MB is drawn again,
-    smaller down to 500 pixels across, then with every second of its frames.
+    Every step is a frame up to 60 steps, every second up to 120, and so on. A GIF of more than 2 MB
+    is drawn again, smaller down to 500 pixels across, then with every second of its frames.
 
     Args:
         path: of the GIF; the MP4 has its name with the other ending.
@@ -369,7 +392,8 @@ def animation(
     gif = require_path("path", path, is_file=True).with_suffix(".gif")
     stride = math.ceil(len(v) / MAX_FRAMES)
     shown = range(0, len(v), stride)
-    # A GIF has 256 colours and compresses runs of one: 32 levels show as much and take half the bytes.
+    # A GIF has 256 colours and compresses runs of one: 32 levels show as much and take half the
+    # bytes.
     films = {
         name: _pictures(v, u, channel_of(field_names, name), mask, levels=32) for name in chosen
     }
@@ -488,7 +512,7 @@ def _write_mp4(encoder: str, path: Path, frames: Array, frames_per_second: int) 
         if done.returncode:
             said = " ".join(done.stderr.decode(errors="replace").split())
             raise WavelitError(
-                f"{printable(encoder)} could not write {printable(path)}: {printable(said)}: mend that, or take it off PATH "
-                "to do without an MP4"
+                f"{printable(encoder)} could not write {printable(path)}: {printable(said)}: mend "
+                "that, or take it off PATH to do without an MP4"
             )
     return path

@@ -1,6 +1,8 @@
-"""What all pictures share: width, type and colours, names as text, states as images, and how a picture becomes a file.
+"""What all pictures share: width, type and colours, names as text, states as images, and how a
+picture becomes a file.
 
-A name comes from a file and may hold anything: `plain` shows it as it is, never as a formula, shortened where it is long.
+A name comes from a file and may hold anything: `plain` shows it as it is, never as a formula,
+shortened where it is long.
 """
 
 from __future__ import annotations
@@ -94,7 +96,9 @@ def new_figure(height: float) -> Figure:
 
 
 def plain(name: object, longest: int = LONGEST) -> str:
-    """A name as matplotlib's text: no formula, no control characters, at most so many characters."""
+    """A name as matplotlib's text: no formula, no control characters, at most so many
+    characters.
+    """
     text = printable(name, longest).replace("$", r"\$")
     # A legend leaves out what begins with an underscore.
     return f" {text}" if text.startswith("_") else text
@@ -128,7 +132,9 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Truth, prediction and error of one field as images (steps, H, W), row 0 at the bottom, with their colours."""
+    """Truth, prediction and error of one field as images (steps, H, W), row 0 at the bottom,
+    with their colours.
+    """
 
     truth: Array
     prediction: Array
@@ -159,7 +165,9 @@ def plane(states: Array) -> Array:
 def pictures_of(
     truth: Array, prediction: Array, channel: int, valid: Array | None, levels: int = 256
 ) -> Pictures:
-    """The images of a channel of truth and prediction (steps, C, *S); cells that are not finite or not valid are NaN."""
+    """The images of a channel of truth and prediction (steps, C, *S); cells that are not finite
+    or not valid are NaN.
+    """
     outside = np.zeros(truth.shape[2:], bool) if valid is None else ~valid
     planes = [
         plane(np.where(outside, np.nan, x[:, channel].astype(np.float64)))
@@ -219,8 +227,8 @@ def arrays(
     v, u = require_array("truth", truth), require_array("prediction", prediction)
     if u.shape != v.shape or not 3 <= v.ndim <= 5 or v.shape[1] != len(names) or not v.size:
         raise WavelitError(
-            f"expected truth and prediction (steps, {len(names)}, *S) of one shape, one channel a field name and no axis "
-            f"empty, got {v.shape} and {u.shape}"
+            f"expected truth and prediction (steps, {len(names)}, *S) of one shape, one channel a "
+            f"field name and no axis empty, got {v.shape} and {u.shape}"
         )
     if valid is None:
         return u, v, None

@@ -1,8 +1,10 @@
-"""The report of a run: one HTML file that holds its tables, pictures, settings and definitions, and asks nothing of a network.
+"""The report of a run: one HTML file that holds its tables, pictures, settings and definitions, and
+asks nothing of a network.
 
-Every number comes from the `Evaluation`, every picture from `wavelit.evaluation.figures`; the pictures are kept as files beside
-the report and embedded in it. The summary is put together by rule, from the same scores as the tables: it names what
-the model does better and what it does worse than predicting no change.
+Every number comes from the `Evaluation`, every picture from `wavelit.evaluation.figures`; the
+pictures are kept as files beside the report and embedded in it. The summary is put together by
+rule, from the same scores as the tables: it names what the model does better and what it does worse
+than predicting no change.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ LONGEST_NAME, LONGEST_TEXT = 80, 5000
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of a table: its headings, then one cell for each column; a cell is (emulator, score, worse) triples."""
+    """A line of a table: its headings, then one cell for each column; a cell is (emulator,
+    score, worse) triples.
+    """
 
     steps: str
     how: str
@@ -61,8 +65,9 @@ def write_report(
         evaluation: the scores.
         truth: one trajectory of the split from the first predicted step on, (steps, C, *S).
         prediction: the model's rollout of it, of the same shape.
-        run_info: what was run, by name: numbers and text, or mappings of them, which become sections of their own
-            (parameters, training samples, wall-clock, threads, versions, seed, configuration).
+        run_info: what was run, by name: numbers and text, or mappings of them, which become
+            sections of their own (parameters, training samples, wall-clock, threads, versions,
+            seed, configuration).
         metrics_csv: the CSV logger's file, for the learning curves.
         field: the field of the still pictures; the first if absent.
         fields: the fields of the animation, three at most; `field` alone if absent.
@@ -88,7 +93,8 @@ def write_report(
     )
     curves = None if metrics_csv is None else png(training_figure(metrics_csv))
     film = animation(folder / "rollout.gif", truth, prediction, names, fields=fields, valid=valid)
-    # What is embedded is not read back: another report of the run may have written these files since.
+    # What is embedded is not read back: another report of the run may have written these files
+    # since.
     pictures = {"animation": _embedded("gif", film.content), "rollout": _embedded("png", still)}
     write_bytes(folder / "rollout.png", still)
     if curves is not None:
@@ -131,7 +137,9 @@ def _name(text: object) -> str:
 
 
 def _finalized(value: Any) -> Any:
-    """What the page shows of a value: text without control characters and invalid Unicode; jinja escapes it afterwards."""
+    """What the page shows of a value: text without control characters and invalid Unicode; jinja
+    escapes it afterwards.
+    """
     return (
         printable(value, LONGEST_TEXT)
         if isinstance(value, str) and not isinstance(value, Markup)
@@ -140,7 +148,9 @@ def _finalized(value: Any) -> Any:
 
 
 def summary(evaluation: Evaluation) -> str:
-    """One paragraph: scores of one step and of the last window beside persistence's, where the model is the worse."""
+    """One paragraph: scores of one step and of the last window beside persistence's, where the
+    model is the worse.
+    """
     require_instance(
         "evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate"
     )
@@ -159,7 +169,8 @@ def summary(evaluation: Evaluation) -> str:
         model, held = (float(row.scores[name][0]) for name in (evaluation.model, "persistence"))
         where = "One step ahead" if row is rows[0] else f"Over rollout steps {row.steps}"
         parts.append(
-            f"{where} the mean VRMSE is {format_score(model)}, that of persistence {format_score(held)}."
+            f"{where} the mean VRMSE is {format_score(model)}, that of persistence "
+            f"{format_score(held)}."
         )
     worse = [
         row.steps for row in rows if row.scores[evaluation.model][0] >= row.scores["persistence"][0]
@@ -168,20 +179,22 @@ def summary(evaluation: Evaluation) -> str:
         parts.append(f"The model is no better than persistence on: {', '.join(worse)}.")
     else:
         parts.append(
-            "The model is better than persistence on every window of the table, all fields taken together."
+            "The model is better than persistence on every window of the table, all fields taken "
+            "together."
         )
     curve = scores.rollout.mean((0, 2))
     beyond = np.flatnonzero(curve >= 1)
     if beyond.size:
         parts.append(
-            f"Its mean VRMSE first reaches 1, the score of the true spatial mean, at step {beyond[0] + 1}."
+            "Its mean VRMSE first reaches 1, the score of the true spatial mean, at step "
+            f"{beyond[0] + 1}."
         )
     if scores.diverged:
         parts.append(f"{_count(scores.diverged, 'rollout')} of {n_trajectories} diverged.")
     if "exact rotation" in evaluation.scores:
         parts.append(
-            "The next state of this dataset is a fixed rotation of its two fields, so that the score measures the "
-            "precision of a fit, not the modelling of waves."
+            "The next state of this dataset is a fixed rotation of its two fields, so that the "
+            "score measures the precision of a fit, not the modelling of waves."
         )
     return " ".join(parts)
 
@@ -191,7 +204,9 @@ def _count(n: int, one: str, many: str | None = None) -> str:
 
 
 def _line(row: Row, evaluation: Evaluation, positions: Sequence[int], apart: bool) -> _Line:
-    """Scores at `positions` (0 all fields, then each field): a column for each emulator if `apart`, else for each field."""
+    """Scores at `positions` (0 all fields, then each field): a column for each emulator if
+    `apart`, else for each field.
+    """
     cells = []
     for position in positions:
         held = float(row.scores["persistence"][position])
@@ -205,7 +220,9 @@ def _line(row: Row, evaluation: Evaluation, positions: Sequence[int], apart: boo
 
 
 def _sections(run_info: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Settings to tables of text: plain values under "Run", each mapping under its own name, deeper ones with dots."""
+    """Settings to tables of text: plain values under "Run", each mapping under its own name,
+    deeper ones with dots.
+    """
     sections: dict[str, dict[str, str]] = {"Run": {}}
     for name, value in run_info.items():
         if isinstance(value, Mapping):

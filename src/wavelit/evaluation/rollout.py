@@ -2,7 +2,8 @@
 
     u(t+1) = step([u(t-T+1), ..., u(t)], constants, scalars)
 
-`step` is any callable in physical units, so that networks, classical solvers and persistence share one path.
+`step` is any callable in physical units, so that networks, classical solvers and persistence share
+one path.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ __all__ = [
 LARGEST = 64 * 2**30
 
 Emulator: TypeAlias = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
-"""step(fields (B, T, C, *S), constants (B, K, *S) or None, scalars (B, P) or None) -> (B, C, *S)."""
+"""step(fields (B, T, C, *S), constants (B, K, *S) or None, scalars (B, P) or None) -> (B, C,
+*S).
+"""
 
 
 def rollout(
@@ -58,12 +61,13 @@ def rollout(
 ) -> Tensor:
     """Predict `n_steps` states, each from the T before it; no gradients are kept.
 
-    A network is put into evaluation mode and each of its modules back into its own mode afterwards. Values that are
-    not finite are passed on as they are.
+    A network is put into evaluation mode and each of its modules back into its own mode afterwards.
+    Values that are not finite are passed on as they are.
 
     Args:
         step: the emulator.
-        history: (B, T, C, *S), oldest first, physical units; a numpy array becomes a tensor of its type, as the following do.
+        history: (B, T, C, *S), oldest first, physical units; a numpy array becomes a tensor of its
+            type, as the following do.
         n_steps: states to predict.
         constants: fields that do not change, (B, K, *S).
         scalars: parameters of the system, (B, P).
@@ -73,8 +77,8 @@ def rollout(
         (B, n_steps, C, *S), the first one step after the history's end.
 
     Raises:
-        WavelitError: an argument of another type or shape, results of more than 64 GiB, or a step that does not return the
-            next state.
+        WavelitError: an argument of another type or shape, results of more than 64 GiB, or a step
+            that does not return the next state.
     """
     require_emulator(step)
     n_steps = require_whole("n_steps", n_steps)
@@ -86,8 +90,8 @@ def rollout(
     state = history[:, -1]
     if (size := n_steps * state.numel() * state.element_size()) > LARGEST:
         raise WavelitError(
-            f"n_steps={shown(n_steps)} of {tuple(state.shape)} take {shown(size >> 30)} GiB, more than {LARGEST >> 30}: "
-            "ask for fewer steps at a time"
+            f"n_steps={shown(n_steps)} of {tuple(state.shape)} take {shown(size >> 30)} GiB, more "
+            f"than {LARGEST >> 30}: ask for fewer steps at a time"
         )
     constants, scalars = (
         _beside("constants", constants, history),
@@ -113,34 +117,39 @@ def require_emulator(step: Any) -> None:
     """
     if not callable(step):
         raise WavelitError(
-            f"expected an emulator, a function of (fields, constants, scalars) or a module, got {shown(step)}"
+            "expected an emulator, a function of (fields, constants, scalars) or a module, got "
+            f"{shown(step)}"
         )
 
 
 def require_state(following: Any, history: Tensor) -> Tensor:
-    """What an emulator made of a history (B, T, C, *S), if it is the next state (B, C, *S), without its gradients.
+    """What an emulator made of a history (B, T, C, *S), if it is the next state (B, C, *S), without
+    its gradients.
 
     Raises:
-        WavelitError: it is none: no tensor, of another shape or device, or not of real floating-point numbers.
+        WavelitError: it is none: no tensor, of another shape or device, or not of real
+            floating-point numbers.
     """
     due = (history.shape[0], *history.shape[2:])
     if not isinstance(following, Tensor):
         raise WavelitError(
-            f"expected an emulator that returns the next state, a torch.Tensor {due}, got {shown(following)}"
+            f"expected an emulator that returns the next state, a torch.Tensor {due}, got "
+            f"{shown(following)}"
         )
     if following.shape != due:
         raise WavelitError(
-            f"expected an emulator that returns the next state {due}, got {tuple(following.shape)}: "
-            "return (B, C, *S) without a time axis"
+            f"expected an emulator that returns the next state {due}, got "
+            f"{tuple(following.shape)}: return (B, C, *S) without a time axis"
         )
     if not following.is_floating_point():
         raise WavelitError(
-            f"expected an emulator that returns the next state in {history.dtype}, got {following.dtype}: convert it by "
-            f".to({history.dtype})"
+            f"expected an emulator that returns the next state in {history.dtype}, got "
+            f"{following.dtype}: convert it by .to({history.dtype})"
         )
     if following.device != history.device:
         raise WavelitError(
-            f"expected an emulator that returns the next state on {history.device}, got {following.device}: move it there"
+            f"expected an emulator that returns the next state on {history.device}, got "
+            f"{following.device}: move it there"
         )
     return following.detach()
 
@@ -204,10 +213,11 @@ def persistence(
 
 
 def rotation(field_names: Sequence[str]) -> Emulator:
-    """The exact emulator of helmholtz_staircase, whose fields are U(t) = u exp(-i w t) stored 50 times a period.
+    """The exact emulator of helmholtz_staircase, whose fields are U(t) = u exp(-i w t) stored 50
+    times a period.
 
-    One step turns (re, im) by 2 pi / 50 whatever w and place, so that a score on this dataset measures the precision
-    of a fit and not a solver.
+    One step turns (re, im) by 2 pi / 50 whatever w and place, so that a score on this dataset
+    measures the precision of a fit and not a solver.
 
     Args:
         field_names: the C fields, `pressure_re` and `pressure_im` among them.
@@ -218,7 +228,8 @@ def rotation(field_names: Sequence[str]) -> Emulator:
     field_names = require_names("field_names", field_names)
     if not {"pressure_re", "pressure_im"} <= set(field_names):
         raise WavelitError(
-            f"expected fields pressure_re and pressure_im, got {listed(field_names)}: only these two are rotated"
+            f"expected fields pressure_re and pressure_im, got {listed(field_names)}: only these "
+            "two are rotated"
         )
     re, im = field_names.index("pressure_re"), field_names.index("pressure_im")
     cosine, sine = math.cos(2 * math.pi / 50), math.sin(2 * math.pi / 50)
@@ -247,18 +258,19 @@ def write_rollout(
     time: ArrayLike | None = None,
     coordinates: Mapping[str, ArrayLike] | None = None,
 ) -> Path:
-    """Write a rollout as a file in The Well's format, its channels back in scalars, vectors and matrices.
+    """Write a rollout as a file in The Well's format, its channels back in scalars, vectors and
+    matrices.
 
-    The prediction stands under the fields' own names, so that whatever reads the dataset reads the rollout; the truth,
-    where given, beside it as truth_<name>.
+    The prediction stands under the fields' own names, so that whatever reads the dataset reads the
+    rollout; the truth, where given, beside it as truth_<name>.
 
     Args:
         path: the HDF5 file.
         prediction: (B, n_steps, C, *S).
         truth: of the same shape.
         dataset: the dataset's name.
-        field_names: the C channels by tensor order, as The Well's metadata have them: {0: ["pressure"],
-            1: ["velocity_x", "velocity_y"], 2: ["D_xx", "D_xy", "D_yx", "D_yy"]}.
+        field_names: the C channels by tensor order, as The Well's metadata have them: {0:
+            ["pressure"], 1: ["velocity_x", "velocity_y"], 2: ["D_xx", "D_xy", "D_yx", "D_yy"]}.
         boundary_conditions: (low, high) of each axis.
         axes: names of the grid axes, which the components are named after.
         time: times of the steps; 1, 2, 3 ... if absent.
@@ -289,7 +301,8 @@ def write_rollout(
     if prediction.shape[2] != n_channels or (truth is not None and truth.shape != prediction.shape):
         shapes = " and ".join(str(tuple(x.shape)) for x in (prediction, truth) if x is not None)
         raise WavelitError(
-            f"expected prediction and truth (B, n_steps, {n_channels}, *S), got {shapes}: one channel a field name"
+            f"expected prediction and truth (B, n_steps, {n_channels}, *S), got {shapes}: one "
+            "channel a field name"
         )
     fields = _tensor_fields(prediction, field_names, axes)
     if truth is not None:
@@ -311,7 +324,9 @@ def write_rollout(
 def _tensor_fields(
     states: Tensor, field_names: Mapping[int, Sequence[str]], axes: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """Channels (B, n_steps, C, *S) to fields (B, n_steps, *S, d ...) by name, d as often as the tensor order."""
+    """Channels (B, n_steps, C, *S) to fields (B, n_steps, *S, d ...) by name, d as often as the
+    tensor order.
+    """
     spatial = states.ndim - 3
     values = states.detach().movedim(2, -1).cpu().numpy()
     fields: dict[str, NDArray[Any]] = {}
@@ -326,8 +341,8 @@ def _tensor_fields(
             core = names[0].removesuffix(suffixes[0])
             if names != [core + suffix for suffix in suffixes]:
                 raise WavelitError(
-                    f"expected the components {', '.join(core + suffix for suffix in suffixes)}, got {', '.join(names)}: "
-                    "name and order channels as The Well's metadata do"
+                    f"expected the components {', '.join(core + suffix for suffix in suffixes)}, "
+                    f"got {', '.join(names)}: name and order channels as The Well's metadata do"
                 )
             tensor = values[..., first : first + len(names)]
             fields[core] = tensor.reshape(*tensor.shape[:-1], *(spatial,) * order)
@@ -337,7 +352,9 @@ def _tensor_fields(
 
 @contextmanager
 def inference(step: Emulator) -> Iterator[None]:
-    """No gradients, and a network in evaluation mode; every module's own mode comes back at the end."""
+    """No gradients, and a network in evaluation mode; every module's own mode comes back at the
+    end.
+    """
     modes = (
         [(module, module.training) for module in step.modules()]
         if isinstance(step, nn.Module)

@@ -64,11 +64,12 @@ AVERAGES = {"mean": "The Well", "median": "Walrus"}
 
 
 def average(values: Array, how: str) -> Array:
-    """Average VRMSE (trajectories, steps, C) to (1 + C,): over all fields first, then each field's own.
+    """Average VRMSE (trajectories, steps, C) to (1 + C,): over all fields first, then each field's
+    own.
 
-    "mean": over everything at once. "median": the mean over fields, its median over trajectories at each step, the
-    mean over steps; for one field its own median. An infinite value makes a mean infinite, a median only once half of
-    the trajectories are.
+    "mean": over everything at once. "median": the mean over fields, its median over trajectories at
+    each step, the mean over steps; for one field its own median. An infinite value makes a mean
+    infinite, a median only once half of the trajectories are.
 
     Args:
         values: VRMSE, (trajectories, steps, C).
@@ -91,17 +92,25 @@ def definitions() -> dict[str, str]:
     """What the figures mean, in words, for every place that prints them."""
     return {
         "VRMSE": (
-            "sqrt( mean |u - v|² / (var(v) + eps) ) over the grid, for every sample, time and field by itself; "
-            f"u predicted, v true, eps = {EPS:g}, mean over N cells, variance with N - 1. 1 is the score of the true "
-            "spatial mean. Cells excluded by a declared mask are left out of mean, variance and count."
+            "sqrt( mean |u - v|² / (var(v) + eps) ) over the grid, for every sample, time and "
+            f"field by itself; u predicted, v true, eps = {EPS:g}, mean over N cells, variance "
+            "with N - 1. 1 is the score of the true spatial mean. Cells excluded by a declared "
+            "mask are left out of mean, variance and count."
         ),
         "mean": "The Well's order: the mean over trajectories, steps and fields at once.",
         "median": (
-            "Walrus's order: the mean over fields, its median over trajectories at each step, then the mean over steps."
+            "Walrus's order: the mean over fields, its median over trajectories at each step, then "
+            "the mean over steps."
         ),
-        "steps": "Rollout steps count from 1 and both ends are included; 6:12 is the sixth to the twelfth prediction.",
+        "steps": (
+            "Rollout steps count from 1 and both ends are included; 6:12 is the sixth to the "
+            "twelfth prediction."
+        ),
         "persistence": "Predicts no change: the last known state, held.",
-        "diverged": "Trajectories whose prediction stopped being finite; these steps score infinity, nothing is clipped.",
+        "diverged": (
+            "Trajectories whose prediction stopped being finite; these steps score infinity, "
+            "nothing is clipped."
+        ),
     }
 
 
@@ -147,7 +156,8 @@ class Evaluation:
         scores: by emulator, the model first.
 
     Raises:
-        WavelitError: the model or persistence has no scores, or scores do not fit one another and the field names.
+        WavelitError: the model or persistence has no scores, or scores do not fit one another and
+            the field names.
     """
 
     dataset: str
@@ -167,7 +177,8 @@ class Evaluation:
         for name in (self.model, "persistence"):
             if name not in self.scores:
                 raise WavelitError(
-                    f"scores: expected those of {printable(name, 60)}, got {listed(self.scores)}: evaluate anew"
+                    f"scores: expected those of {printable(name, 60)}, got {listed(self.scores)}: "
+                    "evaluate anew"
                 )
         n_fields, n_steps = len(self.field_names), None
         for name, each in self.scores.items():
@@ -177,8 +188,9 @@ class Evaluation:
             fit = len(single) == 2 and len(rolled) == 3 and single[1] == rolled[2] == n_fields
             if not fit or rolled[1:2] != n_steps or 0 in (*single, *rolled):
                 raise WavelitError(
-                    f"scores of {printable(name, 60)}: expected (windows, {n_fields}) and (trajectories, steps, {n_fields}), "
-                    f"as many steps each, got {single} and {rolled}: evaluate anew"
+                    f"scores of {printable(name, 60)}: expected (windows, {n_fields}) and "
+                    f"(trajectories, steps, {n_fields}), as many steps each, got {single} and "
+                    f"{rolled}: evaluate anew"
                 )
 
     @property
@@ -210,7 +222,9 @@ class Evaluation:
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and text; an infinite value is the text "inf", since JSON has no number for it."""
+        """Plain lists, numbers and text; an infinite value is the text "inf", since JSON has no
+        number for it.
+        """
         return {
             "dataset": self.dataset,
             "split": self.split,
@@ -267,7 +281,8 @@ class Evaluation:
             ) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise WavelitError(
-                f"expected an evaluation as `to_dict` gives it, got {shown(content)}: {one_line(error)}: evaluate anew"
+                f"expected an evaluation as `to_dict` gives it, got {shown(content)}: "
+                f"{one_line(error)}: evaluate anew"
             ) from error
         names = entries.pop("field_names")
         return cls(

@@ -1,7 +1,8 @@
 """Files and folders that are whole or absent, whatever interrupts their writing.
 
-What is written stands under a temporary name beside its target, so on the same file system. It is flushed to the disk before it
-takes the target's name: after a power cut there is the old content or the new one.
+What is written stands under a temporary name beside its target, so on the same file system. It is
+flushed to the disk before it takes the target's name: after a power cut there is the old content or
+the new one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ __all__ = ["atomic_folder", "atomic_path", "flush", "named", "sweep"]
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`: renamed to it when the block ends well, removed when it does not.
+    """A temporary path beside `path`: renamed to it when the block ends well, removed when it does
+    not.
 
     Raises:
         OSError: its `filename` is `path` or its folder, not the temporary one.
@@ -39,9 +41,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, which takes its place when the block ends well; it may hold files, no folders.
+    """A new folder beside `path`, which takes its place when the block ends well; it may hold
+    files, no folders.
 
-    A folder of that name is replaced. A kill between the two renames leaves none, so readers find all of it or nothing.
+    A folder of that name is replaced. A kill between the two renames leaves none, so readers find
+    all of it or nothing.
     """
     with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,14 +91,16 @@ def _beside(path: Path) -> Path:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """An error of the system that names no file, or a temporary one, names `path`: what the user asked for.
+    """An error of the system that names no file, or a temporary one, names `path`: what the user
+    asked for.
 
     HDF5 wraps such errors in others.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # HDF5 reports a full disk as a RuntimeError where it closes the file, and has the number in its text.
+        # HDF5 reports a full disk as a RuntimeError where it closes the file, and has the number in
+        # its text.
         found = re.search(r"errno = (\d+)", str(error))
         number = int(found.group(1)) if found else getattr(error, "errno", None)
         file = getattr(error, "filename", None)

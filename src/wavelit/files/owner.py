@@ -1,4 +1,5 @@
-"""One owner a folder: whoever writes into a run or a dataset holds its lock, and the next one is told who does.
+"""One owner a folder: whoever writes into a run or a dataset holds its lock, and the next one is
+told who does.
 
 The lock is the operating system's, so that it ends with its process, however that ends.
 """
@@ -56,13 +57,14 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
             "since": since,
             "doing": doing,
         }
-        # On a full disk the note fails, not the work: that may need no room, or names the file that does.
+        # On a full disk the note fails, not the work: that may need no room, or names the file that
+        # does.
         with suppress(OSError):
             (folder / OWNER).write_text(json.dumps(owner), encoding="utf8")
         yield
     finally:
-        # While the lock is held, so that whoever has opened the file sees that it is no longer the folder's. A system that
-        # keeps open files leaves it there.
+        # While the lock is held, so that whoever has opened the file sees that it is no longer the
+        # folder's. A system that keeps open files leaves it there.
         for name in (OWNER, LOCK):
             with suppress(OSError):
                 (folder / name).unlink(missing_ok=True)
@@ -78,4 +80,7 @@ def _holder(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         # Between the lock and its note.
         return "another process holds it"
-    return f"process {words['process']} on {words['host']} has been {words['doing']} there since {words['since']}"
+    return (
+        f"process {words['process']} on {words['host']} has been {words['doing']} there since "
+        f"{words['since']}"
+    )

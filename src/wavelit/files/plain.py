@@ -1,7 +1,9 @@
-"""Plain data from files that others wrote: text of a bounded size, YAML that is no larger than it looks.
+"""Plain data from files that others wrote: text of a bounded size, YAML that is no larger than it
+looks.
 
-YAML may name a list and repeat it by that name, so that ten lines stand for a billion entries; and its loaders build
-objects. Here the entries are counted as if written out, before any is built, and nothing but plain data is.
+YAML may name a list and repeat it by that name, so that ten lines stand for a billion entries; and
+its loaders build objects. Here the entries are counted as if written out, before any is built, and
+nothing but plain data is.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def decode_text(content: bytes, where: str, longest: int = LONGEST_TEXT) -> str:
     """
     if len(content) > longest:
         raise WavelitError(
-            f"{where}: larger than {longest} bytes, which no file of this kind is; name the right one"
+            f"{where}: larger than {longest} bytes, which no file of this kind is; name the right "
+            "one"
         )
     try:
         return content.decode("utf8")
@@ -84,12 +87,13 @@ def load_yaml(text: str, where: str, longest: int = LONGEST_TEXT) -> Any:
         longest: how many characters there may be.
 
     Raises:
-        WavelitError: the text is longer, not YAML or not plain data, or has more than 100,000 entries, what aliases repeat
-            counted as often as it is repeated.
+        WavelitError: the text is longer, not YAML or not plain data, or has more than 100,000
+            entries, what aliases repeat counted as often as it is repeated.
     """
     if len(text) > longest:
         raise WavelitError(
-            f"{where}: larger than {longest} characters, which no file of this kind is; name the right one"
+            f"{where}: larger than {longest} characters, which no file of this kind is; name the "
+            "right one"
         )
     try:
         loader = _Loader(text)
@@ -106,13 +110,15 @@ def load_yaml(text: str, where: str, longest: int = LONGEST_TEXT) -> Any:
         return loader.construct_document(node)
     except _TooManyError as error:
         raise WavelitError(
-            f"{where}: more than {MOST_NODES} entries, aliases written out; write it again without them"
+            f"{where}: more than {MOST_NODES} entries, aliases written out; write it again without "
+            "them"
         ) from error
     except RecursionError as error:
         raise WavelitError(
             f"{where}: nested too deeply, or within itself; write it again"
         ) from error
-    # What a loader says to a value that is not of the type its tag names: an integer of 5000 digits, `!!bool maybe`.
+    # What a loader says to a value that is not of the type its tag names: an integer of 5000
+    # digits, `!!bool maybe`.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise WavelitError(
             f"{where}: not a YAML file ({one_line(error)}); write it again"

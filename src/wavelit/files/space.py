@@ -1,7 +1,8 @@
 """Room on the disk, taken before it is written to.
 
-HDF5 does not survive a write that the system refuses: the file cannot be closed any more, and the process ends by a
-segmentation fault. So the whole of a file's room is reserved first, where a refusal is an ordinary error.
+HDF5 does not survive a write that the system refuses: the file cannot be closed any more, and the
+process ends by a segmentation fault. So the whole of a file's room is reserved first, where a
+refusal is an ordinary error.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def reserve(path: Path, size: int) -> None:
 
 @contextmanager
 def hdf5_file(path: Path, size: int) -> Iterator[h5py.File]:
-    """A new HDF5 file, whose `size` bytes are reserved before HDF5 writes any; it ends up as long as it has to be.
+    """A new HDF5 file, whose `size` bytes are reserved before HDF5 writes any; it ends up as long
+    as it has to be.
 
     Raises:
         OSError: there is no such room.

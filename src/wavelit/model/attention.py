@@ -1,20 +1,25 @@
-"""Augmented linear attention: global mixing in O(N) tokens, sharpened by what a kernel average loses.
+"""Augmented linear attention: global mixing in O(N) tokens, sharpened by what a kernel average
+loses.
 
 With positive features phi, linear attention is a weighted mean of the values,
 
     o_i = sum_j w_ij v_j,   w_ij = phi(q_i) . phi(k_j) / sum_j phi(q_i) . phi(k_j),
 
-computed as phi(q_i) . (sum_j phi(k_j) v_j^T), so that the cost is linear in N. For phi = elu + 1 the weights are nearly
-uniform: only about 7 % of the output varies between tokens. Hence the augmentations: values are centred and the result
-rescaled per head; a rotary phase (numerator only) tells tokens where they are and wraps exactly on periodic axes; a
-gate and depthwise convolutions supply the local, signed part.
+computed as phi(q_i) . (sum_j phi(k_j) v_j^T), so that the cost is linear in N. For phi = elu + 1
+the weights are nearly uniform: only about 7 % of the output varies between tokens. Hence the
+augmentations: values are centred and the result rescaled per head; a rotary phase (numerator only)
+tells tokens where they are and wraps exactly on periodic axes; a gate and depthwise convolutions
+supply the local, signed part.
 
-The paper names an "augmented linear attention block" without its formula; its form here is a choice.
+The paper names an "augmented linear attention block" without its formula; its form here is a
+choice.
 
 References:
     Katharopoulos et al., Transformers are RNNs, 2020, arXiv 2006.16236.
-    Han et al., Demystify Mamba in Vision: A Linear Attention Perspective, 2024, arXiv 2405.16605 (rotary, gate, local path).
-    Han et al., Bridging the Divide: Reconsidering Softmax and Linear Attention, 2024, arXiv 2412.06590.
+    Han et al., Demystify Mamba in Vision: A Linear Attention Perspective, 2024, arXiv 2405.16605
+    (rotary, gate, local path).
+    Han et al., Bridging the Divide: Reconsidering Softmax and Linear Attention, 2024, arXiv
+    2412.06590.
     Su et al., RoFormer, 2021, arXiv 2104.09864.
 """
 
@@ -47,7 +52,9 @@ def _elu_plus_one(x: Tensor) -> Tensor:
 
 
 def _focused(x: Tensor) -> Tensor:
-    """relu(x)^3 rescaled to the norm of relu(x): a sharper direction (Han et al., FLatten, 2023, arXiv 2308.00442)."""
+    """relu(x)^3 rescaled to the norm of relu(x): a sharper direction (Han et al., FLatten, 2023,
+    arXiv 2308.00442).
+    """
     positive = F.relu(x) + 1e-6
     cubed = positive**3
     focused: Tensor = cubed * (
@@ -82,7 +89,8 @@ def naive_linear_attention(
         centre: Subtract the mean of the values over tokens first.
 
     Returns:
-        (B, A, L, D): sum_j w_ij (v_j - v_mean), w_ij = (R_i q_i . R_j k_j) / (L (q_i . k_mean + eps)).
+        (B, A, L, D): sum_j w_ij (v_j - v_mean), w_ij = (R_i q_i . R_j k_j) / (L (q_i . k_mean +
+        eps)).
     """
     n_tokens = q.shape[-2]
     normaliser = torch.einsum("b a i d, b a j d -> b a i", q, k) / n_tokens + NORMALISER_EPS
@@ -99,8 +107,9 @@ def linear_attention(
 ) -> Tensor:
     """What `naive_linear_attention` defines, in O(L D^2) time and O(L D) memory.
 
-    The mean over tokens is split evenly between keys and values before the sum: a sum over 10^4 tokens would leave the
-    range of float16 and lose digits elsewhere. Arguments and result as in `naive_linear_attention`.
+    The mean over tokens is split evenly between keys and values before the sum: a sum over 10^4
+    tokens would leave the range of float16 and lose digits elsewhere. Arguments and result as in
+    `naive_linear_attention`.
     """
     n_tokens = q.shape[-2]
     normaliser = q @ k.mean(-2)[..., None] + NORMALISER_EPS  # (B, A, L, 1)
@@ -117,7 +126,8 @@ def linear_attention(
 def softmax_attention(
     q: Tensor, k: Tensor, v: Tensor, angles: Tensor | None = None, centre: bool = True
 ) -> Tensor:
-    """softmax(R_i q_i . R_j k_j / sqrt(D)) for the weights, in O(L^2) time: what the linear kind is compared with.
+    """softmax(R_i q_i . R_j k_j / sqrt(D)) for the weights, in O(L^2) time: what the linear kind is
+    compared with.
 
     Arguments and result as in `naive_linear_attention`, but queries and keys of any sign.
     """
@@ -129,14 +139,15 @@ def softmax_attention(
 
 
 class AugmentedLinearAttention(nn.Module):
-    """Linear attention with normalised queries and keys, centred values, rotary phases, a local path and a gate.
+    """Linear attention with normalised queries and keys, centred values, rotary phases, a local
+    path and a gate.
 
         o = gain * RMS_head[linear_attention(phi(q), phi(k), v - v_mean)] + alpha * v_mean
         y = W_o [(o + DWConv(v)) * SiLU(g)],     (q, k, v, g) = W x
 
-    The kernel sums and the division run in float32 whatever the autocast type: their useful part is a few per cent of
-    their size. Centring is exact without rotary phases (the weights sum to one); with them it also keeps the mean from
-    leaking through weights that no longer do.
+    The kernel sums and the division run in float32 whatever the autocast type: their useful part is
+    a few per cent of their size. Centring is exact without rotary phases (the weights sum to one);
+    with them it also keeps the mean from leaking through weights that no longer do.
 
     Args:
         dim: Channels E.
@@ -174,7 +185,9 @@ class AugmentedLinearAttention(nn.Module):
         self.local = DepthwiseConv(dim, spatial) if local else None
 
     def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
-        """x: (B, L, E), the tokens of all grids in turn; tokens attend within their own grid. Returns the same shape."""
+        """x: (B, L, E), the tokens of all grids in turn; tokens attend within their own grid.
+        Returns the same shape.
+        """
         e = x.shape[-1]
         sizes = [2 * e, e, e] if self.gate else [2 * e, e]
         # Products of their own, not views of one: whole rows are faster in all that follows.
@@ -209,7 +222,9 @@ class AugmentedLinearAttention(nn.Module):
         return fused_attention(qk, v, gains, self.head_gain, self.mean_gain, grids)
 
     def _reference_forward(self, qk: Tensor, v: Tensor, grids: TokenGrids) -> Tensor:
-        """Queries with keys (B, L, 2 E) and values (B, L, E) -> the normalised heads (B, L, E), as the formula has it."""
+        """Queries with keys (B, L, 2 E) and values (B, L, E) -> the normalised heads (B, L, E),
+        as the formula has it.
+        """
         heads = "b l (a d) -> b a l d"
         feature = FEATURE_MAPS[self.feature_map]
         mix = softmax_attention if self.feature_map == "softmax" else linear_attention

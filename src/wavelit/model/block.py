@@ -1,12 +1,15 @@
-"""A block of the network: depthwise convolution, augmented linear attention, gated feed-forward network.
+"""A block of the network: depthwise convolution, augmented linear attention, gated feed-forward
+network.
 
     x += DWConv(x);   x += ls_1 Attention(norm(x));   x += ls_2 ConvGLU(norm(x))
 
-The weights are the same at every scale of the pyramid; the gains of norms and of residual branches are private to each.
+The weights are the same at every scale of the pyramid; the gains of norms and of residual branches
+are private to each.
 
 References:
     Shazeer, GLU Variants Improve Transformer, 2020, arXiv 2002.05202.
-    Touvron et al., Going deeper with Image Transformers, 2021, arXiv 2103.17239 (gains of the residual branches).
+    Touvron et al., Going deeper with Image Transformers, 2021, arXiv 2103.17239 (gains of the
+    residual branches).
     Perez et al., FiLM, 2018, arXiv 1709.07871.
 """
 
@@ -41,7 +44,9 @@ class ScaledRMSNorm(nn.Module):
         self.gain = nn.Parameter(torch.empty(num_scales, dim))
 
     def forward(self, x: Tensor, layout: TokenLayout | None = None, scales: slice = ALL) -> Tensor:
-        """x: (B, L, E), of scale `scales` of all; without a layout, of scale 0. Returns the shape of x."""
+        """x: (B, L, E), of scale `scales` of all; without a layout, of scale 0. Returns the
+        shape of x.
+        """
         gain = self.gain[0] if layout is None else spread(self.gain[scales], layout)
         return scaled_rms_norm(x, gain)
 
@@ -80,12 +85,13 @@ class ConvGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Depthwise convolution, augmented linear attention and gated feed-forward, each a residual branch.
+    """Depthwise convolution, augmented linear attention and gated feed-forward, each a residual
+    branch.
 
         x += DWConv(x);   x += ls_1 Attention(norm(x));   x += ls_2 ConvGLU(norm(x))
 
-    with LayerScale gains ls and norm gains private to each scale. A condition modulates both normalised inputs,
-    n (1 + a) + b, with (a, b) linear in the condition and zero at the start.
+    with LayerScale gains ls and norm gains private to each scale. A condition modulates both
+    normalised inputs, n (1 + a) + b, with (a, b) linear in the condition and zero at the start.
 
     Args:
         config: The model's; `local` covers all three convolutions.
@@ -114,7 +120,9 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, grids: TokenGrids, scales: slice = ALL, condition: Tensor | None = None
     ) -> Tensor:
-        """x: (B, L, E), the grids of the `scales` in turn; condition: (B, E_c). Returns the shape of x."""
+        """x: (B, L, E), the grids of the `scales` in turn; condition: (B, E_c). Returns the
+        shape of x.
+        """
         if self.local is not None:
             x = self.local(x, grids.canvas)
         layout = grids.layout

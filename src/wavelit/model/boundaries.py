@@ -1,6 +1,7 @@
 """Sides of the domain: their kinds, and what a model is told of walls and open sides.
 
-A periodic axis needs no word: transform, convolutions and phases wrap round. For every other side a token knows its distance.
+A periodic axis needs no word: transform, convolutions and phases wrap round. For every other side a
+token knows its distance.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def boundary_features(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Two channels for every wall or open side: the distance from it over the domain's width, and exp(-distance / 2 tokens).
+    """Two channels for every wall or open side: the distance from it over the domain's width, and
+    exp(-distance / 2 tokens).
 
     Args:
         grid: Tokens along each axis, padding included.

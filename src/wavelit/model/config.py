@@ -1,4 +1,6 @@
-"""What determines a WaveLiT: its architecture and the layout of its data; presets; the grid it works on."""
+"""What determines a WaveLiT: its architecture and the layout of its data; presets; the grid it
+works on.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ HISTORIES = ("increments", "states")
 class WaveLiTConfig:
     """All that determines a WaveLiT's architecture; the defaults are for periodic 2-D fields.
 
-    The data decide the first six entries (`from_metadata` fills them in); the rest are the architecture and every one of
-    them can be changed alone.
+    The data decide the first six entries (`from_metadata` fills them in); the rest are the
+    architecture and every one of them can be changed alone.
 
     Args:
         n_fields: Field channels C, tensor components counted.
@@ -35,11 +37,14 @@ class WaveLiTConfig:
         n_steps_input: History T.
         spatial: Axes, 1 to 3.
         boundary_conditions: Per axis the (low, high) types; () means periodic everywhere.
-        wavelet: One of `wavelit.wavelets.transform.WAVELETS`, or None for plain patches, the control.
+        wavelet: One of `wavelit.wavelets.transform.WAVELETS`, or None for plain patches, the
+            control.
         levels: DWT levels J; a token covers 2^J cells along each axis.
-        band_scales: Divide every sub-band, read or predicted, by its RMS in the training data: sharper details, shorter rollouts.
-        history: Read the history as its last state and the "increments" between its states, each divided by its own RMS; or
-            as "states". Consecutive states are nearly equal: as they are, what tells them apart is hard to learn.
+        band_scales: Divide every sub-band, read or predicted, by its RMS in the training data:
+            sharper details, shorter rollouts.
+        history: Read the history as its last state and the "increments" between its states, each
+            divided by its own RMS; or as "states". Consecutive states are nearly equal: as they
+            are, what tells them apart is hard to learn.
         embed_dim: Channels E.
         num_heads: Attention heads.
         depth: Blocks, the same at every scale.
@@ -52,10 +57,13 @@ class WaveLiTConfig:
         gate: Gate the attention.
         local: Depthwise convolutions in the blocks.
         layer_scale: Initial gain of the residual branches.
-        detail_dim: Channels of the convolutions at full resolution that correct the tokens' prediction; 0: there are none.
-        condition: Modulate the blocks by the PDE scalars, if there are any; without it they need not be given.
-        conserve: Keep the mean over the grid of every field whose mean does not change in the training data, as far as
-            `wavelit.training.data_scales` looks: of momentum in a periodic box, of a pressure of mean zero.
+        detail_dim: Channels of the convolutions at full resolution that correct the tokens'
+            prediction; 0: there are none.
+        condition: Modulate the blocks by the PDE scalars, if there are any; without it they need
+            not be given.
+        conserve: Keep the mean over the grid of every field whose mean does not change in the
+            training data, as far as `wavelit.training.data_scales` looks: of momentum in a periodic
+            box, of a pressure of mean zero.
     """
 
     n_fields: int
@@ -99,13 +107,15 @@ class WaveLiTConfig:
         object.__setattr__(self, "boundary_conditions", boundary)
         if len(boundary) != self.spatial:
             raise WavelitError(
-                f"boundary_conditions must name {self.spatial} axes as (low, high) pairs, not {len(boundary)}"
+                f"boundary_conditions must name {self.spatial} axes as (low, high) pairs, not "
+                f"{len(boundary)}"
             )
         for axis, pair in enumerate(boundary):
             for kind in pair:
                 if kind not in BOUNDARY_TYPES:
                     raise WavelitError(
-                        f"unknown boundary {kind!r} on axis {axis}; known: {', '.join(BOUNDARY_TYPES)}"
+                        f"unknown boundary {kind!r} on axis {axis}; known: "
+                        f"{', '.join(BOUNDARY_TYPES)}"
                     )
             if pair.count("periodic") == 1:
                 raise WavelitError(
@@ -113,7 +123,8 @@ class WaveLiTConfig:
                 )
         if self.wavelet is not None and self.wavelet not in WAVELETS:
             raise WavelitError(
-                f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}; null (None in Python) for patches"
+                f"unknown wavelet {self.wavelet!r}; known: {', '.join(WAVELETS)}; null (None in "
+                "Python) for patches"
             )
         if self.history not in HISTORIES:
             raise WavelitError(f"unknown history {self.history!r}; known: {', '.join(HISTORIES)}")
@@ -140,7 +151,8 @@ class WaveLiTConfig:
         )
         if round(self.mlp_ratio * self.embed_dim) < 1:
             raise WavelitError(
-                f"mlp_ratio {self.mlp_ratio} leaves no hidden channels of embed_dim {self.embed_dim}"
+                f"mlp_ratio {self.mlp_ratio} leaves no hidden channels of embed_dim "
+                f"{self.embed_dim}"
             )
         if self.embed_dim % self.num_heads:
             raise WavelitError(
@@ -158,7 +170,9 @@ class WaveLiTConfig:
 
     @property
     def grid_multiple(self) -> int:
-        """What every axis is padded to, or must divide by if it is periodic: one token of the coarsest scale."""
+        """What every axis is padded to, or must divide by if it is periodic: one token of the
+        coarsest scale.
+        """
         return int(2 ** (self.levels + self.num_scales - 1))
 
     @property
@@ -195,14 +209,15 @@ def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]
     """The grid after padding: axes with walls or open sides are rounded up to the grid multiple.
 
     Raises:
-        WavelitError: A periodic axis that is not a multiple; it cannot be padded without breaking the period.
+        WavelitError: A periodic axis that is not a multiple; it cannot be padded without breaking
+            the period.
     """
     multiple = config.grid_multiple
     for axis, (n, wraps) in enumerate(zip(shape, config.periodic, strict=True)):
         if wraps and n % multiple:
             raise WavelitError(
-                f"axis {axis} is periodic with {n} points; levels={config.levels} with num_scales={config.num_scales} need "
-                f"a multiple of {multiple}: "
+                f"axis {axis} is periodic with {n} points; levels={config.levels} with "
+                f"num_scales={config.num_scales} need a multiple of {multiple}: "
                 + ("an odd period cannot be halved" if n % 2 else "lower levels or num_scales")
             )
     return tuple(-(-n // multiple) * multiple for n in shape)

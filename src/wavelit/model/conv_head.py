@@ -1,9 +1,11 @@
-"""A correction at full resolution: what differs between neighbouring cells, which tokens see only by its place among them.
+"""A correction at full resolution: what differs between neighbouring cells, which tokens see only
+by its place among them.
 
     d = write( gelu( mix( gelu( read(x) ) ) ) )
 
-Tokens cover 2^J cells, and a pattern that moves by one cell is another token. Convolutions treat every cell alike.
-Borders are padded once, by as many cells as all three need: wrapped on periodic axes, else the edge is repeated.
+Tokens cover 2^J cells, and a pattern that moves by one cell is another token. Convolutions treat
+every cell alike. Borders are padded once, by as many cells as all three need: wrapped on periodic
+axes, else the edge is repeated.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class ConvHead(nn.Module):
             cells = torch.arange(-reach, n + reach, device=x.device)
             x = x.index_select(2 + axis, cells % n if wraps else cells.clamp(0, n - 1))
         if len(self.periodic) == 2:
-            # With channels last a CPU need not reorder few channels before and after every convolution.
+            # With channels last a CPU need not reorder few channels before and after every
+            # convolution.
             x = x.contiguous(memory_format=torch.channels_last)
         d: Tensor = self.write(F.gelu(self.mix(F.gelu(self.read(x)))))
         return d

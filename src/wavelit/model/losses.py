@@ -1,13 +1,17 @@
-"""The two terms of the training loss (`IncrementEmulator.loss`): in space, and in the wavelet domain.
+"""The two terms of the training loss (`IncrementEmulator.loss`): in space, and in the wavelet
+domain.
 
-    L = mean |e|^2 + lambda * mean over sub-bands b of  mean |W_b e| / sigma_b,     e = predicted - true scaled increment
+    L = mean |e|^2 + lambda * mean over sub-bands b of  mean |W_b e| / sigma_b
+    e = predicted - true scaled increment
 
-By Parseval an unweighted squared loss in an orthonormal basis is the field loss again; what the second term adds is that every
-sub-band weighs the same, whatever its number of coefficients, and the absolute value, whose gradient does not fade with the error.
-sigma_b is the RMS of the sub-band in a model with band scales, where quiet sub-bands count as much as loud ones; else it is 1.
+By Parseval an unweighted squared loss in an orthonormal basis is the field loss again; what the
+second term adds is that every sub-band weighs the same, whatever its number of coefficients, and
+the absolute value, whose gradient does not fade with the error. sigma_b is the RMS of the sub-band
+in a model with band scales, where quiet sub-bands count as much as loud ones; else it is 1.
 
 References:
-    Sankaran, Wang, Perdikaris, 2026, arXiv 2605.25949 names a wavelet-domain auxiliary loss; weights and norm are choices made here.
+    Sankaran, Wang, Perdikaris, 2026, arXiv 2605.25949 names a wavelet-domain auxiliary loss;
+    weights and norm are choices made here.
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ def field_loss(error: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def wavelet_loss(error: Tensor, tokenizer: WaveletTokenizer, scale: Tensor | None = None) -> Tensor:
-    """Mean over sub-bands of mean |W_b error| / sigma_b: every sub-band weighs the same, whatever its number of coefficients.
+    """Mean over sub-bands of mean |W_b error| / sigma_b: every sub-band weighs the same, whatever
+    its number of coefficients.
 
     Args:
         error: (B, C, *S), each axis a multiple of 2^J; zero in cells that do not count.

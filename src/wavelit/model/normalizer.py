@@ -1,13 +1,13 @@
 """Physical units to those of the network and back: what it sees has mean 0 and spread 1.
 
-With the training split's mean m_c, standard deviation s_c and standard deviation d_c of the increment u(t+1) - u(t) of
-channel c, a field is seen as (u - m) / s and the network's output y stands for the increment d y. The statistics are
-buffers, so a checkpoint needs no file. A scalar of the PDE is seen as its logarithm where it is positive and spans more
-than a factor of 10.
+With the training split's mean m_c, standard deviation s_c and standard deviation d_c of the
+increment u(t+1) - u(t) of channel c, a field is seen as (u - m) / s and the network's output y
+stands for the increment d y. The statistics are buffers, so a checkpoint needs no file. A scalar of
+the PDE is seen as its logarithm where it is positive and spans more than a factor of 10.
 
 References:
-    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
-    arXiv 2412.00568.
+    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et
+    al., 2024, arXiv 2412.00568.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class Statistics:
 class Normalizer(nn.Module):
     """Physical units to the network's and back, by buffers that travel in the checkpoint.
 
-    Until `set_statistics` is called the statistics are those of the identity, mean 0 and spread 1. The buffers keep
-    float32 when the module is cast to a narrower type, and so does the arithmetic: a mean in bfloat16 is off by 0.4 %.
+    Until `set_statistics` is called the statistics are those of the identity, mean 0 and spread 1.
+    The buffers keep float32 when the module is cast to a narrower type, and so does the arithmetic:
+    a mean in bfloat16 is off by 0.4 %.
 
     Args:
         n_fields: field channels C.
@@ -84,8 +85,8 @@ class Normalizer(nn.Module):
             values = getattr(statistics, name)
             if len(values) != len(buffer):
                 raise WavelitError(
-                    f"statistics '{name}' have {len(values)} entries but the model has {len(buffer)} channels of that kind; "
-                    "build the model for this dataset"
+                    f"statistics '{name}' have {len(values)} entries but the model has "
+                    f"{len(buffer)} channels of that kind; build the model for this dataset"
                 )
             buffer.copy_(torch.tensor(values, dtype=torch.float64))
 
@@ -100,7 +101,8 @@ class Normalizer(nn.Module):
     def scalars(self, x: Tensor) -> Tensor:
         """Scalars (B, P), likewise, of their logarithm where they span decades."""
         x = _widen(x)
-        # Where the value itself is meant, the logarithm of 1 is computed and dropped: its gradient must be finite.
+        # Where the value itself is meant, the logarithm of 1 is computed and dropped: its gradient
+        # must be finite.
         seen = torch.where(
             self.scalar_log, torch.log(torch.where(self.scalar_log, x, torch.ones_like(x))), x
         )
@@ -111,7 +113,9 @@ class Normalizer(nn.Module):
         return _widen(delta) / _spread(self.delta_std, delta, 1)
 
     def add_increment(self, u: Tensor, scaled: Tensor) -> Tensor:
-        """The state (B, C, *S) after `u` (B, C, *S) for an increment in units of the spread of increments."""
+        """The state (B, C, *S) after `u` (B, C, *S) for an increment in units of the spread of
+        increments.
+        """
         return _widen(u) + _spread(self.delta_std, scaled, 1) * _widen(scaled)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Normalizer:
@@ -132,7 +136,7 @@ def _spread(values: Tensor, x: Tensor, axis: int) -> Tensor:
     """Per-channel values shaped to meet dimension `axis` of x."""
     if x.shape[axis] != len(values):
         raise WavelitError(
-            f"expected {len(values)} channels along dimension {axis}, got shape {tuple(x.shape)}; build the model for "
-            "this dataset"
+            f"expected {len(values)} channels along dimension {axis}, got shape {tuple(x.shape)}; "
+            "build the model for this dataset"
         )
     return values.view(-1, *(1,) * (x.ndim - axis - 1))

@@ -2,9 +2,10 @@
 
     WaveLiT.from_pretrained("pocketwell/rayleigh_benard")
 
-Each stands in weights/pocketwell/<system>: config.json, model.safetensors, and a card, README.md, with what it was trained on and
-how well it does. Any other folder of weights is alike. config.json holds the architecture, the version that wrote it and the
-checksum of the weights; those that come with the package are older and have neither. Reading a folder executes nothing in it.
+Each stands in weights/pocketwell/<system>: config.json, model.safetensors, and a card, README.md,
+with what it was trained on and how well it does. Any other folder of weights is alike. config.json
+holds the architecture, the version that wrote it and the checksum of the weights; those that come
+with the package are older and have neither. Reading a folder executes nothing in it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def pretrained() -> list[str]:
 
 
 def resolve(name: str | os.PathLike[str]) -> str:
-    """The folder of a model that comes with the package, of a run's weights, or any other; a name on the hub, owner/name, as it is.
+    """The folder of a model that comes with the package, of a run's weights, or any other; a name
+    on the hub, owner/name, as it is.
 
     Raises:
         WavelitError: no such model in the package, no such folder, or one without a model.
@@ -73,7 +75,8 @@ def resolve(name: str | os.PathLike[str]) -> str:
             if (folder / "config.json").exists():
                 return os.fspath(folder)
         raise WavelitError(f"{text} holds no model: a run's weights are there once it has ended")
-    # Names on the hub are owner/name; anything else, and what would stand in a folder that is there, is a folder that is not.
+    # Names on the hub are owner/name; anything else, and what would stand in a folder that is
+    # there, is a folder that is not.
     on_hub = (
         isinstance(name, str)
         and text.count("/") == 1
@@ -93,7 +96,9 @@ def is_complete(folder: Path) -> bool:
 
 
 def write_model(folder: Path, model: nn.Module, config: WaveLiTConfig) -> None:
-    """Write config.json and model.safetensors into a folder; readers notice weights of another configuration by the checksum."""
+    """Write config.json and model.safetensors into a folder; readers notice weights of another
+    configuration by the checksum.
+    """
     from wavelit import __version__
 
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -122,11 +127,12 @@ def read_model(
         build: Makes the network of a configuration.
         device: Where its weights go.
         strict: Whether names must agree; shapes must anyhow.
-        **hub: What `huggingface_hub.hf_hub_download` takes: revision, token, cache_dir, force_download, local_files_only.
+        **hub: What `huggingface_hub.hf_hub_download` takes: revision, token, cache_dir,
+            force_download, local_files_only.
 
     Raises:
-        WavelitError: Nothing there, a configuration of another version, or weights that are damaged, not finite, or of another
-            network.
+        WavelitError: Nothing there, a configuration of another version, or weights that are
+            damaged, not finite, or of another network.
     """
     device = require_device(device)
     folder = Path(_download(resolve(name), hub))
@@ -155,13 +161,15 @@ def read_model(
         ) from error
     if checksum is not None and hashlib.sha256(data).hexdigest() != checksum:
         raise WavelitError(
-            f"{path} cannot be used: its checksum is not the one in {CONFIG}: it is damaged or of another model; take it anew from where it is from"
+            f"{path} cannot be used: its checksum is not the one in {CONFIG}: it is damaged or of "
+            "another model; take it anew from where it is from"
         )
     for key in found.keys() | shapes.keys():
         differs = found[key] != shapes[key] if key in found and key in shapes else strict
         if differs:
             raise WavelitError(
-                f"{path} cannot be used: {printable(key)} has shape {found.get(key)} there and {shapes.get(key)} by {CONFIG}"
+                f"{path} cannot be used: {printable(key)} has shape {found.get(key)} there and "
+                f"{shapes.get(key)} by {CONFIG}"
             )
     require_finite(path, state)
     model = build(config)
@@ -178,7 +186,8 @@ def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise WavelitError(
-                f"{path} cannot be used: {printable(name)} is not finite; train anew with a lower lr"
+                f"{path} cannot be used: {printable(name)} is not finite; train anew with a lower "
+                "lr"
             )
 
 

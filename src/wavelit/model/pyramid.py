@@ -1,14 +1,17 @@
 """A feature pyramid over the token grid whose blocks are shared by all scales.
 
-Scale s holds the tokens averaged over cubes of 2^s. The same blocks run at every scale, told apart by private gains and
-a level embedding; after each group of blocks neighbouring scales exchange features,
+Scale s holds the tokens averaged over cubes of 2^s. The same blocks run at every scale, told apart
+by private gains and a level embedding; after each group of blocks neighbouring scales exchange
+features,
 
     x_{s+1} += g_down W_down avg(x_s),   then   x_s += g_up W_up nearest(x_{s+1}),
 
-the synthesis and analysis of a Haar step without details. Tokens of all scales stand in one sequence, so every linear
-map is a single matrix product; only convolutions and attention look at one grid at a time.
+the synthesis and analysis of a Haar step without details. Tokens of all scales stand in one
+sequence, so every linear map is a single matrix product; only convolutions and attention look at
+one grid at a time.
 
-The paper names a "shared-weight multiscale feature pyramid"; depth, exchange and gains are choices made here.
+The paper names a "shared-weight multiscale feature pyramid"; depth, exchange and gains are choices
+made here.
 
 References:
     Aich et al., Multi-Scale Weight Sharing Network for Image Recognition, 2020, arXiv 2001.02816.
@@ -34,7 +37,8 @@ __all__ = ["Exchange", "Pyramid"]
 
 
 class Exchange(nn.Module):
-    """One sweep down and one up between neighbouring scales, each behind a learned gate that starts at 0.1.
+    """One sweep down and one up between neighbouring scales, each behind a learned gate that starts
+    at 0.1.
 
     Args:
         dim: Channels E.
@@ -89,7 +93,9 @@ class Pyramid(nn.Module):
         periodic: Sequence[bool],
         condition: Tensor | None = None,
     ) -> Tensor:
-        """x: tokens (B, L, E) of the finest grid `shape`, row-major; condition: (B, E_c). Returns the shape of x."""
+        """x: tokens (B, L, E) of the finest grid `shape`, row-major; condition: (B, E_c).
+        Returns the shape of x.
+        """
         # `index` fixes sides that a compiler holds as symbolic: the tables depend on them.
         scales, shapes, periodic = [x], [tuple(index(n) for n in shape)], tuple(periodic)
         for _ in range(1, self.num_scales):
@@ -123,7 +129,9 @@ class Pyramid(nn.Module):
     def _apply_block(
         self, block: Block, x: Tensor, grids: TokenGrids, scales: slice, condition: Tensor | None
     ) -> Tensor:
-        """What `block` makes of x, whole, in tiles, or without keeping what the backward pass can compute anew."""
+        """What `block` makes of x, whole, in tiles, or without keeping what the backward pass
+        can compute anew.
+        """
         if supports_tiling(block) and should_tile(x):
             return tiled_forward(block, x, grids, scales, condition)
         if self.activation_checkpointing and torch.is_grad_enabled():

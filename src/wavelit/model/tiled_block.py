@@ -1,15 +1,18 @@
-"""A block's prediction tile by tile, so that what a tile of tokens needs stays in the processor's cache.
+"""A block's prediction tile by tile, so that what a tile of tokens needs stays in the processor's
+cache.
 
-Without gradients nothing has to be kept, and on a large grid most of a block's time goes into arrays of all tokens on their way to
-memory and back. Here only x, the values v and the attention's output o have the size of the grid; all else has that of a tile, some
-rows of the grid. What needs all tokens divides the block into four passes over each grid (names as in `attention`):
+Without gradients nothing has to be kept, and on a large grid most of a block's time goes into
+arrays of all tokens on their way to memory and back. Here only x, the values v and the attention's
+output o have the size of the grid; all else has that of a tile, some rows of the grid. What needs
+all tokens divides the block into four passes over each grid (names as in `attention`):
 
     1  x += DWConv(x);  v is kept, mean f_k, mean v and M are summed up
     2  o = (r_q M) / w is kept, its mean square a head is summed up
     3  x += ls_1 W_o [(t head_gain o + mean_gain v_mean + DWConv(v)) * SiLU(g)]
     4  x += ls_2 ConvGLU(norm(x));  two rows of hidden channels are handed on from tile to tile
 
-Gains, shifts and scales of whole channels are folded into the matrices. The result is that of `Block.forward` up to rounding.
+Gains, shifts and scales of whole channels are folded into the matrices. The result is that of
+`Block.forward` up to rounding.
 """
 
 from __future__ import annotations
@@ -65,7 +68,9 @@ class _Grid(NamedTuple):
         return slice(first * width, last * width)
 
     def padded_rows(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Rows of x (L_s, E) with padding, also before and behind: the padded grid's first row is number -1."""
+        """Rows of x (L_s, E) with padding, also before and behind: the padded grid's first row
+        is number -1.
+        """
         width = self.padded_width
         return x.index_select(0, self.padded[(first + 1) * width : (last + 1) * width])
 
@@ -76,7 +81,8 @@ class _Grid(NamedTuple):
 
     def convolve(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """3^d depthwise convolution of padded rows, two more than the result has."""
-        # The batch of one goes in front before the channels move: behind, its stride would hide that channels are last.
+        # The batch of one goes in front before the channels move: behind, its stride would hide
+        # that channels are last.
         canvas = rows.unflatten(0, (1, -1, *(n + 2 for n in self.shape[1:]))).movedim(-1, 1)
         conv = (F.conv1d, F.conv2d, F.conv3d)[len(self.shape) - 1]
         y: Tensor = conv(canvas, weight, bias, groups=len(weight))
@@ -105,7 +111,9 @@ def supports_tiling(block: Block) -> bool:
 
 
 def should_tile(x: Tensor) -> bool:
-    """Whether tokens x (B, L, E) are better predicted in tiles: on a CPU, without gradients, on a large grid."""
+    """Whether tokens x (B, L, E) are better predicted in tiles: on a CPU, without gradients, on
+    a large grid.
+    """
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
@@ -160,14 +168,18 @@ Modulation = tuple[Tensor, Tensor]
 def _folded(
     weight: Tensor, bias: Tensor, gain: Tensor, modulation: Modulation | None
 ) -> tuple[Tensor, Tensor]:
-    """W and b that read x / RMS(x), for those that read it times a gain and modulated; W transposed."""
+    """W and b that read x / RMS(x), for those that read it times a gain and modulated; W
+    transposed.
+    """
     if modulation is not None:
         gain, bias = gain * modulation[0], bias + weight @ modulation[1]
     return (weight * gain).T, bias
 
 
 class _Maps(NamedTuple):
-    """The linear maps of a block's attention, which read x / RMS(x): matrices transposed, biases, gains of q and k."""
+    """The linear maps of a block's attention, which read x / RMS(x): matrices transposed,
+    biases, gains of q and k.
+    """
 
     query: tuple[Tensor, Tensor]
     key: tuple[Tensor, Tensor]
@@ -193,8 +205,9 @@ def _fold_maps(block: Block, scale: int, modulation: Modulation | None, order: T
 
 
 class _Means(NamedTuple):
-    """What pass 1 leaves: x after its convolution (L_s, E) and 1 / RMS of it (L_s, 1), the values less `about` (L_s, E), and
-    the means over the tokens, of the keys' features (E,), of the values less `about` (E,), and of their products (A, D, D).
+    """What pass 1 leaves: x after its convolution (L_s, E) and 1 / RMS of it (L_s, 1), the values
+    less `about` (L_s, E), and the means over the tokens, of the keys' features (E,), of the values
+    less `about` (E,), and of their products (A, D, D).
     """
 
     local: Tensor
@@ -226,7 +239,8 @@ def _sum_keys_and_values(
         inverse[part] = inverse_rms(y)
         torch.mul(y, inverse[part], out=n)
         if first == 0:
-            # Values count from about their mean, so that little is lost when it is taken out of the sums at the end.
+            # Values count from about their mean, so that little is lost when it is taken out of the
+            # sums at the end.
             about = torch.addmv(bv, wv.T, n.mean(0))
             bv = bv - about
         v = torch.addmm(bv, n, wv, out=values[part])
@@ -282,7 +296,8 @@ def _write_attention(
     assert attention.mean_gain is not None
     head_dim = mixed.shape[1] // attention.num_heads
     o_gain = torch.rsqrt(mean_square + HEAD_EPS).repeat_interleave(head_dim) * attention.head_gain
-    # The padding repeats values, so that a constant comes through the convolution as itself times the kernel's sum.
+    # The padding repeats values, so that a constant comes through the convolution as itself times
+    # the kernel's sum.
     ((kernel, bias),) = attention.local.split(1)
     bias = (
         bias

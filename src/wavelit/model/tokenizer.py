@@ -1,17 +1,18 @@
 """Fields to tokens and back: a multilevel wavelet transform folded onto its coarsest grid.
 
-J levels of `wavelit.wavelets.transform.dwt` give an approximation on the grid S / 2^J and details on S / 2^j, j <= J.
-Folding the details of level j by space-to-depth (blocks of 2^(J-j) points an axis) puts them on the coarsest
-grid too: a token is the Q = 2^(J d) coefficients of one cell of 2^J points an axis, and nothing is lost. For
-Haar the cell does not overlap its neighbours: the whole map is one orthogonal Q x Q matrix acting on each
-patch. Haar tokens followed by a linear layer are therefore a rotation of plain patches; what wavelets add is
-the scale of each sub-band and, with longer filters, overlap. `wavelet=None` is that control: the same shapes,
-the identity for the matrix.
+J levels of `wavelit.wavelets.transform.dwt` give an approximation on the grid S / 2^J and details
+on S / 2^j, j <= J. Folding the details of level j by space-to-depth (blocks of 2^(J-j) points an
+axis) puts them on the coarsest grid too: a token is the Q = 2^(J d) coefficients of one cell of 2^J
+points an axis, and nothing is lost. For Haar the cell does not overlap its neighbours: the whole
+map is one orthogonal Q x Q matrix acting on each patch. Haar tokens followed by a linear layer are
+therefore a rotation of plain patches; what wavelets add is the scale of each sub-band and, with
+longer filters, overlap. `wavelet=None` is that control: the same shapes, the identity for the
+matrix.
 
 References:
     Sankaran, Wang, Perdikaris, "Small Models, Strong Priors: Architectural Inductive Bias for
-        Parameter-Efficient Neural PDE Solvers", 2026, arXiv 2605.25949 (wavelet tokens; family, levels and
-        folding are choices made here).
+        Parameter-Efficient Neural PDE Solvers", 2026, arXiv 2605.25949 (wavelet tokens; family,
+        levels and folding are choices made here).
     Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", 1989.
 """
 
@@ -30,21 +31,25 @@ from wavelit.wavelets.transform import band_names, check_setting, dwt, idwt
 
 
 class WaveletTokenizer(nn.Module):
-    """Lossless tokens: `decode(encode(x)) == x` up to rounding, linear both ways, without parameters.
+    """Lossless tokens: `decode(encode(x)) == x` up to rounding, linear both ways, without
+    parameters.
 
-    Half precision is computed and returned in float32, also under autocast: a bfloat16 round trip costs
-    0.4 %. The transform is a matrix product: `torch.set_float32_matmul_precision("high")` lets CUDA round its
-    input to TF32 (relative 5e-4), more than the fine details of a smooth field are worth: use "highest".
+    Half precision is computed and returned in float32, also under autocast: a bfloat16 round trip
+    costs 0.4 %. The transform is a matrix product: `torch.set_float32_matmul_precision("high")`
+    lets CUDA round its input to TF32 (relative 5e-4), more than the fine details of a smooth field
+    are worth: use "highest".
 
     Args:
         spatial: number of axes, 1 to 3.
         levels: number of wavelet levels J; a token covers 2**J points an axis.
         periodic: per axis, whether it wraps.
-        wavelet: one of `wavelit.wavelets.transform.WAVELETS`, or None for plain patches (one sub-band).
+        wavelet: one of `wavelit.wavelets.transform.WAVELETS`, or None for plain patches (one
+            sub-band).
 
     Attributes:
         n_coefficients: coefficients per channel and token, Q = 2**(levels * spatial).
-        bands: sub-band of each coefficient; 0 is the approximation, then details, the coarsest level first.
+        bands: sub-band of each coefficient; 0 is the approximation, then details, the coarsest
+            level first.
         n_bands: number of sub-bands.
 
     Raises:
@@ -64,7 +69,8 @@ class WaveletTokenizer(nn.Module):
             )
         if levels < 1:
             raise WavelitError(
-                f"levels must be at least 1, got {levels}; a token must cover 2 points an axis or more"
+                f"levels must be at least 1, got {levels}; a token must cover 2 points an axis or "
+                "more"
             )
         if wavelet is not None:
             check_setting(wavelet, periodic)
@@ -83,7 +89,8 @@ class WaveletTokenizer(nn.Module):
                 band for band, width in enumerate(self._widths) for _ in range(width)
             )
             self.n_bands = len(band_names(levels, spatial))
-        # Haar's matrix is 0 or +-1 times one factor a row; integers survive a cast of the module to bfloat16.
+        # Haar's matrix is 0 or +-1 times one factor a row; integers survive a cast of the module to
+        # bfloat16.
         self.register_buffer(
             "signs", self._haar_signs() if wavelet == "haar" else None, persistent=False
         )
@@ -93,7 +100,8 @@ class WaveletTokenizer(nn.Module):
         return f"spatial={self.spatial}, {setting}"
 
     def encode(self, x: Tensor) -> Tensor:
-        """Transform fields (B, C, *S) to coefficients (B, C, Q, *S / 2**levels), a view of the tokens.
+        """Transform fields (B, C, *S) to coefficients (B, C, Q, *S / 2**levels), a view of the
+        tokens.
 
         Raises:
             WavelitError: an axis that is not a multiple of 2**levels.
@@ -103,11 +111,13 @@ class WaveletTokenizer(nn.Module):
         return tokens.movedim((-2, -1), (1, 2))
 
     def decode(self, y: Tensor) -> Tensor:
-        """Transform coefficients (B, C, Q, *S') back to fields (B, C, *S), the inverse of `encode`."""
+        """Transform coefficients (B, C, Q, *S') back to fields (B, C, *S), the inverse of
+        `encode`.
+        """
         if y.ndim != self.spatial + 3 or y.shape[2] != self.n_coefficients:
             raise WavelitError(
-                f"expected coefficients (B, C, {self.n_coefficients}, *S') with {self.spatial} axes, "
-                f"got {tuple(y.shape)}; pass what `encode` returned"
+                f"expected coefficients (B, C, {self.n_coefficients}, *S') with {self.spatial} "
+                f"axes, got {tuple(y.shape)}; pass what `encode` returned"
             )
         return self.decode_tokens(y.movedim((1, 2), (-2, -1)).flatten(-2))
 
@@ -120,7 +130,9 @@ class WaveletTokenizer(nn.Module):
         return self._encode_general(x)
 
     def decode_tokens(self, tokens: Tensor) -> Tensor:
-        """Transform tokens (B, *S', C * Q) back to fields (B, C, *S), the inverse of `encode_tokens`."""
+        """Transform tokens (B, *S', C * Q) back to fields (B, C, *S), the inverse of
+        `encode_tokens`.
+        """
         if tokens.ndim != self.spatial + 2 or tokens.shape[-1] % self.n_coefficients:
             raise WavelitError(
                 f"expected tokens (B, *S', C * {self.n_coefficients}) with {self.spatial} axes, "
@@ -177,7 +189,9 @@ class WaveletTokenizer(nn.Module):
         return idwt([bands[0], *details], self.wavelet, self.periodic)
 
     def _haar_signs(self) -> Tensor:
-        """Send every unit patch through the definition: column q of the matrix is the tokens of patch q."""
+        """Send every unit patch through the definition: column q of the matrix is the tokens of
+        patch q.
+        """
         unit = torch.eye(self.n_coefficients, dtype=torch.float64)
         patches = unit.reshape(self.n_coefficients, 1, *(self.patch,) * self.spatial)
         return (
@@ -203,7 +217,8 @@ class WaveletTokenizer(nn.Module):
                     else "pad it and crop after decoding"
                 )
                 raise WavelitError(
-                    f"axis {axis} has {length} points, not a multiple of 2**levels = {self.patch}; {fix}"
+                    f"axis {axis} has {length} points, not a multiple of 2**levels = {self.patch}; "
+                    f"{fix}"
                 )
 
 
@@ -272,7 +287,9 @@ def _fold(x: Tensor, factor: int) -> Tensor:
 
 
 def _unfold(y: Tensor, factor: int) -> Tensor:
-    """Depth-to-space, the inverse of `_fold`: (B, *S', C, factor**spatial) to (B, C, *S' * factor)."""
+    """Depth-to-space, the inverse of `_fold`: (B, *S', C, factor**spatial) to (B, C, *S' *
+    factor).
+    """
     dtype, spatial = y.dtype, y.ndim - 3
     y, group = _widen(y.contiguous(), factor)
     factors = (*(factor,) * (spatial - 1), factor // group)
@@ -285,7 +302,8 @@ def _unfold(y: Tensor, factor: int) -> Tensor:
 
 
 def _widen(x: Tensor, factor: int) -> tuple[Tensor, int]:
-    """View neighbours that stay neighbours as one wide number: a copy 16 bytes at a time is up to 6x faster.
+    """View neighbours that stay neighbours as one wide number: a copy 16 bytes at a time is up to
+    6x faster.
 
     Compilers fuse such copies and do without; an odd storage offset forbids the view.
     """

@@ -1,19 +1,25 @@
-"""WaveLiT: a PDE emulator of 0.3 to 10M parameters with wavelet tokens, augmented linear attention and a shared pyramid.
+"""WaveLiT: a PDE emulator of 0.3 to 10M parameters with wavelet tokens, augmented linear attention
+and a shared pyramid.
 
-    u(t+1) = u(t) + sigma_D . (y + detail(y, u(t))),     y = IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
+    y = IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
+    u(t+1) = u(t) + sigma_D . (y + detail(y, u(t)))
 
-The correction `detail` is there only with `detail_dim`. Where the training data keep a field's mean over the grid, so does the model.
+The correction `detail` is there only with `detail_dim`. Where the training data keep a field's mean
+over the grid, so does the model.
 
-What is unusual: tokens are wavelet coefficients, and the loss weighs their sub-bands alike (`losses`); the history is read as
-increments between its states, and the increment is what is predicted, each scaled by its own spread; all normalisation lives
-in buffers, so that a checkpoint takes and returns physical units.
+What is unusual: tokens are wavelet coefficients, and the loss weighs their sub-bands alike
+(`losses`); the history is read as increments between its states, and the increment is what is
+predicted, each scaled by its own spread; all normalisation lives in buffers, so that a checkpoint
+takes and returns physical units.
 
 References:
-    Sankaran, Wang, Perdikaris, Small Models, Strong Priors: Architectural Inductive Bias for Parameter-Efficient Neural
-    PDE Solvers, 2026, arXiv 2605.25949. Family, levels, feature map, exchange and head are choices made here (docs/design.md).
+    Sankaran, Wang, Perdikaris, Small Models, Strong Priors: Architectural Inductive Bias for
+    Parameter-Efficient Neural PDE Solvers, 2026, arXiv 2605.25949. Family, levels, feature map,
+    exchange and head are choices made here (docs/design.md).
 """
 
-# No postponed annotations here: the hub mixin reads the type of `config` from the constructor's signature.
+# No postponed annotations here: the hub mixin reads the type of `config` from the constructor's
+# signature.
 
 import math
 import os
@@ -45,7 +51,9 @@ __all__ = ["DatasetFacts", "WaveLiT"]
 
 
 class DatasetFacts(Protocol):
-    """What `WaveLiT.from_metadata` reads of a dataset's metadata; The Well's own `WellMetadata` has it all."""
+    """What `WaveLiT.from_metadata` reads of a dataset's metadata; The Well's own `WellMetadata`
+    has it all.
+    """
 
     dataset_name: str
     n_spatial_dims: int
@@ -82,7 +90,8 @@ class WaveLiT(
         )
         q, c, e = self.tokenizer.n_coefficients, config.n_fields, config.embed_dim
         n_in = config.n_steps_input * c + config.n_constant_fields
-        # RMS of every sub-band: of the T frames that are read and the constant fields (T C + K, Q), of the scaled increment (C, Q).
+        # RMS of every sub-band: of the T frames that are read and the constant fields (T C + K, Q),
+        # of the scaled increment (C, Q).
         self.register_buffer("input_scale", torch.ones(n_in, q))
         self.register_buffer("output_scale", torch.ones(c, q))
         self.input_scale: Tensor
@@ -107,7 +116,9 @@ class WaveLiT(
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """All initialisation: uniform of variance 1 / (3 fan_in), unit gains, small residual branches, a zero head."""
+        """All initialisation: uniform of variance 1 / (3 fan_in), unit gains, small residual
+        branches, a zero head.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 _init_uniform(module.weight, module.in_features)
@@ -151,15 +162,18 @@ class WaveLiT(
         """A trained model.
 
         Args:
-            name: pocketwell/<system> for one that comes with the package (`wavelit.model.pretrained`), a run folder, a folder that
-                `save_pretrained` wrote, or a name on the Hugging Face hub.
+            name: pocketwell/<system> for one that comes with the package
+                (`wavelit.model.pretrained`), a run folder, a folder that `save_pretrained` wrote,
+                or a name on the Hugging Face hub.
             map_location: Where its weights go.
             strict: Whether the weights must be all that the configuration asks for, and no others.
-            **hub: For a name on the hub, what `huggingface_hub.hf_hub_download` takes, such as revision.
+            **hub: For a name on the hub, what `huggingface_hub.hf_hub_download` takes, such as
+                revision.
 
         Raises:
-            WavelitError: No such model in the package, no such folder, nothing of that name on the hub, an entry in its
-                configuration that this version does not know, or weights that are damaged, not finite or of another model.
+            WavelitError: No such model in the package, no such folder, nothing of that name on the
+                hub, an entry in its configuration that this version does not know, or weights that
+                are damaged, not finite or of another model.
         """
         return read_model(name, cls, map_location, strict, **hub)
 
@@ -179,20 +193,22 @@ class WaveLiT(
 
         Args:
             metadata: `WellDataset.metadata`.
-            boundary_conditions: Per axis the (low, high) types. The metadata list types without naming axes, so this is
-                needed unless one type occurs.
+            boundary_conditions: Per axis the (low, high) types. The metadata list types without
+                naming axes, so this is needed unless one type occurs.
             preset: A key of `PRESETS`.
             changes: Entries of `WaveLiTConfig` to change.
 
         Raises:
-            WavelitError: Several boundary types and no `boundary_conditions`; a periodic axis that does not divide.
+            WavelitError: Several boundary types and no `boundary_conditions`; a periodic axis that
+                does not divide.
         """
         if boundary_conditions is None:
             kinds = sorted({kind.lower() for kind in metadata.boundary_condition_types})
             if len(kinds) != 1:
                 raise WavelitError(
-                    f"{metadata.dataset_name} has boundaries {', '.join(kinds) or 'of no stated type'}: say which axis "
-                    "has which, boundary_conditions=((low, high), ...)"
+                    f"{metadata.dataset_name} has boundaries "
+                    f"{', '.join(kinds) or 'of no stated type'}: say which axis has which, "
+                    "boundary_conditions=((low, high), ...)"
                 )
             boundary_conditions = ((kinds[0], kinds[0]),) * metadata.n_spatial_dims
         facts: dict[str, Any] = {
@@ -209,7 +225,9 @@ class WaveLiT(
     def increment(
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
     ) -> Tensor:
-        """The predicted increment over its standard deviation, (B, C, *S) in float32: what the loss compares."""
+        """The predicted increment over its standard deviation, (B, C, *S) in float32: what the
+        loss compares.
+        """
         self._check(fields, constants, scalars)
         frames = self._normalise(fields, constants)  # (B, T C + K, *S)
         tokens = self.tokenizer.encode_tokens(
@@ -230,10 +248,13 @@ class WaveLiT(
         return x if constants is None else torch.cat([x, self.normalizer.constants(constants)], 1)
 
     def _read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, L, (T C + K) Q) as the pyramid's channels, and the linear part of the prediction."""
+        """Tokens (B, L, (T C + K) Q) as the pyramid's channels, and the linear part of the
+        prediction.
+        """
         out_scale = self.output_scale.flatten()
-        # Scaling and differencing the tokens is doing so to the columns of what reads them: no pass over the data. The columns of
-        # neighbouring states nearly cancel: rounded to bfloat16 they would leave a few per cent of noise.
+        # Scaling and differencing the tokens is doing so to the columns of what reads them: no pass
+        # over the data. The columns of neighbouring states nearly cancel: rounded to bfloat16 they
+        # would leave a few per cent of noise.
         with torch.autocast(tokens.device.type, enabled=False):
             h = F.linear(tokens, self._fold_scales_into_weight(self.embed.weight), self.embed.bias)
             linear = F.linear(
@@ -263,15 +284,19 @@ class WaveLiT(
         return F.linear(h, self.head.weight * out_scale[:, None], self.head.bias * out_scale)
 
     def _present(self, frames: Tensor) -> Tensor:
-        """The last state and the constants: the history, read at full resolution too, made rollouts blow up (docs/log.md)."""
+        """The last state and the constants: the history, read at full resolution too, made
+        rollouts blow up (docs/log.md).
+        """
         return frames[:, (self.config.n_steps_input - 1) * self.config.n_fields :]
 
     def forward(
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
     ) -> Tensor:
-        """The next state (`IncrementEmulator.forward`), its conserved means those of the last state.
+        """The next state (`IncrementEmulator.forward`), its conserved means those of the last
+        state.
 
-        They are kept here and not in `increment`: the loss is to punish their drift too (docs/log.md).
+        They are kept here and not in `increment`: the loss is to punish their drift too
+            (docs/log.md).
         """
         y = self.increment(fields, constants, scalars)
         axes = tuple(range(2, y.ndim))
@@ -280,11 +305,15 @@ class WaveLiT(
 
     @property
     def kept(self) -> Tensor:
-        """Which fields' means over the grid the model keeps, (C,): those that calibration found kept, none without `conserve`."""
+        """Which fields' means over the grid the model keeps, (C,): those that calibration found
+        kept, none without `conserve`.
+        """
         return self.conserved & self.config.conserve
 
     def checkpoint_activations(self, enabled: bool) -> None:
-        """Keep only the blocks' inputs for the backward pass: a fraction of the memory for a quarter more time."""
+        """Keep only the blocks' inputs for the backward pass: a fraction of the memory for a
+        quarter more time.
+        """
         self.pyramid.activation_checkpointing = enabled
 
     def wavelet_loss(self, error: Tensor) -> Tensor:
@@ -292,14 +321,17 @@ class WaveLiT(
         return wavelet_loss(pad_grid(error, self.config), self.tokenizer, self.output_scale)
 
     def _fold_scales_into_weight(self, weight: Tensor) -> Tensor:
-        """Columns that read scaled frames (E, (T C + K) Q), as columns that read the states' own tokens."""
+        """Columns that read scaled frames (E, (T C + K) Q), as columns that read the states' own
+        tokens.
+        """
         weight = weight / self.input_scale.flatten()
         t = self.config.n_steps_input
         if self.config.history == "states" or t == 1:
             return weight
         n = t * self.config.n_fields * self.tokenizer.n_coefficients
         frames = weight[:, :n].unflatten(1, (t, -1))
-        # u(t+1) - u(t) adds its columns to the later state and takes them from the earlier; the last frame is a state.
+        # u(t+1) - u(t) adds its columns to the later state and takes them from the earlier; the
+        # last frame is a state.
         increments = frames[:, :-1]
         states = torch.cat([-increments, frames[:, -1:]], 1) + F.pad(increments, (0, 0, 1, 0))
         return torch.cat([states.flatten(1), weight[:, n:]], 1)

@@ -1,7 +1,7 @@
 """Depthwise convolutions of token grids of several sizes at once.
 
-The grids are laid side by side on one canvas, each with its padding: one gather to the canvas, one convolution, one
-gather back.
+The grids are laid side by side on one canvas, each with its padding: one gather to the canvas, one
+convolution, one gather back.
 
     +--------+-----+
     | grid 0 |  1  |
@@ -35,7 +35,8 @@ class ConvCanvas(NamedTuple):
         valid: Sides of the convolved canvas, two less each.
         fill: Tokens that fill the canvas.
         take: Cells of the convolved canvas that hold the tokens' results, (L,).
-        back, live: For each cell of the convolved canvas its token, and whether it has one, as 1 or 0.
+        back, live: For each cell of the convolved canvas its token, and whether it has one, as 1 or
+            0.
         inner: Cells of the canvas that are the tokens' own, (L,).
         halo_cells, halo_tokens: Cells of the padding, and the tokens that they copy.
     """
@@ -67,7 +68,8 @@ def conv_canvas(
         dtype: Of `live`.
     """
     padded = [[n + 2 for n in shape] for shape in shapes]
-    # Grid 0 at the origin, the others one below another along the first axis, beside it along the last.
+    # Grid 0 at the origin, the others one below another along the first axis, beside it along the
+    # last.
     corners, height = [[0] * len(padded[0])], 0
     for side in padded[1:]:
         corner = [0] * len(side)
@@ -114,7 +116,9 @@ def conv_canvas(
 
 
 def padded_tokens(shape: Sequence[int], periodic: Sequence[bool]) -> Tensor:
-    """The tokens of a grid with one of padding on every side: those across a periodic axis, elsewhere the edge's own."""
+    """The tokens of a grid with one of padding on every side: those across a periodic axis,
+    elsewhere the edge's own.
+    """
     near = []
     for n, wraps in zip(shape, periodic, strict=True):
         along = torch.arange(-1, n + 1)
@@ -123,7 +127,9 @@ def padded_tokens(shape: Sequence[int], periodic: Sequence[bool]) -> Tensor:
 
 
 def _ravel(index: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """Flat indices into an array of that shape, of the grid that the indices along each axis span."""
+    """Flat indices into an array of that shape, of the grid that the indices along each axis
+    span.
+    """
     flat = torch.zeros((1,) * len(shape), dtype=torch.long)
     stride = math.prod(shape)
     for axis, (along, n) in enumerate(zip(index, shape, strict=True)):
@@ -135,7 +141,8 @@ def _ravel(index: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
 
 
 class DepthwiseConv(nn.Module):
-    """3^d depthwise convolution over token grids, padded per axis: circular where periodic, edge-replicating elsewhere.
+    """3^d depthwise convolution over token grids, padded per axis: circular where periodic,
+    edge-replicating elsewhere.
 
     Args:
         dim: Channels.
@@ -180,7 +187,8 @@ def depthwise(
         (B, L, E).
     """
     if shift is not None:
-        # The padding repeats values, so a constant comes through as itself times the kernel's sum: no pass over x.
+        # The padding repeats values, so a constant comes through as itself times the kernel's sum:
+        # no pass over x.
         bias = bias + shift * weight.flatten(1).sum(1)
     if torch.is_autocast_enabled(x.device.type):
         low = torch.get_autocast_dtype(x.device.type)
@@ -190,7 +198,9 @@ def depthwise(
 
 
 class _Depthwise(torch.autograd.Function):
-    """The convolution on the canvas; the gradient of the padding adds up the few padded cells alone."""
+    """The convolution on the canvas; the gradient of the padding adds up the few padded cells
+    alone.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, canvas: ConvCanvas) -> Tensor:

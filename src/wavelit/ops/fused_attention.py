@@ -1,8 +1,10 @@
-"""Augmented linear attention with its gradient written out; `wavelit.model.attention` has the definition.
+"""Augmented linear attention with its gradient written out; `wavelit.model.attention` has the
+definition.
 
-On a CPU a small model's step is spent on memory and on the dispatch of operations, not on arithmetic: here all grids share
-every operation but the products over tokens, and rows of all heads stay whole, as loops over the few channels of a head are
-slow. Heads are the diagonal blocks of one E x E product.
+On a CPU a small model's step is spent on memory and on the dispatch of operations, not on
+arithmetic: here all grids share every operation but the products over tokens, and rows of all heads
+stay whole, as loops over the few channels of a head are slow. Heads are the diagonal blocks of one
+E x E product.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from wavelit.ops.token_layout import TokenGrids, split_grids, to_tokens
 
 __all__ = ["HEAD_EPS", "NORMALISER_EPS", "fused_attention"]
 
-# Added to the normaliser phi(q) . mean phi(k), which is about the head width for normalised queries and keys.
+# Added to the normaliser phi(q) . mean phi(k), which is about the head width for normalised queries
+# and keys.
 NORMALISER_EPS = 1e-4
 # Added to the mean square of a head's centred output before its root is taken.
 HEAD_EPS = 1e-6
@@ -48,10 +51,11 @@ def fused_attention(
 class _FusedAttention(torch.autograd.Function):
     """`fused_attention` and its gradient.
 
-    The rotation f -> r is one of complex numbers, whose two channels the order of `HeadTables` has made neighbours. With
-    n = x / RMS_head(x), f = phi(gain n), c = v - v_mean:
+    The rotation f -> r is one of complex numbers, whose two channels the order of `HeadTables` has
+    made neighbours. With n = x / RMS_head(x), f = phi(gain n), c = v - v_mean:
 
-        w = f_q . mean f_k + eps,   M = mean r_k^T c,   y = r_q M,   o = y / w,   t = 1 / RMS_head(o)
+        w = f_q . mean f_k + eps,   M = mean r_k^T c,   y = r_q M,   o = y / w
+        t = 1 / RMS_head(o)
         out = t head_gain o + mean_gain v_mean
     """
 
@@ -168,6 +172,8 @@ def _scale_heads(x: Tensor, scale: Tensor) -> Tensor:
 
 
 def _phi(x: Tensor) -> Tensor:
-    """elu(x) + 1 = exp(min(x, 0)) + max(x, 0), in place; several times faster than `F.elu` on a CPU."""
+    """elu(x) + 1 = exp(min(x, 0)) + max(x, 0), in place; several times faster than `F.elu` on a
+    CPU.
+    """
     low = x.clamp_max(0).exp_()
     return x.clamp_min_(0).add_(low)

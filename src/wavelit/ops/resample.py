@@ -1,7 +1,7 @@
 """Token grids to half and twice their sides: means over cubes of 2 and copies of cells.
 
-Sums and copies over cubes are each other's transpose, and so each is the other's gradient: autograd would sum over axes
-between others.
+Sums and copies over cubes are each other's transpose, and so each is the other's gradient: autograd
+would sum over axes between others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def coarsen(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def refine(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Nearest neighbour: tokens (B, L, E) of a grid to (B, L 2^d, E) on the grid of twice the sides."""
+    """Nearest neighbour: tokens (B, L, E) of a grid to (B, L 2^d, E) on the grid of twice the
+    sides.
+    """
     y: Tensor = _Refine.apply(x, tuple(shape))  # type: ignore[no-untyped-call]
     return y
 

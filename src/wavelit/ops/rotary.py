@@ -1,9 +1,11 @@
-"""Rotary phases: each pair of channels turns with a token's position, exactly round on a periodic axis.
+"""Rotary phases: each pair of channels turns with a token's position, exactly round on a periodic
+axis.
 
     R_i (a, b) = (a cos t_i - b sin t_i, a sin t_i + b cos t_i)
 
-so that the product of a query and a key depends on where both are. `rotate` is the definition; `turn_pairs` does the same
-to rows of all heads, whose channels `HeadTables.order` has brought side by side.
+so that the product of a query and a key depends on where both are. `rotate` is the definition;
+`turn_pairs` does the same to rows of all heads, whose channels `HeadTables.order` has brought side
+by side.
 
 References:
     Su et al., RoFormer, 2021, arXiv 2104.09864.
@@ -26,9 +28,10 @@ class HeadTables(NamedTuple):
 
     Args:
         angles: Rotary phases of each grid's tokens, (L_s, R).
-        order: Queries' and keys' channels, head by head, so that the two of a pair that turns are neighbours, (2 E,).
-        turn: cos and sin of the phases of these pairs, (L, E / 2, 2); 1 and 0 where nothing turns. Empty if a head has an odd
-            number of channels.
+        order: Queries' and keys' channels, head by head, so that the two of a pair that turns are
+            neighbours, (2 E,).
+        turn: cos and sin of the phases of these pairs, (L, E / 2, 2); 1 and 0 where nothing turns.
+            Empty if a head has an odd number of channels.
         head: 1 where a channel belongs to an attention head, (E, A).
         same_head: 1 where two channels belong to one head, (E, E).
     """
@@ -61,13 +64,16 @@ def head_tables(
         tuple(angles),
         *_pairs(torch.cat(angles), heads),
         torch.eye(heads[0]).repeat_interleave(heads[1], 0).to(device, dtype),
-        # No product of the former with itself: a caller's autocast would round the table that is kept.
+        # No product of the former with itself: a caller's autocast would round the table that is
+        # kept.
         torch.block_diag(*[torch.ones(heads[1], heads[1])] * heads[0]).to(device, dtype),
     )
 
 
 def _pairs(angles: Tensor, heads: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Order of the channels of queries and keys, and cos and sin of the phases that their pairs turn by."""
+    """Order of the channels of queries and keys, and cos and sin of the phases that their pairs
+    turn by.
+    """
     n_heads, head_dim = heads
     n_pairs = angles.shape[-1]
     pairs = torch.arange(2 * n_pairs).view(2, n_pairs).T.flatten()
@@ -98,14 +104,15 @@ def rotary_angles(
 ) -> Tensor:
     """Rotary phases of the tokens of a grid.
 
-    Along a periodic axis of n tokens, token i has the phases 2 pi m (i + 1/2) / n with whole m, so that wrapping round is
-    exact; along any other axis pi m (i + 1/2) / n, so that opposite walls differ. Harmonics m above n / 2 would alias: their
-    phase is zero.
+    Along a periodic axis of n tokens, token i has the phases 2 pi m (i + 1/2) / n with whole m, so
+    that wrapping round is exact; along any other axis pi m (i + 1/2) / n, so that opposite walls
+    differ. Harmonics m above n / 2 would alias: their phase is zero.
 
     Args:
         shape: Tokens along each axis.
         periodic: Whether each axis wraps.
-        head_dim: Channels of a head; each axis gets head_dim // (2 * axes) of the harmonics, the rest stays unrotated.
+        head_dim: Channels of a head; each axis gets head_dim // (2 * axes) of the harmonics, the
+            rest stays unrotated.
         device: Where the result lives.
 
     Returns:
@@ -125,7 +132,9 @@ def rotary_angles(
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate the channel pairs (i, i + R) of x (..., L, D) by the angles (L, R); channels from 2R on stay as they are."""
+    """Rotate the channel pairs (i, i + R) of x (..., L, D) by the angles (L, R); channels from
+    2R on stay as they are.
+    """
     n_pairs = angles.shape[-1]
     cos, sin = angles.cos(), angles.sin()
     first, second, rest = x.split([n_pairs, n_pairs, x.shape[-1] - 2 * n_pairs], -1)
@@ -133,7 +142,9 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def turn_pairs(x: Tensor, heads: HeadTables, back: bool = False) -> Tensor:
-    """Rotate the pairs of neighbours in the rows of all heads (B, L, 2, E) by the phases, or back."""
+    """Rotate the pairs of neighbours in the rows of all heads (B, L, 2, E) by the phases, or
+    back.
+    """
     pairs, phases = x.unflatten(-1, (-1, 2)), heads.turn[:, None]
     if torch.compiler.is_compiling():
         # A compiler fuses real arithmetic alone.

@@ -1,10 +1,11 @@
-"""Where the tokens of several grids stand in one sequence: one after another, finest first, each row-major.
+"""Where the tokens of several grids stand in one sequence: one after another, finest first, each
+row-major.
 
-Whatever acts on single tokens is then one operation over all of them. Means over the tokens of a grid, and the way back,
-are products with an averaging matrix (S, L) and a membership matrix (L, S).
+Whatever acts on single tokens is then one operation over all of them. Means over the tokens of a
+grid, and the way back, are products with an averaging matrix (S, L) and a membership matrix (L, S).
 
-`TokenGrids` holds all that depends on the shapes alone: this layout, the canvas of convolutions, the heads' phases. It is
-computed once and kept.
+`TokenGrids` holds all that depends on the shapes alone: this layout, the canvas of convolutions,
+the heads' phases. It is computed once and kept.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def split_grids(x: Tensor, layout: TokenLayout, dim: int = 1) -> tuple[Tensor, .
 
 
 def spread(x: Tensor, layout: TokenLayout) -> Tensor:
-    """One row per grid, (S, E), to one per token, (L, E); to (1, E), which stands for them all, if there is one grid."""
+    """One row per grid, (S, E), to one per token, (L, E); to (1, E), which stands for them all,
+    if there is one grid.
+    """
     if len(layout.sizes) == 1:
         return x
     # A product, as the gradient of a gather is many small sums.
@@ -78,11 +81,14 @@ def spread(x: Tensor, layout: TokenLayout) -> Tensor:
 
 
 def to_tokens(x: Tensor, layout: TokenLayout) -> Tensor:
-    """One row per sample and grid, (B, S, ...), to one per token, (B, L, ...); (B, 1, ...) stands for them if there is one grid."""
+    """One row per sample and grid, (B, S, ...), to one per token, (B, L, ...); (B, 1, ...)
+    stands for them if there is one grid.
+    """
     return x.index_select(1, layout.member) if len(layout.sizes) > 1 else x
 
 
-# Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling it.
+# Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling
+# it.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def token_grids(
     shapes: tuple[tuple[int, ...], ...],

@@ -4,7 +4,8 @@ last.ckpt      to resume from: early, then every so many steps, and on an interr
 previous.ckpt  the one before it, should last.ckpt be unreadable
 best.ckpt      the smallest validation VRMSE so far
 
-Reading one executes nothing: it is a ZIP archive of tensors and plain values, whose checksums are compared first.
+Reading one executes nothing: it is a ZIP archive of tensors and plain values, whose checksums are
+compared first.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ __all__ = [
 ]
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
-# The first checkpoints of a run: whatever kills it then costs little, and the same command need not start anew.
+# The first checkpoints of a run: whatever kills it then costs little, and the same command need not
+# start anew.
 EARLY = (1, 4, 16, 64, 256)
 # Where a checkpoint callback's state names files.
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
@@ -62,9 +64,11 @@ TO_RESUME: dict[str, Any] = {
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Lightning's way to write and read a checkpoint: whole or absent beside its target, and read without executing anything.
+    """Lightning's way to write and read a checkpoint: whole or absent beside its target, and read
+    without executing anything.
 
-    Lightning's own writes to the system's temporary folder and copies from there, which a kill or a full disk cuts short.
+    Lightning's own writes to the system's temporary folder and copies from there, which a kill or a
+    full disk cuts short.
     """
 
     def save_checkpoint(
@@ -93,8 +97,8 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 def checkpoint_callbacks(folder: Path, every: int) -> list[Callback]:
-    """Write last.ckpt early, every so many steps and on an interrupt, and best.ckpt after every validation with the smallest VRMSE
-    so far.
+    """Write last.ckpt early, every so many steps and on an interrupt, and best.ckpt after every
+    validation with the smallest VRMSE so far.
     """
     shared: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     return [
@@ -106,7 +110,9 @@ def checkpoint_callbacks(folder: Path, every: int) -> list[Callback]:
 
 
 class _Checkpoint(ModelCheckpoint):
-    """On resume a run's folder may have been moved, of which Lightning makes a new start: the best score would be forgotten."""
+    """On resume a run's folder may have been moved, of which Lightning makes a new start: the
+    best score would be forgotten.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:
@@ -120,7 +126,9 @@ class _Checkpoint(ModelCheckpoint):
 
 
 class _BestCheckpoint(_Checkpoint):
-    """On resume the best score so far is the one in best.ckpt: last.ckpt may have been written before that validation."""
+    """On resume the best score so far is the one in best.ckpt: last.ckpt may have been written
+    before that validation.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         path = Path(str(self.dirpath)) / BEST
@@ -158,9 +166,11 @@ class _SaveEarly(Callback):
 
 
 class _StopAfterStep(Callback):
-    """The first interrupt or SIGTERM lets the step end and writes the checkpoint; a second one stops at once.
+    """The first interrupt or SIGTERM lets the step end and writes the checkpoint; a second one
+    stops at once.
 
-    On several devices it stops at once, as they would not all end the same step; where the signal is ignored, it still is.
+    On several devices it stops at once, as they would not all end the same step; where the signal
+    is ignored, it still is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -181,7 +191,8 @@ class _StopAfterStep(Callback):
             self.written = True
 
     def on_train_batch_start(self, *_: Any) -> None:
-        # Not before: a validation that is due after the step would be left out, as resuming takes it for done.
+        # Not before: a validation that is due after the step would be left out, as resuming takes
+        # it for done.
         if self.written:
             raise KeyboardInterrupt
 
@@ -207,7 +218,8 @@ class _StopAfterStep(Callback):
 
 
 def load_checkpoint(path: Path, to_resume: bool = False) -> dict[str, Any]:
-    """What a run's checkpoint holds, `state_dict` and `global_step` among it, on the CPU; nothing in it is executed.
+    """What a run's checkpoint holds, `state_dict` and `global_step` among it, on the CPU; nothing
+    in it is executed.
 
     Args:
         path: The file.
@@ -272,7 +284,9 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def model_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The emulator's own weights in what a checkpoint holds, without the training module's prefix."""
+    """The emulator's own weights in what a checkpoint holds, without the training module's
+    prefix.
+    """
     return {
         k.removeprefix("model."): v
         for k, v in state["state_dict"].items()
@@ -291,12 +305,15 @@ def require_same_model(path: Path, state: dict[str, Any], module: torch.nn.Modul
     for name in ours.keys() | theirs.keys():
         if ours.get(name) != theirs.get(name):
             raise WavelitError(
-                f"{path} is of another model: {name} has shape {theirs.get(name)} there and {ours.get(name)} here"
+                f"{path} is of another model: {name} has shape {theirs.get(name)} there and "
+                f"{ours.get(name)} here"
             )
 
 
 def _require_whole(path: Path) -> None:
-    """Compare the checksums of a checkpoint's archive, which torch does not, before anything in it is looked at."""
+    """Compare the checksums of a checkpoint's archive, which torch does not, before anything in
+    it is looked at.
+    """
     if not path.is_file():
         raise ValueError("it is not a plain file")
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,6 @@
-"""How and where to train: the recipe and its budget, the device and its precision. The defaults are those of docs/results.md."""
+"""How and where to train: the recipe and its budget, the device and its precision. The defaults
+are those of docs/results.md.
+"""
 
 from __future__ import annotations
 
@@ -27,21 +29,26 @@ class TrainConfig:
     Args:
         steps: Budget in optimiser steps.
         samples: Budget in training windows.
-        minutes: Budget in minutes of training, validation and compilation not counted; such a run is not repeatable bit for bit.
+        minutes: Budget in minutes of training, validation and compilation not counted; such a run
+            is not repeatable bit for bit.
         lr: Peak learning rate of AdamW; the default is that of docs/results.md, for batches of 4.
         weight_decay: On matrices and convolution kernels only.
-        schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root decay to zero.
-        warmup: Share of the budget in which the learning rate rises from zero; one shorter than two steps is left out.
+        schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root
+            decay to zero.
+        warmup: Share of the budget in which the learning rate rises from zero; one shorter than two
+            steps is left out.
         clip: Largest gradient norm; 0 or infinity: gradients are not clipped.
         ema: Decay of the averaged weights that are validated and kept; 0 keeps the last weights.
-        noise: Largest standard deviation eta of the input noise, in units of the increment's; every sample draws its own between
-            zero and it: of one size it made a model that read the history at full resolution diverge (docs/log.md).
+        noise: Largest standard deviation eta of the input noise, in units of the increment's; every
+            sample draws its own between zero and it: of one size it made a model that read the
+            history at full resolution diverge (docs/log.md).
         pushforward: Longest unroll in steps; 1 trains one step only.
         pushforward_from: Share of the budget after which unrolls begin.
         wavelet_weight: Weight lambda of the wavelet-domain loss.
         compile: Run the model through `torch.compile`.
-        activation_checkpointing: Keep only the inputs of the blocks for the backward pass and compute the rest anew: a fraction of the memory
-            for about a quarter more time, for grids that would not fit.
+        activation_checkpointing: Keep only the inputs of the blocks for the backward pass and
+            compute the rest anew: a fraction of the memory for about a quarter more time, for grids
+            that would not fit.
         validate_every: Steps between validations.
         checkpoint_every: Steps between checkpoints.
     """
@@ -72,7 +79,8 @@ class TrainConfig:
         budgets = [n for n in ("steps", "samples", "minutes") if getattr(self, n) is not None]
         if len(budgets) != 1:
             raise WavelitError(
-                f"name one budget, steps, samples or minutes; came {' and '.join(budgets) or 'none of them'}"
+                "name one budget, steps, samples or minutes; came "
+                f"{' and '.join(budgets) or 'none of them'}"
             )
         if getattr(self, budgets[0]) <= 0:
             raise WavelitError(
@@ -115,13 +123,15 @@ class TrainerConfig:
     """Where to train.
 
     Args:
-        accelerator: auto (a CUDA device if there is one, else the CPU), cpu, or another of Lightning's; mps is refused, as it
-            has no float64.
+        accelerator: auto (a CUDA device if there is one, else the CPU), cpu, or another of
+            Lightning's; mps is refused, as it has no float64.
         devices: How many.
-        precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the attention sums in float32.
-        threads: Threads of the CPU. The default does not depend on the machine, and so neither do a run's results: the
-            number of threads changes the order of sums. On a quiet 2-core machine 2 threads are 1.25 times as fast as 1;
-            beside other work they were six times slower.
+        precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the
+            attention sums in float32.
+        threads: Threads of the CPU. The default does not depend on the machine, and so neither do a
+            run's results: the number of threads changes the order of sums. On a quiet 2-core
+            machine 2 threads are 1.25 times as fast as 1; beside other work they were six times
+            slower.
     """
 
     accelerator: str = "auto"
@@ -131,7 +141,9 @@ class TrainerConfig:
 
     @property
     def device(self) -> str:
-        """The accelerator, auto resolved: Lightning would take Apple's GPU, on which scores cannot be computed."""
+        """The accelerator, auto resolved: Lightning would take Apple's GPU, on which scores
+        cannot be computed.
+        """
         return (
             self.accelerator
             if self.accelerator != "auto"
@@ -145,5 +157,6 @@ class TrainerConfig:
         check_bounds(self, {"devices": (1, 100_000), "threads": (1, 1024)})
         if self.precision not in get_args(Precision):
             raise WavelitError(
-                f"unknown precision {shown(self.precision)}; known: {', '.join(get_args(Precision))}"
+                f"unknown precision {shown(self.precision)}; known: "
+                f"{', '.join(get_args(Precision))}"
             )

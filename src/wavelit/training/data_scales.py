@@ -1,4 +1,6 @@
-"""What a model takes from its training data before training, besides their statistics: scales, and which means are conserved."""
+"""What a model takes from its training data before training, besides their statistics: scales,
+and which means are conserved.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,27 @@ from wavelit.model.wavelit import WaveLiT
 
 __all__ = ["calibrate", "measure_scales"]
 
-# A sub-band quieter than this share of its field's RMS is scaled by the share: empty bands amplify nothing.
+# A sub-band quieter than this share of its field's RMS is scaled by the share: empty bands amplify
+# nothing.
 BAND_FLOOR = 0.02
-# An increment of the history quieter than this share of its sub-band is scaled by the share: a prediction's own errors are not.
+# An increment of the history quieter than this share of its sub-band is scaled by the share: a
+# prediction's own errors are not.
 INCREMENT_FLOOR = 0.1
-# A field is conserved if its mean over the grid moves by less than this share of its increment, RMS. Rounding in float32 data moves
-# it by 1e-9 to 3e-7, what is not conserved by 1e-3 or more (PocketWell's systems).
+# A field is conserved if its mean over the grid moves by less than this share of its increment,
+# RMS. Rounding in float32 data moves it by 1e-9 to 3e-7, what is not conserved by 1e-3 or more
+# (PocketWell's systems).
 CONSERVED = 1e-4
 # Training windows that are looked at, and trajectories whose two ends are.
 SAMPLES = 256
 
 
 def calibrate(model: WaveLiT, data: WellDataModule, seed: int) -> None:
-    """`measure_scales` on windows drawn by the seed; then of the means that these kept, those that trajectories keep too.
+    """`measure_scales` on windows drawn by the seed; then of the means that these kept, those that
+    trajectories keep too.
 
-    What happens once in a while (a source that switches on) is in few windows, but the mean at the end of its trajectory is another
-    than at the start. Looked at are all trajectories, or so many of them, evenly spaced.
+    What happens once in a while (a source that switches on) is in few windows, but the mean at the
+    end of its trajectory is another than at the start. Looked at are all trajectories, or so many
+    of them, evenly spaced.
     """
     dataset = data.train_dataset
     size = min(data.batch_size, len(dataset))
@@ -47,9 +54,10 @@ def calibrate(model: WaveLiT, data: WellDataModule, seed: int) -> None:
 
 @torch.no_grad()
 def measure_scales(model: WaveLiT, batches: Iterable[Batch]) -> None:
-    """Measure on training batches the RMS of every sub-band of inputs and increments, and which fields keep their mean over
-    the grid (none where cells are masked); the normaliser's statistics must be set before. Without it all scales are one
-    and no field is conserved; with `band_scales` off the increments of the history alone are scaled, each channel as a whole.
+    """Measure on training batches the RMS of every sub-band of inputs and increments, and which
+    fields keep their mean over the grid (none where cells are masked); the normaliser's statistics
+    must be set before. Without it all scales are one and no field is conserved; with `band_scales`
+    off the increments of the history alone are scaled, each channel as a whole.
 
     Raises:
         WavelitError: No batches.
@@ -106,7 +114,9 @@ def _floored(rms: Tensor) -> Tensor:
 
 
 def _mean_drift(data: WellDataModule) -> Tensor:
-    """Largest change of the mean over the grid from a trajectory's first frame to its last, (C,), in physical units."""
+    """Largest change of the mean over the grid from a trajectory's first frame to its last,
+    (C,), in physical units.
+    """
     # Windows of two frames, so that little besides the ends is read.
     pairs = WellDataModule(
         data.path, n_steps_input=1, storage_options=data.storage_options, cache_bytes=0

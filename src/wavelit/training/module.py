@@ -1,15 +1,21 @@
-"""Training an emulator on the scaled increment, with Lightning's Trainer for the loop, precision, devices and logs.
+"""Training an emulator on the scaled increment, with Lightning's Trainer for the loop, precision,
+devices and logs.
 
-Everything random follows from (seed, step): the batch (`wavelit.data.sampling`), the input noise, the length of a
-pushforward. A run that was killed therefore continues bit for bit from its last checkpoint. Progress p in [0, 1] is the
-share of the budget spent, in steps, samples or minutes of training; learning rate and pushforward follow p.
+Everything random follows from (seed, step): the batch (`wavelit.data.sampling`), the input noise,
+the length of a pushforward. A run that was killed therefore continues bit for bit from its last
+checkpoint. Progress p in [0, 1] is the share of the budget spent, in steps, samples or minutes of
+training; learning rate and pushforward follow p.
 
-    noise         inputs u + a eta sigma_D xi, xi ~ N(0, 1), a ~ U(0, 1) for every sample; the target stays the clean next state
-    pushforward   late in training, predict from the model's own unrolled states, without gradients through them
+    noise         inputs u + a eta sigma_D xi, xi ~ N(0, 1), a ~ U(0, 1) for every sample; the
+                  target stays the clean next state
+    pushforward   late in training, predict from the model's own unrolled states, without
+                  gradients through them
 
 References:
-    Brandstetter, Worrall, Welling, Message Passing Neural PDE Solvers, 2022, arXiv 2202.03376 (pushforward).
-    Sanchez-Gonzalez et al., Learning to Simulate Complex Physics with Graph Networks, 2020, arXiv 2002.09405 (noise).
+    Brandstetter, Worrall, Welling, Message Passing Neural PDE Solvers, 2022, arXiv 2202.03376
+    (pushforward).
+    Sanchez-Gonzalez et al., Learning to Simulate Complex Physics with Graph Networks, 2020, arXiv
+    2002.09405 (noise).
 """
 
 from __future__ import annotations
@@ -68,8 +74,8 @@ class EmulatorModule(pl.LightningModule):
         field_names: Names of the C channels, for the logs.
 
     Raises:
-        WavelitError: `activation_checkpointing` is asked of a network that cannot, or `wavelet_weight` of one that defines no
-            `wavelet_loss`.
+        WavelitError: `activation_checkpointing` is asked of a network that cannot, or
+            `wavelet_weight` of one that defines no `wavelet_loss`.
     """
 
     def __init__(
@@ -85,13 +91,15 @@ class EmulatorModule(pl.LightningModule):
         model.checkpoint_activations(config.activation_checkpointing)
         if config.wavelet_weight and type(model).wavelet_loss is IncrementEmulator.wavelet_loss:
             raise WavelitError(
-                f"{type(model).__name__} has no wavelet loss: set wavelet_weight to 0, or define wavelet_loss(error)"
+                f"{type(model).__name__} has no wavelet loss: set wavelet_weight to 0, or define "
+                "wavelet_loss(error)"
             )
         self.config = config
         self.seed = seed
         self.total_steps = config.total_steps(batch_size)
         self.vrmse = VRMSE(field_names, model.spatial)
-        # A plain attribute: the compiled module shares the model's parameters and must not stand in the checkpoint twice.
+        # A plain attribute: the compiled module shares the model's parameters and must not stand in
+        # the checkpoint twice.
         self._increment = (
             [torch.compile(model.increment, dynamic=None)] if config.compile else [model.increment]
         )
@@ -122,7 +130,8 @@ class EmulatorModule(pl.LightningModule):
         if not torch.isfinite(loss):
             raise DivergedError(
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "
-                f"{batch.indices.tolist()} of the training split; a checkpoint written before is kept: ask `wavelit data check`, or train anew with a lower lr"
+                f"{batch.indices.tolist()} of the training split; a checkpoint written before is "
+                "kept: ask `wavelit data check`, or train anew with a lower lr"
             )
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
@@ -202,8 +211,9 @@ class EmulatorModule(pl.LightningModule):
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         if not torch.isfinite(norm):
             raise DivergedError(
-                f"the gradient became {norm.item()} at step {self.global_step} on samples {self._samples} of the training split; "
-                "a checkpoint written before is kept: ask `wavelit data check`, or train anew with a lower lr"
+                f"the gradient became {norm.item()} at step {self.global_step} on samples "
+                f"{self._samples} of the training split; a checkpoint written before is kept: ask "
+                "`wavelit data check`, or train anew with a lower lr"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -227,15 +237,17 @@ class EmulatorModule(pl.LightningModule):
 
 
 def _inside(states: Tensor, valid: Tensor | None) -> Tensor:
-    """States (B, T, C, *S) with zeros on the cells that do not count, as the data and a rollout have them."""
+    """States (B, T, C, *S) with zeros on the cells that do not count, as the data and a rollout
+    have them.
+    """
     return states if valid is None else states.where(valid[:, None], 0.0)
 
 
 class EMA(WeightAveraging):
     """Exponential moving average of the weights, validated, checkpointed and kept at the end.
 
-    The decay warms up as min(decay, (1 + n) / (10 + n)) over the n updates so far: in a short run a fixed 0.999 would
-    still carry the initial weights.
+    The decay warms up as min(decay, (1 + n) / (10 + n)) over the n updates so far: in a short run a
+    fixed 0.999 would still carry the initial weights.
 
     Args:
         decay: Largest decay.

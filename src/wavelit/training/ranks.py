@@ -1,7 +1,9 @@
-"""The processes of one training on several devices: a rank that dies ends the job, with one line that names it.
+"""The processes of one training on several devices: a rank that dies ends the job, with one line
+that names it.
 
-Lightning starts one process for each further device. If one dies, the others wait for it in their next sum over all; Lightning
-then kills every process without a word. Here the first rank looks after them.
+Lightning starts one process for each further device. If one dies, the others wait for it in their
+next sum over all; Lightning then kills every process without a word. Here the first rank looks
+after them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from wavelit.errors import WavelitError
 
 __all__ = ["RankWatch", "is_first", "set_rank"]
 
-# Seconds between two looks, and how long the first rank may take to end by itself once another is dead.
+# Seconds between two looks, and how long the first rank may take to end by itself once another is
+# dead.
 EVERY, GRACE = 0.2, 3.0
 # Name of the thread by which Lightning kills all, the first rank too.
 OBSERVER = "child-process-observer"
@@ -35,7 +38,9 @@ def is_first() -> bool:
 
 
 def set_rank(rank: int) -> None:
-    """Say which rank this process is: Lightning takes it from the environment, where another tool may have left one."""
+    """Say which rank this process is: Lightning takes it from the environment, where another
+    tool may have left one.
+    """
     for said in (rank_zero_only, fabric_rank.rank_zero_only):
         said.rank = rank  # type: ignore[attr-defined]
 
@@ -70,7 +75,9 @@ class RankWatch(Callback):
         self._over.set()
 
     def explain(self, error: RuntimeError) -> WavelitError | None:
-        """What a failed exchange between ranks comes from; None if it is not one, or of a single process."""
+        """What a failed exchange between ranks comes from; None if it is not one, or of a single
+        process.
+        """
         if not self._several:
             return None
         until = time.monotonic() + 1.0
@@ -84,7 +91,8 @@ class RankWatch(Callback):
             for word in ("gloo", "nccl", "connection closed", "connection reset", "socket")
         ):
             return WavelitError(
-                "another process of this training has ended: see its own message; go on with --resume"
+                "another process of this training has ended: see its own message; go on with "
+                "--resume"
             )
         return None
 
@@ -105,7 +113,8 @@ class RankWatch(Callback):
             line = self._dead()
             if line is None:
                 continue
-            # It may stop by itself: interrupted like the others, or failing in its next exchange with the dead one.
+            # It may stop by itself: interrupted like the others, or failing in its next exchange
+            # with the dead one.
             if self._over.wait(GRACE):
                 return
             print(f"wavelit: error: {line}", file=sys.stderr, flush=True)

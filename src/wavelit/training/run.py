@@ -1,4 +1,6 @@
-"""Runs: train a model into a new folder, or continue one that was interrupted (`wavelit.training.run_folder` has what a folder holds)."""
+"""Runs: train a model into a new folder, or continue one that was interrupted
+(`wavelit.training.run_folder` has what a folder holds).
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ __all__ = ["build_model", "fit", "resume"]
 def build_model(
     data: WellDataModule, preset: str = "nano", seed: int = 0, **changes: Any
 ) -> WaveLiT:
-    """A model for the dataset, with its statistics measured, initialised from the seed, which becomes torch's global one.
+    """A model for the dataset, with its statistics measured, initialised from the seed, which
+    becomes torch's global one.
 
     Args:
         data: The dataset.
@@ -70,8 +73,8 @@ def build_model(
     statistics = data.statistics
     if changes.get("n_steps_input", data.n_steps_input) != data.n_steps_input:
         raise WavelitError(
-            f"n_steps_input={changes['n_steps_input']} of the model is not the data's {data.n_steps_input}: "
-            "give it to the data"
+            f"n_steps_input={changes['n_steps_input']} of the model is not the data's "
+            f"{data.n_steps_input}: give it to the data"
         )
     torch.manual_seed(seed)
     model = WaveLiT.from_metadata(
@@ -103,15 +106,16 @@ def fit(
         train: Budget and recipe.
         trainer: Device, precision, threads.
         seed: Seed of the data order, the noise and the unroll lengths.
-        keep_statistics: Whether a model with statistics of other data keeps them and its calibration; else it takes those of
-            these data, and a warning says so.
+        keep_statistics: Whether a model with statistics of other data keeps them and its
+            calibration; else it takes those of these data, and a warning says so.
 
     Returns:
         The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
 
     Raises:
-        WavelitError: The folder holds a run; a split is too short; too few target frames; the model has no statistics, or
-            other channels, history or boundaries than the data; the loss is not finite.
+        WavelitError: The folder holds a run; a split is too short; too few target frames; the model
+            has no statistics, or other channels, history or boundaries than the data; the loss is
+            not finite.
     """
     folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
     # Further devices and machines run the same call: the first of them writes.
@@ -120,8 +124,8 @@ def fit(
         require_free(folder)
     if data.n_steps_output < train.pushforward:
         raise WavelitError(
-            f"pushforward over {train.pushforward} steps needs as many target frames: give the data "
-            f"n_steps_output={train.pushforward}, not {data.n_steps_output}"
+            f"pushforward over {train.pushforward} steps needs as many target frames: give the "
+            f"data n_steps_output={train.pushforward}, not {data.n_steps_output}"
         )
     if not model.normalizer.is_set:
         raise WavelitError(
@@ -129,7 +133,8 @@ def fit(
         )
     if train.minutes is not None and trainer.devices > 1:
         raise WavelitError(
-            "a budget in minutes needs one device, as every device has its own clock: use steps or samples"
+            "a budget in minutes needs one device, as every device has its own clock: use steps or "
+            "samples"
         )
     _require_fit(model, data)
     _take_statistics(model, data, seed, keep_statistics)
@@ -151,14 +156,16 @@ def fit(
                 write_run_folder(folder, data, model, train, trainer, seed)
             return _run(folder, data, model, train, trainer, seed, None)
     except BaseException:
-        # Without a checkpoint or weights there is nothing to keep, and nothing that should stop the next attempt.
+        # Without a checkpoint or weights there is nothing to keep, and nothing that should stop the
+        # next attempt.
         if ours:
             remove_run(folder, found)
         raise
 
 
 def _require_fit(model: WaveLiT, data: WellDataModule) -> None:
-    """Refuse data of another layout than the model's, which `evaluate_run` would refuse after the training.
+    """Refuse data of another layout than the model's, which `evaluate_run` would refuse after the
+    training.
 
     Raises:
         WavelitError: Says in what they differ.
@@ -179,7 +186,9 @@ def _require_fit(model: WaveLiT, data: WellDataModule) -> None:
 
 
 def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool) -> None:
-    """Give a model the statistics and calibration of the data, unless it has them or is to keep its own."""
+    """Give a model the statistics and calibration of the data, unless it has them or is to keep
+    its own.
+    """
     ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
     model.normalizer.set_statistics(data.statistics)
     if all(
@@ -197,8 +206,8 @@ def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool
         return
     calibrate(model, data, seed)
     warnings.warn(
-        f"the model had the statistics of other data: it takes statistics and calibration of {data.path}; "
-        "keep_statistics=True keeps the old ones",
+        "the model had the statistics of other data: it takes statistics and calibration of "
+        f"{data.path}; keep_statistics=True keeps the old ones",
         stacklevel=3,
     )
 
@@ -206,12 +215,12 @@ def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool
 def resume(folder: str | os.PathLike[str]) -> WaveLiT:
     """Continue an interrupted run from its last checkpoint; the rest is as if it had never stopped.
 
-    Where the last checkpoint cannot be read it is the one before, with a warning. A run at its end writes its weights anew if
-    they are missing or damaged.
+    Where the last checkpoint cannot be read it is the one before, with a warning. A run at its end
+    writes its weights anew if they are missing or damaged.
 
     Raises:
-        WavelitError: No run or checkpoint there, or one of another model, other data than the run's, or another process that
-            trains there.
+        WavelitError: No run or checkpoint there, or one of another model, other data than the
+            run's, or another process that trains there.
     """
     folder = Path(os.path.expanduser(folder))
     settings = load_settings(folder)
@@ -225,7 +234,8 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
             clear(folder, anew=False)
         if is_trained(folder):
             raise WavelitError(
-                f"{folder} is trained to the end of its budget: score it with `wavelit evaluate {folder}`"
+                f"{folder} is trained to the end of its budget: score it with `wavelit evaluate "
+                f"{folder}`"
             )
         found = newest_checkpoint(folder / "checkpoints")
         if found is None:
@@ -275,7 +285,8 @@ def _run(
     data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
     try:
         if module.total_steps is not None and first_step >= module.total_steps:
-            # Lightning would leave the last weights in place of the averaged ones. Its last validation is not made up for.
+            # Lightning would leave the last weights in place of the averaged ones. Its last
+            # validation is not made up for.
             module.load_state_dict(state["state_dict"])
             module.on_load_checkpoint(state)
         else:
@@ -319,7 +330,9 @@ def _advice(folder: Path) -> str:
 
 @contextmanager
 def _told_once() -> Iterator[None]:
-    """TensorBoard writes in a thread, whose error is raised here too by the next that is written: its traceback is not printed."""
+    """TensorBoard writes in a thread, whose error is raised here too by the next that is
+    written: its traceback is not printed.
+    """
     hook = threading.excepthook
 
     def told(arguments: threading.ExceptHookArgs) -> None:
@@ -341,8 +354,9 @@ class _PrintProgress(Callback):
         metrics = trainer.callback_metrics
         assert isinstance(pl_module, EmulatorModule)
         print(
-            f"step {trainer.global_step:6d}  {pl_module.progress:4.0%}  {pl_module.train_seconds:6.0f} s  "
-            f"train loss {metrics['train_loss']:.4f}  validation VRMSE {metrics['val_vrmse']:.4f}",
+            f"step {trainer.global_step:6d}  {pl_module.progress:4.0%}  "
+            f"{pl_module.train_seconds:6.0f} s  train loss {metrics['train_loss']:.4f}  validation "
+            f"VRMSE {metrics['val_vrmse']:.4f}",
             flush=True,
         )
 
@@ -358,7 +372,9 @@ def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
 
 
 def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
-    """Lightning's logger begins its file anew; on resume the rows of the steps before are put back."""
+    """Lightning's logger begins its file anew; on resume the rows of the steps before are put
+    back.
+    """
     path = folder / "logs" / "metrics.csv"
     kept: list[dict[str, str]] = []
     if first_step and path.exists() and is_first():

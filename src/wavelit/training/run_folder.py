@@ -1,14 +1,17 @@
-"""A run folder: what was trained, on what, how, and what came of it. Everything later needs the folder alone.
+"""A run folder: what was trained, on what, how, and what came of it. Everything later needs the
+folder alone.
 
 config.yaml        data, model, train and trainer settings as the command line takes them
 model.json         the model's full configuration
-fields.json        the data that it was trained on: names of fields, grid, time steps, boundaries, statistics, a checksum
-environment.json   versions, machine, threads, commit; steps, samples and seconds once training has ended
+fields.json        the data that it was trained on: names of fields, grid, time steps, boundaries,
+                   statistics, a checksum
+environment.json   versions, machine, threads, commit; steps, samples and seconds at the end
 checkpoints/       last.ckpt to resume from, the one before it, best.ckpt by validation VRMSE
 logs/              metrics.csv and TensorBoard events
 weights/           the trained model (averaged weights), for `WaveLiT.from_pretrained`
 
-A folder may come from anybody: whatever is read from it is data, whose types and bounds are checked.
+A folder may come from anybody: whatever is read from it is data, whose types and bounds are
+checked.
 """
 
 from __future__ import annotations
@@ -83,7 +86,9 @@ WRITTEN = frozenset(
 def write_run_folder(
     folder: Path, data: WellDataModule, model: WaveLiT, train: Any, trainer: Any, seed: int
 ) -> None:
-    """Write what is known before the training begins; config.yaml last, as it makes the folder a run's."""
+    """Write what is known before the training begins; config.yaml last, as it makes the folder a
+    run's.
+    """
     settings = {
         "data": {
             **{name: getattr(data, name) for name in inspect.signature(WellDataModule).parameters},
@@ -130,9 +135,11 @@ def require_free(folder: Path) -> None:
         return
     if _has_results(folder):
         raise WavelitError(
-            f"{folder} already holds a run: continue it with --resume {folder}, or choose another folder"
+            f"{folder} already holds a run: continue it with --resume {folder}, or choose another "
+            "folder"
         )
-    # These three are written before config.yaml, which a failing disk may then have cut: the run begins anew.
+    # These three are written before config.yaml, which a failing disk may then have cut: the run
+    # begins anew.
     if all((folder / name).exists() for name in ("model.json", "fields.json", "environment.json")):
         return
     try:
@@ -144,7 +151,8 @@ def require_free(folder: Path) -> None:
 
 
 def remove_run(folder: Path, found: set[str] | None) -> None:
-    """Take a run's files out of its folder, all but those that were found there, and the folder if there was none.
+    """Take a run's files out of its folder, all but those that were found there, and the folder if
+    there was none.
 
     A run that has something worth keeping stays as it is.
     """
@@ -163,7 +171,8 @@ def remove_run(folder: Path, found: set[str] | None) -> None:
 def _has_results(folder: Path) -> bool:
     """Whether a run has something worth keeping: weights, or a checkpoint.
 
-    A single checkpoint that cannot be read is none: it is the first, and `wavelit train --resume` could do nothing with it.
+    A single checkpoint that cannot be read is none: it is the first, and `wavelit train --resume`
+    could do nothing with it.
     """
     checkpoints = folder / "checkpoints"
     if (folder / "weights" / WEIGHTS).exists():
@@ -177,7 +186,8 @@ def _has_results(folder: Path) -> bool:
 def clear(folder: Path, anew: bool) -> None:
     """Remove what a killed process left under temporary names; its owner alone may.
 
-    If the run is to begin anew, its curves and checkpoints go too: they would mix with those of the next.
+    If the run is to begin anew, its curves and checkpoints go too: they would mix with those of the
+    next.
     """
     for pattern in ("checkpoints/.*.tmp", *(f".{name}.*.tmp" for name in WRITTEN)):
         sweep(folder, pattern)
@@ -245,10 +255,12 @@ def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
 
 
 def load_model(folder: str | os.PathLike[str], weights: Weights = "final") -> WaveLiT:
-    """The model of a run in evaluation mode: its final averaged weights, or those of the best validation.
+    """The model of a run in evaluation mode: its final averaged weights, or those of the best
+    validation.
 
     Raises:
-        WavelitError: Training has not ended, no validation took place, or the weights are damaged or not finite.
+        WavelitError: Training has not ended, no validation took place, or the weights are damaged
+            or not finite.
     """
     folder = Path(os.path.expanduser(folder))
     if weights not in get_args(Weights):
@@ -295,13 +307,15 @@ def require_same_data(folder: Path, data: WellDataModule) -> None:
         if name in then and then[name] != value:
             values = f": {printable(value, 120)} there, {printable(then[name], 120)} in the run"
             raise WavelitError(
-                f"{data.path} is not what {folder} was trained on, in its {name}{values}; put those data back, or train anew in "
-                "another folder"
+                f"{data.path} is not what {folder} was trained on, in its {name}{values}; put "
+                "those data back, or train anew in another folder"
             )
 
 
 def _facts(data: WellDataModule) -> dict[str, Any]:
-    """What tells one dataset from another: names, grid, boundaries, statistics, and the values of two windows."""
+    """What tells one dataset from another: names, grid, boundaries, statistics, and the values
+    of two windows.
+    """
     dataset = data.train_dataset
     steps = [layout.dt for layout in dataset.layouts]
     digest = hashlib.sha256()

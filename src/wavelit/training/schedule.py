@@ -1,4 +1,5 @@
-"""The learning rate over a run: warm-up, then a cosine, or constant and a square-root decay at the end.
+"""The learning rate over a run: warm-up, then a cosine, or constant and a square-root decay at the
+end.
 
 References:
     Hu et al., MiniCPM, 2024, arXiv 2404.06395 (warm-up, stable, decay).
@@ -16,8 +17,11 @@ __all__ = ["learning_rate_factor"]
 def learning_rate_factor(
     progress: float, config: TrainConfig, total_steps: int | None = None
 ) -> float:
-    """Learning rate over its peak at progress p in [0, 1] of so many steps, None where they are not known."""
-    # Its first step has rate zero: a warm-up of less than two steps would leave a short run as it began.
+    """Learning rate over its peak at progress p in [0, 1] of so many steps, None where they are
+    not known.
+    """
+    # Its first step has rate zero: a warm-up of less than two steps would leave a short run as it
+    # began.
     short = total_steps is not None and config.warmup * total_steps < 2
     warmup = 0.0 if short else config.warmup
     if progress < warmup:

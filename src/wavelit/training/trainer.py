@@ -1,4 +1,6 @@
-"""Lightning's Trainer as everything here uses it: one epoch without end, our own batches, nothing written unless asked."""
+"""Lightning's Trainer as everything here uses it: one epoch without end, our own batches,
+nothing written unless asked.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ from wavelit.training.ranks import set_rank
 
 __all__ = ["check_trainer", "make_trainer", "quieten"]
 
-# Lightning's warnings of what is meant: a timing has no validation, windows are read in the training process, a resumed run's
-# earlier metrics are put back by `_csv_logger`, and the data stream needs no state of its own.
+# Lightning's warnings of what is meant: a timing has no validation, windows are read in the
+# training process, a resumed run's earlier metrics are put back by `_csv_logger`, and the data
+# stream needs no state of its own.
 QUIET = (
     ".*defined a `validation_step` but have no.*",
     ".*does not have many workers.*",
@@ -71,18 +74,21 @@ def check_trainer(config: TrainerConfig) -> int:
         The rank of this process among all that train together; the first, 0, writes.
 
     Raises:
-        WavelitError: A device that is not there or has no float64, or processes that are not as many as the devices.
+        WavelitError: A device that is not there or has no float64, or processes that are not as
+            many as the devices.
     """
     quieten()
     try:
         trial = make_trainer(dataclasses.replace(config, precision="32-true"))
     except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
         raise WavelitError(
-            f"no trainer with accelerator={shown(config.accelerator)}, devices={config.devices}: {one_line(error)}"
+            f"no trainer with accelerator={shown(config.accelerator)}, devices={config.devices}: "
+            f"{one_line(error)}"
         ) from error
     if trial.strategy.root_device.type == "mps":
         raise WavelitError(
-            f"accelerator {config.accelerator!r} is Apple's here, which has no float64 for the scores: use cpu"
+            f"accelerator {config.accelerator!r} is Apple's here, which has no float64 for the "
+            "scores: use cpu"
         )
     set_rank(int(trial.global_rank))
     return int(trial.global_rank)

@@ -1,11 +1,13 @@
-"""Haar and CDF 5/3 by lifting: even and odd samples part, then each is corrected by the other, in place.
+"""Haar and CDF 5/3 by lifting: even and odd samples part, then each is corrected by the other, in
+place.
 
     d[k] = x[2k + 1] - predict (x[2k] + x[2k + 2]),   a[k] = x[2k] + update (d[k - 1] + d[k])
 
-up to the scale of each pass; Haar takes one neighbour instead of two. The inverse undoes the steps from the last to the
-first, and the adjoint W^T is made of the same steps transposed. Signals are treated in blocks that stay in the cache from
-the first step to the last, which on a CPU is several times faster than passes over everything. `wavelit.wavelets.transform`
-defines the transform, and its matrices serve wherever lifting does not.
+up to the scale of each pass; Haar takes one neighbour instead of two. The inverse undoes the steps
+from the last to the first, and the adjoint W^T is made of the same steps transposed. Signals are
+treated in blocks that stay in the cache from the first step to the last, which on a CPU is several
+times faster than passes over everything. `wavelit.wavelets.transform` defines the transform, and
+its matrices serve wherever lifting does not.
 
 References:
     Daubechies, Sweldens, "Factoring wavelet transforms into lifting steps", 1998.
@@ -23,7 +25,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-# Numbers in a block of signals that lifting treats at once: with their source, half an L2 cache of 2 MB.
+# Numbers in a block of signals that lifting treats at once: with their source, half an L2 cache of
+# 2 MB.
 _BLOCK = 2**17
 
 # What a lifting step takes of its source: (predict, update, whether from two neighbours).
@@ -32,12 +35,15 @@ _LIFTING = {"haar": (1.0, 0.5, False), "bior2.2": (0.5, 0.25, True)}
 # A lifting step: whether the high pass is changed by the low pass or the reverse, and the factor.
 _Step: TypeAlias = tuple[bool, float]
 _Move: TypeAlias = tuple[Tensor, Tensor, float]
-# Which signals; room (2, count, n, ..., m) for them; its view (count, n / 2, ..., m) per sub-band; the steps on it.
+# Which signals; room (2, count, n, ..., m) for them; its view (count, n / 2, ..., m) per sub-band;
+# the steps on it.
 _Block: TypeAlias = tuple[slice, Tensor, list[Tensor], list[_Move]]
 
 
 def lifts(wavelet: str, x: Tensor, lengths: Sequence[int]) -> bool:
-    """Whether lifting serves: a short filter, even axes, and a CPU, whose caches reward work in small blocks."""
+    """Whether lifting serves: a short filter, even axes, and a CPU, whose caches reward work in
+    small blocks.
+    """
     if torch.compiler.is_compiling() or x.device.type != "cpu" or not x.numel():
         return False
     return wavelet in _LIFTING and not any(n % 2 for n in lengths)
@@ -46,7 +52,8 @@ def lifts(wavelet: str, x: Tensor, lengths: Sequence[int]) -> bool:
 def lifted_analysis(
     x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: bool
 ) -> tuple[Tensor, ...]:
-    """W, or V^T when `dual`, of even axes: even and odd samples part, then each is corrected by the other.
+    """W, or V^T when `dual`, of even axes: even and odd samples part, then each is corrected by the
+    other.
 
     Some signals at a time, which stay in the cache from the first step to the last.
     """
@@ -68,7 +75,9 @@ def lifted_analysis(
 def lifted_synthesis(
     bands: Sequence[Tensor], wavelet: str, periodic: tuple[bool, ...], dual: bool
 ) -> Tensor:
-    """V, or W^T when `dual`: the steps of the inverse analysis, undone from the last to the first."""
+    """V, or W^T when `dual`: the steps of the inverse analysis, undone from the last to the
+    first.
+    """
     spatial = len(periodic)
     lead, halves = (
         bands[0].shape[: bands[0].ndim - spatial],
@@ -107,7 +116,9 @@ def _blocks(
 
 
 def _parities(room: Tensor, spatial: int) -> Tensor:
-    """View (2, N, n, ..., m), even and odd along the last axis, as (2, ..., 2, N, n / 2, ..., m): along every axis."""
+    """View (2, N, n, ..., m), even and odd along the last axis, as (2, ..., 2, N, n / 2, ...,
+    m): along every axis.
+    """
     split = room.view(
         *room.shape[:2], *(size for n in room.shape[2:-1] for size in (n // 2, 2)), room.shape[-1]
     )
@@ -117,10 +128,12 @@ def _parities(room: Tensor, spatial: int) -> Tensor:
 def _moves(
     cells: Tensor, steps: Sequence[_Step], wavelet: str, periodic: tuple[bool, ...], dual: bool
 ) -> list[_Move]:
-    """The steps along every axis of cells (2, ..., N, n, ...) as additions in place: target += factor * source.
+    """The steps along every axis of cells (2, ..., N, n, ...) as additions in place: target +=
+    factor * source.
 
-    A step adds to target[k] the source's value at k and, for CDF 5/3, at its neighbour: k + 1 for the high pass, k - 1 for
-    the low pass. Where that is missing, the source wraps or is mirrored; `dual` is the transpose of mirroring.
+    A step adds to target[k] the source's value at k and, for CDF 5/3, at its neighbour: k + 1 for
+    the high pass, k - 1 for the low pass. Where that is missing, the source wraps or is mirrored;
+    `dual` is the transpose of mirroring.
     """
     moves: list[_Move] = []
     for axis, wraps in enumerate(periodic):
@@ -141,7 +154,9 @@ def _moves(
 
 
 def _band_scales(dual: bool, spatial: int) -> list[float]:
-    """Factor of each sub-band after the steps of an analysis: low and high passes need sqrt(2) and -1 / sqrt(2)."""
+    """Factor of each sub-band after the steps of an analysis: low and high passes need sqrt(2)
+    and -1 / sqrt(2).
+    """
     low, high = (0.5**0.5, -2 * 0.5**0.5) if dual else (2 * 0.5**0.5, -(0.5**0.5))
     return [
         prod(high if letter == "d" else low for letter in key)

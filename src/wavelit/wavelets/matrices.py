@@ -1,7 +1,9 @@
-"""The matrices W of analysis and V = W^-1 of synthesis along one axis, and products with them, tile by tile.
+"""The matrices W of analysis and V = W^-1 of synthesis along one axis, and products with them, tile
+by tile.
 
-Filters reach a few samples: both are banded, and a dense product would multiply zeros for the most part. A tile is a block of
-some rows and the columns that they touch. `wavelit.wavelets.transform` says what the modes at the edges are.
+Filters reach a few samples: both are banded, and a dense product would multiply zeros for the most
+part. A tile is a block of some rows and the columns that they touch. `wavelit.wavelets.transform`
+says what the modes at the edges are.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _Tile: TypeAlias = tuple[tuple[_Run, ...], tuple[_Run, ...], Tensor]
 
 
 def multiply(x: Tensor, dim: int, wavelet: str, periodic: bool, matrix: str) -> Tensor:
-    """Multiply one dimension of a tensor by the banded matrix "W", "V" or a transpose, tile by tile."""
+    """Multiply one dimension of a tensor by the banded matrix "W", "V" or a transpose, tile by
+    tile.
+    """
     # `index` fixes a length that a compiler holds as symbolic: the matrix depends on it.
     shape, n, last = x.shape, index(x.shape[dim]), dim == x.ndim - 1
     # (rows, n) when the dimension is the last, (batch, n, columns) otherwise: neither needs a copy.
@@ -44,7 +48,8 @@ def multiply(x: Tensor, dim: int, wavelet: str, periodic: bool, matrix: str) -> 
     return (torch.cat(ordered, 1) if len(ordered) > 1 else ordered[0]).reshape(shape)
 
 
-# Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling it.
+# Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling
+# it.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _tiles(
     wavelet: str, length: int, periodic: bool, matrix: str, dtype: torch.dtype, device: torch.device
@@ -56,7 +61,9 @@ def _tiles(
 def _cached_tiles(
     wavelet: str, length: int, periodic: bool, matrix: str, dtype: torch.dtype, device: torch.device
 ) -> list[_Tile]:
-    """Cut a matrix into dense blocks: (runs of output rows, runs of the input columns they touch, block)."""
+    """Cut a matrix into dense blocks: (runs of output rows, runs of the input columns they
+    touch, block).
+    """
     full = (
         analysis_matrix(wavelet, length, periodic)
         if "W" in matrix
@@ -96,7 +103,8 @@ def analysis_matrix(wavelet: str, n: int, periodic: bool) -> NDArray[np.float64]
     matrix, low = np.zeros((n, n)), (n + 1) // 2
     for offset, count, taps in ((0, low, bank.dec_lo), (low, n // 2, bank.dec_hi)):
         k, m = np.meshgrid(np.arange(count), np.arange(bank.dec_len), indexing="ij")
-        # x[2k + F/2 - m] is where periodization puts the filter; beyond the ends the signal is mirrored.
+        # x[2k + F/2 - m] is where periodization puts the filter; beyond the ends the signal is
+        # mirrored.
         np.add.at(
             matrix, (offset + k, _mirror(2 * k + bank.dec_len // 2 - m, n)), np.asarray(taps)[m]
         )
@@ -119,8 +127,9 @@ def synthesis_matrix(wavelet: str, n: int, periodic: bool) -> NDArray[np.float64
         i, k = np.meshgrid(np.arange(n), np.arange(-reach, n // 2 + reach), indexing="ij")
         m = i - 2 * k + reach // 2 - 1
         i, k, m = (entry[(m >= 0) & (m < reach)] for entry in (i, k, m))
-        # Coefficients interleaved on the grid, approximations at 2k, details at 2k + 1, mirror as the signal
-        # does: a reflection about sample 0 or n - 1 shifts by an even number and keeps the two apart.
+        # Coefficients interleaved on the grid, approximations at 2k, details at 2k + 1, mirror as
+        # the signal does: a reflection about sample 0 or n - 1 shifts by an even number and keeps
+        # the two apart.
         place = _mirror(2 * k + is_detail, n)
         column = place // 2 + (place % 2) * low
         np.add.at(matrix, (i, column), np.asarray(taps)[m])
@@ -128,7 +137,8 @@ def synthesis_matrix(wavelet: str, n: int, periodic: bool) -> NDArray[np.float64
 
 
 def _haar_odd(n: int) -> NDArray[np.float64]:
-    # The last sample has no partner and becomes the last approximation as it is: W stays orthogonal.
+    # The last sample has no partner and becomes the last approximation as it is: W stays
+    # orthogonal.
     low, matrix = (n + 1) // 2, np.zeros((n, n))
     matrix[low - 1, n - 1] = 1.0
     if n > 1:

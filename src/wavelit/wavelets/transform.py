@@ -1,19 +1,21 @@
-"""Separable discrete wavelet transforms in one to three dimensions, with exact inverse and exact adjoint.
+"""Separable discrete wavelet transforms in one to three dimensions, with exact inverse and exact
+adjoint.
 
-One level along an axis is a banded matrix: a = L x, d = H x, where the rows of L and H are the analysis
-filters shifted by two samples. W = [L; H] is square in every mode here, so that n samples give ceil(n / 2)
-approximations and floor(n / 2) details, nothing is added at the edges, and V = W^-1 is banded as well. A
-periodic axis wraps the filters (PyWavelets' `periodization`; W W^T = I for an orthogonal family). Any other
-axis mirrors the signal about its first and last samples (whole-sample symmetry), which the symmetric filters
-of CDF 5/3 and 9/7 turn into mirrored coefficients and asymmetric ones do not. In d dimensions the matrices
-act axis by axis; level j + 1 splits the approximation of level j (Mallat). Gradients apply W^T and V^T,
-themselves banded. On a CPU `wavelit.wavelets.lifting` applies the matrices of Haar and CDF 5/3 on even axes.
+One level along an axis is a banded matrix: a = L x, d = H x, where the rows of L and H are the
+analysis filters shifted by two samples. W = [L; H] is square in every mode here, so that n samples
+give ceil(n / 2) approximations and floor(n / 2) details, nothing is added at the edges, and V =
+W^-1 is banded as well. A periodic axis wraps the filters (PyWavelets' `periodization`; W W^T = I
+for an orthogonal family). Any other axis mirrors the signal about its first and last samples
+(whole-sample symmetry), which the symmetric filters of CDF 5/3 and 9/7 turn into mirrored
+coefficients and asymmetric ones do not. In d dimensions the matrices act axis by axis; level j + 1
+splits the approximation of level j (Mallat). Gradients apply W^T and V^T, themselves banded. On a
+CPU `wavelit.wavelets.lifting` applies the matrices of Haar and CDF 5/3 on even axes.
 
 References:
     Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", 1989.
     Cohen, Daubechies, Feauveau, "Biorthogonal bases of compactly supported wavelets", 1992.
-    Brislawn, "Classification of nonexpansive symmetric extension transforms for multirate filter banks",
-        1996.
+    Brislawn, "Classification of nonexpansive symmetric extension transforms for multirate filter
+        banks", 1996.
     Lee et al., "PyWavelets: a Python package for wavelet analysis", JOSS 4(36), 2019.
 """
 
@@ -42,19 +44,20 @@ def dwt(x: Tensor, wavelet: str, level: int, periodic: Sequence[bool]) -> Coeffi
     """Decompose the last `len(periodic)` axes of a tensor, as `pywt.wavedecn` does.
 
     Args:
-        x: signal (..., *S), any leading dimensions; half precision is computed and returned in float32.
+        x: signal (..., *S), any leading dimensions; half precision is computed and returned in
+            float32.
         wavelet: one of `WAVELETS`.
         level: number of levels J, at least 1.
         periodic: per axis, whether it wraps. A periodic axis must be a multiple of 2**level long.
 
     Returns:
-        `[approximation, details of level J, ..., details of level 1]`, coarsest first. Details are a dict
-        keyed by one letter an axis, "a" for the low-pass and "d" for the high-pass filter: "ad", "da", "dd"
-        in two dimensions.
+        `[approximation, details of level J, ..., details of level 1]`, coarsest first. Details are
+        a dict keyed by one letter an axis, "a" for the low-pass and "d" for the high-pass filter:
+        "ad", "da", "dd" in two dimensions.
 
     Raises:
-        WavelitError: unknown wavelet, level below 1, an axis the wavelet cannot treat, or a tensor that
-            is not real.
+        WavelitError: unknown wavelet, level below 1, an axis the wavelet cannot treat, or a tensor
+            that is not real.
     """
     spatial = check_setting(wavelet, periodic)
     if level < 1:
@@ -67,8 +70,8 @@ def dwt(x: Tensor, wavelet: str, level: int, periodic: Sequence[bool]) -> Coeffi
         length = x.shape[x.ndim - spatial + axis]
         if wraps and length % 2**level:
             raise WavelitError(
-                f"periodic axis {axis} has {length} points, not a multiple of 2**level = {2**level}; "
-                f"lower the level, resample, or declare the axis not periodic"
+                f"periodic axis {axis} has {length} points, not a multiple of 2**level = "
+                f"{2**level}; lower the level, resample, or declare the axis not periodic"
             )
     approximation = _real(x)
     details = []
@@ -82,7 +85,8 @@ def idwt(coefficients: Coefficients, wavelet: str, periodic: Sequence[bool]) -> 
     """Rebuild the signal from `dwt`'s coefficients, exactly up to rounding.
 
     Args:
-        coefficients: list in `dwt`'s order and shapes; half precision is computed and returned in float32.
+        coefficients: list in `dwt`'s order and shapes; half precision is computed and returned in
+            float32.
         wavelet: the wavelet of the decomposition.
         periodic: the boundaries of the decomposition.
 
@@ -90,7 +94,8 @@ def idwt(coefficients: Coefficients, wavelet: str, periodic: Sequence[bool]) -> 
         The signal (..., *S).
 
     Raises:
-        WavelitError: unknown wavelet, missing or surplus sub-bands, or shapes that do not belong together.
+        WavelitError: unknown wavelet, missing or surplus sub-bands, or shapes that do not belong
+            together.
     """
     spatial = check_setting(wavelet, periodic)
     keys = _keys(spatial)[1:]
@@ -107,7 +112,9 @@ def idwt(coefficients: Coefficients, wavelet: str, periodic: Sequence[bool]) -> 
 
 
 def band_names(level: int, spatial: int) -> tuple[str, ...]:
-    """Name the sub-bands in `dwt`'s order: ("aa2", "ad2", "da2", "dd2", "ad1", ...) for level 2 in 2-D."""
+    """Name the sub-bands in `dwt`'s order: ("aa2", "ad2", "da2", "dd2", "ad1", ...) for level 2
+    in 2-D.
+    """
     approximation, *details = _keys(spatial)
     return (
         f"{approximation}{level}",
@@ -128,7 +135,9 @@ def _synthesise(
 
 
 class _Analysis(torch.autograd.Function):
-    """Grid to sub-bands: W along every axis, or V^T when `dual`. The adjoint is `_Synthesis` of the other."""
+    """Grid to sub-bands: W along every axis, or V^T when `dual`. The adjoint is `_Synthesis` of
+    the other.
+    """
 
     @staticmethod
     def forward(
@@ -160,7 +169,9 @@ class _Analysis(torch.autograd.Function):
 
 
 class _Synthesis(torch.autograd.Function):
-    """Sub-bands to grid: V along every axis, or W^T when `dual`. The adjoint is `_Analysis` of the other."""
+    """Sub-bands to grid: V along every axis, or W^T when `dual`. The adjoint is `_Analysis` of
+    the other.
+    """
 
     @staticmethod
     def forward(
@@ -210,7 +221,8 @@ def _every_second(x: Tensor, dim: int, first: int) -> Tensor:
 
 def _interleave(even: Tensor, odd: Tensor, dim: int) -> Tensor:
     if dim == even.ndim - 1 and not torch.compiler.is_compiling():
-        # Complex numbers are stored as (real, imaginary) pairs; this copy is six times faster than `stack`.
+        # Complex numbers are stored as (real, imaginary) pairs; this copy is six times faster than
+        # `stack`.
         return torch.view_as_real(torch.complex(even, odd)).flatten(dim)
     return torch.stack((even, odd), dim + 1).flatten(dim, dim + 1)
 
@@ -228,7 +240,9 @@ def _real(x: Tensor) -> Tensor:
 
 
 def check_setting(wavelet: str, periodic: Sequence[bool]) -> int:
-    """Return the number of axes, or raise a `WavelitError` if the wavelet cannot serve these boundaries."""
+    """Return the number of axes, or raise a `WavelitError` if the wavelet cannot serve these
+    boundaries.
+    """
     if wavelet not in WAVELETS:
         raise WavelitError(f"unknown wavelet {wavelet!r}; choose one of {', '.join(WAVELETS)}")
     if not 1 <= len(periodic) <= 3:
@@ -237,8 +251,8 @@ def check_setting(wavelet: str, periodic: Sequence[bool]) -> int:
         )
     if wavelet not in _WALL_WAVELETS and not all(periodic):
         raise WavelitError(
-            f"{wavelet} is not symmetric and needs every axis periodic, got periodic={tuple(periodic)}; "
-            f"use {', '.join(_WALL_WAVELETS)} with walls or open sides"
+            f"{wavelet} is not symmetric and needs every axis periodic, got "
+            f"periodic={tuple(periodic)}; use {', '.join(_WALL_WAVELETS)} with walls or open sides"
         )
     return len(periodic)
 
@@ -261,7 +275,7 @@ def _check_shapes(bands: Sequence[Tensor], periodic: Sequence[bool]) -> None:
             good &= n == (low if letter == "a" else high) and 0 <= low - high <= (0 if wraps else 1)
         if not good:
             raise WavelitError(
-                f"sub-band {key} of shape {tuple(band.shape)} does not belong to an approximation of shape "
-                f"{tuple(approximation)} and details of shape {tuple(bands[-1].shape)}; "
-                f"pass the coefficients as `dwt` returned them"
+                f"sub-band {key} of shape {tuple(band.shape)} does not belong to an approximation "
+                f"of shape {tuple(approximation)} and details of shape {tuple(bands[-1].shape)}; "
+                "pass the coefficients as `dwt` returned them"
             )

@@ -1,9 +1,10 @@
 """What is wrong with a dataset folder.
 
-`check_dataset` goes through every file once and lists what would stop training (errors) or spoil what is learned
-(warnings): layout, values, statistics, leaks between splits. A trajectory leaks if its first and its last frame, all fields
-together, occur in another split: trajectories from one initial state under different parameters share the first only.
-`wavelit.data.checking.laws` lists what physics forbids, `wavelit.data.checking.conventions` what the format and the presets ask for.
+`check_dataset` goes through every file once and lists what would stop training (errors) or spoil
+what is learned (warnings): layout, values, statistics, leaks between splits. A trajectory leaks if
+its first and its last frame, all fields together, occur in another split: trajectories from one
+initial state under different parameters share the first only. `wavelit.data.checking.laws` lists
+what physics forbids, `wavelit.data.checking.conventions` what the format and the presets ask for.
 """
 
 from __future__ import annotations
@@ -59,10 +60,12 @@ def check_dataset(
     mask_excludes: float = 1.0,
     storage_options: dict[str, Any] | None = None,
 ) -> list[Finding]:
-    """Go through a dataset folder and list all that is wrong with it, errors first; an empty list is a clean bill.
+    """Go through a dataset folder and list all that is wrong with it, errors first; an empty list
+    is a clean bill.
 
     Args:
-        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec address.
+        path: folder with data/train, data/valid, data/test and stats.yaml, local or any fsspec
+            address.
         n_steps_input: history that training will ask for.
         n_steps_output: target that training will ask for.
         mask_field: constant scalar field that tells which cells count.
@@ -105,7 +108,10 @@ def check_dataset(
             for trajectory, key in enumerate(keys):
                 other_split, other_file, other = seen.setdefault(key, (split, name, trajectory))
                 if other_split != split:
-                    message = f"trajectory {trajectory} is trajectory {other} of {other_file}, in split {other_split}; remove one"
+                    message = (
+                        f"trajectory {trajectory} is trajectory {other} of {other_file}, in split "
+                        f"{other_split}; remove one"
+                    )
                     findings.append(Finding("error", name, message))
         try:
             if split in layouts:
@@ -146,8 +152,9 @@ def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]])
                 else f"component {component} of field '{name}'"
             )
             message = (
-                f"the variance of {of} over the grid is {typical[component]:.2g} in its median frame, and VRMSE adds {EPS:g} "
-                "to it: scores say little; rescale the field, or leave it out if it is the same everywhere"
+                f"the variance of {of} over the grid is {typical[component]:.2g} in its median "
+                f"frame, and VRMSE adds {EPS:g} to it: scores say little; rescale the field, or "
+                "leave it out if it is the same everywhere"
             )
             findings.append(Finding("warning", path, message))
     return findings
@@ -156,8 +163,8 @@ def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]])
 def _check_values(
     file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
 ) -> tuple[list[Finding], list[tuple[str, str]], dict[str, list[NDArray[np.float64]]]]:
-    """Findings about the values of a file, a key (first frame, last frame) for every trajectory, and by field the variances
-    over the grid of some frames, (frames, component).
+    """Findings about the values of a file, a key (first frame, last frame) for every trajectory,
+    and by field the variances over the grid of some frames, (frames, component).
     """
     findings = []
     variances: dict[str, list[NDArray[np.float64]]] = {}
@@ -177,10 +184,16 @@ def _check_values(
             finite = np.isfinite(counted)
             if not finite.all() and not bad:
                 frame = int(np.argmin(finite.all(1))) // (len(counted) // len(piece.frames))
-                bad = f"{where} is not finite from step {piece.start + frame} on; write it again or declare a mask_field"
+                bad = (
+                    f"{where} is not finite from step {piece.start + frame} on; write it again or "
+                    "declare a mask_field"
+                )
             if not bad and field.dtype.endswith("f8") and (beyond := beyond_float32(counted)).any():
                 value = counted[beyond][0]
-                bad = f"{where} reaches {value:.4g}, beyond float32; choose units in which it is about one"
+                bad = (
+                    f"{where} reaches {value:.4g}, beyond float32; choose units in which it is "
+                    "about one"
+                )
             if not inexact and field.dtype[1:] in ("i4", "i8", "u4", "u8"):
                 lost = counted[counted != counted.astype(np.float32)]
                 inexact = (
@@ -195,8 +208,8 @@ def _check_values(
                 )
                 if bound.quantity not in low and (margin <= 0).any():
                     message = (
-                        f"{bound.quantity} of trajectory {piece.trajectory} falls to {np.nanmin(margin):.4g}, "
-                        f"but {bound.law}; mend the data"
+                        f"{bound.quantity} of trajectory {piece.trajectory} falls to "
+                        f"{np.nanmin(margin):.4g}, but {bound.law}; mend the data"
                     )
                     low[bound.quantity] = Finding(
                         bound.severity(layout.dataset_name), layout.path, message
@@ -225,13 +238,16 @@ def _check_values(
         findings += [Finding("warning", layout.path, inexact)] if inexact else []
         findings += low.values()
         if filled:
-            message = f"field '{field.name}' has {filled} non-finite values on excluded cells, which are read as 0"
+            message = (
+                f"field '{field.name}' has {filled} non-finite values on excluded cells, which are "
+                "read as 0"
+            )
             findings.append(Finding("warning", layout.path, message))
     if still.any():
         trajectory, step = (int(i) for i in np.argwhere(still)[0])
         message = (
-            f"{int(still.sum())} frames repeat the one before, the first at step {step} of trajectory {trajectory}; "
-            "leave repeated frames out"
+            f"{int(still.sum())} frames repeat the one before, the first at step {step} of "
+            f"trajectory {trajectory}; leave repeated frames out"
         )
         findings.append(Finding("warning", layout.path, message))
     return (
@@ -242,7 +258,9 @@ def _check_values(
 
 
 def _beside(file: h5py.File, layout: FileLayout, name: str, piece: Piece) -> NDArray[np.float64]:
-    """Values (cells and frames) of a scalar field at the frames and counted cells of a piece of another."""
+    """Values (cells and frames) of a scalar field at the frames and counted cells of a piece of
+    another.
+    """
     field = next(field for field in layout.fields if field.name == name)
     index: tuple[Any, ...] = (piece.trajectory,) if field.sample_varying else ()
     if field.time_varying:
@@ -271,15 +289,18 @@ def _check_mask(
         stored = file["t0_fields"][field.name][()]
     for trajectory, mask in enumerate(stored if field.sample_varying else ()):
         if (mask == mask_excludes).all():
-            message = f"mask_field '{mask_field}' excludes all cells of trajectory {trajectory}; leave it out"
+            message = (
+                f"mask_field '{mask_field}' excludes all cells of trajectory {trajectory}; leave "
+                "it out"
+            )
             return [Finding("error", layout.path, message)]
     values = np.unique(stored)
     if mask_excludes in values and len(values) == 2:
         return []
     found = ", ".join(f"{value:.4g}" for value in values[:4])
     message = (
-        f"mask_field '{mask_field}' has {len(values)} values ({found}), but {mask_excludes:g} on excluded cells and "
-        "one other are due; check mask_field and mask_excludes"
+        f"mask_field '{mask_field}' has {len(values)} values ({found}), but {mask_excludes:g} on "
+        "excluded cells and one other are due; check mask_field and mask_excludes"
     )
     every = len(values) == 1 and values[0] == mask_excludes
     return [Finding("error" if every else "warning", layout.path, message)]
@@ -305,7 +326,8 @@ def _check_statistics(
     fix = f"write it by `wavelit data check {path} --write-statistics`"
     messages = _deviations(table, due)
     if messages and mask_field is not None:
-        # The Well's own statistics count all cells; that serves as well where the excluded ones are finite.
+        # The Well's own statistics count all cells; that serves as well where the excluded ones are
+        # finite.
         try:
             every = compute_statistics(path, storage_options=storage_options)
         except WavelitError:
@@ -327,7 +349,10 @@ def _blurred(file: str, every: dict[str, Any], counted: dict[str, Any], fix: str
             (np.asarray(every[name])[moving] / np.asarray(spread)[moving]).max(initial=0.0)
         )
         if ratio > BLUR:
-            message = f"excluded cells make the spread of field '{name}' {ratio:.3g} times that of the cells that count; {fix}"
+            message = (
+                f"excluded cells make the spread of field '{name}' {ratio:.3g} times that of the "
+                f"cells that count; {fix}"
+            )
             findings.append(Finding("warning", file, message))
     return findings
 
@@ -350,6 +375,9 @@ def _deviations(table: Any, due: dict[str, dict[str, Any]]) -> list[str]:
                     and (np.abs(found - expected) <= STATISTICS_TOLERANCE * scale).all()
                 ):
                     continue
-                message = f"'{key}' of field '{name}' is {found.tolist()} but {expected.tolist()} in the training files"
+                message = (
+                    f"'{key}' of field '{name}' is {found.tolist()} but {expected.tolist()} in the "
+                    "training files"
+                )
             messages.append(message)
     return messages

@@ -1,4 +1,6 @@
-"""What the format asks for and reading does without: coordinates, time steps, parameters, grids that the presets divide."""
+"""What the format asks for and reading does without: coordinates, time steps, parameters, grids
+that the presets divide.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
     """What the format asks for and reading does without."""
     findings = []
     if "simulation_parameters" not in file.attrs:
-        message = "root attribute 'simulation_parameters' is missing; list the scalars that are the same in the whole file"
+        message = (
+            "root attribute 'simulation_parameters' is missing; list the scalars that are the same "
+            "in the whole file"
+        )
         findings.append(Finding("warning", layout.path, message))
     for name in ("time", *layout.axes):
         with reading(layout.path, f"'/dimensions/{name}'"):
@@ -28,10 +33,16 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
             continue
         steps = np.diff(line, axis=-1)
         if steps.size and not np.allclose(steps, np.median(steps), rtol=1e-2, atol=0.0):
-            message = f"'{name}' is not evenly spaced: steps from {steps.min():.4g} to {steps.max():.4g}; models assume it is"
+            message = (
+                f"'{name}' is not evenly spaced: steps from {steps.min():.4g} to "
+                f"{steps.max():.4g}; models assume it is"
+            )
             findings.append(Finding("warning", layout.path, message))
     if layout.time_varying_scalars:
-        message = f"scalar '{layout.time_varying_scalars[0]}' varies in time, which no emulator here takes; leave it out"
+        message = (
+            f"scalar '{layout.time_varying_scalars[0]}' varies in time, which no emulator here "
+            "takes; leave it out"
+        )
         findings.append(Finding("error", layout.path, message))
     return findings + [
         Finding("error", layout.path, message) for message in scalar_problems(layout)
@@ -41,20 +52,29 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
 def _disorder(name: str, line: NDArray[np.float64]) -> str:
     """Why coordinates (..., n) do not increase, if they do not."""
     if not np.isfinite(line).all():
-        return f"'{name}' is not finite at point {int(np.argwhere(~np.isfinite(line))[0][-1])}; write it again"
+        return (
+            f"'{name}' is not finite at point {int(np.argwhere(~np.isfinite(line))[0][-1])}; write "
+            "it again"
+        )
     steps = np.diff(line, axis=-1)
     if not (steps <= 0).any():
         return ""
     if (steps < 0).all():
-        return f"'{name}' runs backwards, from {line.flat[0]:.6g} to {line.flat[-1]:.6g}; turn it and the fields around"
+        return (
+            f"'{name}' runs backwards, from {line.flat[0]:.6g} to {line.flat[-1]:.6g}; turn it and "
+            "the fields around"
+        )
     if (steps == 0).all():
-        return f"'{name}' is {line.flat[0]:.6g} at all its {line.shape[-1]} points; write the coordinates"
+        return (
+            f"'{name}' is {line.flat[0]:.6g} at all its {line.shape[-1]} points; write the "
+            "coordinates"
+        )
     place = tuple(np.argwhere(steps <= 0)[0])
     before, after = line[place], line[(*place[:-1], place[-1] + 1)]
     what = "repeats" if before == after else "goes back from"
     return (
-        f"'{name}' {what} {before:.6g}{'' if before == after else f' to {after:.6g}'} at point {place[-1] + 1}; sort its points "
-        "and the fields with them, and leave repeated ones out"
+        f"'{name}' {what} {before:.6g}{'' if before == after else f' to {after:.6g}'} at point "
+        f"{place[-1] + 1}; sort its points and the fields with them, and leave repeated ones out"
     )
 
 
@@ -80,8 +100,8 @@ def check_grid(path: str, layout: FileLayout) -> list[Finding]:
         k = (n & -n).bit_length() - 1
         other = f", or set levels to {k} and num_scales to 1 in the model" if k else ""
         message = (
-            f"axis '{axis}' is periodic with {n} points, which no preset divides (due for {needs}); resample it, say to {near}"
-            f"{other}"
+            f"axis '{axis}' is periodic with {n} points, which no preset divides (due for "
+            f"{needs}); resample it, say to {near}{other}"
         )
         findings.append(Finding("warning", path, message))
     return findings
@@ -95,8 +115,8 @@ def check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:
             findings.append(Finding("warning", files[0].path, message))
     every = [layout for files in layouts.values() for layout in files if layout.dt > 0]
     dt = np.array([layout.dt for layout in every])
-    # A model can tell the step where a scalar is its multiple or inverse (a share of a period), or where files that have the
-    # same scalars have the same step.
+    # A model can tell the step where a scalar is its multiple or inverse (a share of a period), or
+    # where files that have the same scalars have the same step.
     alike: dict[tuple[float, ...], list[float]] = {}
     for layout in every:
         alike.setdefault(tuple(float(x.mean()) for x in layout.scalars.values()), []).append(
@@ -113,8 +133,8 @@ def check_times(layouts: dict[str, list[FileLayout]]) -> list[Finding]:
     ]
     if not any(_is_even(values) for values in (dt, *told)):
         message = (
-            f"the time between frames is {dt.min():.4g} in {every[int(dt.argmin())].path} and {dt.max():.4g} here, which no "
-            "model sees; keep one time step in a dataset"
+            f"the time between frames is {dt.min():.4g} in {every[int(dt.argmin())].path} and "
+            f"{dt.max():.4g} here, which no model sees; keep one time step in a dataset"
         )
         findings.append(Finding("warning", every[int(dt.argmax())].path, message))
     return findings

@@ -25,9 +25,10 @@ __all__ = ["DatasetSummary", "describe_dataset"]
 class DatasetSummary:
     """What a dataset folder holds.
 
-    `fields` and `constant_fields` name channels; `scalars` gives the (lowest, highest) value over all splits;
-    `trajectories` and `steps` (fewest, most) are by split; `nbytes` is the size of the HDF5 files; `persistence` is the
-    one-step VRMSE, by channel, of predicting no change on the validation split, the mean over its windows.
+    `fields` and `constant_fields` name channels; `scalars` gives the (lowest, highest) value over
+    all splits; `trajectories` and `steps` (fewest, most) are by split; `nbytes` is the size of the
+    HDF5 files; `persistence` is the one-step VRMSE, by channel, of predicting no change on the
+    validation split, the mean over its windows.
     """
 
     name: str

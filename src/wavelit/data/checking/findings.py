@@ -12,7 +12,9 @@ __all__ = ["Finding", "error_of", "merged"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing wrong with a dataset: severity "error" or "warning", the file or folder, one line."""
+    """One thing wrong with a dataset: severity "error" or "warning", the file or folder, one
+    line.
+    """
 
     severity: str
     file: str

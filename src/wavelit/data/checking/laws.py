@@ -19,10 +19,12 @@ class Bound:
     """A quantity that physics keeps positive.
 
     Args:
-        dataset: the dataset that it is for; None: all of The Well's that have the field, and maybe others.
+        dataset: the dataset that it is for; None: all of The Well's that have the field, and maybe
+            others.
         field: the field it is taken from.
         beside: scalar fields that it needs as well.
-        margin: (cells, components) of the field and (cells,) of each one beside -> (cells,), positive where all is well.
+        margin: (cells, components) of the field and (cells,) of each one beside -> (cells,),
+            positive where all is well.
         quantity: the name of the margin.
         law: why it is positive.
         n_components: of the field.
@@ -37,7 +39,9 @@ class Bound:
     n_components: int = 1
 
     def severity(self, dataset: str) -> str:
-        """What is not positive in a dataset: an error, or where only the name of a field suggests the law, a warning."""
+        """What is not positive in a dataset: an error, or where only the name of a field
+        suggests the law, a warning.
+        """
         return "error" if dataset in (self.dataset, *WELL_DATASETS) else "warning"
 
 

@@ -1,7 +1,9 @@
-"""From a file to its layout: everything that reading relies on is checked here, once, before a value is read.
+"""From a file to its layout: everything that reading relies on is checked here, once, before a
+value is read.
 
-Only what reading needs is demanded; what is merely customary is left to `wavelit.data.checking.check`. All sizes are compared with
-one another first, so that what is read, here and later, is what the fields of the file account for.
+Only what reading needs is demanded; what is merely customary is left to
+`wavelit.data.checking.check`. All sizes are compared with one another first, so that what is read,
+here and later, is what the fields of the file account for.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ MOST_TRAJECTORIES, MOST_FRAMES, LONGEST_LINE = 2**20, 2**28, 2**24
 
 
 def layout_problems(file: h5py.File) -> list[str]:
-    """Every deviation of an open file from what the reader needs, as one sentence each: what is wrong, what is due."""
+    """Every deviation of an open file from what the reader needs, as one sentence each: what is
+    wrong, what is due.
+    """
     return _examine(file, "")[0]
 
 
@@ -184,7 +188,8 @@ def _line(dimensions: h5py.Group, name: str, n_trajectories: int) -> h5py.Datase
     due = (n_trajectories, n) if varies else (n,)
     if line.shape != due:
         raise UnfitError(
-            f"{label} has shape {line.shape} but its attributes and 'n_trajectories' promise {due}; write it anew"
+            f"{label} has shape {line.shape} but its attributes and 'n_trajectories' promise "
+            f"{due}; write it anew"
         )
     return line
 
@@ -238,7 +243,8 @@ def _field(group: h5py.Group, label: str, name: str, order: int, grid: _Grid) ->
     along = flags(item, "dim_varying", f"attribute 'dim_varying' of {label}", n=None)
     if len(along) != len(grid.axes):
         raise UnfitError(
-            f"'dim_varying' of field '{name}' has {len(along)} entries; {len(grid.axes)} are due, one an axis"
+            f"'dim_varying' of field '{name}' has {len(along)} entries; {len(grid.axes)} are due, "
+            "one an axis"
         )
     stored = tuple(n * varies for n, varies in zip(grid.resolution, along, strict=True))
     _require_shape(item, f"field '{name}'", varying, grid, (*stored, *(len(grid.axes),) * order))
@@ -248,19 +254,24 @@ def _field(group: h5py.Group, label: str, name: str, order: int, grid: _Grid) ->
 def _require_shape(
     item: h5py.Dataset, label: str, varying: tuple[bool, bool], grid: _Grid, rest: tuple[int, ...]
 ) -> None:
-    """`rest` are the lengths after trajectory and time; 0 marks an axis along which the field does not vary."""
+    """`rest` are the lengths after trajectory and time; 0 marks an axis along which the field
+    does not vary.
+    """
     lengths = (grid.n_trajectories, grid.n_steps)
     lead = tuple(n for n, flag in zip(lengths, varying, strict=True) if flag)
     # The format leaves such an axis out; The Well's reader takes one of length 1 as well.
     due = (*lead, *(n for n in rest if n > 0))
     if item.shape not in (due, (*lead, *(max(n, 1) for n in rest))):
         raise UnfitError(
-            f"{label} has shape {item.shape} but its attributes and the dimensions promise {due}; write it anew"
+            f"{label} has shape {item.shape} but its attributes and the dimensions promise {due}; "
+            "write it anew"
         )
 
 
 def _require_sizes(fields: Sequence[FieldLayout], grid: _Grid) -> None:
-    """Trajectories, steps and points must be those of some field: what else is a file to hold so many of?"""
+    """Trajectories, steps and points must be those of some field: what else is a file to hold so
+    many of?
+    """
     if not any(field.time_varying for field in fields):
         raise UnfitError(
             "no field varies in time, so that there is nothing to predict; list one that does"
@@ -272,8 +283,8 @@ def _require_sizes(fields: Sequence[FieldLayout], grid: _Grid) -> None:
             )
     if grid.n_trajectories * grid.n_steps > MOST_FRAMES:
         raise UnfitError(
-            f"{grid.n_trajectories} trajectories of {grid.n_steps} steps are more than {MOST_FRAMES} frames; spread them over "
-            "several files"
+            f"{grid.n_trajectories} trajectories of {grid.n_steps} steps are more than "
+            f"{MOST_FRAMES} frames; spread them over several files"
         )
 
 
@@ -301,14 +312,16 @@ def _boundary(group: h5py.Group, name: str, grid: _Grid) -> Boundary:
         )
     if strange := [dim for dim in dims if dim not in grid.axes]:
         raise UnfitError(
-            f"{label} belongs to axis '{strange[0]}', which is none of {list(grid.axes)}; name one of them"
+            f"{label} belongs to axis '{strange[0]}', which is none of {list(grid.axes)}; name one "
+            "of them"
         )
     if not dims:
         raise UnfitError(f"'associated_dims' of {label} is empty; name its axis")
     mask = array(item, "mask", f"'mask' of {label}")
     if mask.ndim != len(dims):
         raise UnfitError(
-            f"'mask' of {label} has {mask.ndim} dimensions; {len(dims)} are due, one an associated axis"
+            f"'mask' of {label} has {mask.ndim} dimensions; {len(dims)} are due, one an associated "
+            "axis"
         )
     due = tuple(grid.resolution[grid.axes.index(dim)] for dim in dims)
     if mask.shape != due:
@@ -321,10 +334,12 @@ def _boundary(group: h5py.Group, name: str, grid: _Grid) -> Boundary:
 def _boundary_conditions(
     group: h5py.Group, boundaries: Sequence[Boundary], grid: _Grid, path: str
 ) -> BoundaryConditions:
-    """Name the two ends of every axis, by the masks as The Well's reader does: open unless a mask says otherwise.
+    """Name the two ends of every axis, by the masks as The Well's reader does: open unless a mask
+    says otherwise.
 
-    A wall must cover the whole end, an open or periodic part makes the end so. Ours differs in one thing: a periodic
-    condition holds at both ends of its axis whatever its mask marks, since half a period does not exist.
+    A wall must cover the whole end, an open or periodic part makes the end so. Ours differs in one
+    thing: a periodic condition holds at both ends of its axis whatever its mask marks, since half a
+    period does not exist.
     """
     ends = [["open", "open"] for _ in grid.axes]
     for boundary in boundaries:

@@ -1,7 +1,9 @@
-"""Dataset folders, local or at any fsspec address: their filesystem, their files, and what others may not do by them.
+"""Dataset folders, local or at any fsspec address: their filesystem, their files, and what others
+may not do by them.
 
-A folder is read, and nothing else: an entry that is no regular file is refused by name, an address that cannot be reached is one
-line, and a filesystem that looks elsewhere for what it holds is not opened.
+A folder is read, and nothing else: an entry that is no regular file is refused by name, an address
+that cannot be reached is one line, and a filesystem that looks elsewhere for what it holds is not
+opened.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ __all__ = [
 ]
 
 SPLITS = ("train", "valid", "test")
-# Its files say where, on this machine or elsewhere, others are to be read, in templates that are evaluated.
+# Its files say where, on this machine or elsewhere, others are to be read, in templates that are
+# evaluated.
 REFUSED_PROTOCOL = "reference"
 # Where the libraries below fsspec keep the errors that are none of Python's.
 ERRORS_OF = (
@@ -66,8 +69,8 @@ def require_storage_options(options: Any) -> None:
     """What is given to fsspec must be plain data.
 
     Raises:
-        WavelitError: it is no dict of names to text, numbers, truth values, None, and lists and dicts of them; or it names
-            the protocol `reference`.
+        WavelitError: it is no dict of names to text, numbers, truth values, None, and lists and
+            dicts of them; or it names the protocol `reference`.
     """
     if options is None:
         return
@@ -89,7 +92,8 @@ def _require_plain(value: Any, where: str, depth: int) -> None:
             _require_plain(entry, f"{where}[{i}]", depth - 1)
     elif value is not None and type(value) not in (str, int, float, bool):
         raise WavelitError(
-            f"{where} is a {type(value).__name__}; text, numbers, true, false, and lists and dicts of them are due"
+            f"{where} is a {type(value).__name__}; text, numbers, true, false, and lists and dicts "
+            "of them are due"
         )
     elif isinstance(value, str):
         _require_protocol(value, where)
@@ -99,7 +103,8 @@ def _require_protocol(address: str, where: str) -> None:
     for part in address.split("::"):
         if part.split("://")[0].strip().lower() == REFUSED_PROTOCOL:
             raise WavelitError(
-                f"{where}: the protocol 'reference' reads files elsewhere; copy the dataset into a folder"
+                f"{where}: the protocol 'reference' reads files elsewhere; copy the dataset into a "
+                "folder"
             )
 
 
@@ -119,7 +124,8 @@ def _unreachable(address: str, error: BaseException) -> WavelitError:
         return WavelitError(system_error(error))
     reason = one_line(error) or type(error).__name__
     return WavelitError(
-        f"{address}: cannot be reached ({reason}); check the address, the network and storage_options"
+        f"{address}: cannot be reached ({reason}); check the address, the network and "
+        "storage_options"
     )
 
 
@@ -134,7 +140,8 @@ def filesystem(address: str, storage_options: dict[str, Any] | None = None) -> t
     """The filesystem of an address and the path in it.
 
     Raises:
-        WavelitError: there is none for it, or it is one that reads elsewhere; or the options are not plain data.
+        WavelitError: there is none for it, or it is one that reads elsewhere; or the options are
+            not plain data.
     """
     require_storage_options(storage_options)
     _require_protocol(address, printable(address))
@@ -151,23 +158,26 @@ def find_files(folder: str, storage_options: dict[str, Any] | None = None) -> tu
     """The filesystem of a folder (local path or fsspec address) and its HDF5 files, sorted.
 
     Raises:
-        WavelitError: the folder does not exist or cannot be reached, holds no file ending in .hdf5 or .h5 or one whose name
-            has control characters, or its own name is a pattern.
+        WavelitError: the folder does not exist or cannot be reached, holds no file ending in .hdf5
+            or .h5 or one whose name has control characters, or its own name is a pattern.
     """
     fs, root = filesystem(folder, storage_options)
     with _reaching(folder):
         if not fs.isdir(root):
             raise WavelitError(
-                f"{folder}: no such folder; a dataset is a folder with data/train, data/valid and data/test in it"
+                f"{folder}: no such folder; a dataset is a folder with data/train, data/valid and "
+                "data/test in it"
             )
         if glob.has_magic(root):
             raise WavelitError(
-                f"{folder}: its name holds one of * ? [, which The Well's reader takes for a pattern; rename it"
+                f"{folder}: its name holds one of * ? [, which The Well's reader takes for a "
+                "pattern; rename it"
             )
         files = sorted(fs.glob(f"{root}/*.h5") + fs.glob(f"{root}/*.hdf5"))
     if not files:
         raise WavelitError(
-            f"{folder}: no file ending in .hdf5 or .h5 in this folder; give the dataset's own folder"
+            f"{folder}: no file ending in .hdf5 or .h5 in this folder; give the dataset's own "
+            "folder"
         )
     for file in files:
         name = file.rsplit("/", 1)[-1]

@@ -1,9 +1,10 @@
 """Files that stay open, and the windows read through them.
 
-A window is the frames start, start + stride, ... of every field of one trajectory, channels first. Where a file stores a
-field as one plain block of native float32 on a local disk, as `wavelit.data.writing.write` does, the operating system puts the
-frames straight where they belong, HDF5 being asked only for the offset of the block. Compressed, chunked and remote
-fields, and those stored along some axes only, go through HDF5.
+A window is the frames start, start + stride, ... of every field of one trajectory, channels first.
+Where a file stores a field as one plain block of native float32 on a local disk, as
+`wavelit.data.writing.write` does, the operating system puts the frames straight where they belong,
+HDF5 being asked only for the offset of the block. Compressed, chunked and remote fields, and those
+stored along some axes only, go through HDF5.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from wavelit.errors import WavelitError
 
 __all__ = ["Handles", "Node", "OpenFile"]
 
-# A remote file keeps up to 256 MB of blocks in memory (fsspec's block cache of 32 x 8 MB), a local one some kilobytes.
+# A remote file keeps up to 256 MB of blocks in memory (fsspec's block cache of 32 x 8 MB), a local
+# one some kilobytes.
 MAX_OPEN_REMOTE = 4
 MAX_OPEN_LOCAL = 256
 # What one `preadv` may be asked for: Linux caps it at 1024 pieces and 2 GiB.
@@ -37,8 +39,8 @@ MAX_PIECES, MAX_BYTES = 1024, 2**30
 
 
 class Node:
-    """What of a file is declared, as The Well's code looks it up: members by name, attributes as plain values; a dataset
-    indexes like the original.
+    """What of a file is declared, as The Well's code looks it up: members by name, attributes as
+    plain values; a dataset indexes like the original.
 
     Args:
         path: of the file.
@@ -76,7 +78,9 @@ class Node:
 
 
 def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
-    """What the layout declares, and nothing else of the file; nothing is read unless it is to be kept in memory."""
+    """What the layout declares, and nothing else of the file; nothing is read unless it is to be
+    kept in memory.
+    """
     path = layout.path
 
     def array(group: str, name: str, label: str, dtype: str | None = None, **attrs: Any) -> Node:
@@ -148,7 +152,9 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
 
 
 def _type_of_lines(file: h5py.File, names: Sequence[str]) -> str | None:
-    """The type that coordinates are turned into: torch takes no minimum of unsigned ones and makes no grid of several types."""
+    """The type that coordinates are turned into: torch takes no minimum of unsigned ones and
+    makes no grid of several types.
+    """
     types = {file["dimensions"][name].dtype for name in names}
     return "f8" if len(types) > 1 or any(dtype.kind == "u" for dtype in types) else None
 
@@ -157,7 +163,8 @@ class _Field:
     """One field of an open file, and where its frames go.
 
     Args:
-        data: the stored array, (trajectory?, time?, axis?..., component...), in the file or in memory.
+        data: the stored array, (trajectory?, time?, axis?..., component...), in the file or in
+            memory.
         layout: what the field varies along.
         file: what its file holds.
         first: the first of its channels.
@@ -188,7 +195,8 @@ class _Field:
         self.offset: int | None = None
         whole = descriptor is not None and all(layout.dim_varying) and self.frame_bytes <= MAX_BYTES
         with reading(self.path, self.label):
-            # What was never written, or holds fewer bits than h5py's float32, takes another room than its values do.
+            # What was never written, or holds fewer bits than h5py's float32, takes another room
+            # than its values do.
             if whole and data.id.get_storage_size() == data.nbytes:
                 self.offset = (
                     data.id.get_offset()
@@ -199,7 +207,9 @@ class _Field:
     def read(
         self, frames: Sequence[NDArray[Any]], trajectory: int, start: int, stride: int
     ) -> None:
-        """Read frames start, start + stride, ... of a trajectory into arrays (C, *S), one a frame."""
+        """Read frames start, start + stride, ... of a trajectory into arrays (C, *S), one a
+        frame.
+        """
         try:
             if self.offset is None:
                 self._read_by_hdf5(frames, trajectory, start, stride)
@@ -235,7 +245,8 @@ class _Field:
         wanted = self.frame_bytes * len(rows)
         if os.preadv(self.descriptor, rows, place) == wanted:
             return
-        # A mounted filesystem may give less than it has at once: piece by piece then, until nothing comes.
+        # A mounted filesystem may give less than it has at once: piece by piece then, until nothing
+        # comes.
         for row in rows:
             values, done = memoryview(row).cast("B"), 0
             while done < self.frame_bytes:
@@ -259,7 +270,8 @@ class _Field:
 
 
 class OpenFile:
-    """A file looked up once: a tree that indexes like the file, its fields by channel, its scalars by trajectory.
+    """A file looked up once: a tree that indexes like the file, its fields by channel, its scalars
+    by trajectory.
 
     Attributes:
         file: the handle; None if everything is in memory.
@@ -333,8 +345,8 @@ class OpenFile:
 class Handles:
     """The files of a dataset by number, opened on first use.
 
-    Every process has its own, so that forked and spawned workers open theirs; pickles hold none. Beyond a limit the one
-    used least recently is closed.
+    Every process has its own, so that forked and spawned workers open theirs; pickles hold none.
+    Beyond a limit the one used least recently is closed.
 
     Args:
         fs: the filesystem of the files.
@@ -358,7 +370,8 @@ class Handles:
         if number in self._memory:
             return self._memory[number]
         if self._pid != os.getpid():
-            # Handles inherited by a fork belong to the parent: kept aside, neither read nor closed here.
+            # Handles inherited by a fork belong to the parent: kept aside, neither read nor closed
+            # here.
             self._inherited = self._open
             self._open, self._pid = OrderedDict(), os.getpid()
         if number in self._open:

@@ -1,8 +1,10 @@
-"""HDF5 as others write it: attributes as plain values, arrays of real numbers that lie in the file itself, named errors.
+"""HDF5 as others write it: attributes as plain values, arrays of real numbers that lie in the file
+itself, named errors.
 
-Fortran, R and Julia store text of a fixed length, MATLAB single numbers as arrays, and anybody anything: what is wrong with an
-item is an `UnfitError`, one sentence on the item. Links are followed inside the file only, one by one, since to HDF5 a
-link may stand for any file of this machine; so may an array stored externally or virtually.
+Fortran, R and Julia store text of a fixed length, MATLAB single numbers as arrays, and anybody
+anything: what is wrong with an item is an `UnfitError`, one sentence on the item. Links are
+followed inside the file only, one by one, since to HDF5 a link may stand for any file of this
+machine; so may an array stored externally or virtually.
 
 References: The HDF Group, HDF5 File Format Specification Version 3.0.
 """
@@ -62,7 +64,8 @@ def unreadable(path: str, what: str, error: BaseException) -> WavelitError:
             f"{path}: {what} takes more memory than there is ({one_line(error)}); free some"
         )
     return WavelitError(
-        f"{path}: {what} cannot be read ({one_line(error) or type(error).__name__}); download or write the file again"
+        f"{path}: {what} cannot be read ({one_line(error) or type(error).__name__}); download or "
+        "write the file again"
     )
 
 
@@ -128,7 +131,9 @@ def names(item: Any, name: str, label: str, fix: str) -> list[str]:
 
 
 def flags(item: Any, name: str, label: str, n: int | None = 1) -> tuple[bool, ...]:
-    """An attribute of `n` truth values, any number of them where n is None. Arguments and errors as of `text`."""
+    """An attribute of `n` truth values, any number of them where n is None. Arguments and errors
+    as of `text`.
+    """
     values = _numbers(item, name, label, "true or false")
     if values.ndim > 1 or (n is not None and values.size != n) or not np.isin(values, (0, 1)).all():
         raise UnfitError(f"{label} is {_shown(values)}; true or false is due, as 1 or 0")
@@ -251,7 +256,8 @@ def subgroup(group: h5py.Group, name: str, label: str, fix: str) -> h5py.Group:
 
 
 def array(group: h5py.Group, name: str, label: str, kinds: str = "biuf") -> h5py.Dataset:
-    """The dataset `name` of a group: real numbers that lie in this file and can be read; none is read here.
+    """The dataset `name` of a group: real numbers that lie in this file and can be read; none is
+    read here.
 
     Args:
         group: where it is.
@@ -260,7 +266,8 @@ def array(group: h5py.Group, name: str, label: str, kinds: str = "biuf") -> h5py
         kinds: numpy's letters for the types that serve.
 
     Raises:
-        UnfitError: it is missing, something else, of another type, stored elsewhere, or by a filter unknown here.
+        UnfitError: it is missing, something else, of another type, stored elsewhere, or by a filter
+            unknown here.
     """
     item = _member(group, name, label)
     if item is None:
@@ -281,12 +288,14 @@ def array(group: h5py.Group, name: str, label: str, kinds: str = "biuf") -> h5py
             if not h5py.h5z.filter_avail(code):
                 called = printable((called or b"").decode("utf8", "replace"), 60)
                 raise UnfitError(
-                    f"{label} is compressed by filter {code} ({called}), which is not installed; write it with gzip"
+                    f"{label} is compressed by filter {code} ({called}), which is not installed; "
+                    "write it with gzip"
                 )
         spare = 0 if item.chunks is None else math.prod(item.chunks) * item.dtype.itemsize
         if spare > max(LARGEST_SPARE_CHUNK, item.nbytes):
             raise UnfitError(
-                f"{label} is stored in chunks of {spare} bytes but holds {item.nbytes}; write it in smaller ones"
+                f"{label} is stored in chunks of {spare} bytes but holds {item.nbytes}; write it "
+                "in smaller ones"
             )
     return item
 
@@ -295,7 +304,8 @@ def _require_numbers(item: h5py.Dataset, label: str, kinds: str) -> None:
     dtype = item.dtype
     if dtype.kind == "c":
         raise UnfitError(
-            f"{label} holds complex numbers, whose imaginary part would be lost; split it in two fields"
+            f"{label} holds complex numbers, whose imaginary part would be lost; split it in two "
+            "fields"
         )
     listed = h5py.check_enum_dtype(dtype) is not None and dtype.kind != "b"
     # Neither torch nor other machines know numbers of 80 or 128 bits.

@@ -1,14 +1,16 @@
-"""The layout of a file in The Well's format: what the reader relies on, and what the files of a dataset must share.
+"""The layout of a file in The Well's format: what the reader relies on, and what the files of a
+dataset must share.
 
-A file holds fields of tensor order 0, 1 and 2 in the groups t0_fields, t1_fields and t2_fields, each an array of
-shape (trajectory?, time?, axis?..., component...): a dimension is stored only where the field's attributes
-`sample_varying`, `time_varying` and `dim_varying` say so. Beside them stand the groups `dimensions` (time and the
-grid axes), `boundary_conditions` (masks, named by type and axis) and `scalars` (the PDE's parameters).
-`wavelit.data.format.examine` makes layouts of files, looked up once and checked.
+A file holds fields of tensor order 0, 1 and 2 in the groups t0_fields, t1_fields and t2_fields,
+each an array of shape (trajectory?, time?, axis?..., component...): a dimension is stored only
+where the field's attributes `sample_varying`, `time_varying` and `dim_varying` say so. Beside them
+stand the groups `dimensions` (time and the grid axes), `boundary_conditions` (masks, named by type
+and axis) and `scalars` (the PDE's parameters). `wavelit.data.format.examine` makes layouts of
+files, looked up once and checked.
 
 References:
-    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et al., 2024,
-    arXiv 2412.00568; its page "Data format".
+    The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, Ohana et
+    al., 2024, arXiv 2412.00568; its page "Data format".
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class FieldLayout:
 
 
 class Boundary(NamedTuple):
-    """A boundary condition: its name, its kind as the file spells it, the axes that its mask is over."""
+    """A boundary condition: its name, its kind as the file spells it, the axes that its mask is
+    over.
+    """
 
     name: str
     kind: str
@@ -67,8 +71,9 @@ class Boundary(NamedTuple):
 class FileLayout:
     """What one file holds.
 
-    `scalars` has one float64 value a trajectory for every one of the scalars that is constant in time; `dt` is the median time between frames;
-    `own_scalars` and `own_coordinates` name those of which every trajectory has its own.
+    `scalars` has one float64 value a trajectory for every one of the scalars that is constant in
+    time; `dt` is the median time between frames; `own_scalars` and `own_coordinates` name those of
+    which every trajectory has its own.
     """
 
     path: str
@@ -103,7 +108,8 @@ def scalar_problems(layout: FileLayout) -> Iterator[str]:
     """Scalars that float32 cannot hold, one sentence each."""
     for name, values in layout.scalars.items():
         if not np.isfinite(values).all():
-            yield f"scalar '{name}' of trajectory {int(np.argmin(np.isfinite(values)))} is not finite; write it again"
+            first = int(np.argmin(np.isfinite(values)))
+            yield f"scalar '{name}' of trajectory {first} is not finite; write it again"
             continue
         with np.errstate(over="ignore", under="ignore"):
             stored = values.astype(np.float32)
@@ -111,8 +117,8 @@ def scalar_problems(layout: FileLayout) -> Iterator[str]:
         if lost.any():
             trajectory = int(np.argmax(lost))
             yield (
-                f"scalar '{name}' of trajectory {trajectory} is {values[trajectory]:g}, beyond float32; choose units in which "
-                "it is about one"
+                f"scalar '{name}' of trajectory {trajectory} is {values[trajectory]:g}, beyond "
+                "float32; choose units in which it is about one"
             )
 
 
@@ -127,8 +133,8 @@ def require_agreement(layouts: Iterable[FileLayout]) -> None:
         for what in ("dataset_name", "axes", "resolution"):
             if getattr(first, what) != getattr(other, what):
                 raise WavelitError(
-                    f"{other.path}: {what} is {getattr(other, what)} but {getattr(first, what)} in {first.path}; "
-                    "keep different datasets in different folders"
+                    f"{other.path}: {what} is {getattr(other, what)} but {getattr(first, what)} in "
+                    f"{first.path}; keep different datasets in different folders"
                 )
         signatures = [
             [(f.name, f.order, f.time_varying) for f in layout.fields] for layout in (first, other)
@@ -138,8 +144,8 @@ def require_agreement(layouts: Iterable[FileLayout]) -> None:
             mine = [f.name for f in other.fields] + names[1]
             theirs = [f.name for f in first.fields] + names[0]
             raise WavelitError(
-                f"{other.path}: fields and scalars {mine} are not those of {first.path}, {theirs} (names, order and "
-                "what varies in time must agree); write the files alike"
+                f"{other.path}: fields and scalars {mine} are not those of {first.path}, {theirs} "
+                "(names, order and what varies in time must agree); write the files alike"
             )
 
 
@@ -153,8 +159,9 @@ def common_boundaries(layouts: Iterable[FileLayout]) -> BoundaryConditions:
     for other in others:
         if other.boundary_conditions != first.boundary_conditions:
             raise WavelitError(
-                f"{other.path}: boundary conditions {other.boundary_conditions} are not those of {first.path}, "
-                f"{first.boundary_conditions}; keep different boundaries in different folders"
+                f"{other.path}: boundary conditions {other.boundary_conditions} are not those of "
+                f"{first.path}, {first.boundary_conditions}; keep different boundaries in "
+                "different folders"
             )
     return first.boundary_conditions
 
@@ -169,14 +176,16 @@ def require_steps(
     """
     if n_steps_input < 1 or n_steps_output < 1:
         raise WavelitError(
-            f"n_steps_input={n_steps_input} and n_steps_output={n_steps_output}: both must be at least 1"
+            f"n_steps_input={n_steps_input} and n_steps_output={n_steps_output}: both must be at "
+            "least 1"
         )
     needed = 1 + stride * (n_steps_input + n_steps_output - 1)
     for layout in layouts:
         if layout.n_steps < needed:
             raise WavelitError(
-                f"{layout.path}: {layout.n_steps} steps a trajectory, but a window of n_steps_input={n_steps_input} and "
-                f"n_steps_output={n_steps_output} needs {needed}; lower them or leave this file out"
+                f"{layout.path}: {layout.n_steps} steps a trajectory, but a window of "
+                f"n_steps_input={n_steps_input} and n_steps_output={n_steps_output} needs "
+                f"{needed}; lower them or leave this file out"
             )
 
 

@@ -1,4 +1,5 @@
-"""The Well's tables of a split, from layouts that have been checked: names of channels, windows, where each file starts.
+"""The Well's tables of a split, from layouts that have been checked: names of channels, windows,
+where each file starts.
 
 The Well's own reader takes them from files that it opens anew, as whatever types the files have.
 """
@@ -64,8 +65,9 @@ def tables(
         n_steps_output = (shortest.n_steps - max(n_steps_input * stride, first_target)) // stride
         if n_steps_output < 1:
             raise WavelitError(
-                f"{shortest.path}: {shortest.n_steps} steps a trajectory, of which none is left for the target; lower "
-                "n_steps_input, min_dt_stride or start_output_steps_at_t, or leave this file out"
+                f"{shortest.path}: {shortest.n_steps} steps a trajectory, of which none is left "
+                "for the target; lower n_steps_input, min_dt_stride or start_output_steps_at_t, or "
+                "leave this file out"
             )
         windows, steps = [1] * len(layouts), [shortest.n_steps] * len(layouts)
         offsets = np.cumsum([0, *trajectories])
@@ -96,7 +98,8 @@ def tables(
         n_trajectories_per_file=trajectories,
         n_steps_per_trajectory=steps,
     )
-    # The class counts from the end of the last file's windows; its first entry is -1 for its search.
+    # The class counts from the end of the last file's windows; its first entry is -1 for its
+    # search.
     length = int(offsets[-1])
     offsets[0] = -1
     return {

@@ -1,13 +1,16 @@
-"""Acoustic waves in two smooth media that meet at a straight line, with ellipses of other densities within.
+"""Acoustic waves in two smooth media that meet at a straight line, with ellipses of other densities
+within.
 
-Either side of the line has a Gaussian bump, a bilinear gradient, a constant or smoothed noise for its density,
-between about 1 and 7; up to 14 rotated ellipses have ln rho = U(-1, 10), so that most of them reflect like
-walls. K = 4. One to three pressure rings start each trajectory, cut off in the ellipses.
+Either side of the line has a Gaussian bump, a bilinear gradient, a constant or smoothed noise for
+its density, between about 1 and 7; up to 14 rotated ellipses have ln rho = U(-1, 10), so that most
+of them reflect like walls. K = 4. One to three pressure rings start each trajectory, cut off in the
+ellipses.
 
-Departures from The Well's: 64 x 64 in place of 256 x 256, with noise smoothed over the same lengths; rings and
-ellipses at least 2.6 and 3 of these cells wide; rings that fall within the ellipses are drawn anew; the record
-starts once waves run, since a velocity that is still zero has no variance to measure an error against. The x
-sides reflect and the y sides are open, as its description says.
+Departures from The Well's: 64 x 64 in place of 256 x 256, with noise smoothed over the same
+lengths; rings and ellipses at least 2.6 and 3 of these cells wide; rings that fall within the
+ellipses are drawn anew; the record starts once waves run, since a velocity that is still zero has
+no variance to measure an error against. The x sides reflect and the y sides are open, as its
+description says.
 
 References: Ohana et al., The Well, 2024, arXiv:2412.00568 (acoustic_scattering_inclusions).
 """
@@ -112,7 +115,9 @@ def medium(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Array, Arr
 
 
 def rings(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """One to three rings of pressure I + cos(pi (r - R) / w) for |r - R| <= w, I = U(0.5, 2): (H, W)."""
+    """One to three rings of pressure I + cos(pi (r - R) / w) for |r - R| <= w, I = U(0.5, 2):
+    (H, W).
+    """
     x, y = _axes(shape)
     pressure = np.zeros(shape)
     for _ in range(int(rng.integers(1, 4))):
@@ -130,7 +135,9 @@ def simulate(
     parameters: Mapping[str, float],
     rngs: Sequence[np.random.Generator],
 ) -> Trajectories:
-    """Solve one medium per random generator, each alone: its fastest inclusion sets its time step."""
+    """Solve one medium per random generator, each alone: its fastest inclusion sets its time
+    step.
+    """
     records, densities = [], []
     spacing = tuple(LENGTH / n for n in shape)
     for rng in rngs:

@@ -1,12 +1,13 @@
-"""Acoustic waves in mazes: pressure rings burst in the corridors, walls 300,000 times denser reflect them.
+"""Acoustic waves in mazes: pressure rings burst in the corridors, walls 300,000 times denser
+reflect them.
 
-Corridors carve a random spanning tree (depth-first search with backtracking) of m x m rooms, 3 <= m <= 7;
-doors in both y sides let waves out, the x sides reflect. K = 4, rho = 3 in corridors and 10^6 in walls. One
-to six rings of amplitude U(3, 5) start each trajectory, cut off at the walls.
+Corridors carve a random spanning tree (depth-first search with backtracking) of m x m rooms, 3 <= m
+<= 7; doors in both y sides let waves out, the x sides reflect. K = 4, rho = 3 in corridors and 10^6
+in walls. One to six rings of amplitude U(3, 5) start each trajectory, cut off at the walls.
 
-Departures from The Well's: 64 x 64 in place of 256 x 256; rings 2.5 to 5 cells in radius and 2 wide, as its
-rings of 1 to 5 of its cells would fall between these; the record starts once waves run, since a velocity that
-is still zero has no variance to measure an error against.
+Departures from The Well's: 64 x 64 in place of 256 x 256; rings 2.5 to 5 cells in radius and 2
+wide, as its rings of 1 to 5 of its cells would fall between these; the record starts once waves
+run, since a velocity that is still zero has no variance to measure an error against.
 
 References: Ohana et al., The Well, 2024, arXiv:2412.00568 (acoustic_scattering_maze).
 """
@@ -43,7 +44,8 @@ def maze(n: int, rng: np.random.Generator) -> Array:
     """A maze: (n, n) bool, true in the corridors, which are connected and reach both y sides."""
     most = (n // CORRIDOR - 1) // 2
     rooms = int(rng.integers(ROOMS, max(ROOMS, most) + 1))
-    # Rooms at even x and odd y, walls between; the x sides of the domain reflect, the y sides get a wall.
+    # Rooms at even x and odd y, walls between; the x sides of the domain reflect, the y sides get a
+    # wall.
     plan = np.zeros((2 * rooms - 1, 2 * rooms + 1), bool)
     room = tuple(int(i) for i in rng.integers(rooms, size=2))
     plan[2 * room[0], 2 * room[1] + 1] = True

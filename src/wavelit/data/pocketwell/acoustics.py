@@ -1,19 +1,21 @@
-"""Linear acoustics in a heterogeneous medium, by wave propagation with limited second-order corrections.
+"""Linear acoustics in a heterogeneous medium, by wave propagation with limited second-order
+corrections.
 
-    p_t + K (u_x + v_y) = 0,  u_t + p_x / rho = 0,  v_t + p_y / rho = 0,  c = sqrt(K / rho),  Z = sqrt(K rho)
+    p_t + K (u_x + v_y) = 0,  u_t + p_x / rho = 0,  v_t + p_y / rho = 0,  c = sqrt(K / rho),  Z =
+    sqrt(K rho)
 
-At each face the jump of (p, u) is split into a wave (-Z_l, 1) that runs left at c_l and a wave (Z_r, 1) that
-runs right at c_r: the exact solution of the Riemann problem, so impedance jumps reflect and transmit as they
-must. Each wave also gives a Lax-Wendroff flux, limited by the monotonised central (MC) limiter: second order
-where the solution is smooth. The sweeps along x and y alternate in Strang's order; half sweeps that meet
-between two steps are merged.
+At each face the jump of (p, u) is split into a wave (-Z_l, 1) that runs left at c_l and a wave
+(Z_r, 1) that runs right at c_r: the exact solution of the Riemann problem, so impedance jumps
+reflect and transmit as they must. Each wave also gives a Lax-Wendroff flux, limited by the
+monotonised central (MC) limiter: second order where the solution is smooth. The sweeps along x and
+y alternate in Strang's order; half sweeps that meet between two steps are merged.
 
-Departure from Clawpack: waves of neighbouring faces are compared in the energy product p p' / Z^2 + u u',
-which does not depend on units, where Clawpack uses the plain product; there is no transverse solver, as the
-splitting needs none.
+Departure from Clawpack: waves of neighbouring faces are compared in the energy product p p' / Z^2 +
+u u', which does not depend on units, where Clawpack uses the plain product; there is no transverse
+solver, as the splitting needs none.
 
-References: LeVeque, Finite Volume Methods for Hyperbolic Problems, 2002, chapters 6 and 9; LeVeque, Wave
-propagation algorithms for multidimensional hyperbolic systems, J. Comput. Phys. 131, 1997.
+References: LeVeque, Finite Volume Methods for Hyperbolic Problems, 2002, chapters 6 and 9; LeVeque,
+Wave propagation algorithms for multidimensional hyperbolic systems, J. Comput. Phys. 131, 1997.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Acoustics:
         density: rho, (B, H, W) float64.
         bulk_modulus: K.
         spacing: cell widths along both axes.
-        boundary_conditions: per axis (low, high), periodic, wall (reflects) or open (lets waves out).
+        boundary_conditions: per axis (low, high), periodic, wall (reflects) or open (lets waves
+            out).
         courant: largest c dt / dx of a sweep, at most 1.
     """
 
@@ -106,7 +109,8 @@ class Acoustics:
         left = (zr * du - dp) / (zl + zr)
         right = (zl * du + dp) / (zl + zr)
 
-        # Faces 1 .. -1 have an upwind neighbour on both sides; they are the n + 1 faces of the n cells.
+        # Faces 1 .. -1 have an upwind neighbour on both sides; they are the n + 1 faces of the n
+        # cells.
         inner = slice(1, -1)
         upwind_left = left[..., 2:] * 0.5 * (1 + zl[..., 2:] / zl[..., inner])
         upwind_right = right[..., :-2] * 0.5 * (1 + zr[..., :-2] / zr[..., inner])
@@ -117,7 +121,8 @@ class Acoustics:
         flux_p = zr * correct_right - zl * correct_left
         flux_u = correct_right + correct_left
 
-        # A cell takes the right-going wave of its left face and the left-going wave of its right face.
+        # A cell takes the right-going wave of its left face and the left-going wave of its right
+        # face.
         into_p = (zr * cr * right)[..., :-1] + (zl * cl * left)[..., 1:] + flux_p.diff(dim=-1)
         into_u = (cr * right)[..., :-1] - (cl * left)[..., 1:] + flux_u.diff(dim=-1)
         parts = list(state.unbind(1))
@@ -127,7 +132,9 @@ class Acoustics:
 
 
 def monotonised_central(wave: Tensor, upwind: Tensor) -> Tensor:
-    """The MC-limited wave: min(mean of both, twice the smaller) where they agree in sign, else 0."""
+    """The MC-limited wave: min(mean of both, twice the smaller) where they agree in sign, else
+    0.
+    """
     bound = 2 * torch.minimum(wave.abs(), upwind.abs())
     limited = torch.minimum(0.5 * (wave + upwind).abs(), bound) * wave.sign()
     return torch.where(wave * upwind > 0, limited, torch.zeros_like(wave))
@@ -136,8 +143,8 @@ def monotonised_central(wave: Tensor, upwind: Tensor) -> Tensor:
 def extend(values: Tensor, sides: tuple[str, str], sign: float) -> Tensor:
     """Two ghost cells on each side of the last axis.
 
-    Periodic wraps; a wall mirrors the cells times `sign` (-1 for the normal velocity, which vanishes on the
-    wall); an open side repeats the last cell, so that no wave enters.
+    Periodic wraps; a wall mirrors the cells times `sign` (-1 for the normal velocity, which
+    vanishes on the wall); an open side repeats the last cell, so that no wave enters.
     """
     low, high = sides
     if low == "periodic":

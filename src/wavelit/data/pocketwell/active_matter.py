@@ -1,22 +1,25 @@
-"""Active matter: rods in a film of fluid align, push it, and are turned and carried by the flow they make.
+"""Active matter: rods in a film of fluid align, push it, and are turned and carried by the flow
+they make.
 
-With z = e^{2 i theta} and averages over the rods of concentration c at a point: Q = c <z>, R = c <z^2> by
-Bingham's closure, D = (c I + [[Q_1, Q_2], [Q_2, -Q_1]]) / 2. The strain rate E and the deviator of the stress
-Sigma are written as complex numbers e = E_11 + i E_12, sigma likewise; ' is the complex conjugate.
+With z = e^{2 i theta} and averages over the rods of concentration c at a point: Q = c <z>, R = c
+<z^2> by Bingham's closure, D = (c I + [[Q_1, Q_2], [Q_2, -Q_1]]) / 2. The strain rate E and the
+deviator of the stress Sigma are written as complex numbers e = E_11 + i E_12, sigma likewise; ' is
+the complex conjugate.
 
     c_t + u . grad c = d_T lap c
     Q_t + u . grad Q = i omega Q + (c e - e' R) + zeta (c Q - Q' R) - 4 d_R Q + d_T lap Q
     -lap u + grad p = div Sigma,  div u = 0,  Sigma = alpha D + beta S:E - 2 zeta beta (D D - S:D)
     sigma = alpha Q / 2 + (beta / 4) (c e + e' R) - (zeta beta / 4) (c Q - Q' R)
 
-S:X is c <p p (p . X p)>. beta = 0.8; alpha < 0: rods that push out along their axis. The stress holds the
-flow that it drives; c beta <= 0.8 c against a viscosity of 1 lets a fixed point find it. ETDRK4 in Fourier
-space with all modes but the highest: two thirds of them would let |Q| exceed c by some percent at defects.
+S:X is c <p p (p . X p)>. beta = 0.8; alpha < 0: rods that push out along their axis. The stress
+holds the flow that it drives; c beta <= 0.8 c against a viscosity of 1 lets a fixed point find it.
+ETDRK4 in Fourier space with all modes but the highest: two thirds of them would let |Q| exceed c by
+some percent at defects.
 
-References: Gao, Betterton, Jhang, Shelley, Analytical structure, dynamics, and coarse graining of a kinetic
-model of an active fluid, Phys. Rev. Fluids 2, 2017; Maddu, Weady, Shelley, Learning fast, accurate, and stable
-closures of a kinetic theory of an active fluid, J. Comput. Phys. 504, 2024; Ohana et al., The Well, 2024,
-arXiv:2412.00568 (active_matter).
+References: Gao, Betterton, Jhang, Shelley, Analytical structure, dynamics, and coarse graining of a
+kinetic model of an active fluid, Phys. Rev. Fluids 2, 2017; Maddu, Weady, Shelley, Learning fast,
+accurate, and stable closures of a kinetic theory of an active fluid, J. Comput. Phys. 504, 2024;
+Ohana et al., The Well, 2024, arXiv:2412.00568 (active_matter).
 """
 
 from __future__ import annotations
@@ -73,7 +76,8 @@ class ActiveFluid:
         self.kept[shape[0] // 2] = 0
         self.kept[:, shape[1] // 2] = 0
         self.gradient = 1j * torch.stack([kx * self.kept, ky * self.kept])
-        # Stress (1, 2) to stream function psi, k^4 psi = rot div sigma; psi to strain rate (1, 2), velocity.
+        # Stress (1, 2) to stream function psi, k^4 psi = rot div sigma; psi to strain rate (1, 2),
+        # velocity.
         self.stream = (
             torch.stack([2 * kx * ky, ky**2 - kx**2]) * self.grid.inverse_k2**2 * self.kept
         )
@@ -104,8 +108,9 @@ class ActiveFluid:
     ) -> tuple[Tensor, Tensor]:
         """Modes of the stream function (B, 1, H, W // 2 + 1) and the strain rate (B, 2, H, W).
 
-        The rods' part of the stress lies between 0 and (beta / 2) c e. Half of that at c = 1 goes to the
-        viscosity on the left, and the rest is a contraction by (beta / 8) / (1 + beta / 8) = 1 / 11.
+        The rods' part of the stress lies between 0 and (beta / 2) c e. Half of that at c = 1 goes
+        to the viscosity on the left, and the rest is a contraction by (beta / 8) / (1 + beta / 8) =
+        1 / 11.
         """
         viscosity = 1 + BETA / 8
         given = (self.alpha / 2) * q - (BETA * self.zeta / 4) * torque
@@ -149,7 +154,9 @@ def _product(matrices: Tensor, vectors: Tensor) -> Tensor:
 
 
 def defect_charges(q: Tensor) -> Tensor:
-    """Turns of Q around each cell, (B, 2, H, W) -> (B, H, W): 1 and -1 are defects of charge 1/2 and -1/2."""
+    """Turns of Q around each cell, (B, 2, H, W) -> (B, H, W): 1 and -1 are defects of charge 1/2
+    and -1/2.
+    """
     phase = torch.atan2(q[:, 1], q[:, 0])
 
     def turn(axis: int) -> Tensor:
@@ -163,7 +170,8 @@ def defect_charges(q: Tensor) -> Tensor:
 def initial_state(shape: Sequence[int], rng: np.random.Generator) -> tuple[Array, Array]:
     """Random concentration c, (H, W), of mean 1 in [0.4, 1.6], and a weak order Q, (2, H, W).
 
-    Sums of plane waves with Gaussian spectra: c of one to four waves a box, Q of up to a dozen, of rms 0.1.
+    Sums of plane waves with Gaussian spectra: c of one to four waves a box, Q of up to a dozen, of
+    rms 0.1.
     """
 
     def waves(reach: float) -> Array:

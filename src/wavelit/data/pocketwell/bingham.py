@@ -1,16 +1,17 @@
 """Bingham's closure in the plane: the fourth moment of an angle from its second.
 
-Rods of concentration c have Q = c <e^{2 i theta}>; their evolution asks for R = c <e^{4 i theta}>. Among all
-distributions with that Q the one of greatest entropy is Bingham's, exp(b cos 2(theta - theta_0)) up to a
-factor. With the modified Bessel functions, |Q| / c = I_1(b) / I_0(b) and |R| / c = I_2(b) / I_0(b), hence
+Rods of concentration c have Q = c <e^{2 i theta}>; their evolution asks for R = c <e^{4 i theta}>.
+Among all distributions with that Q the one of greatest entropy is Bingham's, exp(b cos 2(theta -
+theta_0)) up to a factor. With the modified Bessel functions, |Q| / c = I_1(b) / I_0(b) and |R| / c
+= I_2(b) / I_0(b), hence
 
     R = h(s^2) Q^2 / c,   s = |Q| / c,   h from 1/2 (isotropic) to 1 (perfectly aligned),
 
 where h is a smooth function, tabulated once; linear interpolation in the table is exact to 1e-9.
 
-References: Bingham, An antipodally symmetric distribution on the sphere, Ann. Stat. 2, 1974; Chaubal, Leal, A
-closure approximation for liquid-crystalline polymer models based on parametric density estimation, J. Rheol.
-42, 1998.
+References: Bingham, An antipodally symmetric distribution on the sphere, Ann. Stat. 2, 1974;
+Chaubal, Leal, A closure approximation for liquid-crystalline polymer models based on parametric
+density estimation, J. Rheol. 42, 1998.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ INTERVALS = 2**15
 def fourth_moment(c: Tensor, q: Tensor) -> Tensor:
     """R = c <e^{4 i theta}> of Bingham's distribution with Q = c <e^{2 i theta}>.
 
-    Where |Q| > c, which no distribution has and truncated Fourier series overshoot to by a percent, h stays 1.
+    Where |Q| > c, which no distribution has and truncated Fourier series overshoot to by a percent,
+    h stays 1.
 
     Args:
         c: concentration > 0, (B, H, W).

@@ -1,12 +1,13 @@
 """From a system to a dataset on disk: in parallel, resumable, the same bytes for the same seed.
 
-The trajectories of a split that share their parameters form one file; a file is cut into batches of fixed
-size. A worker process solves one batch with one thread and leaves it as a `.npz` part, written under a
-temporary name and renamed, in a folder whose name holds seed and version: an interrupted run takes up the
-parts that it finds. The parts are then joined into HDF5 files, `stats.yaml` is computed, and
-`pocketwell.json` is written last: a folder that has it is complete. A trajectory's random generator is seeded
-by (seed, system, split, number in the split), so neither the number of processes nor the order of the batches
-matters. One process at a time writes into a dataset, and its workers end with it, however it ends.
+The trajectories of a split that share their parameters form one file; a file is cut into batches of
+fixed size. A worker process solves one batch with one thread and leaves it as a `.npz` part,
+written under a temporary name and renamed, in a folder whose name holds seed and version: an
+interrupted run takes up the parts that it finds. The parts are then joined into HDF5 files,
+`stats.yaml` is computed, and `pocketwell.json` is written last: a folder that has it is complete. A
+trajectory's random generator is seeded by (seed, system, split, number in the split), so neither
+the number of processes nor the order of the batches matters. One process at a time writes into a
+dataset, and its workers end with it, however it ends.
 """
 
 from __future__ import annotations
@@ -111,8 +112,9 @@ def generate(
         The folder of the dataset.
 
     Raises:
-        WavelitError: an argument is unknown or out of bounds; a complete dataset of another seed or version is there, or
-            its record is damaged; another process computes it; a solver diverged; a worker process was ended.
+        WavelitError: an argument is unknown or out of bounds; a complete dataset of another seed or
+            version is there, or its record is damaged; another process computes it; a solver
+            diverged; a worker process was ended.
         OSError: a file cannot be written, for one because the disk is full.
     """
     spec = _system(system, size)
@@ -175,8 +177,9 @@ def generate_one(
 ) -> Path:
     """Compute the first trajectory of a split, seed 0, alone: in seconds, in this process.
 
-    The folder's data/train holds it too, as readers look there for names and grid. It is the dataset's own trajectory up to the
-    rounding of operations on several of them at once, which a chaotic system blows up in time.
+    The folder's data/train holds it too, as readers look there for names and grid. It is the
+    dataset's own trajectory up to the rounding of operations on several of them at once, which a
+    chaotic system blows up in time.
 
     Args:
         system: a name of `SYSTEMS`.
@@ -188,7 +191,8 @@ def generate_one(
         The folder.
 
     Raises:
-        WavelitError: unknown system, size or split, another process computes it, or the solver diverged.
+        WavelitError: unknown system, size or split, another process computes it, or the solver
+            diverged.
         OSError: as `generate`.
     """
     spec, folder = _system(system, size), local_path("folder", folder)
@@ -225,7 +229,9 @@ def plan(system: System, size: Size, parts: Path) -> list[Batch]:
 
 
 def persistence_vrmse(split: Path) -> dict[str, float]:
-    """One-step VRMSE of predicting no change: mean over components, times, samples; per field and overall."""
+    """One-step VRMSE of predicting no change: mean over components, times, samples; per field
+    and overall.
+    """
     # Here, as torchmetrics doubles the time in which a worker process starts.
     from wavelit.metrics import vrmse
 
@@ -256,7 +262,8 @@ def _solve(
     """Compute the parts of the given batches in worker processes."""
     if not batches:
         return
-    # BLAS reads these once, as a worker starts: two threads change the order of sums, and waste a busy machine.
+    # BLAS reads these once, as a worker starts: two threads change the order of sums, and waste a
+    # busy machine.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     columns = (
@@ -274,8 +281,8 @@ def _solve(
         )
     except OSError as error:
         raise WavelitError(
-            f"{system.name}: worker processes cannot start ({one_line(error)}): free space in shared memory, /dev/shm, "
-            "or close other programs"
+            f"{system.name}: worker processes cannot start ({one_line(error)}): free space in "
+            "shared memory, /dev/shm, or close other programs"
         ) from error
     try:
         with Progress(*columns, console=console) as bar:
@@ -293,8 +300,8 @@ def _solve(
     except (BrokenProcessPool, EOFError, ConnectionError) as error:
         # The last two come from the process that starts the others.
         raise WavelitError(
-            f"{system.name}: a worker process ended: call generate under `if __name__ == '__main__':`, "
-            "or free memory, or ask for fewer processes"
+            f"{system.name}: a worker process ended: call generate under `if __name__ == "
+            "'__main__':`, or free memory, or ask for fewer processes"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -312,7 +319,9 @@ def _context() -> BaseContext:
 
 @contextmanager
 def _interrupted_later() -> Iterator[None]:
-    """Raise an interrupt at the end of the block, not within it. Other threads than the main one have none."""
+    """Raise an interrupt at the end of the block, not within it. Other threads than the main one
+    have none.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -327,7 +336,8 @@ def _interrupted_later() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    # More threads are slower on these small grids, and the order of sums must not depend on their number.
+    # More threads are slower on these small grids, and the order of sums must not depend on their
+    # number.
     torch.set_num_threads(1)
     # An interrupt is the parent's to handle; it lets the running batches end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -335,8 +345,8 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    # Workers hold both ends of the queue that they wait for, and keep the fork server: without the parent, which alone
-    # holds the other end of this pipe, they would wait for ever.
+    # Workers hold both ends of the queue that they wait for, and keep the fork server: without the
+    # parent, which alone holds the other end of this pipe, they would wait for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -354,8 +364,8 @@ def _solve_batch(system: System, size: str, seed: int, batch: Batch) -> None:
         solved = system.simulate(shape, times, batch.parameters, rngs)
     except SolverDivergedError as error:
         raise WavelitError(
-            f"{system.name}: the solver diverged at step {error.step} "
-            f"(seed {seed}, batch {batch.part.stem}): try another seed"
+            f"{system.name}: the solver diverged at step {error.step} (seed {seed}, batch "
+            f"{batch.part.stem}): try another seed"
         ) from error
     arrays = {f"field/{name}": array for name, array in solved.fields.items()}
     arrays |= {f"constant/{name}": array for name, array in solved.constant_fields.items()}
@@ -428,7 +438,9 @@ def _load(part: Path) -> Trajectories:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what is in a folder that is owned, the record first: what is left of it is not complete."""
+    """Remove what is in a folder that is owned, the record first: what is left of it is not
+    complete.
+    """
     (folder / RECORD).unlink(missing_ok=True)
     for item in folder.iterdir():
         if item.name in (LOCK, OWNER):
@@ -453,11 +465,13 @@ def _complete(folder: Path, system: System, seed: int) -> bool:
         return False
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WavelitError(
-            f"{path} is damaged, no record of a dataset's seed and version: pass force=True to compute it anew"
+            f"{path} is damaged, no record of a dataset's seed and version: pass force=True to "
+            "compute it anew"
         ) from error
     if (record["seed"], record["version"]) != (seed, system.version):
         raise WavelitError(
-            f"{folder} holds seed {shown(record['seed'])} of version {shown(record['version'])}, asked for seed {seed} "
-            f"of version {system.version}: pass force=True to replace it, or another root"
+            f"{folder} holds seed {shown(record['seed'])} of version {shown(record['version'])}, "
+            f"asked for seed {seed} of version {system.version}: pass force=True to replace it, or "
+            "another root"
         )
     return True

@@ -1,15 +1,17 @@
 """Fourier-Chebyshev tools for flow between two walls: x periodic, z from wall to wall.
 
 A field is a Fourier series in x and a polynomial in z of degree n - 1, known by its values at the n
-Gauss-Lobatto nodes: complex `modes` (..., Z, K). Products are formed on a grid of 3/2 as many points along
-both axes, which leaves the kept modes free of aliases. Diffusion and pressure are implicit: per wave number,
-velocity and pressure are solved together with no-slip walls, with pressure two degrees below the velocity, so
-that no spurious pressure is left and div u = 0 holds at the inner nodes to rounding. Time steps are those of
-the implicit-explicit Runge-Kutta scheme (4, 4, 3): third order, L-stable for diffusion, one matrix per step
-size, no memory of earlier steps, so that the step may change at will.
+Gauss-Lobatto nodes: complex `modes` (..., Z, K). Products are formed on a grid of 3/2 as many
+points along both axes, which leaves the kept modes free of aliases. Diffusion and pressure are
+implicit: per wave number, velocity and pressure are solved together with no-slip walls, with
+pressure two degrees below the velocity, so that no spurious pressure is left and div u = 0 holds at
+the inner nodes to rounding. Time steps are those of the implicit-explicit Runge-Kutta scheme (4, 4,
+3): third order, L-stable for diffusion, one matrix per step size, no memory of earlier steps, so
+that the step may change at will.
 
-References: Ascher, Ruuth, Spiteri, Implicit-explicit Runge-Kutta methods for time-dependent PDEs, Appl. Numer.
-Math. 25, 1997; Peyret, Spectral Methods for Incompressible Viscous Flow, Springer, 2002, chapters 3 and 7.
+References: Ascher, Ruuth, Spiteri, Implicit-explicit Runge-Kutta methods for time-dependent PDEs,
+Appl. Numer. Math. 25, 1997; Peyret, Spectral Methods for Incompressible Viscous Flow, Springer,
+2002, chapters 3 and 7.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ __all__ = ["GAMMA", "CFLStepper", "Channel", "Integrator", "Stokes", "lobatto"]
 
 Array = npt.NDArray[Any]
 
-# Ascher, Ruuth, Spiteri (4, 4, 3): the weights of earlier stages in each of the four that are solved; the
-# implicit weight of the stage itself is GAMMA.
+# Ascher, Ruuth, Spiteri (4, 4, 3): the weights of earlier stages in each of the four that are
+# solved; the implicit weight of the stage itself is GAMMA.
 GAMMA = 0.5
 EXPLICIT = ((1 / 2,), (11 / 18, 1 / 18), (5 / 6, -5 / 6, 1 / 2), (1 / 4, 7 / 4, 3 / 4, -7 / 4))
 IMPLICIT: tuple[tuple[float, ...], ...] = ((), (1 / 6,), (-1 / 2, 1 / 2), (3 / 2, -3 / 2, 1 / 2))
-# Advection's rate times the step: aimed at when a step is chosen, and borne at the end of its use. The scheme
-# itself bears 1.57 on the imaginary axis.
+# Advection's rate times the step: aimed at when a step is chosen, and borne at the end of its use.
+# The scheme itself bears 1.57 on the imaginary axis.
 AIM, LIMIT = 1.1, 1.45
 # Numbers of steps in a piece of time.
 LADDER = (4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 256)
@@ -95,7 +97,8 @@ class Channel:
         self.ik = 1j * torch.from_numpy(self.wavenumbers)
         self._i_over_k = 1j / torch.from_numpy(np.append(np.inf, self.wavenumbers[1:]))
         self.dz = torch.from_numpy(self.derivative)
-        # From values at the nodes to values and slopes on the fine grid, and back without the high degrees.
+        # From values at the nodes to values and slopes on the fine grid, and back without the high
+        # degrees.
         degrees = np.arange(self.nz)
         coefficients = np.linalg.inv(_chebyshev(s, degrees))
         fine_s, _ = lobatto(self.fine[1])
@@ -151,7 +154,9 @@ class Channel:
         return self.slope(self.slope(modes)) + self.ik**2 * modes
 
     def rate(self, u: Tensor, w: Tensor) -> float:
-        """Largest |u| k + |w| pi / dz over the points of the fine grid: times the step, at most `LIMIT`."""
+        """Largest |u| k + |w| pi / dz over the points of the fine grid: times the step, at most
+        `LIMIT`.
+        """
         kmax = math.pi * self.nx / self.length
         s, _ = lobatto(self.fine[1])
         spacing = math.pi / (self.nz - 1) * np.sqrt(np.maximum(1 - s**2, (math.pi / self.nz) ** 2))
@@ -164,8 +169,8 @@ class Channel:
         Args:
             diffusivity: of the diffusion.
             weight: GAMMA times the time step.
-            walls: the value is zero at the walls; otherwise it does not diffuse there, so that no condition
-                is needed.
+            walls: the value is zero at the walls; otherwise it does not diffuse there, so that no
+                condition is needed.
         """
         n = self.nz
         second = self.derivative @ self.derivative
@@ -179,15 +184,17 @@ class Channel:
         return torch.from_numpy(inverse)
 
     def stokes(self, viscosity: float, weight: float, slip: bool = False) -> Stokes:
-        """Velocity and pressure of u - weight * viscosity * laplacian u + grad p = f, div u = 0, u = 0 at walls.
+        """Velocity and pressure of u - weight * viscosity * laplacian u + grad p = f, div u = 0, u
+        = 0 at walls.
 
-        Unknowns per wave number are u / i, w and p at the inner nodes, which makes the matrices real.
+        Unknowns per wave number are u / i, w and p at the inner nodes, which makes the matrices
+        real.
 
         Args:
             viscosity: of the fluid.
             weight: GAMMA times the time step.
-            slip: w alone vanishes at the walls; with weight zero, f is split into a flow that stays inside the
-                walls and a gradient.
+            slip: w alone vanishes at the walls; with weight zero, f is split into a flow that stays
+                inside the walls and a gradient.
 
         Returns:
             The matrices of `solve_flow` and `pressure`.
@@ -319,11 +326,12 @@ class CFLStepper:
     def advance(self, x: Tensor, time: float) -> tuple[Tensor, int]:
         """X a time on, and the number of steps.
 
-        Where the flow has become too fast for the steps, they are not kept: the whole time is done again with
-        shorter ones.
+        Where the flow has become too fast for the steps, they are not kept: the whole time is done
+        again with shorter ones.
 
         Raises:
-            SolverDivergedError: no step of the ladder will do; its step is the number of steps tried.
+            SolverDivergedError: no step of the ladder will do; its step is the number of steps
+                tried.
         """
         rate, tried = self.rate(x), 0
         for steps in LADDER:

@@ -1,16 +1,17 @@
 """Compressible Euler equations on a uniform grid, by split MUSCL-Hancock sweeps with HLLC fluxes.
 
-    q_t + F(q)_x + G(q)_y = S(q),  q = (rho, rho u, rho v, E),  E = p / (gamma - 1) + rho (u^2 + v^2) / 2
+    q_t + F(q)_x + G(q)_y = S(q),  q = (rho, rho u, rho v, E),  E = p / (gamma - 1) + rho (u^2 +
+    v^2) / 2
 
-A sweep reconstructs (rho, u, v, p) linearly in each cell with the monotonised central (MC) limiter, carries
-the two face values of a cell over half a step, and solves the Riemann problem of each face by HLLC, which
-keeps a resting contact exactly. One step is X(h) Y(h) S(2h) Y(h) X(h): symmetric, so second order, and four
-sweeps of Courant number below 1 for a time of 2 h. Every trajectory of a batch has its own h, from its own
-wave speeds, so that it does not depend on its companions.
+A sweep reconstructs (rho, u, v, p) linearly in each cell with the monotonised central (MC) limiter,
+carries the two face values of a cell over half a step, and solves the Riemann problem of each face
+by HLLC, which keeps a resting contact exactly. One step is X(h) Y(h) S(2h) Y(h) X(h): symmetric, so
+second order, and four sweeps of Courant number below 1 for a time of 2 h. Every trajectory of a
+batch has its own h, from its own wave speeds, so that it does not depend on its companions.
 
-References: van Leer, SIAM J. Sci. Stat. Comput. 5, 1984 (MUSCL-Hancock); Toro, Spruce, Speares, Shock Waves
-4, 1994 (HLLC); Strang, SIAM J. Numer. Anal. 5, 1968; Toro, Riemann Solvers and Numerical Methods for Fluid
-Dynamics, 2009, chapters 10 and 14.
+References: van Leer, SIAM J. Sci. Stat. Comput. 5, 1984 (MUSCL-Hancock); Toro, Spruce, Speares,
+Shock Waves 4, 1994 (HLLC); Strang, SIAM J. Numer. Anal. 5, 1968; Toro, Riemann Solvers and
+Numerical Methods for Fluid Dynamics, 2009, chapters 10 and 14.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ __all__ = ["Euler", "conserved", "primitive"]
 
 # Mass, normal and tangential momentum, energy when the second axis is swept; its own inverse.
 TURNED = (0, 2, 1, 3)
-# Largest number of steps between two snapshots; beyond it, a vanishing step has made the solver useless.
+# Largest number of steps between two snapshots; beyond it, a vanishing step has made the solver
+# useless.
 MAX_STEPS = 100_000
 
 
@@ -37,10 +39,11 @@ class Euler:
     Args:
         gamma: ratio of specific heats.
         spacing: cell widths along both axes.
-        boundary_conditions: per axis (low, high), periodic, wall (reflects), open (zero gradient) or balanced
-            (zero gradient but for the mean normal velocity, which is reversed: no net flow).
-        source: (conserved (B, 4, H, W), time step (B, 1, 1, 1)) -> conserved, or None; a trajectory whose
-            step is 0 keeps its state.
+        boundary_conditions: per axis (low, high), periodic, wall (reflects), open (zero gradient)
+            or balanced (zero gradient but for the mean normal velocity, which is reversed: no net
+            flow).
+        source: (conserved (B, 4, H, W), time step (B, 1, 1, 1)) -> conserved, or None; a trajectory
+            whose step is 0 keeps its state.
         courant: largest (|u| + c) h / dx of a sweep, below 1.
     """
 
@@ -81,7 +84,9 @@ class Euler:
         return torch.stack(snapshots, 1)
 
     def _advance(self, state: Tensor, duration: float, steps: int) -> tuple[Tensor, int]:
-        """Steps of equal shares of what is left of the duration, renewed after each; and the most taken."""
+        """Steps of equal shares of what is left of the duration, renewed after each; and the
+        most taken.
+        """
         left = torch.full((len(state), 1, 1, 1), duration, dtype=state.dtype)
         for count in range(MAX_STEPS):
             if not bool((left > 0).any()):
@@ -119,7 +124,9 @@ class Euler:
         return q[:, TURNED] if axis == 1 else q.transpose(-1, -2)
 
     def _flux(self, w: Tensor, ratio: Tensor) -> Tensor:
-        """HLLC fluxes of the n + 1 faces of n cells, from the primitive variables of n + 4 cells."""
+        """HLLC fluxes of the n + 1 faces of n cells, from the primitive variables of n + 4
+        cells.
+        """
         half = half_slope(w.diff(dim=-1))
         w = w[..., 1:-1]
         rho, u, _, p = w.unbind(1)
@@ -127,7 +134,8 @@ class Euler:
         change = torch.stack([rho * d_u, d_p / rho, torch.zeros_like(d_v), self.gamma * p * d_u], 1)
         change += u[:, None] * half
         middle = w - ratio * change
-        # A strong rarefaction can empty a cell within the half step: such a cell is taken as constant.
+        # A strong rarefaction can empty a cell within the half step: such a cell is taken as
+        # constant.
         least = (middle - half.abs())[:, ::3]
         if not bool((least > 0).all()):
             kept = (least > 0).all(1, keepdim=True)
@@ -139,7 +147,9 @@ class Euler:
 
 
 def half_slope(jumps: Tensor) -> Tensor:
-    """Half the MC-limited slope of the cells between n + 1 jumps: (a + b) / 4 kept between 0 and a, 0 and b."""
+    """Half the MC-limited slope of the cells between n + 1 jumps: (a + b) / 4 kept between 0 and
+    a, 0 and b.
+    """
     a, b = jumps[..., :-1], jumps[..., 1:]
     return torch.clamp(
         0.25 * (a + b), torch.maximum(a, b).clamp(max=0), torch.minimum(a, b).clamp(min=0)
@@ -147,12 +157,15 @@ def half_slope(jumps: Tensor) -> Tensor:
 
 
 def hllc(left: Tensor, right: Tensor, gamma: float) -> Tensor:
-    """Fluxes of mass, normal and tangential momentum and energy between primitive states (B, 4, ...)."""
+    """Fluxes of mass, normal and tangential momentum and energy between primitive states (B, 4,
+    ...).
+    """
     both = torch.stack([left, right])
     rho, u, p = both[:, :, 0], both[:, :, 1], both[:, :, 3]
     c = (gamma * p / rho).sqrt()
     outer = torch.stack([(u - c).amin(0), (u + c).amax(0)])
-    # Mass that enters each outer wave, per time and area; the contact moves at the speed that balances both.
+    # Mass that enters each outer wave, per time and area; the contact moves at the speed that
+    # balances both.
     inflow = rho * (outer - u)
     contact = (p[1] - p[0] + inflow[0] * u[0] - inflow[1] * u[1]) / (inflow[0] - inflow[1])
 

@@ -1,17 +1,19 @@
-"""Euler gas from random quadrants on a torus: shocks, rarefactions and contacts that meet again and again.
+"""Euler gas from random quadrants on a torus: shocks, rarefactions and contacts that meet again and
+again.
 
     rho_t + div m = 0,  m_t + div(m m / rho) + grad p = 0,  E_t + div((E + p) m / rho) = 0
 
-with E = p / (gamma - 1) + |m|^2 / (2 rho) on [0, 1]^2, periodic. A cross divides the torus into blocks of
-constant density, velocity and pressure; each edge between two blocks is a Riemann problem.
+with E = p / (gamma - 1) + |m|^2 / (2 rho) on [0, 1]^2, periodic. A cross divides the torus into
+blocks of constant density, velocity and pressure; each edge between two blocks is a Riemann
+problem.
 
-Departures from The Well's: 64 x 64 in place of 512 x 512 with refinement, no adaptive mesh; the random law of
-the blocks is made up, since its own is not published, with spreads of its order; the record starts once the
-jumps have moved apart, about a cell and a half into the first interval.
+Departures from The Well's: 64 x 64 in place of 512 x 512 with refinement, no adaptive mesh; the
+random law of the blocks is made up, since its own is not published, with spreads of its order; the
+record starts once the jumps have moved apart, about a cell and a half into the first interval.
 
-References: Ohana et al., The Well, 2024, arXiv:2412.00568 (euler_multi_quadrants_periodicBC); Lax and Liu,
-Solution of two-dimensional Riemann problems of gas dynamics by positive schemes, SIAM J. Sci. Comput. 19,
-1998; Schulz-Rinne, Collins, Glaz, SIAM J. Sci. Comput. 14, 1993.
+References: Ohana et al., The Well, 2024, arXiv:2412.00568 (euler_multi_quadrants_periodicBC); Lax
+and Liu, Solution of two-dimensional Riemann problems of gas dynamics by positive schemes, SIAM J.
+Sci. Comput. 19, 1998; Schulz-Rinne, Collins, Glaz, SIAM J. Sci. Comput. 14, 1993.
 """
 
 # The module bears The Well's name of the system.
@@ -39,8 +41,8 @@ SNAPSHOT = 0.015
 def quadrants(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Blocks of constant state: (rho, u, v, p), (4, H, W).
 
-    Two or three cuts a side at random, at least an eighth apart, give 4 to 9 blocks; in each ln rho and ln p
-    are uniform between ln 0.2 and ln 2, u and v between -0.8 and 0.8.
+    Two or three cuts a side at random, at least an eighth apart, give 4 to 9 blocks; in each ln rho
+    and ln p are uniform between ln 0.2 and ln 2, u and v between -0.8 and 0.8.
     """
     blocks = []
     for n in shape:

@@ -2,17 +2,18 @@
 
     A_t = d_A lap A - A B^2 + F (1 - A),   B_t = d_B lap B + A B^2 - (F + k) B
 
-with d_A = 2e-5 and d_B = 1e-5, periodic. Diffusion and the linear reactions are integrated exactly, the rest
-by ETDRK4 in Fourier space; the cubic product is taken on the grid, without truncation: fronts of four cells
-need every mode, and the spectrum has fallen far enough at the end for aliases to be small.
+with d_A = 2e-5 and d_B = 1e-5, periodic. Diffusion and the linear reactions are integrated exactly,
+the rest by ETDRK4 in Fourier space; the cubic product is taken on the grid, without truncation:
+fronts of four cells need every mode, and the spectrum has fallen far enough at the end for aliases
+to be small.
 
-Departures from The Well's: the cells are as large and the box is a quarter, [0, 1]^2 in place of [-1, 1]^2;
-the record begins at t = START, when the pattern is there, and ends before most of it stands still; starts are
-clusters of Gaussians, Fourier series only where a uniform state with B > 0 exists; those that die out are
-drawn again.
+Departures from The Well's: the cells are as large and the box is a quarter, [0, 1]^2 in place of
+[-1, 1]^2; the record begins at t = START, when the pattern is there, and ends before most of it
+stands still; starts are clusters of Gaussians, Fourier series only where a uniform state with B > 0
+exists; those that die out are drawn again.
 
-References: Pearson, Complex patterns in a simple system, Science 261, 1993; Ohana et al., The Well, 2024,
-arXiv:2412.00568 (gray_scott_reaction_diffusion).
+References: Pearson, Complex patterns in a simple system, Science 261, 1993; Ohana et al., The Well,
+2024, arXiv:2412.00568 (gray_scott_reaction_diffusion).
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ class GrayScott:
 
 
 def steady_state(feed: float, kill: float) -> tuple[float, float] | None:
-    """The uniform state (A, B) of larger B > 0: A^2 - A + (F + k)^2 / F = 0, B = F (1 - A) / (F + k)."""
+    """The uniform state (A, B) of larger B > 0: A^2 - A + (F + k)^2 / F = 0, B = F (1 - A) / (F
+    + k).
+    """
     root = 1 - 4 * (feed + kill) ** 2 / feed
     if root < 0:
         return None
@@ -95,9 +98,9 @@ def initial_state(
 ) -> Array:
     """Random A and B, (2, H, W), between 0 and 1.
 
-    Clusters of Gaussians: B is `_clusters`, A one minus another draw of it. Where a uniform state with B > 0
-    exists, every second start on average is instead a random Fourier series about it, from it up and down by
-    at most 0.9 of the way to 0 or 1.
+    Clusters of Gaussians: B is `_clusters`, A one minus another draw of it. Where a uniform state
+    with B > 0 exists, every second start on average is instead a random Fourier series about it,
+    from it up and down by at most 0.9 of the way to 0 or 1.
     """
     centre = steady_state(feed, kill)
     if centre is None or rng.random() < 0.5:
@@ -161,17 +164,18 @@ def simulate(
             return Trajectories({"A": record[:, :, 0], "B": record[:, :, 1]})
     raise WavelitError(
         f"gray_scott_reaction_diffusion: no pattern outlived t = {times[-1]:g} in {DRAWS} draws at "
-        f"F = {feed:g}, k = {kill:g} on {shape[0]} x {shape[1]} points: "
-        "choose a larger grid or other parameters"
+        f"F = {feed:g}, k = {kill:g} on {shape[0]} x {shape[1]} points: choose a larger grid or "
+        "other parameters"
     )
 
 
 def _solve(feed: float, kill: float, times: Array, starts: Array) -> tuple[Array, Array]:
-    """(B, 2, H, W) at t = 0 -> (B, T, 2, H, W) at the given times, and (B,) whether the pattern lasts.
+    """(B, 2, H, W) at t = 0 -> (B, T, 2, H, W) at the given times, and (B,) whether the pattern
+    lasts.
 
-    It does while B ranges over F + k or more. Once B < F + k everywhere, A B^2 < (F + k) B as A <= 1, and B
-    falls to zero; the bubbles may also close until B is uniform. The solution ends when no pattern lasts, and
-    what follows in the record is void.
+    It does while B ranges over F + k or more. Once B < F + k everywhere, A B^2 < (F + k) B as A <=
+    1, and B falls to zero; the bubbles may also close until B is uniform. The solution ends when no
+    pattern lasts, and what follows in the record is void.
     """
     solver = GrayScott(starts.shape[-2:], feed, kill, DT_BEFORE_START)
     modes = solver.modes(torch.from_numpy(starts))

@@ -1,17 +1,20 @@
-"""Point sources above a periodic sound-hard surface, to 3e-6 or better: array scanning, boundary integrals.
+"""Point sources above a periodic sound-hard surface, to 3e-6 or better: array scanning, boundary
+integrals.
 
     -(lap + omega^2) u = delta(x - x0) above the surface,   du/dn = 0 on it,   u radiates upwards
 
-The surface has period 1 along x, the source does not. As delta(x - x0) is the mean over Bloch wave numbers kappa
-of a row of sources with phases exp(i kappa j), u is the mean of quasi-periodic solutions, each solved in one cell:
-a single layer on the surface and its two neighbours, a Bessel expansion for all further copies, and plane
-waves above the cell, joined at the cell's sides and top by least squares. On a straight segment the layer's
-normal derivative vanishes, so that plain Gauss quadrature, graded to the corners, converges fast. Kappa runs
-below the poles (trapped waves) and branch points (grazing plane waves) at positive kappa and above those
-at negative kappa, where the trapezoidal rule converges exponentially.
+The surface has period 1 along x, the source does not. As delta(x - x0) is the mean over Bloch wave
+numbers kappa of a row of sources with phases exp(i kappa j), u is the mean of quasi-periodic
+solutions, each solved in one cell: a single layer on the surface and its two neighbours, a Bessel
+expansion for all further copies, and plane waves above the cell, joined at the cell's sides and top
+by least squares. On a straight segment the layer's normal derivative vanishes, so that plain Gauss
+quadrature, graded to the corners, converges fast. Kappa runs below the poles (trapped waves) and
+branch points (grazing plane waves) at positive kappa and above those at negative kappa, where the
+trapezoidal rule converges exponentially.
 
-References: Agocs, Barnett, Trapped acoustic waves and raindrops, 2023, arXiv:2310.12486 (array scanning);
-Barnett, Greengard, BIT 51, 2011 (periodization by neighbours); Kress, Numer. Math. 58, 1990 (grading).
+References: Agocs, Barnett, Trapped acoustic waves and raindrops, 2023, arXiv:2310.12486 (array
+scanning); Barnett, Greengard, BIT 51, 2011 (periodization by neighbours); Kress, Numer. Math. 58,
+1990 (grading).
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ NEIGHBOURS = (-1, 0, 1)
 # The Bessel expansion stands for sources at least 1.5 from the cell's centre.
 FAR = 1.5
 BESSEL_ORDER = 40
-# Orders of plane waves above the cell; the last has decayed by exp(-2 pi 12 / 4) from a source 1/4 below.
+# Orders of plane waves above the cell; the last has decayed by exp(-2 pi 12 / 4) from a source 1/4
+# below.
 PLANE_WAVES = 12
 SIDE_NODES = 32
 TOP_NODES = 40
@@ -62,8 +66,9 @@ def green_gradient(omega: float, displacement: Array) -> Array:
 def contour(n: int, amplitude: float = 0.5, clustering: float = 0.8) -> tuple[Array, Array]:
     """Bloch wave numbers (n,) and weights (n,) of the mean over one period of kappa.
 
-    kappa = s - i amplitude sin(s) with s = t - clustering sin(2 t) / 2, which crowds the nodes where the path
-    crosses the real axis, at 0 and pi: the singularities of low and of high omega are close to these.
+    kappa = s - i amplitude sin(s) with s = t - clustering sin(2 t) / 2, which crowds the nodes
+    where the path crosses the real axis, at 0 and pi: the singularities of low and of high omega
+    are close to these.
     """
     t = -np.pi + 2 * np.pi * (np.arange(n) + 0.5) / n
     s = t - clustering / 2 * np.sin(2 * t)
@@ -75,9 +80,9 @@ def contour(n: int, amplitude: float = 0.5, clustering: float = 0.8) -> tuple[Ar
 class Boundary:
     """One period of a surface of straight segments, with a quadrature graded to their ends.
 
-    A segment of length l is run through by s = l t^q / (t^q + (1 - t)^q), t in [0, 1], in equal panels of
-    Gauss nodes in t. A density is kept times ds/dt, which vanishes at the corners where the density itself
-    may be infinite.
+    A segment of length l is run through by s = l t^q / (t^q + (1 - t)^q), t in [0, 1], in equal
+    panels of Gauss nodes in t. A density is kept times ds/dt, which vanishes at the corners where
+    the density itself may be infinite.
 
     Args:
         vertices: (V, 2) from left to right; the last is the first plus (1, 0).
@@ -98,7 +103,8 @@ class Boundary:
         t = ((np.arange(n)[:, None] + (x + 1) / 2) / n).ravel()
         q = self.grading
         total = t**q + (1 - t) ** q
-        # Measured from the nearer end, and s itself never subtracted from 1: corners are where digits count.
+        # Measured from the nearer end, and s itself never subtracted from 1: corners are where
+        # digits count.
         from_start, from_end = t**q / total, (1 - t) ** q / total
         slope = q * (t * (1 - t)) ** (q - 1) / total**2
         parts = []
@@ -117,7 +123,9 @@ class Boundary:
         return positions, normals, slopes, weights
 
     def interpolation(self, refinement: int) -> Array:
-        """(order * refinement, order): a density's values on a panel's refined nodes from those on its nodes."""
+        """(order * refinement, order): a density's values on a panel's refined nodes from those
+        on its nodes.
+        """
         x = np.polynomial.legendre.leggauss(self.order)[0]
         fine = ((np.arange(refinement)[:, None] + (x + 1) / 2) * 2 / refinement - 1).ravel()
         vandermonde = np.polynomial.legendre.legvander
@@ -181,7 +189,8 @@ class PeriodicSurface:
             ):
                 sum_ += phases[:, None] * evaluate(kappa, density, bessel, waves)
         fields: Array = sums[:, cell, where.reshape(-1)]
-        # Of the row of sources, the three next to the cell are in no expansion: their mean over kappa is the source.
+        # Of the row of sources, the three next to the cell are in no expansion: their mean over
+        # kappa is the source.
         low = (points[:, 1] < self.top) & (np.abs(cells) <= 1)
         for field, source in zip(fields, sources, strict=True):
             field[low] += green(self.omega, points[low] - source)
@@ -190,7 +199,9 @@ class PeriodicSurface:
     def bloch(
         self, kappa: complex, incident: Sequence[_Conditions]
     ) -> list[tuple[Array, Array, Array]]:
-        """Layer density (N,), Bessel and plane-wave coefficients of the quasi-periodic solution of every source."""
+        """Layer density (N,), Bessel and plane-wave coefficients of the quasi-periodic solution
+        of every source.
+        """
         alpha = np.exp(1j * kappa)
         factors = scipy.linalg.lu_factor(
             self.layer.surface(alpha) - 0.5 * np.eye(len(self.weights))
@@ -215,11 +226,14 @@ class PeriodicSurface:
         return solutions
 
     def vertical(self, kappa: complex) -> Array:
-        """Vertical wave numbers sqrt(omega^2 - kappa_n^2) of the plane waves, continued along the contour."""
+        """Vertical wave numbers sqrt(omega^2 - kappa_n^2) of the plane waves, continued along
+        the contour.
+        """
         horizontal = kappa + 2 * np.pi * np.arange(-PLANE_WAVES, PLANE_WAVES + 1)
 
         def root(z: Array) -> Array:
-            # Cut along the negative imaginary axis, to the side of +-omega on which the contour does not pass.
+            # Cut along the negative imaginary axis, to the side of +-omega on which the contour
+            # does not pass.
             value: Array = np.exp(0.25j * np.pi) * np.sqrt(-1j * z)
             return value
 
@@ -249,7 +263,9 @@ class PeriodicSurface:
         return slope
 
     def _bessel(self, points: Array, margin: int = 0) -> Array:
-        """J_l(omega r) exp(i l phi) about the cell's centre, scaled to be of order 1 at r = FAR, (P, 2 L + 1)."""
+        """J_l(omega r) exp(i l phi) about the cell's centre, scaled to be of order 1 at r = FAR,
+        (P, 2 L + 1).
+        """
         z = points - self.centre
         r, angle = np.hypot(z[:, 0], z[:, 1]), np.arctan2(z[:, 1], z[:, 0])
         order = np.arange(-BESSEL_ORDER - margin, BESSEL_ORDER + margin + 1)
@@ -296,7 +312,9 @@ class _Conditions:
 
 
 class _Evaluation:
-    """Values at points (P, 2) of the cell of a quasi-periodic solution, without its three nearest sources."""
+    """Values at points (P, 2) of the cell of a quasi-periodic solution, without its three
+    nearest sources.
+    """
 
     def __init__(self, surface: PeriodicSurface, points: Array) -> None:
         self.surface = surface

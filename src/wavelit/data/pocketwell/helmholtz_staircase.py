@@ -3,16 +3,18 @@
     -(lap + omega^2) u = delta(x - x0) above y = -|x| continued with period 1,   du/dn = 0 on it,
     U(t, x) = u(x) exp(-i omega t)
 
-The stairs guide waves: below omega = 2.55 a trapped wave runs along them to both sides without loss, beside the
-sound that is radiated upwards. The spatial solution is computed to 3e-6 or better (`helmholtz`), the
-time factor is exact; a step is 1/50 of a period whatever omega is, so that it turns (re, im) by a fixed angle.
+The stairs guide waves: below omega = 2.55 a trapped wave runs along them to both sides without
+loss, beside the sound that is radiated upwards. The spatial solution is computed to 3e-6 or better
+(`helmholtz`), the time factor is exact; a step is 1/50 of a period whatever omega is, so that it
+turns (re, im) by a fixed angle.
 
-Departures from The Well's: 256 x 64 points in place of 1024 x 256; sources anywhere among The Well's 32
-positions instead of on them, so that none occurs twice; 60 snapshots in place of 50; time is counted in periods.
-As in The Well's, `mask` is 1 on points inside the stairs, where the fields are 0.
+Departures from The Well's: 256 x 64 points in place of 1024 x 256; sources anywhere among The
+Well's 32 positions instead of on them, so that none occurs twice; 60 snapshots in place of 50; time
+is counted in periods. As in The Well's, `mask` is 1 on points inside the stairs, where the fields
+are 0.
 
-References: Ohana et al., The Well, 2024, arXiv:2412.00568 (helmholtz_staircase); Agocs, Barnett, Trapped
-acoustic waves and raindrops, 2023, arXiv:2310.12486.
+References: Ohana et al., The Well, 2024, arXiv:2412.00568 (helmholtz_staircase); Agocs, Barnett,
+Trapped acoustic waves and raindrops, 2023, arXiv:2310.12486.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ __all__ = ["OMEGAS", "STAIRS", "SYSTEM", "draw_source", "surface_height"]
 
 Array = npt.NDArray[Any]
 
-# The Well's, in an order whose first four and first eight are spread: those occur in validation and test.
-# They are the frequencies of trapped waves with wave numbers 0.02 pi (1, 4, 7, ... 46).
+# The Well's, in an order whose first four and first eight are spread: those occur in validation and
+# test. They are the frequencies of trapped waves with wave numbers 0.02 pi (1, 4, 7, ... 46).
 OMEGAS = (
     0.25123038,
     0.99856671,

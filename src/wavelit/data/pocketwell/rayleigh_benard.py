@@ -2,11 +2,12 @@
 
     b_t + u . grad b = kappa lap b,   u_t + u . grad u + grad p = nu lap u + b e_z,   div u = 0
 
-with kappa = (Rayleigh Prandtl)^(-1/2), nu = (Rayleigh / Prandtl)^(-1/2), on [0, 4] x [0, 1], periodic in x;
-b = 1, u = 0 at the lower wall, b = 0, u = 0 at the upper one. What is stepped is the departure of b from 1 - z.
+with kappa = (Rayleigh Prandtl)^(-1/2), nu = (Rayleigh / Prandtl)^(-1/2), on [0, 4] x [0, 1],
+periodic in x; b = 1, u = 0 at the lower wall, b = 0, u = 0 at the upper one. What is stepped is the
+departure of b from 1 - z.
 
-References: Ohana et al., The Well, 2024, arXiv:2412.00568 (rayleigh_benard); Burns et al., Dedalus, Phys. Rev.
-Research 2, 2020.
+References: Ohana et al., The Well, 2024, arXiv:2412.00568 (rayleigh_benard); Burns et al., Dedalus,
+Phys. Rev. Research 2, 2020.
 """
 
 from __future__ import annotations
@@ -87,10 +88,12 @@ class Convection:
 
 
 def initial_buoyancy(channel: Channel, rng: np.random.Generator) -> Array:
-    """A random start, (Z, nx): a hot layer below a gentler slope, and smooth noise that sets it going.
+    """A random start, (Z, nx): a hot layer below a gentler slope, and smooth noise that sets it
+    going.
 
-    The slope delta is U(0.2, 1), as in The Well; there the lower wall jumps to 1, here the rest decays within
-    0.1. The noise has 12 waves along x and 3 across, 0.03 each at most, and vanishes at the walls.
+    The slope delta is U(0.2, 1), as in The Well; there the lower wall jumps to 1, here the rest
+    decays within 0.1. The noise has 12 waves along x and 3 across, 0.03 each at most, and vanishes
+    at the walls.
     """
     z = channel.z[:, None]
     x = np.arange(channel.nx) * channel.length / channel.nx

@@ -1,21 +1,22 @@
-"""Periodic shear flow: incompressible layers that slide past each other, roll up and carry a tracer.
+"""Periodic shear flow: incompressible layers that slide past each other, roll up and carry a
+tracer.
 
     u_t + u . grad u + grad p = nu lap u,   div u = 0,   s_t + u . grad s = D lap s
 
 with nu = 1 / Reynolds and D = nu / Schmidt,
 
-on [0, 1] x [-1, 1], periodic. The vorticity omega = v_x - u_y and the tracer are stepped in Fourier space by
-ETDRK4 with the two-thirds rule; the mean flow is conserved; the pressure follows from -lap p = div(u . grad
-u), with mean zero.
+on [0, 1] x [-1, 1], periodic. The vorticity omega = v_x - u_y and the tracer are stepped in Fourier
+space by ETDRK4 with the two-thirds rule; the mean flow is conserved; the pressure follows from -lap
+p = div(u . grad u), with mean zero.
 
-Departures from The Well's: 64 x 128 in place of 256 x 512, hence Reynolds 1000 or 2000 in place of 10^4 to 5
-x 10^5, Schmidt 0.5 or 1 in place of 0.1 to 10, and layers at least 2.25 cells thick; the layers are summed
-over periodic images and the ripples have whole wavelengths, as The Well's formulas leave kinks at the seams;
-every layer's ripples have phases of their own, so that no two trajectories start alike; the initial velocity
-is made divergence-free.
+Departures from The Well's: 64 x 128 in place of 256 x 512, hence Reynolds 1000 or 2000 in place of
+10^4 to 5 x 10^5, Schmidt 0.5 or 1 in place of 0.1 to 10, and layers at least 2.25 cells thick; the
+layers are summed over periodic images and the ripples have whole wavelengths, as The Well's
+formulas leave kinks at the seams; every layer's ripples have phases of their own, so that no two
+trajectories start alike; the initial velocity is made divergence-free.
 
-References: Ohana et al., The Well, 2024, arXiv:2412.00568 (shear_flow); Burns et al., Dedalus, Phys. Rev.
-Research 2, 2020.
+References: Ohana et al., The Well, 2024, arXiv:2412.00568 (shear_flow); Burns et al., Dedalus,
+Phys. Rev. Research 2, 2020.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ __all__ = ["SYSTEM", "ShearFlow", "initial_state"]
 Array = npt.NDArray[Any]
 
 LENGTHS = (1.0, 2.0)
-# Time between snapshots: twice The Well's, so that 60 of them hold the roll-up and the pairing that follows.
+# Time between snapshots: twice The Well's, so that 60 of them hold the roll-up and the pairing that
+# follows.
 SNAPSHOT = 0.2
-# Steps between snapshots at 64 cells a unit length: |u| k_max dt stays below 2; ETDRK4 bears about 2.8.
+# Steps between snapshots at 64 cells a unit length: |u| k_max dt stays below 2; ETDRK4 bears about
+# 2.8.
 STEPS = 10
 
 
@@ -68,7 +71,9 @@ class ShearFlow:
         self.stepper = ETDRK4(linear, dt, self._advection)
 
     def modes(self, velocity: Tensor, tracer: Tensor) -> Tensor:
-        """(B, 2, H, W) and (B, H, W) -> dealiased modes of (vorticity, tracer), (B, 2, H, W // 2 + 1)."""
+        """(B, 2, H, W) and (B, H, W) -> dealiased modes of (vorticity, tracer), (B, 2, H, W // 2
+        + 1).
+        """
         u, v = self.grid.forward(velocity).unbind(1)
         vorticity = 1j * (self.grid.kx * v - self.grid.ky * u)
         modes: Tensor = torch.stack([vorticity, self.grid.forward(tracer)], 1) * self.grid.kept
@@ -105,10 +110,10 @@ class ShearFlow:
 def initial_state(shape: Sequence[int], rng: np.random.Generator) -> tuple[Array, Array]:
     """A random set of shear layers: velocity (2, H, W) before projection, and the tracer (H, W).
 
-    n layers (2 or 4) of alternating sign, tanh((y - y_k) / delta) with delta = U(2.25, 4.5) cells, between
-    speeds -1/2 and 1/2. Each is displaced across by ripples of one and of two waves, a sin(2 pi m x + phase)
-    exp(-((y - y_k) / delta)^2): the leading one (m = 1 or 2, the same for all layers) has a = 0.1, the other
-    a third of it. The tracer equals u.
+    n layers (2 or 4) of alternating sign, tanh((y - y_k) / delta) with delta = U(2.25, 4.5) cells,
+    between speeds -1/2 and 1/2. Each is displaced across by ripples of one and of two waves, a
+    sin(2 pi m x + phase) exp(-((y - y_k) / delta)^2): the leading one (m = 1 or 2, the same for all
+    layers) has a = 0.1, the other a third of it. The tracer equals u.
     """
     x, y = (
         a.reshape(s)

@@ -1,12 +1,13 @@
 """Fourier pseudo-spectral tools: wave numbers, dealiasing, and the ETDRK4 step.
 
-For v' = L v + N(v) with L diagonal, the exponential time differencing Runge-Kutta step of order four
-integrates L exactly and N by four stages. Its coefficients are of the kind (e^z - 1) / z, which cancel for
-small z = h L: they are means over a circle around z in the complex plane. Quadratic products are kept free of
-aliases by dropping every mode above two thirds of the largest wave number (Orszag's rule).
+For v' = L v + N(v) with L diagonal, the exponential time differencing Runge-Kutta step of order
+four integrates L exactly and N by four stages. Its coefficients are of the kind (e^z - 1) / z,
+which cancel for small z = h L: they are means over a circle around z in the complex plane.
+Quadratic products are kept free of aliases by dropping every mode above two thirds of the largest
+wave number (Orszag's rule).
 
-References: Cox, Matthews, Exponential time differencing for stiff systems, J. Comput. Phys. 176, 2002;
-Kassam, Trefethen, Fourth-order time-stepping for stiff PDEs, SIAM J. Sci. Comput. 26, 2005.
+References: Cox, Matthews, Exponential time differencing for stiff systems, J. Comput. Phys. 176,
+2002; Kassam, Trefethen, Fourth-order time-stepping for stiff PDEs, SIAM J. Sci. Comput. 26, 2005.
 """
 
 from __future__ import annotations

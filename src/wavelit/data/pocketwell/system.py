@@ -1,7 +1,9 @@
-"""What a system of PocketWell is: a solver with its grids, times, parameters and boundary conditions.
+"""What a system of PocketWell is: a solver with its grids, times, parameters and boundary
+conditions.
 
-A module of this package holds one system and its one instance `SYSTEM`. Random draws come from one generator
-per trajectory, so a trajectory depends on the seed, the system, the split and its own number alone.
+A module of this package holds one system and its one instance `SYSTEM`. Random draws come from one
+generator per trajectory, so a trajectory depends on the seed, the system, the split and its own
+number alone.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ SIZES: Mapping[str, Size] = {
 
 @dataclass(frozen=True)
 class Trajectories:
-    """The record of N simulations, components last: fields (N, T, *S, ...), constant fields (N, *S, ...)."""
+    """The record of N simulations, components last: fields (N, T, *S, ...), constant fields (N,
+    *S, ...).
+    """
 
     fields: Mapping[str, Array]
     constant_fields: Mapping[str, Array] = field(default_factory=dict)
@@ -47,11 +51,12 @@ class System:
 
     Args:
         name: as in The Well.
-        version: raised whenever the numbers that it gives change; part of the identity of a dataset.
+        version: raised whenever the numbers that it gives change; part of the identity of a
+            dataset.
         shapes: size -> grid.
         boundary_conditions: per axis (low, high).
-        parameters: one mapping of names to values per file; trajectory i of a split takes the set i modulo
-            their number.
+        parameters: one mapping of names to values per file; trajectory i of a split takes the set i
+            modulo their number.
         batch: most trajectories solved together.
         coordinates: grid -> axis name -> positions.
         times: (grid, number of snapshots) -> times of the snapshots.

@@ -1,20 +1,23 @@
-"""A turbulent radiative mixing layer: hot thin gas slides over cold dense gas, mixes with it and cools.
+"""A turbulent radiative mixing layer: hot thin gas slides over cold dense gas, mixes with it and
+cools.
 
     E_t + div((E + p) v) = -rho^2 Lambda(T),   T = p / rho,   gamma = 5/3
     Lambda = Lambda_0 max(exp(-x^2 / 2 s^2) - exp(-x_0^2 / 2 s^2), 0),   x = ln(T / T_mix)
 
-beside the Euler equations. Lambda is log-normal about T_mix = sqrt(T_cold T_hot), less its own value at
-T_cold and T_hot (x = -+x_0), where heating balances cooling. tcool is the shortest of the cooling times
-p / ((gamma - 1) rho^2 Lambda) at the initial pressure. Cooling is integrated exactly in time at constant
-density (Townsend).
+beside the Euler equations. Lambda is log-normal about T_mix = sqrt(T_cold T_hot), less its own
+value at T_cold and T_hot (x = -+x_0), where heating balances cooling. tcool is the shortest of the
+cooling times p / ((gamma - 1) rho^2 Lambda) at the initial pressure. Cooling is integrated exactly
+in time at constant density (Townsend).
 
-Departures from The Well's: 32 x 96 in place of 128 x 384; an interface and a seed noise of the size of these
-cells; the record starts once the layer is mixing; no net flow through the lower side. Not published, and set
-by the statistics of The Well's data: the shear, which time tcool is, that lower side.
+Departures from The Well's: 32 x 96 in place of 128 x 384; an interface and a seed noise of the size
+of these cells; the record starts once the layer is mixing; no net flow through the lower side. Not
+published, and set by the statistics of The Well's data: the shear, which time tcool is, that lower
+side.
 
-References: Fielding, Ostriker, Bryan, Jermyn, Multiphase gas and the fractal nature of radiative turbulent
-mixing layers, 2020, arXiv:2003.08390, and its authors' public problem generator (curve, interface); Ohana et
-al., The Well, 2024, arXiv:2412.00568; Townsend, Astrophys. J. Suppl. 181, 2009 (exact cooling).
+References: Fielding, Ostriker, Bryan, Jermyn, Multiphase gas and the fractal nature of radiative
+turbulent mixing layers, 2020, arXiv:2003.08390, and its authors' public problem generator (curve,
+interface); Ohana et al., The Well, 2024, arXiv:2412.00568; Townsend, Astrophys. J. Suppl. 181, 2009
+(exact cooling).
 """
 
 # The module bears The Well's name of the system.
@@ -41,7 +44,8 @@ Array = npt.NDArray[Any]
 GAMMA = 5 / 3
 PRESSURE = 1.0
 DENSITY_HOT, CONTRAST = 1.0, 100.0
-# Of the hot gas along x, relative to the cold gas: Mach 0.08, from the spread of velocity in The Well's data.
+# Of the hot gas along x, relative to the cold gas: Mach 0.08, from the spread of velocity in The
+# Well's data.
 SHEAR = 0.1
 BOX = ((-0.5, 0.5), (-1.0, 2.0))
 # Value of the log-normal at T_cold and T_hot that is taken off; its authors state 0.1 to 2 %.
@@ -50,7 +54,8 @@ FLOOR = 0.01
 THICKNESS = 1.0
 # Waves of the seed noise along x, and its strength in units of the shear.
 WAVES, NOISE = 8, 0.5
-# Nothing holds the cold gas from below when the cooling lowers the pressure: without a balance it would rise.
+# Nothing holds the cold gas from below when the cooling lowers the pressure: without a balance it
+# would rise.
 SIDES = (("periodic", "periodic"), ("balanced", "open"))
 SNAPSHOT = 0.8
 SKIPPED = 20
@@ -59,9 +64,10 @@ SKIPPED = 20
 class Cooling:
     """Radiative cooling at constant density, T_t = -(gamma - 1) rho Lambda(T), integrated exactly.
 
-    Y(T) = integral of dT' / Lambda(T') from T to T_mix grows at the rate (gamma - 1) rho, so T after a step is
-    the inverse of Y; Y is tabulated, linear between nodes that crowd towards T_cold and T_hot, where it has
-    logarithmic poles. Outside of the nodes, within a millionth of T_cold and T_hot, nothing cools.
+    Y(T) = integral of dT' / Lambda(T') from T to T_mix grows at the rate (gamma - 1) rho, so T
+    after a step is the inverse of Y; Y is tabulated, linear between nodes that crowd towards T_cold
+    and T_hot, where it has logarithmic poles. Outside of the nodes, within a millionth of T_cold
+    and T_hot, nothing cools.
 
     Args:
         tcool: shortest cooling time at the initial pressure.
@@ -73,7 +79,8 @@ class Cooling:
         self.mixed = PRESSURE / DENSITY_HOT / math.sqrt(CONTRAST)
         self.variance = reach**2 / (-2 * math.log(FLOOR))
         self.peak = 1.0
-        # The thermal energy P / (gamma - 1) over the cooling rate, at the initial pressure, where it is least.
+        # The thermal energy P / (gamma - 1) over the cooling rate, at the initial pressure, where
+        # it is least.
         t = self.mixed * np.exp(np.linspace(-reach, reach, 4001)[1:-1])
         self.peak = float((t**2 / self.rate(t)).min()) / ((GAMMA - 1) * PRESSURE * tcool)
         x = reach * np.tanh(np.linspace(-6, 6, nodes)) / np.tanh(6.01)
@@ -122,8 +129,8 @@ def _interpolate(at: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
 def initial_state(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Cold gas below y = 0, hot gas above, in shear and at one pressure: (rho, u, v, p), (4, H, W).
 
-    Density and u follow tanh(y / d); v = NOISE SHEAR exp(-(y / 2 d)^2) n(x), n a sum of 8 waves of random phase
-    and amplitude with unit variance.
+    Density and u follow tanh(y / d); v = NOISE SHEAR exp(-(y / 2 d)^2) n(x), n a sum of 8 waves of
+    random phase and amplitude with unit variance.
     """
     x, y = (
         a.reshape(s) for a, s in zip(coordinates(shape).values(), ((-1, 1), (1, -1)), strict=True)
@@ -182,7 +189,8 @@ SYSTEM = System(
     version=1,
     shapes={"tiny": (16, 48), "small": (32, 96), "large": (32, 96)},
     boundary_conditions=(("periodic", "periodic"), ("open", "open")),
-    # The Well's nine values, ordered so that the few trajectories of a small split spread over them.
+    # The Well's nine values, ordered so that the few trajectories of a small split spread over
+    # them.
     parameters=tuple({"tcool": t} for t in (0.03, 0.32, 3.16, 0.1, 1.0, 0.06, 0.56, 0.18, 1.78)),
     batch=4,
     coordinates=coordinates,

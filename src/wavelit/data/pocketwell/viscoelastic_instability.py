@@ -1,17 +1,20 @@
 """Channel flow of a dilute polymer solution: FENE-P dumbbells that stretch, relax and push back.
 
     Re (u_t + u . grad u) + grad p = beta lap u + (1 - beta) div T + 2 e_x,   div u = 0
-    C_t + u . grad C = C . grad u + (grad u)^T . C - T,   T = (f C - 1) / Wi,   f = 1 / (1 - (tr C - 3) / L^2)
+    C_t + u . grad C = C . grad u + (grad u)^T . C - T
+    T = (f C - 1) / Wi,   f = 1 / (1 - (tr C - 3) / L^2)
 
-on [0, 2 pi] x [-1, 1], periodic in x, no slip. What is stepped is Psi = log C, so that C = exp(Psi) is positive
-definite whatever happens; epsilon lap Psi is added, not on the walls. With Psi = m + [[p, q], [q, -p]] and r =
-|(p, q)| all is in closed form: C = e^m (cosh r + sinh r / r [[p, q], [q, -p]]), and the gradient of the flow
-stretches and turns (p, q). The wall-normal axis is y here, z in `Channel`; c_zz lies across the plane.
+on [0, 2 pi] x [-1, 1], periodic in x, no slip. What is stepped is Psi = log C, so that C = exp(Psi)
+is positive definite whatever happens; epsilon lap Psi is added, not on the walls. With Psi = m +
+[[p, q], [q, -p]] and r = |(p, q)| all is in closed form: C = e^m (cosh r + sinh r / r [[p, q], [q,
+-p]]), and the gradient of the flow stretches and turns (p, q). The wall-normal axis is y here, z in
+`Channel`; c_zz lies across the plane.
 
-References: Fattal, Kupferman, Constitutive laws for the matrix-logarithm of the conformation tensor, J.
-Non-Newton. Fluid Mech. 123, 2004; Beneitez, Page, Dubief, Kerswell, Multistability of elasto-inertial
-two-dimensional channel flow, J. Fluid Mech. 981, 2024; Shekar, McMullen, McKeon, Graham, Tollmien-Schlichting
-route to elastoinertial turbulence in channel flow, Phys. Rev. Fluids 6, 2021.
+References: Fattal, Kupferman, Constitutive laws for the matrix-logarithm of the conformation
+tensor, J. Non-Newton. Fluid Mech. 123, 2004; Beneitez, Page, Dubief, Kerswell, Multistability of
+elasto-inertial two-dimensional channel flow, J. Fluid Mech. 981, 2024; Shekar, McMullen, McKeon,
+Graham, Tollmien-Schlichting route to elastoinertial turbulence in channel flow, Phys. Rev. Fluids
+6, 2021.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ Array = npt.NDArray[Any]
 LENGTH = 2 * math.pi
 # Time between snapshots, a quarter of The Well's usual one.
 SNAPSHOT = 0.25
-# The first one: by then the waves have bent the layers of stretched polymers. Size tiny saves that time.
+# The first one: by then the waves have bent the layers of stretched polymers. Size tiny saves that
+# time.
 START, START_TINY = 6.0, 1.0
 # Time after which the step is chosen anew.
 PIECE = 0.25
@@ -53,7 +57,8 @@ class Fluid:
     """What flows.
 
     Args:
-        reynolds: with half the width, the laminar speed of a Newtonian fluid, and the whole viscosity.
+        reynolds: with half the width, the laminar speed of a Newtonian fluid, and the whole
+            viscosity.
         weissenberg: relaxation time in units of half the width by that speed.
         beta: the solvent's share of the viscosity.
         epsilon: diffusivity of log C.
@@ -108,13 +113,16 @@ class Viscoelastic:
         return change
 
     def reaction(self, psi: Tensor, ux: Tensor, uy: Tensor, vx: Tensor) -> Tensor:
-        """Stretching, turning and relaxation of psi = (m, p, q, log c_zz), (4, ...), under grad u."""
+        """Stretching, turning and relaxation of psi = (m, p, q, log c_zz), (4, ...), under grad
+        u.
+        """
         m, p, q, s = psi
         r2, cosh, sinhc = _hyperbolic(p, q)
         wi = self.fluid.weissenberg
         spring = self.spring(psi)
         strain, turn = (uy + vx) / 2, uy - vx
-        # The strain along (p, q) adds to r; what is across turns it r coth r times as fast as it would.
+        # The strain along (p, q) adds to r; what is across turns it r coth r times as fast as it
+        # would.
         coth = cosh / sinhc
         curved = torch.where(r2 > 1e-4, (1 - coth) / r2.clamp_min(1e-4), -1 / 3 + r2 / 45)
         radial = 2 * (ux * p + strain * q) * curved - torch.exp(-m) * sinhc / wi
@@ -152,7 +160,8 @@ class Viscoelastic:
         return torch.stack([spring * xx - 1, spring * xy, spring * yy - 1]) / self.fluid.weissenberg
 
     def rate(self, x: Tensor) -> float:
-        """The largest rate of advection with elastic waves, and of the spring; infinite beyond full extension.
+        """The largest rate of advection with elastic waves, and of the spring; infinite beyond full
+        extension.
 
         Steps that would stretch the dumbbells beyond it are therefore not kept.
         """
@@ -173,8 +182,8 @@ class Viscoelastic:
 def laminar_flow(channel: Channel, fluid: Fluid) -> Tensor:
     """The steady flow along the walls, without diffusion of C: modes (6, Z, K).
 
-    Under a shear g, c_yy = c_zz = 1 / f, c_xy = Wi g / f^2, c_xx = (1 + 2 (Wi g / f)^2) / f, and T_xy = g / f; f
-    is the root of its own definition, g that of beta g + (1 - beta) g / f = -2 y.
+    Under a shear g, c_yy = c_zz = 1 / f, c_xy = Wi g / f^2, c_xx = (1 + 2 (Wi g / f)^2) / f, and
+    T_xy = g / f; f is the root of its own definition, g that of beta g + (1 - beta) g / f = -2 y.
     """
 
     def spring(shear: float) -> float:
@@ -207,7 +216,8 @@ def laminar_flow(channel: Channel, fluid: Fluid) -> Tensor:
 
 
 def waves(channel: Channel, reynolds: float, k: int, count: int) -> tuple[Array, Array]:
-    """The `count` least stable waves of Newtonian Poiseuille flow: speeds, and v (count, Z) of size 1.
+    """The `count` least stable waves of Newtonian Poiseuille flow: speeds, and v (count, Z) of size
+    1.
 
     Orr-Sommerfeld's equation with v = (1 - y^2) h, which meets both conditions at the walls.
     """
@@ -233,8 +243,8 @@ def waves(channel: Channel, reynolds: float, k: int, count: int) -> tuple[Array,
 def initial_state(flow: Viscoelastic, rng: np.random.Generator) -> Tensor:
     """Laminar flow and waves of one and two periods, the three least stable of each, (6, Z, K).
 
-    The leading wave has v = U(0.06, 0.1) at its largest, the next ones up to 0.15 of it, those of two periods
-    half as much again. C is laminar.
+    The leading wave has v = U(0.06, 0.1) at its largest, the next ones up to 0.15 of it, those of
+    two periods half as much again. C is laminar.
     """
     channel = flow.channel
     x = laminar_flow(channel, flow.fluid)

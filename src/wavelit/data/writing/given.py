@@ -1,4 +1,6 @@
-"""What a user gives to be written, taken as arrays, names and folders: all of it is what it seems, or it is refused by name."""
+"""What a user gives to be written, taken as arrays, names and folders: all of it is what it
+seems, or it is refused by name.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,8 @@ def numbers(what: str, value: Any) -> Array:
 
     Args:
         what: its name in messages: "field 'a'".
-        value: a numpy array, tensor, DataArray of at most one axis, number, or nested lists of them. Tensors are taken
-            from their device and their graph.
+        value: a numpy array, tensor, DataArray of at most one axis, number, or nested lists of
+            them. Tensors are taken from their device and their graph.
 
     Raises:
         WavelitError: it holds something else, such as a mask, complex numbers, dates or text.
@@ -74,7 +76,9 @@ def numbers(what: str, value: Any) -> Array:
 
 
 def rounds_off(times: Array) -> bool:
-    """Whether float32, in which they are stored, changes the steps between times by more than a tenth."""
+    """Whether float32, in which they are stored, changes the steps between times by more than a
+    tenth.
+    """
     stored = np.diff(times.astype(np.float32).astype(np.float64))
     return not np.allclose(stored, np.diff(times), rtol=0.1, atol=0.0)
 
@@ -103,8 +107,8 @@ def check_name(what: str, name: Any) -> str:
         raise WavelitError(f"{what}: expected a name, as text, got {shown(name)}")
     if not name.strip() or name in (".", "..") or "/" in name or printable(name) != name:
         raise WavelitError(
-            f"{what}: '{printable(name, 60)}' cannot be a name in HDF5: give 1 to 200 characters without slashes and "
-            "control characters"
+            f"{what}: '{printable(name, 60)}' cannot be a name in HDF5: give 1 to 200 characters "
+            "without slashes and control characters"
         )
     return str(name)
 
@@ -118,8 +122,8 @@ def check_file_name(what: str, name: Any) -> str:
     text: str = check_name(what, name)
     if text.startswith(".") or "\\" in text or len(text.encode("utf8")) > LONGEST_FILE_NAME:
         raise WavelitError(
-            f"{what}: '{printable(name, 60)}' cannot be the name of a file: give at most {LONGEST_FILE_NAME} bytes "
-            "without slashes, and no dot in front"
+            f"{what}: '{printable(name, 60)}' cannot be the name of a file: give at most "
+            f"{LONGEST_FILE_NAME} bytes without slashes, and no dot in front"
         )
     return text
 
@@ -140,7 +144,8 @@ def local_path(what: str, path: Any, folder: bool = True) -> Path:
         if os.path.lexists(part):
             if not part.is_dir():
                 raise WavelitError(
-                    f"{printable(part)} is no folder, but {what} is to be one or lie in it: choose another path"
+                    f"{printable(part)} is no folder, but {what} is to be one or lie in it: choose "
+                    "another path"
                 )
             break
     if not folder and target.is_dir():
@@ -155,8 +160,9 @@ def _nested(item: Any) -> bool:
 def _unmasked(what: str, value: np.ma.MaskedArray[Any, Any]) -> Array:
     if np.ma.is_masked(value):
         raise WavelitError(
-            f"{what}: {int(np.ma.getmaskarray(value).sum())} entries of the array are masked, and a file holds no mask: fill them, as "
-            "in array.filled(0), write the mask as a constant field of 0 and 1, and name that as mask_field"
+            f"{what}: {int(np.ma.getmaskarray(value).sum())} entries of the array are masked, and "
+            "a file holds no mask: fill them, as in array.filled(0), write the mask as a constant "
+            "field of 0 and 1, and name that as mask_field"
         )
     return numbers(what, np.asarray(value))
 
@@ -182,5 +188,8 @@ def _kind(value: Any, array: Array) -> str:
     if array.dtype.kind in "US":
         return f"text, dtype {array.dtype}: give numbers"
     if array.ndim == 0:
-        return f"{'None' if value is None else type(value).__name__}: give numbers, or an array of them"
+        return (
+            f"{'None' if value is None else type(value).__name__}: give numbers, or an array of "
+            "them"
+        )
     return f"dtype {array.dtype}: give numbers, or an array of them"

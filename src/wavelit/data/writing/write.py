@@ -1,13 +1,14 @@
 """Arrays to datasets in The Well's format: one HDF5 file per parameter set, one folder per split.
 
-A file holds fields grouped by tensor order (``t0_fields`` scalars, ``t1_fields`` vectors, ``t2_fields``
-matrices), each (N, T, *S, ...) in float32, components last; constant fields lack T. Boundary conditions are
-masks over the points of one axis, true where the condition holds. `stats.yaml` beside the splits holds the
-moments of every field over the training split. A file is written under a temporary name and renamed, and
-holds no time stamp: it is whole or absent, and the same arrays give the same bytes.
+A file holds fields grouped by tensor order (``t0_fields`` scalars, ``t1_fields`` vectors,
+``t2_fields`` matrices), each (N, T, *S, ...) in float32, components last; constant fields lack T.
+Boundary conditions are masks over the points of one axis, true where the condition holds.
+`stats.yaml` beside the splits holds the moments of every field over the training split. A file is
+written under a temporary name and renamed, and holds no time stamp: it is whole or absent, and the
+same arrays give the same bytes.
 
-References: Ohana, McCabe, Meyer et al., The Well: a Large-Scale Collection of Diverse Physics Simulations for
-Machine Learning, 2024, arXiv:2412.00568.
+References: Ohana, McCabe, Meyer et al., The Well: a Large-Scale Collection of Diverse Physics
+Simulations for Machine Learning, 2024, arXiv:2412.00568.
 """
 
 from __future__ import annotations
@@ -72,21 +73,22 @@ def write_well(
 ) -> Path:
     """Write N trajectories to one HDF5 file in The Well's format.
 
-    The number of spatial axes d is the length of `boundary_conditions`; what a field has beyond (N, T, *S) is
-    its tensor order.
+    The number of spatial axes d is the length of `boundary_conditions`; what a field has beyond (N,
+    T, *S) is its tensor order.
 
     Args:
         path: the file; its folder is made. An existing file is replaced.
-        fields: name -> numpy array or torch tensor, (N, T, *S), (N, T, *S, d) or (N, T, *S, d, d); or xarray DataArray,
-            whose dimensions go by name and whose coordinates are kept, see `wavelit.data.writing.xarrays`.
+        fields: name -> numpy array or torch tensor, (N, T, *S), (N, T, *S, d) or (N, T, *S, d, d);
+            or xarray DataArray, whose dimensions go by name and whose coordinates are kept, see
+            `wavelit.data.writing.xarrays`.
         name: the dataset's name, the same in all its files.
-        boundary_conditions: per axis, one kind for both sides or (low, high); kinds are periodic, wall and
-            open.
+        boundary_conditions: per axis, one kind for both sides or (low, high); kinds are periodic,
+            wall and open.
         constant_fields: name -> (N, *S), (N, *S, d) or (N, *S, d, d).
         scalars: name -> one number (a simulation parameter of the whole file) or (N,), one number a
             trajectory.
-        coordinates: axis name -> (n,) positions, in the order of the axes; x, y, z with 0, 1, 2 ... if
-            absent.
+        coordinates: axis name -> (n,) positions, in the order of the axes; x, y, z with 0, 1, 2 ...
+            if absent.
         time: (T,) times of the snapshots, the same for all trajectories; 0, 1, 2 ... if absent.
         grid_type: The Well's name of the grid.
 
@@ -94,8 +96,8 @@ def write_well(
         The path written.
 
     Raises:
-        WavelitError: a shape, boundary, coordinate or name does not fit, an array is masked, or a value is not finite in
-            float32.
+        WavelitError: a shape, boundary, coordinate or name does not fit, an array is masked, or a
+            value is not finite in float32.
         OSError: the file cannot be written, for one because the disk is full.
     """
     path = local_path("path", path, folder=False)
@@ -108,13 +110,14 @@ def write_well(
     first_name, first = next(iter(varying.items()))
     if first.ndim < 2 + d:
         raise WavelitError(
-            f"field '{first_name}': expected (N, T, *S) with {d} spatial axes, one per boundary condition, "
-            f"got shape {first.shape}"
+            f"field '{first_name}': expected (N, T, *S) with {d} spatial axes, one per boundary "
+            f"condition, got shape {first.shape}"
         )
     n, steps, shape = first.shape[0], first.shape[1], first.shape[2 : 2 + d]
     if min(n, steps) < 1 or min(shape) < 2:
         raise WavelitError(
-            f"field '{first_name}': expected N, T >= 1 and at least 2 points an axis, got shape {first.shape}"
+            f"field '{first_name}': expected N, T >= 1 and at least 2 points an axis, got shape "
+            f"{first.shape}"
         )
     constants = {key: _array(key, value) for key, value in given.constant_fields.items()}
     if twice := sorted(set(varying) & set(constants)):
@@ -127,7 +130,8 @@ def write_well(
     times = _line("time", np.arange(steps) if given.time is None else given.time, steps)
     if rounds_off(times):
         raise WavelitError(
-            "'time' is stored in float32, which rounds its steps by more than a tenth: take its first value off"
+            "'time' is stored in float32, which rounds its steps by more than a tenth: take its "
+            "first value off"
         )
     checked = {key: _scalar(key, value, n) for key, value in given.scalars.items()}
     if taken := [key for key, value in checked.items() if value.ndim == 0 and key in RESERVED]:
@@ -191,25 +195,26 @@ def write_dataset(
     mask_field: str | None = None,
     mask_excludes: float = 1.0,
 ) -> Path:
-    """Write arrays as a folder ready for training: data/{train,valid,test}/<name>.hdf5 and stats.yaml.
+    """Write arrays as a folder ready for training: data/{train,valid,test}/<name>.hdf5 and
+    stats.yaml.
 
     Args:
         path: the folder of the dataset; its `data` must not exist yet.
         fields: as in `write_well`, all trajectories together.
-        splits: number of trajectories of train, valid and test, taken in this order from the first axis; they
-            add up to N.
+        splits: number of trajectories of train, valid and test, taken in this order from the first
+            axis; they add up to N.
         name: the dataset's name.
         boundary_conditions: as in `write_well`, as are the arguments up to `time`.
-        mask_field: the constant field that marks cells outside the domain, which the statistics leave out; give it to the
-            `WellDataModule` too.
+        mask_field: the constant field that marks cells outside the domain, which the statistics
+            leave out; give it to the `WellDataModule` too.
         mask_excludes: its value there.
 
     Returns:
         The folder written.
 
     Raises:
-        WavelitError: as `write_well`; or the splits do not fit, or the folder holds data already, or another process writes
-            there.
+        WavelitError: as `write_well`; or the splits do not fit, or the folder holds data already,
+            or another process writes there.
         OSError: as `write_well`.
     """
     path = local_path("path", path)
@@ -232,8 +237,8 @@ def write_dataset(
         if value.shape[:1] != (total,):
             raise WavelitError(
                 f"splits add up to {total} trajectories, but '{key}' of shape {value.shape} has "
-                f"{value.shape[0] if value.ndim else 'none'} along its first axis: mend the splits, or repeat it for every "
-                f"trajectory, (N={total}, ...)"
+                f"{value.shape[0] if value.ndim else 'none'} along its first axis: mend the "
+                f"splits, or repeat it for every trajectory, (N={total}, ...)"
             )
     found = path.exists()
     try:
@@ -297,8 +302,9 @@ def _counts(splits: Any) -> dict[str, int]:
         for count in counts.values()
     ):
         raise WavelitError(
-            f"splits: expected a positive number for each of {', '.join(SPLITS)}, the whole number of its trajectories as in "
-            f"{{'train': 8, 'valid': 1, 'test': 1}}, got {shown(splits)}; a single long trajectory can be cut in time"
+            f"splits: expected a positive number for each of {', '.join(SPLITS)}, the whole number "
+            f"of its trajectories as in {{'train': 8, 'valid': 1, 'test': 1}}, got "
+            f"{shown(splits)}; a single long trajectory can be cut in time"
         )
     return {split: int(counts[split]) for split in SPLITS}
 
@@ -306,15 +312,17 @@ def _counts(splits: Any) -> dict[str, int]:
 def _check_mask(mask_field: Any, mask_excludes: Any, constants: Mapping[str, Array]) -> None:
     if mask_field is not None and (not isinstance(mask_field, str) or mask_field not in constants):
         raise WavelitError(
-            f"mask_field, whose cells are left out of the statistics: '{printable(mask_field, 60)}' is not a constant scalar "
-            f"field: name one of {', '.join(constants) or 'constant_fields, which are none'}"
+            "mask_field, whose cells are left out of the statistics: "
+            f"'{printable(mask_field, 60)}' is not a constant scalar field: name one of "
+            f"{', '.join(constants) or 'constant_fields, which are none'}"
         )
     real = isinstance(mask_excludes, int | float | np.number) and not isinstance(
         mask_excludes, bool
     )
     if not real or not math.isfinite(mask_excludes):
         raise WavelitError(
-            f"mask_excludes: expected the number of excluded cells, got {printable(mask_excludes, 60)}"
+            "mask_excludes: expected the number of excluded cells, got "
+            f"{printable(mask_excludes, 60)}"
         )
 
 
@@ -325,8 +333,9 @@ def _array(name: str, value: Any) -> Array:
     if not np.isfinite(array).all():
         bad = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise WavelitError(
-            f"field '{name}' has a NaN, infinity or float32 overflow at index {bad}, where it is {given[bad]}: mend the data; "
-            "cells outside the domain may hold any finite number, such as 0"
+            f"field '{name}' has a NaN, infinity or float32 overflow at index {bad}, where it is "
+            f"{given[bad]}: mend the data; cells outside the domain may hold any finite number, "
+            "such as 0"
         )
     return array
 
@@ -335,8 +344,8 @@ def _order(name: str, array: Array, leading: tuple[int, ...], d: int) -> int:
     order = array.ndim - len(leading)
     if not 0 <= order <= 2 or array.shape != leading + (d,) * order:
         raise WavelitError(
-            f"field '{name}': expected shape {leading}, {(*leading, d)} or {(*leading, d, d)}, "
-            f"got {array.shape}"
+            f"field '{name}': expected shape {leading}, {(*leading, d)} or {(*leading, d, d)}, got "
+            f"{array.shape}"
         )
     return order
 
@@ -352,7 +361,8 @@ def _line(name: str, value: Any, length: int) -> Array:
         problem = f"{array[bad[0] + 1]} after {array[bad[0]]} at index {bad[0] + 1}"
     if problem:
         raise WavelitError(
-            f"'{name}': expected {length} increasing finite numbers, got {problem}: mend '{name}', sorting the data with it"
+            f"'{name}': expected {length} increasing finite numbers, got {problem}: mend '{name}', "
+            "sorting the data with it"
         )
     return array
 
@@ -373,7 +383,8 @@ def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict
     for axis, positions in grid.items():
         if (np.diff(positions.astype(np.float32)) <= 0).any():
             raise WavelitError(
-                f"'{axis}' is stored in float32, where its positions coincide: take its first value off"
+                f"'{axis}' is stored in float32, where its positions coincide: take its first "
+                "value off"
             )
     return grid
 
@@ -384,7 +395,8 @@ def _scalar(name: str, value: Any, n: int) -> Array:
     if array.shape not in ((), (n,)) or bad.size:
         got = f"{bad.flat[0]}" if bad.size else f"shape {array.shape}"
         raise WavelitError(
-            f"scalar '{name}': expected one number finite in float32, or {n}, one a trajectory, got {got}"
+            f"scalar '{name}': expected one number finite in float32, or {n}, one a trajectory, "
+            f"got {got}"
         )
     return array
 
@@ -398,19 +410,21 @@ def _sides(boundary_conditions: Boundaries) -> list[tuple[str, str]]:
     )
     if not 1 <= len(entries) <= len(AXES):
         raise WavelitError(
-            f"boundary_conditions: expected one entry per axis, 1 to 3 axes, got {shown(boundary_conditions)}: "
-            "write them as in ['periodic', ('wall', 'open')]"
+            "boundary_conditions: expected one entry per axis, 1 to 3 axes, got "
+            f"{shown(boundary_conditions)}: write them as in ['periodic', ('wall', 'open')]"
         )
     sides = []
     for entry in entries:
         pair = tuple(entry) if isinstance(entry, list | tuple | np.ndarray) else (entry, entry)
         if len(pair) != 2 or not all(isinstance(kind, str) and kind in KINDS for kind in pair):
             raise WavelitError(
-                f"boundary_conditions: expected {', '.join(KINDS)} for (low, high), got {shown(entry)}"
+                f"boundary_conditions: expected {', '.join(KINDS)} for (low, high), got "
+                f"{shown(entry)}"
             )
         if "periodic" in pair and pair[0] != pair[1]:
             raise WavelitError(
-                f"boundary_conditions: an axis is periodic on both sides or on none, got {shown(entry)}"
+                "boundary_conditions: an axis is periodic on both sides or on none, got "
+                f"{shown(entry)}"
             )
         sides.append((pair[0], pair[1]))
     return sides

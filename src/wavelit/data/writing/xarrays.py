@@ -1,8 +1,10 @@
-"""xarray's DataArrays to arrays (N, T, *S, ...): dimensions go by their names, whatever their order, and coordinates are kept.
+"""xarray's DataArrays to arrays (N, T, *S, ...): dimensions go by their names, whatever their
+order, and coordinates are kept.
 
-A dimension called trajectory, sample, member, ensemble or run is N, one called time or t is T; the others are the
-axes, in the order of `coordinates` or else of the first DataArray, and after them those of vectors and matrices. All
-DataArrays of a call agree. Plain arrays beside them are positional, in the same order of axes.
+A dimension called trajectory, sample, member, ensemble or run is N, one called time or t is T; the
+others are the axes, in the order of `coordinates` or else of the first DataArray, and after them
+those of vectors and matrices. All DataArrays of a call agree. Plain arrays beside them are
+positional, in the same order of axes.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ COMPONENT = re.compile(r"comp(onent)?_?[0-9ij]?")
 
 @dataclass(frozen=True)
 class Given:
-    """The arguments of a writer, without DataArrays: coordinates and time are those of the DataArrays if there are any."""
+    """The arguments of a writer, without DataArrays: coordinates and time are those of the
+    DataArrays if there are any.
+    """
 
     fields: dict[str, Any]
     constant_fields: dict[str, Any]
@@ -46,8 +50,8 @@ def by_name(given: Given, d: int) -> Given:
         d: number of axes.
 
     Raises:
-        WavelitError: a dimension has no known name or several could be meant, DataArrays differ in their dimensions or
-            coordinates, or an argument contradicts them.
+        WavelitError: a dimension has no known name or several could be meant, DataArrays differ in
+            their dimensions or coordinates, or an argument contradicts them.
     """
     arrays = {
         f"field '{key}'": value
@@ -84,8 +88,8 @@ def by_name(given: Given, d: int) -> Given:
     for what, value in series.items():
         if value.dims != (order.trajectory,):
             raise WavelitError(
-                f"{what}: expected one number, or one a trajectory along '{order.trajectory}', got dimensions "
-                f"{_names(value.dims)}"
+                f"{what}: expected one number, or one a trajectory along '{order.trajectory}', got "
+                f"dimensions {_names(value.dims)}"
             )
     scalars = {
         key: value.values if labelled(value) else value for key, value in given.scalars.items()
@@ -142,7 +146,8 @@ class _Order:
             here = [dim for dim in value.dims if dim.lower() in names and dim not in self.axes]
             if len(here) > 1:
                 raise WavelitError(
-                    f"{what}: dimensions {_names(here)} could both be the {names[0]}: rename all but one"
+                    f"{what}: dimensions {_names(here)} could both be the {names[0]}: rename all "
+                    "but one"
                 )
             found |= {dim: what for dim in here if dim not in found}
         if len(found) > 1:
@@ -158,7 +163,8 @@ class _Order:
         rest = [dim for dim in value.dims if dim not in due]
         if not varies and self.time is not None and self.time in rest:
             raise WavelitError(
-                f"{what} is constant but has dimension '{self.time}': take one time, as in .isel({self.time}=0)"
+                f"{what} is constant but has dimension '{self.time}': take one time, as in "
+                f".isel({self.time}=0)"
             )
         if not set(due) <= set(value.dims) or not self._components(value, rest):
             raise WavelitError(self._due(what, value.dims, varies))
@@ -170,7 +176,9 @@ class _Order:
         return numbers(what, value.transpose(*due, *rest).values)
 
     def _components(self, value: Any, rest: list[str]) -> bool:
-        """Whether these dimensions are those of a vector or matrix: by their names, or as they come last and fit."""
+        """Whether these dimensions are those of a vector or matrix: by their names, or as they
+        come last and fit.
+        """
         last = value.dims[len(value.dims) - len(rest) :]
         return len(rest) <= 2 and all(
             COMPONENT.fullmatch(dim.lower()) or (dim in last and value.sizes[dim] == self.d)
@@ -185,8 +193,9 @@ class _Order:
         )
         time = f", a time dimension ({', '.join(TIME)})" if varies else ""
         return (
-            f"{what}: dimensions {_names(dims)}, but due are a trajectory dimension ({', '.join(TRAJECTORY)}){time}, {axes}, "
-            "and 'component' for a vector: rename or expand_dims, or pass .values in the order (N, T, *S)"
+            f"{what}: dimensions {_names(dims)}, but due are a trajectory dimension "
+            f"({', '.join(TRAJECTORY)}){time}, {axes}, and 'component' for a vector: rename or "
+            "expand_dims, or pass .values in the order (N, T, *S)"
         )
 
 
@@ -212,8 +221,9 @@ def _time(arrays: Mapping[str, Any], dim: str | None, given: Given) -> Any:
     if values.dtype.kind not in "fiu":
         if given.time is None:
             raise WavelitError(
-                f"coordinate '{dim}' holds no numbers but dtype {values.dtype}: give time= in a unit of your choice, as in "
-                f"(t - t[0]) / np.timedelta64(1, 's') where t is the coordinate's values"
+                f"coordinate '{dim}' holds no numbers but dtype {values.dtype}: give time= in a "
+                "unit of your choice, as in (t - t[0]) / np.timedelta64(1, 's') where t is the "
+                "coordinate's values"
             )
         return given.time
     _agree("time", given.time, dim, values)
@@ -231,7 +241,8 @@ def _grid(arrays: Mapping[str, Any], axes: tuple[str, ...], given: Given) -> dic
             _agree(f"coordinates['{axis}']", explicit, axis, values)
         elif values is not None and explicit is None:
             raise WavelitError(
-                f"coordinate '{axis}' holds no numbers but dtype {values.dtype}: give positions by coordinates="
+                f"coordinate '{axis}' holds no numbers but dtype {values.dtype}: give positions by "
+                "coordinates="
             )
         if explicit is None:
             size = next(value.sizes[axis] for value in arrays.values() if axis in value.dims)
