@@ -1,26 +1,30 @@
 """Small neural PDE solvers with strong priors: wavelet tokens, augmented linear attention, one
 shared pyramid.
 
-    from wavelit import WellDataModule, build_model
-    data = WellDataModule("datasets/pocketwell/small/shear_flow")
-    model = build_model(data, preset="nano")
+    import wavelit
 
-Names are imported on first use, so that `import wavelit` costs nothing. What shares its name with
-its module is imported from there: `from wavelit.evaluation.rollout import rollout`, `from
-wavelit.evaluation.evaluate import evaluate`, `from wavelit.evaluation.evaluate_run import judge`.
+    model = wavelit.fit("runs/waves", "datasets/waves", minutes=5)  # a run folder
+    scores = wavelit.evaluate("runs/waves")
+    states = wavelit.rollout(model, fields, 20)  # (B, T, C, *S) to (B, 20, C, *S)
+
+Names are imported on first use, so that `import wavelit` costs nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from wavelit.moved import MovedFinder
+
 if TYPE_CHECKING:
+    from wavelit.api import evaluate, load
     from wavelit.data.batch import Batch
     from wavelit.data.datamodule import WellDataModule
     from wavelit.data.well import WellDataset
     from wavelit.data.writing.write import write_dataset, write_well
     from wavelit.errors import WavelitError
     from wavelit.evaluation.evaluate_run import record_rollout
-    from wavelit.evaluation.rollout import persistence
+    from wavelit.evaluation.rollout import persistence, rollout
     from wavelit.model.config import WaveLiTConfig
     from wavelit.model.wavelit import WaveLiT
     from wavelit.training.config import TrainConfig, TrainerConfig
@@ -39,11 +43,14 @@ _HOME = {
     "WellDataModule": "data.datamodule",
     "WellDataset": "data.well",
     "build_model": "training.run",
+    "evaluate": "api",
     "fit": "training.run",
+    "load": "api",
     "load_model": "training.run_folder",
     "persistence": "evaluation.rollout",
     "record_rollout": "evaluation.evaluate_run",
     "resume": "training.run",
+    "rollout": "evaluation.rollout",
     "write_dataset": "data.writing.write",
     "write_well": "data.writing.write",
 }
@@ -59,14 +66,20 @@ __all__ = [
     "WellDataset",
     "__version__",
     "build_model",
+    "evaluate",
     "fit",
+    "load",
     "load_model",
     "persistence",
     "record_rollout",
     "resume",
+    "rollout",
     "write_dataset",
     "write_well",
 ]
+
+if not any(finder is MovedFinder for finder in sys.meta_path):
+    sys.meta_path.append(MovedFinder)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from wavelit.checks.arguments import shown
 from wavelit.errors import WavelitError, printable
 
-__all__ = ["check_bounds", "check_types", "current_names", "from_mapping"]
+__all__ = ["check_bounds", "check_types", "current_names", "from_mapping", "require_mapping"]
 
 Settings = TypeVar("Settings")
 
@@ -70,6 +70,21 @@ def current_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     return {renamed.get(name, name): value for name, value in values.items()}
 
 
+def require_mapping(where: str, values: Any, known: Collection[str] | None = None) -> None:
+    """Refuse what is no mapping, or has other entries than the known ones.
+
+    Raises:
+        WavelitError: Names the file, and the entry.
+    """
+    if not isinstance(values, Mapping):
+        raise WavelitError(f"{where}: a mapping is due, not {shown(values)}; write it again")
+    if known is not None and (strange := [name for name in values if name not in known]):
+        raise WavelitError(
+            f"{where}: unknown entry {shown(strange[0])}, known: {', '.join(sorted(known))}; a "
+            "newer version may have written it"
+        )
+
+
 def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
     """Settings from what a file holds; entries that are not there keep their defaults.
 
@@ -81,18 +96,13 @@ def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
     Raises:
         WavelitError: It is no mapping, has an entry that `kind` has not, or one of another type.
     """
-    if not isinstance(values, Mapping):
-        raise WavelitError(f"{where}: a mapping is due, not {shown(values)}; write it again")
+    require_mapping(where, values)
     for old, new in getattr(kind, "RENAMED", {}).items():
         if old in values:
             warnings.warn(f"{where}: {old} is called {new} now", stacklevel=2)
     values = current_names(kind, values)
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if strange := [name for name in values if name not in known]:
-        raise WavelitError(
-            f"{where}: unknown entry {shown(strange[0])}, known: {', '.join(sorted(known))}; a "
-            "newer version may have written it"
-        )
+    require_mapping(where, values, known)
     try:
         return kind(**values)
     except WavelitError as error:

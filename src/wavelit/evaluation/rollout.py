@@ -61,6 +61,11 @@ def rollout(
 ) -> Tensor:
     """Predict `n_steps` states, each from the T before it; no gradients are kept.
 
+    >>> model = wavelit.load("shear_flow")
+    >>> fields, scalars = torch.randn(1, 4, 4, 32, 64), torch.tensor([[1e4, 1.0]])
+    >>> wavelit.rollout(model, fields, 20, scalars=scalars).shape
+    torch.Size([1, 20, 4, 32, 64])
+
     A network is put into evaluation mode and each of its modules back into its own mode afterwards.
     Values that are not finite are passed on as they are.
 

@@ -4,20 +4,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, RichProgressBar
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavelit.checks.settings import from_mapping
 from wavelit.data.datamodule import WellDataModule
@@ -34,7 +31,9 @@ from wavelit.training.checkpoints import (
     require_same_model,
 )
 from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.configuration import read_configuration, recipe_of
 from wavelit.training.data_scales import calibrate
+from wavelit.training.logs import PrintProgress, csv_logger, told_once
 from wavelit.training.module import EMA, EmulatorModule
 from wavelit.training.ranks import RankWatch, is_first
 from wavelit.training.run_folder import (
@@ -90,24 +89,32 @@ def build_model(
 
 def fit(
     folder: str | os.PathLike[str],
-    data: WellDataModule,
-    model: WaveLiT,
-    train: TrainConfig,
+    data: WellDataModule | str | os.PathLike[str],
+    model: WaveLiT | str = "nano",
+    train: TrainConfig | None = None,
     trainer: TrainerConfig | None = None,
     seed: int = 0,
     keep_statistics: bool = False,
+    **recipe: Any,
 ) -> WaveLiT:
     """Train a model into a new run folder; sets the process's threads and the global seeds.
 
+    >>> model = wavelit.fit("runs/waves", "datasets/waves", steps=20)
+    step 20 100% ... s train loss ... validation VRMSE ...
+    >>> model.n_parameters
+    233709
+
     Args:
         folder: Created; must not hold a run.
-        data: The dataset, with at least as many target frames as the pushforward is long.
-        model: From `build_model`, or trained before on other data.
-        train: Budget and recipe.
+        data: The dataset folder, a configuration as `wavelit train --config` takes it (.yaml), or
+            a data module with at least as many target frames as the pushforward is long.
+        model: A preset, or a model from `build_model` or trained before on other data.
+        train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
         trainer: Device, precision, threads.
-        seed: Seed of the data order, the noise and the unroll lengths.
+        seed: Seed of the weights, the data order, the noise and the unroll lengths.
         keep_statistics: Whether a model with statistics of other data keeps them and its
             calibration; else it takes those of these data, and a warning says so.
+        **recipe: Entries of `TrainConfig` in place of `train`, such as minutes=5 or steps=1000.
 
     Returns:
         The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
@@ -117,26 +124,23 @@ def fit(
             has no statistics, or other channels, history or boundaries than the data; the loss is
             not finite.
     """
-    folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
+    if isinstance(data, str | os.PathLike) and os.fspath(data).endswith((".yaml", ".yml")):
+        if train is not None or trainer is not None or recipe or model != "nano" or seed:
+            raise WavelitError(f"{os.fspath(data)} says how to train: give it and the folder alone")
+        asked = read_configuration(data)
+        data, train, trainer, seed = asked.data, asked.train, asked.trainer, asked.seed
+        model = build_model(data, asked.preset, seed, **asked.changes)
+    train, trainer = recipe_of(train, recipe), trainer or TrainerConfig()
+    folder = Path(os.path.expanduser(folder))
     # Further devices and machines run the same call: the first of them writes.
     first = check_trainer(trainer) == 0
     if first:
         require_free(folder)
-    if data.n_steps_output < train.pushforward:
-        raise WavelitError(
-            f"pushforward over {train.pushforward} steps needs as many target frames: give the "
-            f"data n_steps_output={train.pushforward}, not {data.n_steps_output}"
-        )
-    if not model.normalizer.is_set:
-        raise WavelitError(
-            "the model has no statistics of the data: make it by `wavelit.build_model`"
-        )
-    if train.minutes is not None and trainer.devices > 1:
-        raise WavelitError(
-            "a budget in minutes needs one device, as every device has its own clock: use steps or "
-            "samples"
-        )
-    _require_fit(model, data)
+    if not isinstance(data, WellDataModule):
+        data = WellDataModule(os.fspath(data), n_steps_output=train.pushforward, seed=seed)
+    if not isinstance(model, WaveLiT):
+        model = build_model(data, model, seed)
+    validate_run(data, model, train, trainer)
     _take_statistics(model, data, seed, keep_statistics)
     data.seed = seed
     # The stream of an earlier run with this data module may have had another seed.
@@ -163,21 +167,36 @@ def fit(
         raise
 
 
-def _require_fit(model: WaveLiT, data: WellDataModule) -> None:
-    """Refuse data of another layout than the model's, which `evaluate_run` would refuse after the
-    training.
+def validate_run(
+    data: WellDataModule, model: WaveLiT, train: TrainConfig, trainer: TrainerConfig
+) -> None:
+    """Refuse a run that could not be trained, or not be evaluated afterwards.
 
     Raises:
-        WavelitError: Says in what they differ.
+        WavelitError: Too few target frames; a model without statistics, or of another layout than
+            the data; a budget in minutes on several devices.
     """
+    if data.n_steps_output < train.pushforward:
+        raise WavelitError(
+            f"pushforward over {train.pushforward} steps needs as many target frames: give the "
+            f"data n_steps_output={train.pushforward}, not {data.n_steps_output}"
+        )
+    if not model.normalizer.is_set:
+        raise WavelitError(
+            "the model has no statistics of the data: make it by `wavelit.build_model`"
+        )
+    if train.minutes is not None and trainer.devices > 1:
+        raise WavelitError(
+            "a budget in minutes needs one device, as every device has its own clock: use steps or "
+            "samples"
+        )
     channels = {
         "n_fields": data.field_names,
         "n_constant_fields": data.constant_field_names,
         "n_scalars": data.scalar_names,
     }
-    due = {name: len(names) for name, names in channels.items()} | {
-        "n_steps_input": data.n_steps_input
-    }
+    due = {name: len(names) for name, names in channels.items()}
+    due |= {"n_steps_input": data.n_steps_input}
     for name, value in {**due, "boundary_conditions": data.boundary_conditions}.items():
         if (ours := getattr(model.config, name)) != value:
             raise WavelitError(
@@ -276,7 +295,7 @@ def _run(
         enable_progress_bar=sys.stdout.isatty(),
         callbacks=[watch, *_callbacks(folder, train)],
         logger=[
-            _csv_logger(folder, first_step),
+            csv_logger(folder, first_step),
             TensorBoardLogger(folder, name="logs", version=""),
         ],
         plugins=[CheckpointFiles()],
@@ -290,7 +309,7 @@ def _run(
             module.load_state_dict(state["state_dict"])
             module.on_load_checkpoint(state)
         else:
-            with _told_once():
+            with told_once():
                 lightning.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     except SystemExit as stop:
         # How Lightning ends on an interrupt.
@@ -328,69 +347,11 @@ def _advice(folder: Path) -> str:
     return f"continue from step {found[1]['global_step']} with `wavelit train --resume {folder}`"
 
 
-@contextmanager
-def _told_once() -> Iterator[None]:
-    """TensorBoard writes in a thread, whose error is raised here too by the next that is
-    written: its traceback is not printed.
-    """
-    hook = threading.excepthook
-
-    def told(arguments: threading.ExceptHookArgs) -> None:
-        writer = type(arguments.thread).__name__ == "_AsyncWriterThread"
-        if not (writer and isinstance(arguments.exc_value, OSError)):
-            hook(arguments)
-
-    threading.excepthook = told
-    try:
-        yield
-    finally:
-        threading.excepthook = hook
-
-
-class _PrintProgress(Callback):
-    """A line per validation, for terminals and files that cannot draw a progress bar."""
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        assert isinstance(pl_module, EmulatorModule)
-        print(
-            f"step {trainer.global_step:6d}  {pl_module.progress:4.0%}  "
-            f"{pl_module.train_seconds:6.0f} s  train loss {metrics['train_loss']:.4f}  validation "
-            f"VRMSE {metrics['val_vrmse']:.4f}",
-            flush=True,
-        )
-
-
 def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
-    callbacks: list[Callback] = [RichProgressBar()] if sys.stdout.isatty() else [_PrintProgress()]
+    callbacks: list[Callback] = [RichProgressBar()] if sys.stdout.isatty() else [PrintProgress()]
     if train.ema:
         callbacks.append(EMA(train.ema))
     return [
         *callbacks,
         *checkpoint_callbacks(folder / "checkpoints", train.checkpoint_every),
     ]
-
-
-def _csv_logger(folder: Path, first_step: int) -> CSVLogger:
-    """Lightning's logger begins its file anew; on resume the rows of the steps before are put
-    back.
-    """
-    path = folder / "logs" / "metrics.csv"
-    kept: list[dict[str, str]] = []
-    if first_step and path.exists() and is_first():
-        try:
-            with path.open(newline="", encoding="utf8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise WavelitError(
-                f"{path} is damaged ({one_line(error)}): remove it to go on without its curves"
-            ) from error
-    logger = CSVLogger(folder, name="logs", version="")
-    writer = logger.experiment
-    if kept:
-        writer.metrics_keys = list(kept[0])
-        with path.open("w", newline="") as file:
-            rows = csv.DictWriter(file, kept[0].keys())
-            rows.writeheader()
-            rows.writerows(kept)
-    return logger

@@ -198,6 +198,18 @@ def write_dataset(
     """Write arrays as a folder ready for training: data/{train,valid,test}/<name>.hdf5 and
     stats.yaml.
 
+    >>> x, t = np.arange(64) / 64, np.arange(30) / 30
+    >>> speed = np.random.default_rng(0).uniform(0.5, 1.5, 10)
+    >>> u = np.sin(2 * np.pi * (x - speed[:, None, None] * t[:, None]))  # (10, 30, 64)
+    >>> folder = wavelit.write_dataset(
+    ...     "datasets/waves",
+    ...     {"u": u},
+    ...     splits={"train": 8, "valid": 1, "test": 1},
+    ...     name="waves",
+    ...     boundary_conditions=["periodic"],
+    ...     scalars={"speed": speed},
+    ... )
+
     Args:
         path: the folder of the dataset; its `data` must not exist yet.
         fields: as in `write_well`, all trajectories together.

@@ -1,0 +1,83 @@
+"""A configuration of `wavelit train` (configs/ has examples) as the objects that it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from typing import Any
+
+from wavelit.checks.arguments import require_whole
+from wavelit.checks.settings import from_mapping, require_mapping
+from wavelit.data.datamodule import WellDataModule
+from wavelit.errors import WavelitError
+from wavelit.files.plain import read_yaml
+from wavelit.model.config import WaveLiTConfig
+from wavelit.training.config import TrainConfig, TrainerConfig
+
+__all__ = ["Configuration", "read_configuration", "recipe_of"]
+
+MINUTES = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """What a file of settings asks for.
+
+    Args:
+        data: The dataset.
+        preset: The model's preset.
+        changes: Entries of `WaveLiTConfig` to change.
+        train: Budget and recipe.
+        trainer: Device, precision, threads.
+        seed: Seed of the weights, the data order, the noise and the unroll lengths.
+    """
+
+    data: WellDataModule
+    preset: str
+    changes: dict[str, Any]
+    train: TrainConfig
+    trainer: TrainerConfig
+    seed: int
+
+
+def read_configuration(path: str | os.PathLike[str]) -> Configuration:
+    """Read a YAML file of the groups data, model, train and trainer, and of a seed.
+
+    Raises:
+        WavelitError: It is not plain YAML, or has an unknown entry or one of another type.
+        OSError: It cannot be opened.
+    """
+    where, content = os.fspath(path), read_yaml(os.path.expanduser(path))
+    settings: dict[str, Any] = {"data": {}, "model": {}, "train": {}, "trainer": {}, "seed": 0}
+    require_mapping(where, content, settings)
+    settings |= content
+    train = from_mapping(TrainConfig, settings["train"], f"{where}, train")
+    trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
+    decided = {"seed", "n_steps_output"}
+    data_entries = set(inspect.signature(WellDataModule).parameters) - decided
+    require_mapping(f"{where}, data", settings["data"], data_entries)
+    if "path" not in settings["data"]:
+        raise WavelitError(f"{where}, data: the entry path is missing; name the dataset's folder")
+    changes = settings["model"]
+    model_entries = {"preset", *(field.name for field in dataclasses.fields(WaveLiTConfig))}
+    require_mapping(f"{where}, model", changes, model_entries)
+    seed = require_whole("seed", settings["seed"], 0, 2**63 - 1)
+    data = WellDataModule(**settings["data"], n_steps_output=train.pushforward, seed=seed)
+    changes = dict(changes)
+    return Configuration(data, changes.pop("preset", "nano"), changes, train, trainer, seed)
+
+
+def recipe_of(train: TrainConfig | None, entries: dict[str, Any]) -> TrainConfig:
+    """A recipe from single entries, of five minutes unless they name a budget.
+
+    Raises:
+        WavelitError: A whole recipe is given as well, or an entry is unknown or does not fit.
+    """
+    if train is not None and entries:
+        raise WavelitError(f"give {', '.join(entries)} to the TrainConfig, or leave train out")
+    if train is not None:
+        return train
+    if not entries.keys() & {"steps", "samples", "minutes"}:
+        entries = {"minutes": MINUTES, **entries}
+    return from_mapping(TrainConfig, entries, "train")
