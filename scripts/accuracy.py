@@ -312,38 +312,20 @@ def windows() -> str:
 
 
 def headline() -> str:
-    """For the README: WaveLiT beside the best model of The Well that was run, whichever that is
-    on a system and score.
+    """For the README, rollouts alone: WaveLiT beside the best model of The Well that was run,
+    whichever that is on a system.
     """
-    one, far = typical_scores(one_step), typical_scores(rollout)
-    best = [(scores, _best(scores, RIVALS)) for scores in (one, far)]
+    scores = typical_scores(rollout)
+    best = _best(scores, RIVALS)
     rows = []
     for system in THE_EIGHT:
-        cells = []
-        for scores, rivals in best:
-            name, ours = rivals[system], scores.get(("WaveLiT", system))
-            cells += [
-                "" if ours is None else _number(ours),
-                f"{_number(scores[name, system])} ({name})",
-            ]
-        rows.append([system, *cells, _number(far["persistence", system])])
-    ratios = [mean_ratio(_seven(_against_best(score, RIVALS))) for score in (one_step, rollout)]
-    rows.append(
-        [
-            "**WaveLiT over it, without the last**",
-            "",
-            ratios[0],
-            "",
-            ratios[1],
-            _ratio(rollout, "persistence"),
-        ]
-    )
-    head = [
-        f"{who}, {what}"
-        for what in ("one step", "rollout 1:20")
-        for who in ("WaveLiT", "best rival")
-    ]
-    return markdown(["system", *head, "persistence, rollout 1:20"], rows)
+        names = (("WaveLiT", system), (best[system], system), ("persistence", system))
+        rows.append(
+            [system, *("" if name not in scores else _number(scores[name]) for name in names)]
+        )
+    ratio = mean_ratio(_seven(_against_best(rollout, RIVALS)))
+    rows.append(["WaveLiT's error over theirs", "", ratio, _ratio(rollout, "persistence")])
+    return markdown(["system", "WaveLiT", "best of The Well's models", "persistence"], rows)
 
 
 def losses(

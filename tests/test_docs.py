@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wavelit.benchmarks.accuracy import Cell, _is_done, best_lr, read_rates
+from wavelit.data.pocketwell import SYSTEMS
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,14 +36,22 @@ def test_links_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page}: {target}"
 
 
-def test_the_tree_in_the_readme_names_every_module():
-    tree = (ROOT / "README.md").read_text().split("## Where things are")[1].split("```")[1]
-    for module in (ROOT / "src" / "wavelit").glob("*.py"):
-        if module.stem not in ("__init__", "errors", "atomic"):
-            assert module.name in tree, module.name
-    for module in (ROOT / "src" / "wavelit" / "data").glob("*.py"):
-        if module.stem != "__init__":
-            assert f"data/{module.name}" in tree, module.name
+def test_the_tree_names_every_file():
+    tree = (ROOT / "CONTRIBUTING.md").read_text().split("## Every file")[1]
+    systems = {f"{name}.py" for name in SYSTEMS}
+    for path in (ROOT / "src" / "wavelit").rglob("*.py"):
+        if path.name != "__init__.py" and path.name not in systems:
+            assert re.search(rf"(?<![\w.]){re.escape(path.name)}", tree), path
+    for name in re.findall(r"[\w]+\.py", tree):
+        assert list((ROOT / "src" / "wavelit").rglob(name)), name
+
+
+def test_the_readme_names_every_room_and_is_short():
+    text = (ROOT / "README.md").read_text()
+    for folder in (ROOT / "src" / "wavelit").iterdir():
+        if (folder / "__init__.py").exists():
+            assert f"{folder.name}/" in text, folder
+    assert len(text.split("## Licence")[0].split()) <= 500
 
 
 @pytest.mark.parametrize(

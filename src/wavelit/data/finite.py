@@ -4,23 +4,38 @@ field, trajectory and step.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wavelit.data.format.layout import ORDERS, beyond_float32
+from wavelit.data.format.layout import ORDERS, FileLayout, beyond_float32
 from wavelit.errors import WavelitError
-
-if TYPE_CHECKING:
-    from wavelit.data.well import WellDataset
 
 __all__ = ["require_finite", "require_finite_scalars"]
 
 
+class Located(Protocol):
+    """What a dataset says of where its samples lie; `WellDataset` is one."""
+
+    layouts: tuple[FileLayout, ...]
+    files_paths: list[str]
+    min_dt_stride: int
+    metadata: Any
+    size_tuple: tuple[int, ...]
+
+    def locate(self, index: int) -> tuple[int, int, int]:
+        """File, trajectory in it and first step of a sample."""
+        ...
+
+    def node(self, file_index: int) -> Any:
+        """The open file."""
+        ...
+
+
 def require_finite(
-    dataset: WellDataset,
+    dataset: Located,
     x: Tensor,
     names: list[str],
     indices: Tensor,
@@ -73,7 +88,7 @@ def require_finite(
     x[bad] = 0.0
 
 
-def require_finite_scalars(dataset: WellDataset, scalars: Tensor, indices: Tensor) -> None:
+def require_finite_scalars(dataset: Located, scalars: Tensor, indices: Tensor) -> None:
     """Refuse scalars (B, P) that are not finite.
 
     Raises:
@@ -94,7 +109,7 @@ def require_finite_scalars(dataset: WellDataset, scalars: Tensor, indices: Tenso
 
 
 def _stored(
-    dataset: WellDataset,
+    dataset: Located,
     file_index: int,
     trajectory: int,
     step: int | None,
