@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wavelit.moved import MovedFinder
 
 if TYPE_CHECKING:
-    from wavelit.api import evaluate, load
+    from wavelit.api import evaluate, fit, load, resume
     from wavelit.data.batch import Batch
     from wavelit.data.datamodule import WellDataModule
     from wavelit.data.well import WellDataset
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wavelit.model.config import WaveLiTConfig
     from wavelit.model.wavelit import WaveLiT
     from wavelit.training.config import TrainConfig, TrainerConfig
-    from wavelit.training.run import build_model, fit, resume
+    from wavelit.training.run import build_model
     from wavelit.training.run_folder import load_model
 
 __version__ = "0.1.0"
@@ -44,12 +44,12 @@ _HOME = {
     "WellDataset": "data.well",
     "build_model": "training.run",
     "evaluate": "api",
-    "fit": "training.run",
+    "fit": "api",
     "load": "api",
     "load_model": "training.run_folder",
     "persistence": "evaluation.rollout",
     "record_rollout": "evaluation.evaluate_run",
-    "resume": "training.run",
+    "resume": "api",
     "rollout": "evaluation.rollout",
     "write_dataset": "data.writing.write",
     "write_well": "data.writing.write",

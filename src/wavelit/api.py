@@ -1,25 +1,105 @@
-"""What the package does with one call each: `wavelit.load` and `wavelit.evaluate`.
+"""One call for each thing: train, continue, load, score.
 
-The others stand where the work is done: `fit` and `resume` in `wavelit.training.run`, `rollout` in
-`wavelit.evaluation.rollout`, `write_dataset` in `wavelit.data.writing.write`.
+They take names and folders where the functions that they call take objects. `wavelit.rollout` and
+`wavelit.write_dataset` stand in `wavelit.evaluation.rollout` and `wavelit.data.writing.write`.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from wavelit.checks.arguments import require_path
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import Evaluation
 from wavelit.evaluation.evaluate import evaluate as score
 from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.evaluation.rollout import Emulator
+from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.pretrained import PREFIX, pretrained
 from wavelit.model.wavelit import WaveLiT
+from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.configuration import read_configuration, recipe_of
+from wavelit.training.run import build_model
+from wavelit.training.run import fit as train_run
+from wavelit.training.run import resume as resume_run
 from wavelit.training.run_folder import Weights, load_model
 
-__all__ = ["evaluate", "load"]
+__all__ = ["evaluate", "fit", "load", "resume"]
+
+
+def fit(
+    folder: str | os.PathLike[str],
+    data: WellDataModule | str | os.PathLike[str],
+    model: WaveLiT | str = "nano",
+    train: TrainConfig | None = None,
+    trainer: TrainerConfig | None = None,
+    seed: int = 0,
+    keep_statistics: bool = False,
+    **recipe: Any,
+) -> WaveLiT:
+    """Train a model into a new run folder; sets the process's threads and the global seeds.
+
+    >>> model = wavelit.fit("runs/waves", "datasets/waves", steps=20)
+    step 20 100% ... s train loss ... validation VRMSE ...
+    >>> model.n_parameters
+    233709
+
+    Args:
+        folder: Created; must not hold a run.
+        data: The dataset folder, a configuration as `wavelit train --config` takes it (.yaml), or
+            a data module with at least as many target frames as the pushforward is long.
+        model: A preset, or a model from `wavelit.build_model` or trained before on other data.
+        train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
+        trainer: Device, precision, threads.
+        seed: Seed of the weights, the data order, the noise and the unroll lengths.
+        keep_statistics: Whether a model with statistics of other data keeps them and its
+            calibration; else it takes those of these data, and a warning says so.
+        **recipe: Entries of `TrainConfig` in place of `train`, such as minutes=5 or steps=1000.
+
+    Returns:
+        The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
+
+    Raises:
+        WavelitError: The folder holds a run; a split is too short; too few target frames; the model
+            has no statistics, or other channels, history or boundaries than the data; the loss is
+            not finite.
+    """
+    if isinstance(data, str | os.PathLike) and os.fspath(data).endswith((".yaml", ".yml")):
+        if train is not None or trainer is not None or recipe or model != "nano" or seed:
+            raise WavelitError(f"{os.fspath(data)} says how to train: give it and the folder alone")
+        asked = read_configuration(data)
+        data, train, trainer, seed = asked.data, asked.train, asked.trainer, asked.seed
+        model = build_model(data, asked.preset, seed, **asked.changes)
+    train, path = recipe_of(train, recipe), require_path("folder", folder)
+    if not isinstance(data, WellDataModule):
+        place = os.fspath(require_path("data", data))
+        data = WellDataModule(place, n_steps_output=train.pushforward, seed=seed)
+    if not isinstance(model, WaveLiT):
+        model = build_model(data, model, seed)
+    return train_run(path, data, model, train, trainer, seed, keep_statistics, _pictures)
+
+
+def resume(folder: str | os.PathLike[str]) -> WaveLiT:
+    """Continue an interrupted run from its last checkpoint, to the same weights bit for bit.
+
+    Args:
+        folder: The run.
+
+    Returns:
+        The trained model, averaged weights, in evaluation mode.
+
+    Raises:
+        WavelitError: No run or checkpoint there, or one of another model, other data than the
+            run's, or another process that trains there.
+    """
+    return resume_run(require_path("folder", folder), _pictures)
+
+
+def _pictures(data: WellDataModule) -> list[RolloutPictures]:
+    return [RolloutPictures(data)]
 
 
 def load(name: str | os.PathLike[str], weights: Weights = "final") -> WaveLiT:

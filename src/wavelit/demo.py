@@ -7,13 +7,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wavelit.api import fit
 from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.evaluation.evaluate import Evaluation
 from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.training.config import TrainConfig, TrainerConfig
-from wavelit.training.run import build_model, fit
 
 __all__ = ["DEMO", "demo"]
 
@@ -58,7 +58,7 @@ def demo(
     )
     path = generate(system, size, require_path("root", root))
     data = WellDataModule(os.fspath(path), mask_field=SYSTEMS[system].mask_field)
-    fit(folder, data, build_model(data), train, TrainerConfig(threads=threads))
+    fit(folder, data, train=train, trainer=TrainerConfig(threads=threads))
     return evaluate_run(folder)
 
 

@@ -218,12 +218,13 @@ def _data_info(parser: Any, words: list[str]) -> None:
 
 
 def _train(parser: Any, words: list[str]) -> None:
+    from wavelit.api import fit, resume
     from wavelit.cli.options import architecture, mapping, rename_options, require_plain
     from wavelit.data.datamodule import WellDataModule
     from wavelit.model.config import PRESETS, WaveLiTConfig
     from wavelit.training.config import TrainConfig, TrainerConfig
     from wavelit.training.ranks import is_first
-    from wavelit.training.run import build_model, fit, resume
+    from wavelit.training.run import build_model
 
     def done(folder: Path) -> None:
         if is_first():

@@ -1,22 +1,37 @@
-"""What a run says while it trains: a line a validation, and curves in a CSV file."""
+"""What a run says while it trains: a bar or lines, and curves in a CSV file."""
 
 from __future__ import annotations
 
 import csv
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from wavelit.errors import WavelitError, one_line
 from wavelit.training.module import EmulatorModule
 from wavelit.training.ranks import is_first
 
-__all__ = ["PrintProgress", "csv_logger", "told_once"]
+__all__ = ["PrintProgress", "ProgressBar", "csv_logger", "told_once"]
+
+# Seconds between two readings of the loss: on a GPU each waits for the step to end.
+INTERVAL = 0.5
 
 
 class PrintProgress(Callback):
@@ -31,6 +46,73 @@ class PrintProgress(Callback):
             f"VRMSE {metrics['val_vrmse']:.4f}",
             flush=True,
         )
+
+
+class ProgressBar(Callback):
+    """A bar with the rate, the time left, the loss and the last validation score, for terminals.
+
+    Args:
+        console: Where it is drawn; the terminal if absent.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._bar = Progress(
+            TextColumn("step {task.fields[step]}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]:.1f} steps/s, left"),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}, validation VRMSE {task.fields[score]}"),
+            console=console,
+        )
+        self._task: TaskID | None = None
+        self._drawn = -math.inf
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the bar where the run is."""
+        assert isinstance(pl_module, EmulatorModule)
+        if not trainer.is_global_zero:
+            return
+        first, done = trainer.global_step, pl_module.progress
+        self._first, self._began = first, pl_module.train_seconds
+        self._task = self._bar.add_task(
+            "", total=1.0, step=first, rate=0.0, loss=math.nan, score="none yet"
+        )
+        self._bar.update(self._task, completed=done)
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        """Move the bar, a few times a second."""
+        assert isinstance(pl_module, EmulatorModule)
+        now = time.monotonic()
+        if self._task is None or (now < self._drawn + INTERVAL and pl_module.progress < 1):
+            return
+        self._drawn = now
+        steps = trainer.global_step - self._first
+        rate = steps / max(pl_module.train_seconds - self._began, 1e-9)
+        loss = float(trainer.callback_metrics.get("train_loss", math.nan))
+        self._bar.update(
+            self._task, completed=pl_module.progress, step=trainer.global_step, rate=rate, loss=loss
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the score."""
+        if self._task is not None:
+            self._bar.update(
+                self._task, score=f"{float(trainer.callback_metrics['val_vrmse']):.4f}"
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the last bar on the terminal."""
+        self._bar.stop()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the terminal back before the error is printed."""
+        self._bar.stop()
 
 
 def csv_logger(folder: Path, first_step: int) -> CSVLogger:

@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavelit.checks.settings import from_mapping
@@ -31,9 +32,8 @@ from wavelit.training.checkpoints import (
     require_same_model,
 )
 from wavelit.training.config import TrainConfig, TrainerConfig
-from wavelit.training.configuration import read_configuration, recipe_of
 from wavelit.training.data_scales import calibrate
-from wavelit.training.logs import PrintProgress, csv_logger, told_once
+from wavelit.training.logs import PrintProgress, ProgressBar, csv_logger, told_once
 from wavelit.training.module import EMA, EmulatorModule
 from wavelit.training.ranks import RankWatch, is_first
 from wavelit.training.run_folder import (
@@ -51,7 +51,9 @@ from wavelit.training.run_folder import (
 )
 from wavelit.training.trainer import check_trainer, make_trainer, quieten
 
-__all__ = ["build_model", "fit", "resume"]
+__all__ = ["Callbacks", "build_model", "fit", "resume", "validate_run"]
+
+Callbacks = Sequence[Callback] | Callable[[WellDataModule], Sequence[Callback]]
 
 
 def build_model(
@@ -89,32 +91,27 @@ def build_model(
 
 def fit(
     folder: str | os.PathLike[str],
-    data: WellDataModule | str | os.PathLike[str],
-    model: WaveLiT | str = "nano",
-    train: TrainConfig | None = None,
+    data: WellDataModule,
+    model: WaveLiT,
+    train: TrainConfig,
     trainer: TrainerConfig | None = None,
     seed: int = 0,
     keep_statistics: bool = False,
-    **recipe: Any,
+    callbacks: Callbacks = (),
 ) -> WaveLiT:
     """Train a model into a new run folder; sets the process's threads and the global seeds.
 
-    >>> model = wavelit.fit("runs/waves", "datasets/waves", steps=20)
-    step 20 100% ... s train loss ... validation VRMSE ...
-    >>> model.n_parameters
-    233709
-
     Args:
         folder: Created; must not hold a run.
-        data: The dataset folder, a configuration as `wavelit train --config` takes it (.yaml), or
-            a data module with at least as many target frames as the pushforward is long.
-        model: A preset, or a model from `build_model` or trained before on other data.
-        train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
+        data: The dataset, with at least as many target frames as the pushforward is long.
+        model: From `build_model`, or trained before on other data.
+        train: Budget and recipe.
         trainer: Device, precision, threads.
-        seed: Seed of the weights, the data order, the noise and the unroll lengths.
+        seed: Seed of the data order, the noise and the unroll lengths.
         keep_statistics: Whether a model with statistics of other data keeps them and its
             calibration; else it takes those of these data, and a warning says so.
-        **recipe: Entries of `TrainConfig` in place of `train`, such as minutes=5 or steps=1000.
+        callbacks: More of Lightning's, called before those of the run, or what makes them of the
+            data.
 
     Returns:
         The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
@@ -124,22 +121,11 @@ def fit(
             has no statistics, or other channels, history or boundaries than the data; the loss is
             not finite.
     """
-    if isinstance(data, str | os.PathLike) and os.fspath(data).endswith((".yaml", ".yml")):
-        if train is not None or trainer is not None or recipe or model != "nano" or seed:
-            raise WavelitError(f"{os.fspath(data)} says how to train: give it and the folder alone")
-        asked = read_configuration(data)
-        data, train, trainer, seed = asked.data, asked.train, asked.trainer, asked.seed
-        model = build_model(data, asked.preset, seed, **asked.changes)
-    train, trainer = recipe_of(train, recipe), trainer or TrainerConfig()
-    folder = Path(os.path.expanduser(folder))
+    folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
     # Further devices and machines run the same call: the first of them writes.
     first = check_trainer(trainer) == 0
     if first:
         require_free(folder)
-    if not isinstance(data, WellDataModule):
-        data = WellDataModule(os.fspath(data), n_steps_output=train.pushforward, seed=seed)
-    if not isinstance(model, WaveLiT):
-        model = build_model(data, model, seed)
     validate_run(data, model, train, trainer)
     _take_statistics(model, data, seed, keep_statistics)
     data.seed = seed
@@ -158,7 +144,7 @@ def fit(
                 clear(folder, anew=True)
                 ours = True
                 write_run_folder(folder, data, model, train, trainer, seed)
-            return _run(folder, data, model, train, trainer, seed, None)
+            return _run(folder, data, model, train, trainer, seed, None, callbacks)
     except BaseException:
         # Without a checkpoint or weights there is nothing to keep, and nothing that should stop the
         # next attempt.
@@ -231,7 +217,7 @@ def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool
     )
 
 
-def resume(folder: str | os.PathLike[str]) -> WaveLiT:
+def resume(folder: str | os.PathLike[str], callbacks: Callbacks = ()) -> WaveLiT:
     """Continue an interrupted run from its last checkpoint; the rest is as if it had never stopped.
 
     Where the last checkpoint cannot be read it is the one before, with a warning. A run at its end
@@ -266,7 +252,9 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
             require_same_model(path, model_weights(state), WaveLiT(config))
         data = load_data(folder)
         require_same_data(folder, data)
-        return _run(folder, data, WaveLiT(config), train, trainer, settings["seed"], found)
+        return _run(
+            folder, data, WaveLiT(config), train, trainer, settings["seed"], found, callbacks
+        )
 
 
 def _run(
@@ -277,6 +265,7 @@ def _run(
     trainer: TrainerConfig,
     seed: int,
     resumed: tuple[Path, dict[str, Any]] | None,
+    callbacks: Callbacks,
 ) -> WaveLiT:
     torch.set_num_threads(trainer.threads)
     quieten()
@@ -286,14 +275,14 @@ def _run(
     path, state = resumed or (None, {})
     first_step = state.get("global_step", 0)
     watch = RankWatch()
+    more = callbacks(data) if callable(callbacks) else callbacks
     lightning = make_trainer(
         trainer,
         module.total_steps,
         train.validate_every,
         log_every_n_steps=min(50, train.validate_every, module.total_steps or 50),
         enable_checkpointing=True,
-        enable_progress_bar=sys.stdout.isatty(),
-        callbacks=[watch, *_callbacks(folder, train)],
+        callbacks=[watch, *more, *_callbacks(folder, train)],
         logger=[
             csv_logger(folder, first_step),
             TensorBoardLogger(folder, name="logs", version=""),
@@ -348,7 +337,7 @@ def _advice(folder: Path) -> str:
 
 
 def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
-    callbacks: list[Callback] = [RichProgressBar()] if sys.stdout.isatty() else [PrintProgress()]
+    callbacks: list[Callback] = [ProgressBar() if sys.stdout.isatty() else PrintProgress()]
     if train.ema:
         callbacks.append(EMA(train.ema))
     return [

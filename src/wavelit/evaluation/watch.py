@@ -1,0 +1,66 @@
+"""Pictures of a validation rollout in TensorBoard, one at every validation, while a run trains."""
+
+from __future__ import annotations
+
+import math
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from wavelit.data.batch import Batch
+from wavelit.data.datamodule import WellDataModule
+from wavelit.evaluation.evaluate import predict
+from wavelit.evaluation.figures import rollout_figure
+from wavelit.training.module import EmulatorModule
+
+__all__ = ["RolloutPictures"]
+
+# Steps of a rollout that are drawn at most, and bytes of the window that it is compared with.
+STEPS, BYTES = 20, 2**28
+
+
+class RolloutPictures(Callback):
+    """Rolls out from the start of the validation split with the averaged weights and draws it.
+
+    It has to stand before the averaging of weights among a trainer's callbacks: their values are in
+    the model then. It draws nothing where a window would take more than 256 MB.
+
+    Args:
+        data: The dataset of the run.
+    """
+
+    def __init__(self, data: WellDataModule) -> None:
+        self.data = data
+        self._window: Batch | None = None
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the rollout into every TensorBoard log of the run."""
+        boards = [log for log in trainer.loggers if isinstance(log, TensorBoardLogger)]
+        if not (boards and trainer.is_global_zero):
+            return
+        if self._window is None:
+            self._window = self._read()
+        if self._window is None:
+            return
+        assert isinstance(pl_module, EmulatorModule)
+        with torch.no_grad():
+            prediction, truth = predict(pl_module.model, self._window.to(pl_module.device))
+        valid = None if self._window.valid is None else self._window.valid[0, 0]
+        figure = rollout_figure(
+            truth[0].cpu(), prediction[0].cpu(), self.data.field_names, valid=valid
+        )
+        for board in boards:
+            board.experiment.add_figure("validation rollout", figure, trainer.global_step)
+
+    def _read(self) -> Batch | None:
+        """The first window of the validation split, as many steps as there are or are drawn."""
+        layouts = self.data.dataset("valid").layouts
+        frame = 4 * len(self.data.field_names) * math.prod(layouts[0].resolution)
+        longest = min(layout.n_steps for layout in layouts) - self.data.n_steps_input
+        steps = min(STEPS, longest, BYTES // frame)
+        if steps < 1:
+            return None
+        dataset = self.data.dataset("valid", n_steps_output=steps)
+        return dataset.collate(dataset.__getitems__([0]))
