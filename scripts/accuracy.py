@@ -28,7 +28,6 @@ from accuracy_scores import (
 )
 from tables import markdown, put
 
-from wavelit.benchmarks.accuracy import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
 from wavelit.benchmarks.baselines import SETTINGS
 from wavelit.benchmarks.entries import (
     ABLATIONS,
@@ -39,6 +38,7 @@ from wavelit.benchmarks.entries import (
     TWINS,
     WITH_INCREMENTS,
 )
+from wavelit.benchmarks.protocol import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
 
 PAGE = Path("docs/results.md")
 README = Path("README.md")

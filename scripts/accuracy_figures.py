@@ -15,8 +15,8 @@ from accuracy_scores import DIVERGED, SEVEN, one_step, rollout, runs, typical_sc
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from wavelit.benchmarks.accuracy import THE_EIGHT
 from wavelit.benchmarks.entries import TWINS
+from wavelit.benchmarks.protocol import THE_EIGHT
 
 IMAGES = Path("docs/images/results")
 COLOURS = dict(

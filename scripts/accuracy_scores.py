@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
-from wavelit.benchmarks.accuracy import THE_EIGHT
+from wavelit.benchmarks.protocol import THE_EIGHT
 
 RESULTS = Path("results/accuracy")
 # Helmholtz' fields are an exact rotation: it measures the precision of a fit, and stands apart from

@@ -17,8 +17,9 @@ from accuracy_scores import runs
 from safetensors.torch import load_file
 from tables import markdown, put, read
 
-from wavelit.benchmarks.accuracy import THE_EIGHT, Cell, _data, _set_up
+from wavelit.benchmarks.accuracy import _data, _set_up
 from wavelit.benchmarks.entries import build
+from wavelit.benchmarks.protocol import THE_EIGHT, Cell
 from wavelit.benchmarks.timing import environment, write_rows
 from wavelit.evaluation.rollout import rollout
 from wavelit.metrics import vrmse

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from wavelit.benchmarks import accuracy, baselines
-from wavelit.benchmarks.accuracy import Cell, best_lr, run
+from wavelit.benchmarks import accuracy, baselines, protocol
+from wavelit.benchmarks.accuracy import run
 from wavelit.benchmarks.entries import CONTESTANTS, build
+from wavelit.benchmarks.protocol import Cell, best_lr
 from wavelit.cli.main import main
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import generate
@@ -42,9 +43,10 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def short():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accuracy, "LR_SYSTEMS", (MAZE, INCLUSIONS))
-        patch.setattr(accuracy, "LEARNING_RATES", (1e-4, 4e-3))
-        patch.setattr(accuracy, "LR_MINUTES", 0.005)
+        for module in (accuracy, protocol):
+            patch.setattr(module, "LR_SYSTEMS", (MAZE, INCLUSIONS))
+        patch.setattr(protocol, "LEARNING_RATES", (1e-4, 4e-3))
+        patch.setattr(protocol, "LR_MINUTES", 0.005)
         patch.setattr(accuracy, "RATE_STEPS", 1)
         yield
 
@@ -339,7 +341,7 @@ def test_best_lr_is_the_geometric_mean_and_skips_what_failed(tmp_path):
         (MAZE, 4e-3, 0.01),
         (INCLUSIONS, 4e-3, None),
     ):
-        path = Cell(TWIN, system, 0, accuracy.LR_MINUTES, lr, "lr").path(tmp_path)
+        path = Cell(TWIN, system, 0, protocol.LR_MINUTES, lr, "lr").path(tmp_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"valid": {"one_step": score}}))
     assert best_lr(TWIN, tmp_path) == 1e-4

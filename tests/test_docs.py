@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wavelit.benchmarks.accuracy import Cell, _is_done, best_lr, read_rates
+from wavelit.benchmarks.protocol import Cell, best_lr, is_done, read_rates
 from wavelit.data.pocketwell import SYSTEMS
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +86,6 @@ def test_the_runner_takes_every_committed_result_for_its_own():
             **{key: result[key] for key in ("model", "system", "seed", "minutes", "lr", "stage")}
         )
         assert cell.path(output) == path
-        assert _is_done(cell, rates[cell.model, cell.system], output)
+        assert is_done(cell, rates[cell.model, cell.system], output)
         if cell.stage == "final":
             assert cell.lr == best_lr(cell.model, output)

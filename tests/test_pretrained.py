@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from wavelit import WaveLiT, WavelitError
-from wavelit.benchmarks.accuracy import THE_EIGHT
+from wavelit.benchmarks.protocol import THE_EIGHT
 from wavelit.cli.main import main
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate

@@ -17,16 +17,13 @@ WaveLiT's loss, too.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import json
-import math
 import multiprocessing
 import os
-import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,6 +38,23 @@ from torch.utils.data import DataLoader, Subset
 
 from wavelit.allocator import keep_freed_memory
 from wavelit.benchmarks.entries import CONTESTANTS, build
+from wavelit.benchmarks.protocol import (
+    BATCH_SIZE,
+    LR_SYSTEMS,
+    MINUTES,
+    REFERENCE,
+    STAGES,
+    THE_EIGHT,
+    Cell,
+    best_lr,
+    is_done,
+    n_steps,
+    rate_of,
+    rate_rows,
+    read_rates,
+    search_cells,
+    train_config,
+)
 from wavelit.benchmarks.results import number, scores_of
 from wavelit.benchmarks.timing import environment, write_rows
 from wavelit.checks.arguments import (
@@ -50,77 +64,26 @@ from wavelit.checks.arguments import (
     require_real,
     require_whole,
 )
-from wavelit.checks.settings import current_names
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS
-from wavelit.errors import WavelitError, one_line, printable
+from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
 from wavelit.evaluation.rollout import inference
 from wavelit.files.atomic import atomic_path
 from wavelit.metrics import binned_spectral_mse, vrmse
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.model.pretrained import read_json
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.module import EMA, DivergedError, EmulatorModule
 from wavelit.training.trainer import make_trainer, quieten
 
-__all__ = [
-    "BATCH_SIZE",
-    "LEARNING_RATES",
-    "STAGES",
-    "THE_EIGHT",
-    "Cell",
-    "band_errors",
-    "best_lr",
-    "run",
-    "search_cells",
-]
+__all__ = ["band_errors", "run"]
 
-STAGES = ("rates", "lr", "final")
-THE_EIGHT = (
-    "acoustic_scattering_maze",
-    "shear_flow",
-    "gray_scott_reaction_diffusion",
-    "active_matter",
-    "turbulent_radiative_layer_2D",
-    "rayleigh_benard",
-    "viscoelastic_instability",
-    "helmholtz_staircase",
-)
-MINUTES = 5.0
-BATCH_SIZE = 4
-LEARNING_RATES = (5e-4, 1.4e-3, 4e-3, 1.1e-2)
-# One wave and one flow, a minute each.
-LR_SYSTEMS = ("acoustic_scattering_maze", "rayleigh_benard")
-LR_MINUTES = 1.0
 # Steps timed for a rate, after as many that are not, in so many turns.
 RATE_STEPS, RATE_TURNS = 8, 5
-# Timed next to each of the others: its rate is frozen, and theirs count in its milliseconds,
-# however fast the machine is that day.
-REFERENCE = "WaveLiT"
 # Training batches that batch normalisations are measured on after training.
 NORM_BATCHES = 50
 # A run is validated this often on every fourth window, for its learning curve.
 CURVE_POINTS, CURVE_STRIDE = 10, 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One run: who, on what, how long, how."""
-
-    model: str
-    system: str
-    seed: int
-    minutes: float
-    lr: float
-    stage: str
-
-    def path(self, output: Path) -> Path:
-        """Where its result stands."""
-        name = f"{self.model.replace(' ', '_')}/{self.system}"
-        if self.stage == "lr":
-            return output / "lr" / f"{name}-{self.lr:g}.json"
-        return output / f"{self.minutes:g}min" / f"{name}-{self.seed}.json"
 
 
 def run(
@@ -194,8 +157,8 @@ def run(
             ]
         rates = read_rates(tuning)
         folder = output if stage == "final" else tuning
-        work = [(cell, _rate(cell, rates, tuning), folder, root, weights) for cell in cells]
-        work = [item for item in work if not _is_done(*item[:3])]
+        work = [(cell, rate_of(cell, rates, tuning), folder, root, weights) for cell in cells]
+        work = [item for item in work if not is_done(*item[:3])]
         if processes == 1:
             _set_up()
             yield from itertools.starmap(_run_cell, work)
@@ -203,80 +166,6 @@ def run(
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(processes, context, initializer=_set_up) as pool:
                 yield from pool.map(_run_cell, *zip(*work, strict=True)) if work else ()
-
-
-def read_rates(output: Path) -> dict[tuple[str, str], float]:
-    """Milliseconds a training sample by (model, system).
-
-    Raises:
-        WavelitError: rates.csv is no table of them.
-    """
-    try:
-        return {
-            (row["model"], row["system"]): float(row["ms_per_sample"])
-            for row in _rate_rows(output)
-            if int(row["batch_size"]) == BATCH_SIZE
-        }
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise WavelitError(
-            f"{printable(output / 'rates.csv')} is no table of rates ({one_line(error)}): remove "
-            "it and measure anew"
-        ) from error
-
-
-def _rate_rows(output: Path) -> list[dict[str, Any]]:
-    path = output / "rates.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf8") as file:
-        return list(csv.DictReader(file))
-
-
-def search_cells(model: str) -> list[Cell]:
-    """The short runs that a model's learning rate is chosen by, system by system."""
-    return [
-        Cell(model, system, 0, LR_MINUTES, lr, "lr")
-        for system, lr in itertools.product(LR_SYSTEMS, LEARNING_RATES)
-    ]
-
-
-def best_lr(model: str, output: Path) -> float:
-    """The learning rate with the smallest geometric mean of the one-step VRMSE over the search's
-    systems, on validation.
-
-    Raises:
-        WavelitError: unknown model, or the search is not complete.
-    """
-    require_name("model", model, CONTESTANTS)
-    model = CONTESTANTS[model].tuned_as or model
-    scores: dict[float, list[float | None]] = {lr: [] for lr in LEARNING_RATES}
-    for cell in search_cells(model):
-        path = cell.path(output)
-        if not path.exists():
-            raise WavelitError(
-                f"{path} is missing: search {model}'s learning rate first, `wavelit benchmark "
-                "accuracy lr`"
-            )
-        scores[cell.lr].append(_one_step(path))
-    means = {
-        # A run that diverged has no score.
-        lr: math.inf
-        if None in each
-        else statistics.geometric_mean(x for x in each if x is not None)
-        for lr, each in scores.items()
-    }
-    return min(means, key=lambda lr: means[lr])
-
-
-def _one_step(path: Path) -> float | None:
-    """The one-step score of a result, on validation; None where the run diverged."""
-    valid = read_json(path).get("valid")
-    score = valid.get("one_step", math.nan) if isinstance(valid, dict) else math.nan
-    if score is not None and not (isinstance(score, float | int) and score > 0):
-        raise WavelitError(
-            f"{printable(path)} has no positive valid.one_step: remove it and search anew"
-        )
-    return score
 
 
 def _set_up() -> None:
@@ -381,10 +270,6 @@ class _Curve(Callback):
         )
 
 
-def _train_config(model: str, **changes: Any) -> TrainConfig:
-    return TrainConfig(**{**CONTESTANTS[model].train, **changes})
-
-
 def _measure_rates(
     models: Sequence[str], system: str, output: Path, root: Path, reference: str
 ) -> None:
@@ -421,58 +306,17 @@ def _measure_rates(
                 **environment(),
             }
         )
-    write_rows(output / "rates.csv", [*_rate_rows(output), *rows])
+    write_rows(output / "rates.csv", [*rate_rows(output), *rows])
 
 
 def _time_step(model: str, system: str, root: Path) -> tuple[float, int]:
     """Milliseconds a training sample, median over some steps, and the model's parameters."""
     data, clock = _data(system, root, 0), _Clock()
     emulator = build(model, data, 0)
-    _train(emulator, data, _train_config(model, steps=2 * RATE_STEPS), 0, [clock])
+    _train(emulator, data, train_config(model, steps=2 * RATE_STEPS), 0, [clock])
     return float(
         np.median(np.diff(clock.times[RATE_STEPS - 1 :]))
     ) / BATCH_SIZE * 1e3, emulator.n_parameters
-
-
-def _rate(cell: Cell, rates: Mapping[tuple[str, str], float], tuning: Path) -> float:
-    if (cell.model, cell.system) not in rates:
-        raise WavelitError(
-            f"{tuning / 'rates.csv'} has no rate of {cell.model} on {cell.system}: `wavelit "
-            "benchmark accuracy rates`"
-        )
-    return rates[cell.model, cell.system]
-
-
-def _steps(cell: Cell, rate: float) -> int:
-    """Optimiser steps that the cell's minutes come to, at so many milliseconds a sample."""
-    return max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
-
-
-def _is_done(cell: Cell, rate: float, output: Path) -> bool:
-    """Whether the result is there; one of another rate or other settings must not pass for it."""
-    path = cell.path(output)
-    if not path.exists():
-        return False
-    result = read_json(path)
-    if missing := [name for name in ("train", "samples", "lr") if name not in result]:
-        raise WavelitError(f"{printable(path)} has no {', '.join(missing)}: remove it and run anew")
-    config = _train_config(cell.model, steps=_steps(cell, rate), lr=cell.lr)
-    due = {**dataclasses.asdict(config), "samples": _steps(cell, rate) * BATCH_SIZE}
-    was = {
-        **current_names(TrainConfig, result["train"]),
-        "samples": result["samples"],
-        "lr": result["lr"],
-    }
-    if changed := [
-        name for name, value in was.items() if due.get(name) != value and name != "steps"
-    ]:
-        there, now = (
-            ", ".join(f"{name} {each.get(name)}" for name in changed) for each in (was, due)
-        )
-        raise WavelitError(
-            f"{path} was run with {there}, now {now} is due: remove it, or name another --output"
-        )
-    return True
 
 
 def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) -> Path:
@@ -480,12 +324,12 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
     split too.
     """
     # Another runner may have been here since the work was listed.
-    if _is_done(cell, rate, output):
+    if is_done(cell, rate, output):
         return cell.path(output)
-    steps = _steps(cell, rate)
+    steps = n_steps(cell, rate)
     data, curve = _data(cell.system, root, cell.seed), _Curve(BATCH_SIZE)
     emulator = build(cell.model, data, cell.seed)
-    config = _train_config(cell.model, steps=steps, lr=cell.lr)
+    config = train_config(cell.model, steps=steps, lr=cell.lr)
     result: dict[str, Any] = {
         **dataclasses.asdict(cell),
         "batch_size": BATCH_SIZE,

@@ -474,7 +474,8 @@ def _benchmark_accuracy(parser: Any, words: list[str]) -> None:
         "--reference", type=str, default="WaveLiT", help="who rates are measured in turns with"
     )
     options = vars(parser.parse_args(words))
-    from wavelit.benchmarks.accuracy import STAGES, run
+    from wavelit.benchmarks.accuracy import run
+    from wavelit.benchmarks.protocol import STAGES
 
     for path in run(options.pop("stages") or STAGES, **options):
         print(path, flush=True)
