@@ -79,8 +79,8 @@ class WaveletTokenizer(nn.Module):
         self.patch = 2**levels
         self.n_coefficients = self.patch**spatial
         # Per sub-band: log2 of the points an axis that one token holds, and their number.
-        self._scales = (0, *(scale for scale in range(levels) for _ in range(2**spatial - 1)))
-        self._widths = tuple(2 ** (spatial * scale) for scale in self._scales)
+        self._log2_sides = (0, *(scale for scale in range(levels) for _ in range(2**spatial - 1)))
+        self._widths = tuple(2 ** (spatial * scale) for scale in self._log2_sides)
         if wavelet is None:
             self.bands: tuple[int, ...] = (0,) * self.n_coefficients
             self.n_bands = 1
@@ -167,7 +167,7 @@ class WaveletTokenizer(nn.Module):
         coarse = (x.shape[0], *approximation.shape[2:])
         folded = [
             _encode_patches(band, None, 2**scale).view(*coarse, -1, width)
-            for band, scale, width in zip(bands, self._scales, self._widths, strict=True)
+            for band, scale, width in zip(bands, self._log2_sides, self._widths, strict=True)
         ]
         return torch.cat(folded, -1).flatten(-2)
 
@@ -178,7 +178,7 @@ class WaveletTokenizer(nn.Module):
         )
         bands = [
             _decode_patches(part.flatten(-2), None, 2**scale)
-            for part, scale in zip(folded, self._scales, strict=True)
+            for part, scale in zip(folded, self._log2_sides, strict=True)
         ]
         keys = [name.rstrip("0123456789") for name in band_names(self.levels, self.spatial)]
         count = 2**self.spatial - 1

@@ -62,7 +62,7 @@ def lifted_analysis(
     halves = [n // 2 for n in lengths]
     pairs = x.reshape(-1, *lengths[:-1], halves[-1], 2)
     bands = [x.new_empty(len(pairs), *halves) for _ in range(2**spatial)]
-    scales = x.new_tensor(_band_scales(dual, spatial)).unbind()
+    scales = x.new_tensor(_band_factors(dual, spatial)).unbind()
     for block, room, parts, moves in _blocks(pairs, _steps(wavelet, dual), wavelet, periodic, dual):
         room.copy_(pairs[block].movedim(-1, 0))
         for target, source, factor in moves:
@@ -88,7 +88,7 @@ def lifted_synthesis(
     pairs = bands[0].new_empty(len(bands[0]), *lengths[:-1], halves[-1], 2)
     # Complex numbers are stored as pairs: this copy is several times faster than one with a stride.
     numbers = torch.view_as_complex(pairs)
-    scales = pairs.new_tensor([1 / scale for scale in _band_scales(dual, spatial)]).unbind()
+    scales = pairs.new_tensor([1 / scale for scale in _band_factors(dual, spatial)]).unbind()
     steps = [(high, -factor) for high, factor in reversed(_steps(wavelet, dual))]
     for block, room, parts, moves in _blocks(pairs, steps, wavelet, periodic, dual):
         for band, part, scale in zip(bands, parts, scales, strict=True):
@@ -153,7 +153,7 @@ def _moves(
     return moves
 
 
-def _band_scales(dual: bool, spatial: int) -> list[float]:
+def _band_factors(dual: bool, spatial: int) -> list[float]:
     """Factor of each sub-band after the steps of an analysis: low and high passes need sqrt(2)
     and -1 / sqrt(2).
     """

@@ -1,0 +1,31 @@
+"""What commands print: errors of one line, tables of scores."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from wavelit.errors import printable
+
+__all__ = ["LONGEST", "print_error", "print_scores"]
+
+# Characters of an error or a finding.
+LONGEST = 1000
+
+
+def print_error(message: str) -> None:
+    # Names from files may hold what a terminal obeys; where they are long, the reason and the fix
+    # stand at the end.
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+    print(f"wavelit: error: {printable(message, 8 * LONGEST)}", file=sys.stderr)
+
+
+def print_scores(evaluation: Any, report: Path) -> None:
+    from rich.console import Console
+
+    from wavelit.evaluation.evaluate import format_table
+
+    Console().print(format_table(evaluation))
+    print(f"report: {report}")

@@ -1,0 +1,184 @@
+"""`wavelit demo`, `train`, `evaluate` and `rollout`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from wavelit.cli.output import print_scores
+from wavelit.errors import WavelitError
+
+__all__ = ["demo", "evaluate", "rollout", "train"]
+
+
+def demo(parser: Any, words: list[str]) -> None:
+    parser.add_argument(
+        "system", nargs="?", default="acoustic_scattering_maze", help="PocketWell system"
+    )
+    parser.add_argument(
+        "--run", type=str | None, default=None, help="run folder; runs/demo-<system> if absent"
+    )
+    parser.add_argument(
+        "--root", type=str, default="datasets/pocketwell", help="where datasets are kept"
+    )
+    parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
+    parser.add_argument("--minutes", type=float, default=5.0, help="minutes of training")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    options = parser.parse_args(words)
+    import dataclasses
+
+    from wavelit.demo import DEMO, demo
+
+    train = dataclasses.replace(DEMO, minutes=options.minutes)
+    evaluation, report = demo(
+        options.system, options.run, options.size, options.root, train, threads=options.threads
+    )
+    print_scores(evaluation, report)
+
+
+def train(parser: Any, words: list[str]) -> None:
+    from wavelit.api import fit, resume
+    from wavelit.cli.options import architecture, mapping, rename_options, require_plain
+    from wavelit.data.datamodule import WellDataModule
+    from wavelit.model.config import PRESETS, WaveLiTConfig
+    from wavelit.training.config import TrainConfig, TrainerConfig
+    from wavelit.training.ranks import is_first
+    from wavelit.training.run import build_model
+
+    def done(folder: Path) -> None:
+        if is_first():
+            print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
+
+    if any(word.split("=")[0] == "--resume" for word in words):
+        # Its settings are in its folder: a second setting beside it would be ignored, so none is
+        # accepted.
+        parser.add_argument("--resume", type=str)
+        folder = Path(parser.parse_args(words).resume)
+        resume(folder)
+        done(folder)
+        return
+    parser.add_argument("--config", action="config", help="YAML file of these options")
+    parser.add_argument(
+        "--run",
+        type=str | None,
+        default=None,
+        help="new run folder; runs/<dataset>-<preset> if absent",
+    )
+    parser.add_argument(
+        "--resume", type=str | None, default=None, help="run folder to continue, alone"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, data order and noise")
+    # What is typed as anything, the parser takes for the name of a class to import and to call.
+    parser.add_class_arguments(
+        WellDataModule, "data", skip={"seed", "n_steps_output", "storage_options"}
+    )
+    parser.add_argument(
+        "--data.storage_options",
+        type=mapping,
+        default=None,
+        help="what fsspec needs to open the address, as YAML: {key: value}",
+    )
+    parser.add_argument(
+        "--model.preset",
+        type=str,
+        default="nano",
+        help=f"one of {', '.join(PRESETS)}: what the entries below are unless given",
+    )
+    for name, (kind, meaning) in architecture(WaveLiTConfig).items():
+        parser.add_argument(f"--model.{name}", type=kind, default="preset", help=meaning)
+    parser.add_class_arguments(TrainConfig, "train")
+    parser.add_class_arguments(TrainerConfig, "trainer")
+    older = {f"train.{name}" for name in TrainConfig.RENAMED}
+    require_plain(words, older.union(parser.get_defaults().keys()) - {"config", "resume"})
+    options = parser.parse_args(rename_options(words, TrainConfig.RENAMED))
+    train, trainer = TrainConfig(**vars(options.train)), TrainerConfig(**vars(options.trainer))
+    data = WellDataModule(
+        **{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed}
+    )
+    changes = {k: v for k, v in vars(options.model).items() if k != "preset" and v != "preset"}
+    model = build_model(data, options.model.preset, options.seed, **changes)
+    name = f"{data.metadata.dataset_name}-{options.model.preset}"
+    folder = Path(options.run or Path("runs") / _file_name(name))
+    fit(folder, data, model, train, trainer, options.seed)
+    done(folder)
+
+
+def _file_name(name: str) -> str:
+    """A name from a file as the name of a folder, which stays where it is put."""
+    return re.sub(r"[^\w.+-]|^\.+", "_", name)[:100]
+
+
+def evaluate(parser: Any, words: list[str]) -> None:
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument(
+        "--split", type=Literal["valid", "test"], default="valid", help="split to score"
+    )
+    parser.add_argument(
+        "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
+    )
+    parser.add_argument(
+        "--data", type=str | None, default=None, help="another dataset folder with the same fields"
+    )
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    options = parser.parse_args(words)
+    from wavelit.evaluation.evaluate_run import evaluate_run
+
+    print_scores(
+        *evaluate_run(options.run, options.split, options.weights, options.data, options.device)
+    )
+
+
+def rollout(parser: Any, words: list[str]) -> None:
+    parser.add_argument("run", type=str | None, nargs="?", default=None, help="run folder")
+    parser.add_argument(
+        "--pretrained",
+        type=str | None,
+        default=None,
+        help="PocketWell system: its model from the package instead of a run",
+    )
+    parser.add_argument(
+        "--output",
+        type=str,
+        default="runs/pretrained",
+        help="folder for the rollouts of pretrained models",
+    )
+    parser.add_argument(
+        "--split", type=Literal["train", "valid", "test"], default="valid", help="split to roll out"
+    )
+    parser.add_argument("--trajectory", type=int, default=0, help="its number in the split")
+    parser.add_argument(
+        "--field", type=str | None, default=None, help="field to draw; the first if absent"
+    )
+    parser.add_argument(
+        "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
+    )
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    options = parser.parse_args(words)
+    if (options.run is None) == (options.pretrained is None):
+        raise WavelitError("name a run folder, or a system with --pretrained, and not both")
+    if options.pretrained is not None:
+        for name, default in (("split", "valid"), ("trajectory", 0), ("weights", "final")):
+            if getattr(options, name) != default:
+                raise WavelitError(
+                    f"--{name} is for run folders: a pretrained model has one trajectory, of the "
+                    "validation split"
+                )
+        from wavelit.evaluation.evaluate_run import record_pretrained_rollout
+
+        paths = record_pretrained_rollout(
+            options.pretrained, options.output, options.field, options.device
+        )
+    else:
+        from wavelit.evaluation.evaluate_run import record_rollout
+
+        paths = record_rollout(
+            options.run,
+            options.split,
+            options.trajectory,
+            options.field,
+            options.weights,
+            options.device,
+        )
+    for path in paths:
+        print(path)
