@@ -14,6 +14,7 @@ from wavelit.data.checking.describe import describe_dataset
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.statistics import compute_statistics
 from wavelit.data.well import WellDataset
+from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
 
 PRESSURE = "t0_fields/pressure"
@@ -482,3 +483,25 @@ def test_nothing_at_all(well_folder, what, n):
         well_folder,
         "is 0; a whole number from 1 on is due" if what == "n_trajectories" else "has 0 points",
     )
+
+
+@pytest.mark.parametrize("chunks", [None, True])
+def test_a_field_that_was_never_written(tmp_path, chunks):
+    u = np.random.default_rng(0).normal(size=(6, 12, 16))
+    splits = {"train": 4, "valid": 1, "test": 1}
+    folder = write_dataset(
+        tmp_path / "toy", {"u": u}, splits=splits, name="toy", boundary_conditions=["periodic"]
+    )
+    n = 50_000
+    with h5py.File(folder / "data" / "train" / "toy.hdf5", "r+") as file:
+        replace(file, "dimensions/time", data=np.arange(n, dtype="f4"))
+        replace(file, "t0_fields/u", shape=(4, n, 16), dtype="f4", chunks=chunks)
+    for way in (train, describe_dataset, compute_statistics):
+        with pytest.raises(WavelitError, match=r"toy\.hdf5: field 'u' declares 12800000 bytes"):
+            way(folder)
+    errors = [finding for finding in check_dataset(str(folder)) if finding.severity == "error"]
+    assert any("holds none: write its values" in finding.message for finding in errors)
+    # Compressed fields take less than they declare, too.
+    with h5py.File(folder / "data" / "train" / "toy.hdf5", "r+") as file:
+        replace(file, "t0_fields/u", data=np.zeros((4, n, 16), "f4"), compression="gzip")
+    assert len(train(folder, n_steps_input=4)) > 0

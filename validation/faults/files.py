@@ -23,7 +23,7 @@ Record = dict[str, Any]
 DATA = CONTENT | STORAGE
 KINDS = (*DATA, "statistics", "run folders", "configurations")
 # A budget that is spoilt may last for ever, and rightly so.
-LONG = ("steps", "samples", "minutes", "validate_every")
+LONG = ("steps", "samples", "minutes", "validate_every", "compile = True")
 
 
 def trial(templates: Path, rng: np.random.Generator, number: int, folder: Path) -> Record:

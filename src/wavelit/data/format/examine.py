@@ -248,6 +248,11 @@ def _field(group: h5py.Group, label: str, name: str, order: int, grid: _Grid) ->
         )
     stored = tuple(n * varies for n, varies in zip(grid.resolution, along, strict=True))
     _require_shape(item, f"field '{name}'", varying, grid, (*stored, *(len(grid.axes),) * order))
+    # More than the whole file holds: compressed, or declared and never written.
+    if item.nbytes > item.file.id.get_filesize() and item.id.get_storage_size() == 0:
+        raise UnfitError(
+            f"field '{name}' declares {item.nbytes} bytes and holds none: write its values"
+        )
     return FieldLayout(name, order, *varying, along, int(item.nbytes), item.dtype.str)
 
 
