@@ -21,6 +21,7 @@ INLINE = re.compile(r"(?<![\\$\w])\$(?=\S)([^$<>]+?)(?<=\S)\$(?![\w$])")
 
 
 def _block(tex: str) -> str:
+    tex = tex.replace("{aligned}", "{align*}")
     return f'<div class="maths">{convert(tex.strip(), display="block")}</div>'
 
 
@@ -28,7 +29,10 @@ def _unescaped(tex: str) -> str:
     return tex.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    if page.parent is None:
+        # A tab of one page needs no list of pages.
+        page.meta.setdefault("hide", ["navigation"])
     return FENCE.sub(lambda match: _block(match[1]), markdown)
 
 
