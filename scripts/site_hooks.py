@@ -30,9 +30,12 @@ def _unescaped(tex: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    hidden = page.meta.setdefault("hide", [])
     if page.parent is None:
         # A tab of one page needs no list of pages.
-        page.meta.setdefault("hide", ["navigation"])
+        hidden.append("navigation")
+    if "\n## " not in markdown and "\n::: " not in markdown:
+        hidden.append("toc")
     return FENCE.sub(lambda match: _block(match[1]), markdown)
 
 
