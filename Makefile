@@ -24,6 +24,15 @@ types: $(VENV)/.installed
 
 install: $(VENV)/.installed
 
+# The site, in site/. The tutorials are run again where one of them has changed: some minutes, the site itself half of one.
+.PHONY: docs
+docs: $(VENV)/.docs $(VENV)/.notebooks
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+
+$(VENV)/.notebooks: $(wildcard docs/tutorials/*.py)
+	$(MAKE) tutorials
+	touch $@
+
 # The rivals need torchvision, hence another torch with CUDA libraries of about 6 GB: an environment of their own.
 baselines: $(BASELINES)/.installed
 
@@ -32,10 +41,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.installed constraints-docs.txt
+	$(VENV)/bin/python $(PIP) -c constraints.txt -c constraints-docs.txt -e ".[docs]"
+	touch $@
+
 $(BASELINES)/.installed: pyproject.toml constraints-baselines.txt
 	$(PYTHON) -m venv $(BASELINES)
 	$(BASELINES)/bin/python $(PIP) -c constraints-baselines.txt -e ".[baselines]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BASELINES) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BASELINES) site .cache .mypy_cache .pytest_cache .ruff_cache

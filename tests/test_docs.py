@@ -1,14 +1,20 @@
 """What the documentation shows runs, and what it quotes is what was measured."""
 
+import contextlib
+import io
 import json
 import re
 import runpy
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+import wavelit
 from wavelit.benchmarks.protocol import Cell, best_lr, is_done, read_rates
+from wavelit.cli.main import COMMANDS, main
 from wavelit.data.pocketwell import SYSTEMS
+from waves import write_waves
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,16 +23,74 @@ def code_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-def test_the_tutorial_ends_in_a_trained_model(tmp_path, monkeypatch):
+def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (block,) = code_blocks("docs/your_data.md")
     assert "minutes=1" in block
-    shortened = block.replace("minutes=1", "steps=2").replace('"nano"', '"nano", embed_dim=16')
-    script = tmp_path / "tutorial.py"
-    script.write_text(shortened)
+    script = tmp_path / "own_data.py"
+    script.write_text(block.replace("minutes=1", "steps=2"))
     scope = runpy.run_path(str(script))
-    assert Path(scope["report"]).exists()
-    assert scope["evaluation"].dataset == "mine"
+    assert scope["scores"].dataset == "mine"
+    assert Path("runs/mine/report-valid.html").exists()
+    assert scope["states"].shape == (3, 20, 1, 64, 64)
+
+
+def test_the_recipes_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_waves(Path("datasets/mine"))
+    text = "\n".join(code_blocks("docs/howto.md"))
+    for long, short in (
+        ("minutes=5", "steps=2"),
+        ("steps=1000", "steps=1"),
+        ("steps=200", "steps=2"),
+        ('"1M"', '"nano"'),
+    ):
+        assert long in text
+        text = text.replace(long, short)
+    script = tmp_path / "recipes.py"
+    script.write_text(text)
+    scope = runpy.run_path(str(script))
+    assert scope["states"].shape == (1, 20, 1, 16, 16)
+    assert scope["again"].n_parameters == scope["own"].n_parameters
+    assert scope["shipped"].spatial == 2
+    assert sorted(scope["scores"].scores) == ["model", "persistence"]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
+def test_commands_exist(page):
+    """Every `wavelit ...` in a block of shell names a command and options that there are."""
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = line.split(" #")[0].split()
+            if not words or Path(words[0]).name != "wavelit" or words[1].startswith("-"):
+                continue
+            name = " ".join(words[1:3] if words[1] in ("data", "benchmark") else words[1:2])
+            assert name in COMMANDS, line
+            known = options_of(name)
+            for word in words:
+                assert not word.startswith("--") or word.split("=")[0] in known, line
+
+
+@cache
+def options_of(command: str) -> frozenset[str]:
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        main([*command.split(), "--help"])
+    return frozenset(re.findall(r"--[\w.-]+", shown.getvalue()))
+
+
+def test_the_site_has_every_page_and_every_module():
+    shown = re.findall(r"[\w/]+\.(?:md|ipynb)", (ROOT / "mkdocs.yml").read_text().split("nav:")[1])
+    docs = ROOT / "docs"
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    assert {name for name in shown if name.endswith(".md")} == pages
+    api = "\n".join(path.read_text() for path in (docs / "api").glob("*.md"))
+    for path in (ROOT / "src" / "wavelit").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        if path.stem not in ("__init__", "__main__", "api", "moved"):
+            assert re.search(rf"^::: {re.escape(name)}$", api, re.MULTILINE), name
+    for name in set(wavelit.__all__) - {"__version__"}:
+        assert f"::: wavelit.{name}\n" in api + "\n", name
 
 
 def test_links_lead_somewhere():

@@ -29,16 +29,17 @@ __all__ = ["ConvCanvas", "DepthwiseConv", "conv_canvas", "depthwise", "padded_to
 class ConvCanvas(NamedTuple):
     """Where the tokens of S grids stand on the canvas; `conv_canvas` makes it.
 
-    Args:
+    Attributes:
         n_grids: Their number S.
         sides: Of the canvas.
         valid: Sides of the convolved canvas, two less each.
         fill: Tokens that fill the canvas.
         take: Cells of the convolved canvas that hold the tokens' results, (L,).
-        back, live: For each cell of the convolved canvas its token, and whether it has one, as 1 or
-            0.
+        back: For each cell of the convolved canvas its token.
+        live: For each cell of the convolved canvas whether it has a token, as 1 or 0.
         inner: Cells of the canvas that are the tokens' own, (L,).
-        halo_cells, halo_tokens: Cells of the padding, and the tokens that they copy.
+        halo_cells: Cells of the padding.
+        halo_tokens: The tokens that they copy.
     """
 
     n_grids: int

@@ -26,7 +26,7 @@ __all__ = ["HeadTables", "head_tables", "rotary_angles", "rotate", "turn_pairs"]
 class HeadTables(NamedTuple):
     """Attention heads and their phases on S grids of L tokens; `head_tables` makes them.
 
-    Args:
+    Attributes:
         angles: Rotary phases of each grid's tokens, (L_s, R).
         order: Queries' and keys' channels, head by head, so that the two of a pair that turns are
             neighbours, (2 E,).

@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 class TokenLayout(NamedTuple):
     """S grids in one sequence of L tokens.
 
-    Args:
+    Attributes:
         shapes: Tokens along each axis, of each grid.
         sizes: Tokens of each grid.
         periodic: Whether each axis wraps.
@@ -51,7 +51,7 @@ class TokenGrids(NamedTuple):
 
     Tuples and no classes with methods, so that a compiler can take them for constants.
 
-    Args:
+    Attributes:
         layout: Where the tokens stand in the sequence.
         canvas: Where they stand when they are convolved.
         heads: Phases and heads of the attention among them.
