@@ -6,7 +6,7 @@ BASELINES := .venv-baselines
 RUN := $(VENV)/bin/python -m
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types install baselines clean
+.PHONY: demo test lint types install tutorials baselines clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/wavelit demo $(SYSTEM)
@@ -33,6 +33,11 @@ $(VENV)/.notebooks: $(wildcard docs/tutorials/*.py)
 	$(MAKE) tutorials
 	touch $@
 
+# Every tutorial as a notebook beside it, with what it prints and draws; WAVELIT_TUTORIALS=tiny for a quick look.
+tutorials: $(VENV)/.tutorials
+	$(VENV)/bin/jupytext --quiet --to ipynb docs/tutorials/*.py
+	printf '%s\n' docs/tutorials/*.ipynb | OMP_NUM_THREADS=1 xargs -P 2 -n 1 $(VENV)/bin/jupyter-execute --inplace
+
 # The rivals need torchvision, hence another torch with CUDA libraries of about 6 GB: an environment of their own.
 baselines: $(BASELINES)/.installed
 
@@ -43,6 +48,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.docs: $(VENV)/.installed constraints-docs.txt
 	$(VENV)/bin/python $(PIP) -c constraints.txt -c constraints-docs.txt -e ".[docs]"
+	touch $@
+
+$(VENV)/.tutorials: $(VENV)/.installed
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[tutorials]"
 	touch $@
 
 $(BASELINES)/.installed: pyproject.toml constraints-baselines.txt
