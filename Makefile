@@ -36,7 +36,8 @@ $(VENV)/.notebooks: $(wildcard docs/tutorials/*.py)
 # Every tutorial as a notebook beside it, with what it prints and draws; WAVELIT_TUTORIALS=tiny for a quick look.
 tutorials: $(VENV)/.tutorials
 	$(VENV)/bin/jupytext --quiet --to ipynb docs/tutorials/*.py
-	printf '%s\n' docs/tutorials/*.ipynb | OMP_NUM_THREADS=1 xargs -P 2 -n 1 $(VENV)/bin/jupyter-execute --inplace
+	printf '%s\n' docs/tutorials/*.ipynb | OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore:IProgress \
+		xargs -P 2 -n 1 $(VENV)/bin/jupyter-execute --inplace
 
 # The rivals need torchvision, hence another torch with CUDA libraries of about 6 GB: an environment of their own.
 baselines: $(BASELINES)/.installed

@@ -102,16 +102,14 @@ figure.savefig(work / "errors.png")
 # Look at the fields too: a score does not say whether an error is a shift or a blur.
 
 # %%
-columns = [1, n_steps // 2, n_steps]
-rows = {"truth": truth, "WaveLiT": prediction, "persistence": still, "WaveLiT's error": None}
+rows = {"truth": truth, "WaveLiT": prediction, "persistence": still, "error": prediction - truth}
 figure, axes = plt.subplots(4, 3, figsize=(8, 6), layout="constrained")
 for line, (name, values) in zip(axes, rows.items(), strict=True):
-    values = prediction - truth if values is None else values
-    for ax, step in zip(line, columns, strict=True):
-        colours = "PuOr_r" if name.endswith("error") else "RdBu_r"
-        image = ax.imshow(values[0, step - 1, 0], cmap=colours, vmin=-0.5, vmax=0.5)
-        ax.set(xticks=[], yticks=[], title=f"step {step}" if line is axes[0] else "")
-    line[0].set_ylabel(name)
-figure.colorbar(image, ax=axes, label="tracer")
+    colours = {"cmap": "PuOr_r" if name == "error" else "RdBu_r", "vmin": -0.5, "vmax": 0.5}
+    for ax, step in zip(line, (1, n_steps // 2, n_steps), strict=True):
+        image = ax.imshow(values[0, step - 1, 0], **colours)
+        ax.set(xticks=[], yticks=[], title=f"step {step}" if name == "truth" else "")
+    line[0].set_ylabel("WaveLiT's error" if name == "error" else name)
+    figure.colorbar(image, ax=line, label="tracer", shrink=0.9)
 figure.savefig(work / "tracer.png")
 print(f"pictures in {work}")
