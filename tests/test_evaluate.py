@@ -63,6 +63,13 @@ def evaluation_of(rollout, one_step=None, names=("a", "b")):
     return Evaluation("waves", "test", "model", tuple(names), 4, 4, scores)
 
 
+def test_printed_it_is_a_line_for_every_window():
+    lines = str(evaluation_of(np.full((2, 7, 2), 0.25))).splitlines()
+    assert lines[0] == "VRMSE on waves (test), mean over all fields"
+    assert [line.split()[0] for line in lines[1:]] == ["one", "1:7", "6:7"]
+    assert all(line.endswith("model 0.25, persistence 0.5") for line in lines[1:])
+
+
 def test_averages_by_hand():
     values = np.zeros((3, 2, 2))  # trajectories, steps, fields
     values[:, 0] = [[1, 3], [2, 2], [6, 10]]

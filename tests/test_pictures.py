@@ -283,3 +283,8 @@ def test_lines_cut_short_or_too_long_are_drawn(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,loss\n1,0.5,7\n2\n3,0.4\n")
     (axes,) = figures.training_figure(tmp_path / "metrics.csv").get_axes()
     assert axes.lines[0].get_xydata().tolist() == [[1, 0.5], [3, 0.4]]
+
+
+def test_a_notebook_shows_a_figure_without_pyplot(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,0.5\n")
+    assert figures.training_figure(tmp_path / "metrics.csv")._repr_png_().startswith(b"\x89PNG")

@@ -132,10 +132,9 @@ figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
 for name, error in errors.items():
     beyond = error > 0.5
     valid = np.where(beyond.any(1), beyond.argmax(1), 97).mean()
-    print(
-        f"{name}: VRMSE {error[:, 0].mean():.4f} after one step, {error[:, -1].mean():.2f} at the"
-    )
-    print(f"end; valid for {valid:.0f} units of time, {valid * rate:.1f} Lyapunov times")
+    first, last = error[:, 0].mean(), error[:, -1].mean()
+    print(f"{name}: VRMSE {first:.4f} at step 1 and {last:.2f} at step 97")
+    print(f"    valid for {valid:.0f} units of time, {valid * rate:.1f} Lyapunov times")
     ax.semilogy(np.arange(1, 98), error.mean(0), label=name)
 ax.axhline(0.5, color="grey", linewidth=0.8)
 ax.set(xlabel="time since the last true frame", ylabel="VRMSE")

@@ -14,13 +14,11 @@ import tempfile
 from pathlib import Path
 
 import h5py
-import matplotlib.pyplot as plt
 import numpy as np
-import rich
 
 import wavelit
 from wavelit.data.checking.check import check_dataset
-from wavelit.evaluation.evaluate import format_table
+from wavelit.evaluation.figures import rollout_figure, save
 
 minutes = 0.06 if os.getenv("WAVELIT_TUTORIALS") == "tiny" else 2
 work = Path(tempfile.mkdtemp(prefix="wavelit-"))  # name a folder of yours to keep what is written
@@ -86,29 +84,25 @@ print(f"{len(findings)} findings")
 # %%
 model = wavelit.fit(work / "run", folder, minutes=minutes, validate_every=400)
 scores = wavelit.evaluate(work / "run", split="test")
-rich.print(format_table(scores))
+print(scores)
 
 # %% [markdown]
 # ## A rollout on arrays
 # The model takes (batch, 4 frames, channel, *grid) in float32; channels stand in the order given.
 # Constant fields are (batch, channel, *grid), scalars (batch, number).
+#
+# The picture is of the last test trajectory; its lowest panel is the mean over all of them.
 
 # %%
 states = np.stack([pressure, rate], 2).astype(np.float32)[-1:]
 constants, scalars = speed[-1:, None].astype(np.float32), damping[-1:, None].astype(np.float32)
 prediction = wavelit.rollout(model, states[:, :4], steps - 4, constants, scalars).numpy()
 
-rows = {"truth": states[0, 4:, 0], "prediction": prediction[0, :, 0]}
-rows["error"] = rows["prediction"] - rows["truth"]
-figure, axes = plt.subplots(3, 4, figsize=(8, 5.2), layout="constrained")
-for line, (name, values) in zip(axes, rows.items(), strict=True):
-    colours = {"cmap": "PuOr_r" if name == "error" else "RdBu_r", "vmin": -0.3, "vmax": 0.3}
-    for ax, step in zip(line, (1, 6, 18, 36), strict=True):
-        image = ax.imshow(values[step - 1].T, **colours, origin="lower")
-        ax.set(xticks=[], yticks=[], title=f"step {step}" if name == "truth" else "")
-    line[0].set_ylabel(name)
-    figure.colorbar(image, ax=line, label="pressure")
-figure.savefig(work / "rollout.png")
+figure = rollout_figure(
+    states[0, 4:], prediction[0], ["pressure", "rate"], evaluation=scores, steps=[1, 6, 18, 36]
+)
+save(figure, work / "rollout.png")
+figure
 
 # %% [markdown]
 # ## Files

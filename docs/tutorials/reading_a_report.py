@@ -51,8 +51,9 @@ models = {
 #
 # ## The score
 # VRMSE is the error over the field's own spread, here of test trajectories.
-# The one-step score is the error of one prediction from true states.
-# In a rollout predictions are fed back, and errors add up; 1:20 is the mean of its first 20 steps.
+# The one-step score is the error of one prediction from true states, anywhere in a trajectory.
+# In a rollout predictions are fed back, and errors add up; 1:20 is the mean of steps 1 to 20.
+# It starts where the trajectory starts: its first step need not be as hard as the average one.
 # Given a run folder, `wavelit.evaluate` also writes a report in HTML there.
 
 # %%

@@ -88,9 +88,16 @@ def look() -> Iterator[None]:
         yield
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, whether pyplot was imported there or not."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self, 100)
+
+
 def new_figure(height: float) -> Figure:
     """An empty figure of that height in inches."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Picture(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -193,6 +193,15 @@ class Evaluation:
                     f"{rolled}: evaluate anew"
                 )
 
+    def __str__(self) -> str:
+        """The means over all fields, a line for every window."""
+        lines = [f"VRMSE on {printable(self.dataset, 60)} ({self.split}), mean over all fields"]
+        for row in self.rows():
+            if row.how == "mean":
+                each = (f"{printable(name, 60)} {v[0]:.4g}" for name, v in row.scores.items())
+                lines.append(f"{row.steps:>8}  {', '.join(each)}")
+        return "\n".join(lines)
+
     @property
     def n_steps(self) -> int:
         """Predicted steps of a rollout."""
