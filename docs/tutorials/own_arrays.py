@@ -3,7 +3,7 @@
 #
 # At the end your own numpy arrays are a dataset, checked, and a model is trained on them.
 # Its scores are in a table, its rollout is a picture and an HDF5 file.
-# It takes about four minutes on one core; two of them are training.
+# It takes about three minutes on one core; two of them are training.
 #
 # The arrays stand for yours: waves in a box with walls.
 # Their speed varies over the box, and every trajectory has a damping of its own.

@@ -72,7 +72,8 @@ print(tuple(following.shape), tuple(prediction.shape))
 # %% [markdown]
 # ## Is it any good?
 # VRMSE is the error over the field's own spread: 0 is perfect, 1 is no better than the mean.
-# Persistence predicts no change. A model is worth its time while it is well below both.
+# It divides by the spread at that step: as a field fades, the same error scores higher.
+# Persistence predicts no change; a model is worth its time while it is well below that.
 
 # %%
 truth = torch.from_numpy(states[:, 4 : 4 + n_steps])
@@ -86,8 +87,8 @@ for name, error in errors.items():
     print(f"{name:12s}{row}")
 for channel, name in enumerate(data.field_names):
     worse = errors["WaveLiT"][:, channel] >= errors["persistence"][:, channel]
-    when = f"from step {worse.argmax() + 1} on it is no better" if worse.any() else "always better"
-    print(f"{name}: {when} than persistence, in {n_steps} steps")
+    when = f"up to step {worse.argmax()}" if worse.any() else f"at all {n_steps} steps"
+    print(f"{name}: better than persistence {when}")
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")

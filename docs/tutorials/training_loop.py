@@ -2,7 +2,7 @@
 # # Your own training loop
 #
 # At the end you have trained a WaveLiT in a plain PyTorch loop of some 25 lines, and rolled it out.
-# It takes about three minutes on one core; two of them are training.
+# It takes two to three minutes on one core; two of them are training.
 # `wavelit.fit` does more: checkpoints, averaged weights, resuming. Take this loop to change things.
 
 # %%
@@ -42,14 +42,9 @@ for step in range(20 * steps):
     middle = np.fft.irfft(np.fft.rfft(u) - dt / 4 * k * np.fft.rfft(u**2), points)
     u = np.fft.irfft((np.fft.rfft(u) - dt / 2 * k * np.fft.rfft(middle**2)) * decay, points)
 states = np.stack(frames, 1)  # (40, 60, 128)
-folder = wavelit.write_dataset(
-    work / "burgers",
-    {"u": states},
-    splits={"train": 32, "valid": 4, "test": 4},
-    name="burgers",
-    boundary_conditions=["periodic"],
-    scalars={"viscosity": viscosity[:, 0]},
-)
+kinds = {"boundary_conditions": ["periodic"], "scalars": {"viscosity": viscosity[:, 0]}}
+splits = {"train": 32, "valid": 4, "test": 4}
+folder = wavelit.write_dataset(work / "data", {"u": states}, splits=splits, name="burgers", **kinds)
 
 # %% [markdown]
 # ## Batches and a model
