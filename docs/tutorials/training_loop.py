@@ -42,9 +42,14 @@ for step in range(20 * steps):
     middle = np.fft.irfft(np.fft.rfft(u) - dt / 4 * k * np.fft.rfft(u**2), points)
     u = np.fft.irfft((np.fft.rfft(u) - dt / 2 * k * np.fft.rfft(middle**2)) * decay, points)
 states = np.stack(frames, 1)  # (40, 60, 128)
-kinds = {"boundary_conditions": ["periodic"], "scalars": {"viscosity": viscosity[:, 0]}}
-splits = {"train": 32, "valid": 4, "test": 4}
-folder = wavelit.write_dataset(work / "data", {"u": states}, splits=splits, name="burgers", **kinds)
+folder = wavelit.write_dataset(
+    work / "burgers",
+    {"u": states},
+    splits={"train": 32, "valid": 4, "test": 4},
+    name="burgers",
+    boundary_conditions=["periodic"],
+    scalars={"viscosity": viscosity[:, 0]},
+)
 
 # %% [markdown]
 # ## Batches and a model
