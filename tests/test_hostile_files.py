@@ -499,7 +499,7 @@ def test_a_field_that_was_never_written(tmp_path, chunks):
     for way in (train, describe_dataset, compute_statistics):
         with pytest.raises(WavelitError, match=r"toy\.hdf5: field 'u' declares 12800000 bytes"):
             way(str(folder))
-    errors = [finding for finding in check_dataset(str(folder)) if finding.severity == "error"]
+    errors = [finding for finding in check_dataset(folder) if finding.severity == "error"]
     assert any("holds none: write its values" in finding.message for finding in errors)
     # Compressed fields take less than they declare, too.
     with h5py.File(folder / "data" / "train" / "toy.hdf5", "r+") as file:

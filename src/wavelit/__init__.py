@@ -19,6 +19,7 @@ from wavelit.moved import MovedFinder
 if TYPE_CHECKING:
     from wavelit.api import evaluate, fit, load, resume
     from wavelit.data.batch import Batch
+    from wavelit.data.checking.check import check_dataset
     from wavelit.data.datamodule import WellDataModule
     from wavelit.data.well import WellDataset
     from wavelit.data.writing.write import write_dataset, write_well
@@ -43,6 +44,7 @@ _HOME = {
     "WellDataModule": "data.datamodule",
     "WellDataset": "data.well",
     "build_model": "training.run",
+    "check_dataset": "data.checking.check",
     "evaluate": "api",
     "fit": "api",
     "load": "api",
@@ -66,6 +68,7 @@ __all__ = [
     "WellDataset",
     "__version__",
     "build_model",
+    "check_dataset",
     "evaluate",
     "fit",
     "load",

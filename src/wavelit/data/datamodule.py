@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from wavelit.checks.arguments import require_mask, require_whole
 from wavelit.data.batch import Batch
-from wavelit.data.format.folder import require_storage_options
+from wavelit.data.format.folder import address, require_storage_options
 from wavelit.data.format.layout import (
     common_boundaries,
     require_agreement,
@@ -79,7 +79,7 @@ class WellDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        path: str,
+        path: str | os.PathLike[str],
         n_steps_input: int = 4,
         n_steps_output: int = 1,
         batch_size: int = 4,
@@ -91,8 +91,6 @@ class WellDataModule(pl.LightningDataModule):
         cache_bytes: int = 2 * 1024**3,
     ) -> None:
         super().__init__()
-        if not isinstance(path, str | os.PathLike):
-            raise WavelitError(f"path must be a folder or an address, not {path!r}")
         for name, value, least, most in (
             ("n_steps_input", n_steps_input, 1, LARGEST),
             ("n_steps_output", n_steps_output, 1, LARGEST),
@@ -104,7 +102,7 @@ class WellDataModule(pl.LightningDataModule):
             require_whole(name, value, least, most)
         require_mask(mask_field, mask_excludes)
         require_storage_options(storage_options)
-        self.path = os.path.expanduser(os.fspath(path))
+        self.path = address(path)
         self.n_steps_input = n_steps_input
         self.n_steps_output = n_steps_output
         self.batch_size = batch_size

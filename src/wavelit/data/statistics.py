@@ -23,7 +23,7 @@ import yaml
 from numpy.typing import NDArray
 
 from wavelit.data.format.examine import read_layout
-from wavelit.data.format.folder import find_files, open_file, read_address, split_folder
+from wavelit.data.format.folder import address, find_files, open_file, read_address, split_folder
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.format.layout import FieldLayout, FileLayout, beyond_float32, scalar_problems
 from wavelit.data.moments import Moments
@@ -203,7 +203,7 @@ def _scalar_statistics(values: NDArray[np.float64]) -> tuple[float, float, bool]
 
 
 def compute_statistics(
-    path: str,
+    path: str | os.PathLike[str],
     mask_field: str | None = None,
     mask_excludes: float = 1.0,
     storage_options: dict[str, Any] | None = None,
@@ -224,6 +224,7 @@ def compute_statistics(
     Raises:
         WavelitError: a file cannot be read, or a value that counts is not finite.
     """
+    path = address(path)
     fs, files = find_files(split_folder(path, "train"), storage_options)
     values: dict[str, Moments] = {}
     deltas: dict[str, Moments] = {}

@@ -10,6 +10,7 @@ what physics forbids, `wavelit.data.checking.conventions` what the format and th
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from wavelit.data.checking.conventions import check_customs, check_grid, check_t
 from wavelit.data.checking.findings import Finding, error_of, merged
 from wavelit.data.checking.laws import laws_of
 from wavelit.data.format.examine import layout_problems, read_layout
-from wavelit.data.format.folder import SPLITS, find_files, open_file, split_folder
+from wavelit.data.format.folder import SPLITS, address, find_files, open_file, split_folder
 from wavelit.data.format.hdf5 import reading, unreadable
 from wavelit.data.format.layout import (
     FileLayout,
@@ -53,7 +54,7 @@ SPREAD_OF = {"mean": "std", "mean_delta": "std_delta"}
 
 
 def check_dataset(
-    path: str,
+    path: str | os.PathLike[str],
     n_steps_input: int = 4,
     n_steps_output: int = 1,
     mask_field: str | None = None,
@@ -72,6 +73,7 @@ def check_dataset(
         mask_excludes: its value on the cells that do not.
         storage_options: what fsspec needs to open the address.
     """
+    path = address(path)
     findings: list[Finding] = []
     layouts: dict[str, list[FileLayout]] = {}
     # (first frame, last frame) of every trajectory -> where it was first met

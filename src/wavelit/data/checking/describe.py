@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from wavelit.data.batch import Batch
 from wavelit.data.datamodule import boundary_conditions
-from wavelit.data.format.folder import SPLITS, find_files, split_folder
+from wavelit.data.format.folder import SPLITS, address, find_files, split_folder
 from wavelit.data.format.layout import require_agreement
 from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
@@ -45,7 +46,7 @@ class DatasetSummary:
 
 
 def describe_dataset(
-    path: str,
+    path: str | os.PathLike[str],
     mask_field: str | None = None,
     mask_excludes: float = 1.0,
     storage_options: dict[str, Any] | None = None,
@@ -61,6 +62,7 @@ def describe_dataset(
     Raises:
         WavelitError: the training split is missing, a file cannot be read, or files do not agree.
     """
+    path = address(path)
     datasets = {}
     nbytes = 0
     for split in SPLITS:

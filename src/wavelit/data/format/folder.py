@@ -27,6 +27,7 @@ from wavelit.files.plain import LONGEST_TEXT, decode_text, read_text
 
 __all__ = [
     "SPLITS",
+    "address",
     "filesystem",
     "find_files",
     "open_file",
@@ -50,6 +51,17 @@ ERRORS_OF = (
     ("ftplib", "Error"),
 )
 DEEPEST = 16
+
+
+def address(path: Any) -> str:
+    """A dataset folder as text, a local one with its ~ expanded.
+
+    Raises:
+        WavelitError: it is neither text nor a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise WavelitError(f"path must be a folder or an address, not {shown(path)}")
+    return os.path.expanduser(os.fspath(path))
 
 
 def split_folder(path: str, split: str | None) -> str:
