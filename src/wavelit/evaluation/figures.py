@@ -1,9 +1,10 @@
 """Pictures of a rollout: truth, prediction and error at chosen steps, spectra, VRMSE over time, an
 animation.
 
-Truth and prediction share their colour limits, taken from the truth; a field of both signs gets a
-diverging map that is symmetric about zero; the error, prediction minus truth, has a scale of its
-own. Cells that are excluded or not finite are grey. The first axis of a field runs to the right and
+Truth and prediction share one colour range for all steps, taken from the truth; a field of both
+signs gets a diverging map that is symmetric about zero; the error, prediction minus truth, has a
+range of its own (see `wavelit.evaluation.ranges`). Cells beyond a range are magenta above it and
+cyan below, cells that are excluded or not finite grey. The first axis of a field runs to the right and
 the second up; a field in 3-D shows the middle of its third axis, a field in 1-D is drawn over space
 and time. All colours can be told apart by colour-blind readers.
 
@@ -149,9 +150,7 @@ def rollout_figure(
     with look():
         figure = new_figure(sum(parts))
         boxes = np.atleast_1d(np.asarray(figure.subfigures(len(parts), 1, height_ratios=parts)))
-        pictures = _pictures(
-            v if spatial == 1 else v[index], u if spatial == 1 else u[index], channel, mask
-        )
+        pictures = _pictures(v, u, channel, mask, shown=slice(None) if spatial == 1 else index)
         _draw_images(boxes[0], pictures, plain(field_names[channel], LONGEST_SIDE), steps, spatial)
         _draw_spectra(
             boxes[1].subplots(), u[:, channel], v[:, channel], sorted({steps[0], steps[-1]}), mask
@@ -186,8 +185,14 @@ def _draw_images(
         (axes[:2], pictures.colours, name),
         (axes[2:], pictures.error_colours, "error"),
     ):
+        # Its ends show the colours of what is beyond the range.
         bar = box.colorbar(
-            colours, ax=rows, fraction=0.05, pad=0.01, aspect=24 if len(rows) == 2 else 12
+            colours,
+            ax=rows,
+            fraction=0.05,
+            pad=0.01,
+            aspect=24 if len(rows) == 2 else 12,
+            extend="both",
         )
         bar.set_label("" if spatial == 1 else label)
         bar.outline.set_visible(False)
@@ -454,7 +459,8 @@ def _frames(
                     moving.append((image, image.set_data, images))
                     ax.set_xticks([])
                     ax.set_yticks([])
-                ax.set_title(f"error (±{high:.2g})" if label == "error" else label, fontsize=8)
+                limits = f"±{high:.2g}" if low == -high else f"{low:.2g} to {high:.2g}"
+                ax.set_title(f"{label} ({limits})", fontsize=8)
             row[0].set_ylabel(plain(name, LONGEST_SIDE))
         title = figure.suptitle("rollout step 1", fontsize=9, animated=True)
         # Axes and text are drawn once; a frame adds the images and its number.

@@ -31,20 +31,25 @@ from wavelit.checks.arguments import (
     require_whole,
 )
 from wavelit.errors import WavelitError, printable
+from wavelit.evaluation.ranges import Range, error_range, value_range
 from wavelit.files.atomic import atomic_path
 
 __all__ = [
+    "ABOVE_RANGE",
+    "BELOW_RANGE",
     "BLACK",
     "BLUE",
     "GREEN",
     "GREY",
     "LINES",
     "LONGEST_SIDE",
+    "NO_VALUE",
     "ORANGE",
     "WIDTH",
     "Pictures",
     "arrays",
     "channel_of",
+    "finite_plane",
     "look",
     "new_figure",
     "pictures_of",
@@ -62,6 +67,8 @@ WIDTH = 5.0  # inches
 LONGEST, LONGEST_SIDE = 40, 24
 # Okabe and Ito's palette.
 BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#767676"
+# Cells without a value, and beyond the colour range: these two are in none of the maps.
+NO_VALUE, BELOW_RANGE, ABOVE_RANGE = "#bbbbbb", "#00e5ff", "#ff2ee6"
 LINES = {0: BLUE, 1: ORANGE, 2: GREEN}
 LOOK: dict[Any, Any] = {
     "font.size": 10,
@@ -150,7 +157,8 @@ class Pictures:
 
     @property
     def error(self) -> Array:
-        return self.prediction - self.truth
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.prediction - self.truth
 
     def rows(self) -> list[tuple[str, Array, ScalarMappable]]:
         return [
@@ -170,42 +178,42 @@ def plane(states: Array) -> Array:
 
 
 def pictures_of(
-    truth: Array, prediction: Array, channel: int, valid: Array | None, levels: int = 256
+    truth: Array,
+    prediction: Array,
+    channel: int,
+    valid: Array | None,
+    levels: int = 256,
+    shown: Sequence[int] | slice = slice(None),
 ) -> Pictures:
-    """The images of a channel of truth and prediction (steps, C, *S); cells that are not finite
-    or not valid are NaN.
+    """The images of a channel of truth and prediction (steps, C, *S) at the steps shown, with the
+    colour range of all steps; cells that are not finite or not valid are NaN.
     """
-    outside = np.zeros(truth.shape[2:], bool) if valid is None else ~valid
-    planes = [
-        plane(np.where(outside, np.nan, x[:, channel].astype(np.float64)))
-        for x in (truth, prediction)
-    ]
-    shown = [np.where(np.isfinite(each), each, np.nan) for each in planes]
-    # Without a finite cell all is grey.
-    low, high = (
-        np.nanquantile(shown[0], [0.002, 0.998]) if np.isfinite(shown[0]).any() else (0.0, 1.0)
-    )
-    signed = min(-low, high) > 0.05 * max(-low, high)
-    if signed:
-        low, high = -max(-low, high), max(-low, high)
-    with np.errstate(over="ignore"):
-        error = np.abs(shown[1] - shown[0])
-    error = error[np.isfinite(error)]
-    size = float(np.quantile(error, 0.998)) if error.size else 1.0
+    images = [finite_plane(states[:, channel], valid) for states in (truth, prediction)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = images[1] - images[0]
+    values = value_range(images[0])
     return Pictures(
-        shown[0],
-        shown[1],
-        _colours("RdBu_r" if signed else "viridis", float(low), float(high), levels),
-        _colours("PuOr_r", -size, size, levels),
+        images[0][shown],
+        images[1][shown],
+        _colours(values, levels),
+        _colours(error_range([error], values), levels),
     )
 
 
-def _colours(name: str, low: float, high: float, levels: int) -> ScalarMappable:
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
+def finite_plane(states: Array, valid: Array | None) -> Array:
+    """States (steps, *S) as images (steps, H, W) in float64; cells that are not finite or not valid
+    are NaN.
+    """
+    counted = np.ones(states.shape[1:], bool) if valid is None else valid
+    images = plane(states).astype(np.float64)
+    return np.where(plane(counted[None]) & np.isfinite(images), images, np.nan)
+
+
+def _colours(within: Range, levels: int) -> ScalarMappable:
+    colours = matplotlib.colormaps[within.colours].resampled(levels)
     return ScalarMappable(
-        Normalize(low, high),
-        matplotlib.colormaps[name].resampled(levels).with_extremes(bad="#bbbbbb"),
+        Normalize(within.low, within.high),
+        colours.with_extremes(bad=NO_VALUE, under=BELOW_RANGE, over=ABOVE_RANGE),
     )
 
 
