@@ -7,7 +7,8 @@ import pytest
 
 from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit.errors import WavelitError
-from wavelit.evaluation.evaluate_run import _file_name, _trained_on, evaluate_run
+from wavelit.evaluation.evaluate_run import _file_name, evaluate_run
+from wavelit.evaluation.opened_run import _trained_on
 
 FACTS = {
     "fields": ["a"],

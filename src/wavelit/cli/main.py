@@ -26,6 +26,7 @@ commands:
   data info       what a dataset folder holds
   train           train a model into a run folder
   evaluate        score a run on a split and write its report
+  compare         score runs of one dataset side by side and write their report
   rollout         write a run's rollout, or a pretrained model's, as HDF5, PNG, GIF and MP4
   info            versions, devices and presets; with a preset and a resolution, what it costs
   benchmark speed time the reader, the transforms, training, inference and rollouts; one CSV each
@@ -117,6 +118,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "data info": datasets.data_info,
     "train": runs.train,
     "evaluate": runs.evaluate,
+    "compare": runs.compare,
     "rollout": runs.rollout,
     "info": measures.info,
     "benchmark speed": measures.benchmark_speed,

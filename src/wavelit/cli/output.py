@@ -22,10 +22,11 @@ def print_error(message: str) -> None:
     print(f"wavelit: error: {printable(message, 8 * LONGEST)}", file=sys.stderr)
 
 
-def print_scores(evaluation: Any, report: Path) -> None:
+def print_scores(evaluation: Any, report: str | Path | None) -> None:
     from rich.console import Console
 
     from wavelit.evaluation.evaluate import format_table
 
     Console().print(format_table(evaluation))
-    print(f"report: {report}")
+    if report is not None:
+        print(f"report: {report}")

@@ -1,4 +1,4 @@
-"""`wavelit demo`, `train`, `evaluate` and `rollout`."""
+"""`wavelit demo`, `train`, `evaluate`, `compare` and `rollout`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from wavelit.cli.output import print_scores
 from wavelit.errors import WavelitError
 
-__all__ = ["demo", "evaluate", "rollout", "train"]
+__all__ = ["compare", "demo", "evaluate", "rollout", "train"]
 
 
 def demo(parser: Any, words: list[str]) -> None:
@@ -127,6 +127,35 @@ def evaluate(parser: Any, words: list[str]) -> None:
     print_scores(
         *evaluate_run(options.run, options.split, options.weights, options.data, options.device)
     )
+
+
+def compare(parser: Any, words: list[str]) -> None:
+    parser.add_argument("runs", type=str, nargs="+", help="run folders, two to six")
+    parser.add_argument(
+        "--report", type=str | None, default=None, help="HTML file that plays their rollouts"
+    )
+    parser.add_argument(
+        "--split", type=Literal["valid", "test"], default="valid", help="split to score"
+    )
+    parser.add_argument(
+        "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
+    )
+    parser.add_argument(
+        "--data", type=str | None, default=None, help="another dataset folder with the same fields"
+    )
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    options = parser.parse_args(words)
+    from wavelit.evaluation.compare_runs import compare_runs
+
+    evaluation = compare_runs(
+        options.runs,
+        options.split,
+        options.weights,
+        options.data,
+        options.device,
+        options.report,
+    )
+    print_scores(evaluation, options.report)
 
 
 def rollout(parser: Any, words: list[str]) -> None:

@@ -2,50 +2,50 @@
 all it needs.
 
 evaluation-<split>.json   scores of the model and of persistence, with their definitions
-report-<split>.html       tables, learning curve, one rollout beside the truth; self-contained
+report-<split>.html       tables, learning curve, rollouts to play beside the truth; self-contained
 rollout-<split>-<n>.*     trajectory n: The Well's HDF5, PNG, GIF, and MP4 where ffmpeg is;
                           -best at its end for the best checkpoint
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wavelit.checks.arguments import (
-    listed,
-    require_device,
     require_instance,
     require_name,
     require_path,
     require_whole,
-    shown,
 )
-from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import WellDataset
 from wavelit.data.writing.write import rounds_off
-from wavelit.errors import WavelitError, printable
-from wavelit.evaluation.evaluate import Evaluation, evaluate, predict
+from wavelit.errors import printable
+from wavelit.evaluation.evaluate import Evaluation, evaluate
 from wavelit.evaluation.figures import animation, rollout_figure, save
+from wavelit.evaluation.opened_run import (
+    chosen_device,
+    open_run,
+    roll_out_one,
+    several,
+    to_play,
+)
 from wavelit.evaluation.pictures import channel_of
 from wavelit.evaluation.report import write_report
 from wavelit.evaluation.rollout import write_rollout
 from wavelit.model.pretrained import PREFIX, read_json
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.run_folder import fields_of, load_data, load_model, load_settings
+from wavelit.training.run_folder import load_settings
 
 __all__ = ["evaluate_run", "record_pretrained_rollout", "record_rollout"]
 
@@ -75,12 +75,12 @@ def evaluate_run(
         WavelitError: No run or weights there; a file of the run that is none; a dataset of other
             fields.
     """
-    folder, device = require_path("folder", folder), _device(device)
+    folder, device = require_path("folder", folder), chosen_device(device)
     require_name("split", split, ("valid", "test"))
     require_name("weights", weights, get_args(Weights))
     if data is not None:
         require_path("data", data)
-    model, module, trajectories = _open(folder, weights, data, split)
+    model, module, trajectories = open_run(folder, weights, data, split)
     name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (
         ", best checkpoint" if weights == "best" else ""
     )
@@ -93,10 +93,14 @@ def evaluate_run(
     )
     suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
     evaluation.save(folder / f"evaluation-{suffix}.json")
-    trajectory, prediction, truth = _roll_out(model, trajectories, 0, device)
+    trajectory, prediction, truth = roll_out_one(model, trajectories, 0, device)
+    rollouts = [to_play(0, trajectory, truth, {name: prediction})]
+    for number in range(1, several(trajectories, prediction)):
+        batch, further, its_truth = roll_out_one(model, trajectories, number, device)
+        rollouts.append(to_play(number, batch, its_truth, {name: further}))
     kept = [
-        name
-        for name, is_kept in zip(module.field_names, model.kept.tolist(), strict=True)
+        field
+        for field, is_kept in zip(module.field_names, model.kept.tolist(), strict=True)
         if is_kept
     ]
     report = write_report(
@@ -111,6 +115,7 @@ def evaluate_run(
         },
         metrics_csv=folder / "logs" / "metrics.csv",
         valid=None if trajectory.valid is None else trajectory.valid[0, 0],
+        rollouts=rollouts,
     )
     return evaluation, report
 
@@ -140,11 +145,11 @@ def record_rollout(
     Raises:
         WavelitError: No run, weights, trajectory or field of that name.
     """
-    folder, device = require_path("folder", folder), _device(device)
+    folder, device = require_path("folder", folder), chosen_device(device)
     require_name("split", split, ("train", "valid", "test"))
     require_name("weights", weights, get_args(Weights))
     require_whole("trajectory", trajectory, 0)
-    model, module, trajectories = _open(folder, weights, None, split)
+    model, module, trajectories = open_run(folder, weights, None, split)
     stem = folder / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
     return _record(model, module, trajectories, trajectory, stem, field, device)
 
@@ -170,7 +175,7 @@ def record_pretrained_rollout(
     """
     require_instance("system", system, str, "name one of PocketWell's")
     folder, system = require_path("folder", folder), system.removeprefix(PREFIX)
-    model, device = WaveLiT.from_pretrained(f"{PREFIX}{system}"), _device(device)
+    model, device = WaveLiT.from_pretrained(f"{PREFIX}{system}"), chosen_device(device)
     path = folder / system
     if not any(path.glob("data/train/*.hdf5")):
         generate_one(system, path)
@@ -190,7 +195,7 @@ def _record(
 ) -> list[Path]:
     names = module.field_names
     shown_field = names[channel_of(names, field)]
-    batch, prediction, truth = _roll_out(model.to(device), dataset, trajectory, device)
+    batch, prediction, truth = roll_out_one(model.to(device), dataset, trajectory, device)
     valid = None if batch.valid is None else batch.valid[0, 0]
     still = rollout_figure(truth[0], prediction[0], names, field=shown_field, valid=valid)
     film = animation(
@@ -251,110 +256,6 @@ def _places(
     return time, known if len(known) == len(positions) else None
 
 
-def _device(device: str | None) -> str:
-    return require_device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
-    )
-
-
 def _file_name(text: str) -> str:
     """A folder's name as part of a file's, at most 80 characters."""
     return re.sub(r'[\\/:*?"<>|]', "_", printable(text, 80))
-
-
-def _trained_on(folder: Path) -> dict[str, Any]:
-    """What a run was trained on, with all its entries checked but "resolution", which older runs
-    lack as they do "time steps".
-
-    Raises:
-        WavelitError: fields.json has no such entry, or another's kind of value.
-    """
-    path = folder / "fields.json"
-    facts = read_json(path)
-    kinds: dict[str, tuple[str, bool, type]] = {
-        "fields": ("names", True, str),
-        "constant fields": ("names", True, str),
-        "scalars": ("names", True, str),
-        "time steps": ("two numbers", False, float),
-        "resolution": ("whole numbers", False, int),
-    }
-    for name, (what, is_due, kind) in kinds.items():
-        if name not in facts and not is_due:
-            continue
-        value = facts.get(name)
-        allowed = (int, float) if kind is float else (kind,)
-        fits = isinstance(value, list) and all(
-            isinstance(each, allowed) and not isinstance(each, bool) for each in value
-        )
-        if not fits or (name == "time steps" and len(value or ()) != 2):
-            raise WavelitError(
-                f"{printable(path)}: expected {name!r}, a list of {what}, got {shown(value)}: put "
-                "the run's own file back, or train it anew"
-            )
-    return facts
-
-
-def _open(
-    folder: Path, weights: Weights, data: str | None, split: str
-) -> tuple[WaveLiT, WellDataModule, WellDataset]:
-    """The model, its data and the trajectories of the split, which the model can be judged on.
-
-    Raises:
-        WavelitError: they are of other fields or boundaries, or have a scalar without the logarithm
-            that the model sees.
-    """
-    model, module = load_model(folder, weights), load_data(folder)
-    if data is not None:
-        module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
-    trained_on, path = _trained_on(folder), printable(module.path)
-    for kind, names in fields_of(module).items():
-        if names != trained_on[kind]:
-            raise WavelitError(
-                f"{path} has the {kind} {listed(names, 60)}; the run was trained on "
-                f"{listed(trained_on[kind], 60)}: name a dataset with the same"
-            )
-    trajectories = module.rollout_dataset(split)
-    layouts = trajectories.layouts
-    grid = list(module.metadata.spatial_resolution)
-    if (trained_grid := trained_on.get("resolution", grid)) != grid:
-        has, had = (" x ".join(map(str, each)) for each in (grid, trained_grid))
-        warnings.warn(
-            f"{path} has the resolution {has}; the run was trained on {had}, whose spacing its "
-            "model assumes",
-            stacklevel=3,
-        )
-    low, high = trained_on.get("time steps", (0.0, math.inf))
-    if odd := [layout.dt for layout in layouts if not 0.99 * low <= layout.dt <= 1.01 * high]:
-        warnings.warn(
-            f"{path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to "
-            f"{high:.4g}, which its model assumes",
-            stacklevel=3,
-        )
-    for name, log in zip(module.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
-        if log and (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
-            raise WavelitError(
-                f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model "
-                "sees the logarithm: leave that file out"
-            )
-    if module.boundary_conditions != model.config.boundary_conditions:
-        raise WavelitError(
-            f"{path} has the boundaries {module.boundary_conditions}; the run was trained with "
-            f"{model.config.boundary_conditions}: name a dataset with the same"
-        )
-    return model, module, trajectories
-
-
-def _roll_out(
-    model: WaveLiT, dataset: WellDataset, trajectory: int, device: str
-) -> tuple[Batch, Tensor, Tensor]:
-    """The batch of one trajectory, its prediction and its truth, both (1, steps, C, *S) on the
-    CPU.
-    """
-    if not 0 <= trajectory < len(dataset):
-        raise WavelitError(
-            f"{printable(dataset.data_path)} has trajectories 0 to {len(dataset) - 1}, not "
-            f"{shown(trajectory)}"
-        )
-    batch = dataset.collate(dataset.__getitems__([trajectory]))
-    prediction, truth = predict(model, batch.to(device))
-    return batch, prediction.cpu(), truth.cpu()

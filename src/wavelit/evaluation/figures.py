@@ -4,9 +4,9 @@ animation.
 Truth and prediction share one colour range for all steps, taken from the truth; a field of both
 signs gets a diverging map that is symmetric about zero; the error, prediction minus truth, has a
 range of its own (see `wavelit.evaluation.ranges`). Cells beyond a range are magenta above it and
-cyan below, cells that are excluded or not finite grey. The first axis of a field runs to the right and
-the second up; a field in 3-D shows the middle of its third axis, a field in 1-D is drawn over space
-and time. All colours can be told apart by colour-blind readers.
+cyan below, cells that are excluded or not finite grey. The first axis of a field runs to the right
+and the second up; a field in 3-D shows the middle of its third axis, a field in 1-D is drawn over
+space and time. All colours can be told apart by colour-blind readers.
 
 The pictures are 5 inches wide, so that their type stays readable where a phone scales them to its
 screen.

@@ -23,7 +23,7 @@ __all__ = ["ABOVE", "BELOW", "EMPTY", "LEVELS", "Range", "error_range", "quantis
 
 Array = NDArray[Any]
 
-# A code of eight bits: no value, below the range, 253 levels from its lower end to its upper, above.
+# Codes of eight bits: no value, below the range, 253 levels from its lower end to its upper, above.
 EMPTY, BELOW, FIRST, LAST, ABOVE = 0, 1, 2, 254, 255
 LEVELS = LAST - FIRST + 1
 WIDENED = 1.5

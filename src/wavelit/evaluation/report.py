@@ -1,49 +1,29 @@
-"""The report of a run: one HTML file that holds its tables, pictures, settings and definitions, and
-asks nothing of a network.
+"""The report of a run: one HTML file that plays its rollouts and holds its tables, pictures,
+settings and definitions, and asks nothing of a network.
 
-Every number comes from the `Evaluation`, every picture from `wavelit.evaluation.figures`; the
-pictures are kept as files beside the report and embedded in it. The summary is put together by
+Every number of its tables comes from the `Evaluation`, every still from
+`wavelit.evaluation.figures`, what it plays from `wavelit.evaluation.player`; the stills are kept as
+files beside the report, with an animation, and embedded in it. The summary is put together by
 rule, from the same scores as the tables: it names what the model does better and what it does worse
 than predicting no change.
 """
 
 from __future__ import annotations
 
-import base64
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from wavelit.checks.arguments import require_instance, require_path
-from wavelit.errors import printable
-from wavelit.evaluation.evaluate import Evaluation, Row, definitions, format_score
+from wavelit.evaluation.evaluate import Evaluation, format_score
 from wavelit.evaluation.figures import animation, rollout_figure, training_figure
+from wavelit.evaluation.page import embedded, sections, write_page
 from wavelit.evaluation.pictures import png, write_bytes
-from wavelit.files.atomic import atomic_path
+from wavelit.evaluation.player import Rollout, player
 
 __all__ = ["summary", "write_report"]
-
-# Characters of a name, and of any other text, that a page shows.
-LONGEST_NAME, LONGEST_TEXT = 80, 5000
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of a table: its headings, then one cell for each column; a cell is (emulator,
-    score, worse) triples.
-    """
-
-    steps: str
-    how: str
-    protocol: str
-    cells: list[list[tuple[str, str, bool]]]
 
 
 def write_report(
@@ -57,6 +37,7 @@ def write_report(
     field: str | None = None,
     fields: Sequence[str] | None = None,
     valid: Any = None,
+    rollouts: Sequence[Rollout] | None = None,
 ) -> Path:
     """Write the report, and its pictures into `figures` beside it.
 
@@ -70,14 +51,17 @@ def write_report(
             seed, configuration).
         metrics_csv: the CSV logger's file, for the learning curves.
         field: the field of the still pictures; the first if absent.
-        fields: the fields of the animation, three at most; `field` alone if absent.
+        fields: the fields of the animation in `figures`, three at most; `field` alone if absent.
         valid: cells inside the domain, bool (*S).
+        rollouts: the trajectories that the page plays, of the run of the name `evaluation.model`;
+            `truth` and `prediction` alone if absent.
 
     Returns:
         The path written.
 
     Raises:
-        WavelitError: arrays, fields or the metrics file do not fit.
+        WavelitError: arrays, fields or the metrics file do not fit, or the page would take more
+            than 15 MB.
     """
     path = require_path("path", path, is_file=True)
     require_instance(
@@ -92,58 +76,25 @@ def write_report(
         rollout_figure(truth, prediction, names, field=field, evaluation=evaluation, valid=valid)
     )
     curves = None if metrics_csv is None else png(training_figure(metrics_csv))
-    film = animation(folder / "rollout.gif", truth, prediction, names, fields=fields, valid=valid)
+    animation(folder / "rollout.gif", truth, prediction, names, fields=fields, valid=valid)
     # What is embedded is not read back: another report of the run may have written these files
     # since.
-    pictures = {"animation": _embedded("gif", film.content), "rollout": _embedded("png", still)}
+    pictures = {"rollout": embedded("png", still)}
     write_bytes(folder / "rollout.png", still)
     if curves is not None:
-        pictures["training"] = _embedded("png", curves)
+        pictures["training"] = embedded("png", curves)
         write_bytes(folder / "training.png", curves)
 
-    rows = evaluation.rows()
-    template = (
-        resources.files("wavelit").joinpath("templates/report.html").read_text(encoding="utf-8")
-    )
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalized,
-    )
-    environment.filters["name"] = _name
-    page = environment.from_string(template).render(
-        evaluation=evaluation,
+    shown = [Rollout("trajectory 1", truth, {evaluation.model: prediction}, valid)]
+    return write_page(
+        path,
+        evaluation,
+        runs=[evaluation.model],
         summary=summary(evaluation),
-        emulators=list(evaluation.scores),
-        overall=[_line(row, evaluation, [0], apart=True) for row in rows],
-        by_field=[_line(row, evaluation, range(1, len(names) + 1), apart=False) for row in rows],
-        diverged={name: (s.diverged, len(s.rollout)) for name, s in evaluation.scores.items()},
-        field=field,
-        animated=", ".join(map(_name, fields)),
-        film=film,
+        player=player(shown if rollouts is None else rollouts, names, evaluation),
         pictures=pictures,
-        sections=_sections(run_info),
-        definitions=definitions(),
-    )
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
-
-
-def _name(text: object) -> str:
-    return printable(text, LONGEST_NAME)
-
-
-def _finalized(value: Any) -> Any:
-    """What the page shows of a value: text without control characters and invalid Unicode; jinja
-    escapes it afterwards.
-    """
-    return (
-        printable(value, LONGEST_TEXT)
-        if isinstance(value, str) and not isinstance(value, Markup)
-        else value
+        field=field,
+        settings=sections(run_info),
     )
 
 
@@ -201,56 +152,3 @@ def summary(evaluation: Evaluation) -> str:
 
 def _count(n: int, one: str, many: str | None = None) -> str:
     return f"{n} {one if n == 1 else many or one + 's'}"
-
-
-def _line(row: Row, evaluation: Evaluation, positions: Sequence[int], apart: bool) -> _Line:
-    """Scores at `positions` (0 all fields, then each field): a column for each emulator if
-    `apart`, else for each field.
-    """
-    cells = []
-    for position in positions:
-        held = float(row.scores["persistence"][position])
-        entries = []
-        for name, averages in row.scores.items():
-            value = float(averages[position])
-            worse = name == evaluation.model and (value >= held or math.isinf(value))
-            entries.append((name, format_score(value), worse))
-        cells += [[entry] for entry in entries] if apart else [entries]
-    return _Line(row.steps, row.how, row.protocol, cells)
-
-
-def _sections(run_info: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Settings to tables of text: plain values under "Run", each mapping under its own name,
-    deeper ones with dots.
-    """
-    sections: dict[str, dict[str, str]] = {"Run": {}}
-    for name, value in run_info.items():
-        if isinstance(value, Mapping):
-            sections[name] = dict(_flat(value))
-        else:
-            sections["Run"][name] = _text(value)
-    return {name: lines for name, lines in sections.items() if lines}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            lines += _flat(value, f"{prefix}{name}.")
-        else:
-            lines.append((f"{prefix}{name}", _text(value)))
-    return lines
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000:
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value)
-    return "none" if value is None else str(value)
-
-
-def _embedded(kind: str, content: bytes) -> Markup:
-    return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}")

@@ -1,0 +1,152 @@
+"""A run folder opened to be judged: its model, the data it is judged on, and its rollouts."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wavelit.checks.arguments import listed, require_device, shown
+from wavelit.data.batch import Batch
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.well import WellDataset
+from wavelit.errors import WavelitError, printable
+from wavelit.evaluation.evaluate import predict
+from wavelit.evaluation.player import Rollout
+from wavelit.model.pretrained import read_json
+from wavelit.model.wavelit import WaveLiT
+from wavelit.training.run_folder import Weights, fields_of, load_data, load_model, load_settings
+
+__all__ = ["chosen_device", "open_run", "roll_out_one", "several", "to_play"]
+
+# Trajectories that a report plays, and bytes that their truth and one prediction may take.
+MAX_PLAYED, MAX_PLAYED_BYTES = 4, 2**30
+
+
+def chosen_device(device: str | None) -> str:
+    return require_device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
+    )
+
+
+def _trained_on(folder: Path) -> dict[str, Any]:
+    """What a run was trained on, with all its entries checked but "resolution", which older runs
+    lack as they do "time steps".
+
+    Raises:
+        WavelitError: fields.json has no such entry, or another's kind of value.
+    """
+    path = folder / "fields.json"
+    facts = read_json(path)
+    kinds: dict[str, tuple[str, bool, type]] = {
+        "fields": ("names", True, str),
+        "constant fields": ("names", True, str),
+        "scalars": ("names", True, str),
+        "time steps": ("two numbers", False, float),
+        "resolution": ("whole numbers", False, int),
+    }
+    for name, (what, is_due, kind) in kinds.items():
+        if name not in facts and not is_due:
+            continue
+        value = facts.get(name)
+        allowed = (int, float) if kind is float else (kind,)
+        fits = isinstance(value, list) and all(
+            isinstance(each, allowed) and not isinstance(each, bool) for each in value
+        )
+        if not fits or (name == "time steps" and len(value or ()) != 2):
+            raise WavelitError(
+                f"{printable(path)}: expected {name!r}, a list of {what}, got {shown(value)}: put "
+                "the run's own file back, or train it anew"
+            )
+    return facts
+
+
+def open_run(
+    folder: Path, weights: Weights, data: str | None, split: str
+) -> tuple[WaveLiT, WellDataModule, WellDataset]:
+    """The model, its data and the trajectories of the split, which the model can be judged on.
+
+    Raises:
+        WavelitError: they are of other fields or boundaries, or have a scalar without the logarithm
+            that the model sees.
+    """
+    model, module = load_model(folder, weights), load_data(folder)
+    if data is not None:
+        module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
+    trained_on, path = _trained_on(folder), printable(module.path)
+    for kind, names in fields_of(module).items():
+        if names != trained_on[kind]:
+            raise WavelitError(
+                f"{path} has the {kind} {listed(names, 60)}; the run was trained on "
+                f"{listed(trained_on[kind], 60)}: name a dataset with the same"
+            )
+    trajectories = module.rollout_dataset(split)
+    layouts = trajectories.layouts
+    grid = list(module.metadata.spatial_resolution)
+    if (trained_grid := trained_on.get("resolution", grid)) != grid:
+        has, had = (" x ".join(map(str, each)) for each in (grid, trained_grid))
+        warnings.warn(
+            f"{path} has the resolution {has}; the run was trained on {had}, whose spacing its "
+            "model assumes",
+            stacklevel=3,
+        )
+    low, high = trained_on.get("time steps", (0.0, math.inf))
+    if odd := [layout.dt for layout in layouts if not 0.99 * low <= layout.dt <= 1.01 * high]:
+        warnings.warn(
+            f"{path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to "
+            f"{high:.4g}, which its model assumes",
+            stacklevel=3,
+        )
+    for name, log in zip(module.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
+        if log and (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
+            raise WavelitError(
+                f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model "
+                "sees the logarithm: leave that file out"
+            )
+    if module.boundary_conditions != model.config.boundary_conditions:
+        raise WavelitError(
+            f"{path} has the boundaries {module.boundary_conditions}; the run was trained with "
+            f"{model.config.boundary_conditions}: name a dataset with the same"
+        )
+    return model, module, trajectories
+
+
+def roll_out_one(
+    model: WaveLiT,
+    dataset: WellDataset,
+    trajectory: int,
+    device: str,
+    start: int | None = None,
+) -> tuple[Batch, Tensor, Tensor]:
+    """The batch of one trajectory, its prediction and its truth, both (1, steps, C, *S) on the
+    CPU; `start` as in `predict`.
+    """
+    if not 0 <= trajectory < len(dataset):
+        raise WavelitError(
+            f"{printable(dataset.data_path)} has trajectories 0 to {len(dataset) - 1}, not "
+            f"{shown(trajectory)}"
+        )
+    batch = dataset.collate(dataset.__getitems__([trajectory]))
+    prediction, truth = predict(model, batch.to(device), start)
+    return batch, prediction.cpu(), truth.cpu()
+
+
+def several(dataset: WellDataset, states: Tensor, runs: int = 1) -> int:
+    """How many trajectories a report plays, four at most, where one prediction is `states`."""
+    size = states.numel() * states.element_size() * (1 + runs)
+    return min(MAX_PLAYED, len(dataset), max(1, MAX_PLAYED_BYTES // size))
+
+
+def to_play(number: int, batch: Batch, truth: Tensor, predictions: dict[str, Tensor]) -> Rollout:
+    """Trajectory `number` of a split as a report plays it; states are (1, steps, C, *S)."""
+    return Rollout(
+        f"trajectory {number}",
+        truth[0],
+        {run: prediction[0] for run, prediction in predictions.items()},
+        None if batch.valid is None else batch.valid[0, 0],
+    )
