@@ -126,7 +126,7 @@ def spectra(states: Array, valid: Array | None) -> NDArray[np.float64]:
         state = states[some].astype(np.float64)
         state = state if valid is None else np.where(valid, state, 0.0)
         energy = isotropic_spectrum(torch.from_numpy(state), len(grid))[1].numpy()[:, chosen]
-        finite = np.isfinite(state).reshape(len(state), -1).all(1)
+        finite = np.all(np.isfinite(state).reshape(len(state), -1), axis=1)
         parts.append(np.where(finite[:, None], energy, np.nan))
     return np.concatenate(parts)
 

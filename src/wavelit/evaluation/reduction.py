@@ -87,11 +87,13 @@ def keep(extent: Extent, budget: int) -> Kept:
 
 def _less(kept: Kept, extent: Extent) -> Kept | None:
     """One reduction: of what exceeds its modest amount the most."""
-    side, steps = ceil(max(extent.height, extent.width) / kept.cell), len(kept.steps(extent))
+    side = ceil(max(extent.height, extent.width) / kept.cell)
+    # The last step, which is always shown, apart.
+    steps = ceil(extent.steps / kept.step)
     fewer_fields = max(1, kept.fields - ceil(kept.fields / 8))
     choices = [
-        (side / (64 if extent.height > 1 else 512), side, replace(kept, cell=kept.cell + 1)),
-        (steps / 40, steps, replace(kept, step=kept.step + 1)),
+        (side / (64 if extent.height > 1 else 512), side, replace(kept, cell=_next(kept.cell))),
+        (steps / 40, steps, replace(kept, step=_next(kept.step))),
         (
             kept.trajectories / 2,
             kept.trajectories,
@@ -101,6 +103,10 @@ def _less(kept: Kept, extent: Extent) -> Kept | None:
     ]
     left = [(excess, less) for excess, amount, less in choices if amount > 1]
     return max(left, key=lambda choice: choice[0])[1] if left else None
+
+
+def _next(stride: int) -> int:
+    return max(stride + 1, stride * 9 // 8)
 
 
 def _nth(n: int) -> str:

@@ -47,15 +47,11 @@ function linearTicks(low, high, most) {
 // The vertical limits of positive values: floor and ceiling keep what blows up or is rounding
 // noise from taking the whole chart.
 function limits(series, floor, ceiling) {
-  let low = Infinity, high = 0;
-  for (const line of series) {
-    for (const value of line.values) {
-      if (!Number.isFinite(value) || value <= 0) continue;
-      if (value >= floor) low = Math.min(low, value);
-      if (value <= ceiling) high = Math.max(high, value);
-    }
-  }
-  if (high <= 0) high = Number.isFinite(ceiling) && ceiling > 0 ? ceiling : 1;
+  const values = series.flatMap((line) => [...line.values]).filter((value) => Number.isFinite(value) && value > 0);
+  const shown = values.filter((value) => value <= ceiling);
+  let high = shown.reduce((a, b) => Math.max(a, b), 0);
+  if (high <= 0) high = values.length ? ceiling : 1;
+  let low = Math.max(floor, values.reduce((a, b) => Math.min(a, b), Infinity));
   if (!(low < high)) low = high / 10;
   return [low / 1.3, high * 1.4];
 }
@@ -154,8 +150,12 @@ class Chart {
     pen.strokeRect(MARGIN.left, MARGIN.top, width, height);
   }
 
-  drawLine(pen, { px, py, low, high }, line) {
+  drawLine(pen, { px, py, low, high, width, height }, line) {
     const { x } = this.data;
+    pen.save();
+    pen.beginPath();
+    pen.rect(MARGIN.left - 3, MARGIN.top, width + 6, height);
+    pen.clip();
     pen.strokeStyle = pen.fillStyle = line.colour;
     pen.lineWidth = 2;
     pen.setLineDash(DASHES[line.dash]);
@@ -163,18 +163,19 @@ class Chart {
     let drawing = false;
     line.values.forEach((value, i) => {
       if (Number.isFinite(value) && value > 0) {
-        const y = py(Math.min(Math.max(value, low), high));
-        if (drawing) pen.lineTo(px(x[i]), y); else pen.moveTo(px(x[i]), y);
+        if (drawing) pen.lineTo(px(x[i]), py(value)); else pen.moveTo(px(x[i]), py(value));
         drawing = true;
       } else drawing = false;
     });
     pen.stroke();
     pen.setLineDash([]);
-    // A line of one point has no length; what lies beyond the top is marked there.
+    // A point between gaps has no line; what lies beyond the top is marked there.
     line.values.forEach((value, i) => {
+      const alone = !(line.values[i - 1] > 0) && !(line.values[i + 1] > 0);
       if (value > high) this.drawBeyond(pen, px(x[i]));
-      else if (x.length === 1 && value > 0) pen.fillRect(px(x[i]) - 3, py(value) - 3, 6, 6);
+      else if (alone && value >= low) pen.fillRect(px(x[i]) - 3, py(value) - 3, 6, 6);
     });
+    pen.restore();
   }
 
   drawBeyond(pen, at) {

@@ -41,18 +41,26 @@ class Player {
     this.listen();
   }
 
-  // Truth, then a prediction and an error for each run; errors stand below predictions where there
-  // are several runs.
+  // Truth, predictions and errors, which stand below predictions where there are several runs; the
+  // ranges take the place that is left.
   makePanels() {
-    const { runs } = this.contents, several = runs.length > 1;
-    const narrow = window.matchMedia("(max-width: 32rem)");
-    const columns = () => element("panels").style.setProperty("--columns", narrow.matches ? 2 : Math.min(several ? runs.length + 1 : 3, 4));
-    narrow.addEventListener("change", columns);
-    columns();
+    const { runs } = this.contents, several = runs.length > 1, panels = element("panels");
     const specs = [{ title: "truth", kind: "truth", image: 0 }];
     runs.forEach((run, r) => specs.push({ title: several ? `prediction of ${run}` : "prediction", kind: "value", image: 1 + 2 * r, run: r }));
     runs.forEach((run, r) => specs.push({ title: several ? `error of ${run}` : "error, prediction minus truth", kind: "error", image: 2 + 2 * r, run: r }));
-    return specs.map((spec, number) => this.makePanel(spec, number));
+    const made = specs.map((spec, number) => this.makePanel(spec, number));
+    if (several) made[runs.length + 1].canvas.parentNode.before(element("bars"));
+    else panels.append(element("bars"));
+    this.arrange();
+    return made;
+  }
+
+  // As many columns as fit, two on a phone.
+  arrange() {
+    const { runs } = this.contents, panels = element("panels"), wanted = Math.max(3, runs.length + 1);
+    const columns = Math.min(wanted, Math.max(2, Math.floor(panels.clientWidth / 125)));
+    panels.style.setProperty("--columns", columns);
+    element("bars").style.gridColumn = runs.length > 1 || columns < 3 ? "auto" : "1 / -1";
   }
 
   makePanel(spec, number) {
@@ -98,7 +106,7 @@ class Player {
     element("forth").addEventListener("click", () => this.goTo(this.index + 1));
     document.addEventListener("keydown", (event) => this.press(event));
     isDark.addEventListener("change", () => this.draw());
-    window.addEventListener("resize", () => this.draw());
+    window.addEventListener("resize", () => { this.arrange(); this.draw(); });
   }
 
   // Keys belong to the player unless the focus is on something that uses them itself.
@@ -195,7 +203,8 @@ class Player {
 
   // One pixel a cell; the second axis points up.
   drawImage(panel, codes) {
-    const { width, height } = this.contents, pen = panel.canvas.getContext("2d");
+    const { width, height } = this.contents;
+    const pen = panel.canvas.getContext("2d", { willReadFrequently: true });
     const image = pen.createImageData(width, height), map = this.maps[this.rangeOf(panel).map];
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
@@ -227,8 +236,18 @@ class Player {
     pen.strokeStyle = cssColour("--line");
     pen.strokeRect(0, box.height / 2, box.width, 0);
     if (panel.kind === "value") this.drawCodes(pen, box, this.codes(0), cssColour("--soft"), 1.5);
+    this.labelEnds(pen, box, this.rangeOf(panel));
     const line = panel.kind === "truth" ? cssColour("--ink") : colours()[panel.run];
     this.drawCodes(pen, box, codes, line, 2);
+  }
+
+  labelEnds(pen, box, { low, high }) {
+    pen.fillStyle = cssColour("--soft");
+    pen.font = "12px system-ui, sans-serif";
+    pen.textBaseline = "top";
+    pen.fillText(shortNumber(high), 5, 5);
+    pen.textBaseline = "bottom";
+    pen.fillText(shortNumber(low), 5, box.height - 5);
   }
 
   drawCodes(pen, box, codes, colour, width) {
@@ -256,16 +275,18 @@ class Player {
     const { value, error, field } = this.shown, spatial = this.contents.spatial;
     const bars = [[`${field}: truth and prediction, all steps`, value], ["error, all steps", error]];
     element("bars").replaceChildren(...bars.map(([what, range]) => this.makeBar(what, range)));
-    const legend = element("legend"), mark = (name) => {
-      const box = document.createElement("span");
+    const mark = (name, meaning) => {
+      const item = document.createElement("span"), box = document.createElement("span");
+      item.className = "item";
       box.className = "mark";
       box.style.background = this.contents.marks[name];
-      return box;
+      item.append(box, meaning);
+      return item;
     };
-    legend.replaceChildren("One range for all steps of this trajectory, taken from the truth.",
-      mark("above"), "above the range", mark("below"), "below it");
-    if (spatial > 1) legend.append(mark("empty"), "no value: not finite, or excluded by a mask");
-    else legend.append(". A gap: no value, not finite or excluded by a mask. Grey behind a prediction: the truth.");
+    const missing = spatial > 1 ? [mark("empty", "no value: not finite or masked")]
+      : [". A gap: no value, not finite or masked. Grey behind a prediction: the truth."];
+    element("legend").replaceChildren("One range for all steps of this trajectory, taken from the truth. ",
+      mark("above", "above the range"), " ", mark("below", "below the range"), " ", ...missing);
   }
 
   makeBar(what, range) {
@@ -287,10 +308,12 @@ class Player {
     const pen = canvas.getContext("2d"), image = pen.createImageData(LEVELS, 1);
     for (let i = 0; i < LEVELS; i++) image.data.set([...map.subarray(3 * i, 3 * i + 3), 255], 4 * i);
     pen.putImageData(image, 0, 0);
-    bar.append(title);
-    // The colours of a line mean nothing: its ends alone are those of the panel.
-    if (this.contents.spatial > 1) bar.append(canvas);
-    bar.append(ends);
+    // The colours of a line mean nothing: it has its ends alone.
+    if (this.contents.spatial > 1) bar.append(title, canvas, ends);
+    else {
+      title.textContent = `${what}: ${shortNumber(range.low)} to ${shortNumber(range.high)}`;
+      bar.append(title);
+    }
     return bar;
   }
 
