@@ -269,6 +269,8 @@ def _run(
 ) -> WaveLiT:
     torch.set_num_threads(trainer.threads)
     quieten()
+    # A model that was loaded is in evaluation mode.
+    model.train()
     module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)
     # Nothing below draws from the global generators, but what a user adds may.
     pl.seed_everything(seed, verbose=False)
