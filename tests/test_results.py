@@ -1,4 +1,4 @@
-"""Figures that the README quotes are the ones in results/."""
+"""Figures of the demo that the results quote are the ones in results/."""
 
 import json
 import re
@@ -10,8 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def quoted_rows() -> list[tuple[str, ...]]:
-    # The table after the one of the benchmark.
-    text = (ROOT / "README.md").read_text().split("`make demo`: `nano`")[1]
+    text = (ROOT / "docs" / "results.md").read_text().split("## The demo")[1]
     return [
         tuple(cell.strip() for cell in line.strip("|").split("|"))
         for line in re.findall(r"^\| (?:acoustic|shear).*\|$", text, re.MULTILINE)
@@ -19,7 +18,7 @@ def quoted_rows() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("row", quoted_rows(), ids=lambda row: row[0])
-def test_the_readme_quotes_the_demo(row):
+def test_the_page_quotes_the_demo(row):
     system, samples, *figures = row
     record = json.loads((ROOT / "results" / "demo" / f"{system}.json").read_text())
     assert f"{record['environment']['samples']:,}" == samples

@@ -23,6 +23,7 @@ from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.run import build_model, fit, resume
 from wavelit.training.run_folder import load_model
+from wavelit.training.trainer import check_trainer
 from waves import plane_waves, write_waves
 
 
@@ -284,7 +285,7 @@ def test_apples_gpu_is_never_taken(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert TrainerConfig().device == "cpu"
     with pytest.raises(WavelitError, match=f"'{name}' is Apple's here"):
-        TrainerConfig(accelerator=name).check()
+        check_trainer(TrainerConfig(accelerator=name))
 
 
 def test_a_process_that_keeps_a_loader_ends(dataset):

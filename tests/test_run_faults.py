@@ -32,6 +32,7 @@ from wavelit.cli.main import main
 from wavelit.data.writing.write import write_dataset
 from wavelit.files.owner import owned
 from wavelit.training.module import learning_rate_factor
+from wavelit.training.trainer import check_trainer
 from waves import plane_waves
 
 # Trains as the tests do, and kills itself at the n-th call of a function of the system that a
@@ -473,7 +474,7 @@ def test_devices_and_threads_have_bounds(options):
 @pytest.mark.parametrize("accelerator", ["tpu", "meta", "cuda", "x\n[/red]"])
 def test_devices_that_are_not_there_are_named(accelerator):
     with pytest.raises(WavelitError, match="no trainer with accelerator"):
-        TrainerConfig(accelerator=accelerator).check()
+        check_trainer(TrainerConfig(accelerator=accelerator))
 
 
 @pytest.mark.parametrize(
