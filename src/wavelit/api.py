@@ -7,10 +7,9 @@ They take names and folders where the functions that they call take objects. `wa
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-from wavelit.checks.arguments import require_path
+from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import Evaluation
@@ -18,6 +17,7 @@ from wavelit.evaluation.evaluate import evaluate as score
 from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.evaluation.rollout import Emulator
 from wavelit.evaluation.watch import RolloutPictures
+from wavelit.model.config import PRESETS
 from wavelit.model.pretrained import PREFIX, pretrained
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
@@ -67,6 +67,13 @@ def fit(
             has no statistics, or other channels, history or boundaries than the data; the loss is
             not finite.
     """
+    if train is not None:
+        require_instance("train", train, TrainConfig, "give a TrainConfig, or its entries by name")
+    if trainer is not None:
+        require_instance("trainer", trainer, TrainerConfig, "give a TrainerConfig")
+    if not isinstance(model, WaveLiT):
+        require_name("preset", model, PRESETS)
+    require_whole("seed", seed, 0, 2**63 - 1)
     if isinstance(data, str | os.PathLike) and os.fspath(data).endswith((".yaml", ".yml")):
         if train is not None or trainer is not None or recipe or model != "nano" or seed:
             raise WavelitError(f"{os.fspath(data)} says how to train: give it and the folder alone")
@@ -119,7 +126,8 @@ def load(name: str | os.PathLike[str], weights: Weights = "final") -> WaveLiT:
     Raises:
         WavelitError: No such model, or weights that are damaged, not finite or not there yet.
     """
-    text, folder = os.fspath(name), Path(os.path.expanduser(name))
+    folder = require_path("name", name)
+    text = os.fspath(name)
     if (folder / "config.yaml").exists():
         return load_model(folder, weights)
     if weights != "final":
@@ -157,6 +165,8 @@ def evaluate(
     Raises:
         WavelitError: An emulator without data, a run without weights, or data that do not fit.
     """
+    if data is not None and not isinstance(data, WellDataModule):
+        require_path("data", data)
     if isinstance(model, str | os.PathLike):
         path = data.path if isinstance(data, WellDataModule) else data
         return evaluate_run(

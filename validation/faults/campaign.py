@@ -107,15 +107,14 @@ def _import(source: Path) -> None:
     from importlib import import_module
 
     for name in (
-        "cli",
-        "run",
-        "judge",
-        "data.check",
-        "data.describe",
+        "cli.main",
+        "api",
+        "data.checking.check",
+        "data.checking.describe",
         "data.pocketwell",
         "demo",
         "cost",
-        "report",
+        "evaluation.report",
     ):
         import_module(f"wavelit.{name}")
     import matplotlib.pyplot

@@ -332,7 +332,7 @@ TARGETS: dict[str, Callable[[Path, Path], Call]] = {
     "evaluate": _evaluate,
     "evaluate_run": _on_run("wavelit.evaluation.evaluate_run", "evaluate_run"),
     "record_rollout": _on_run("wavelit.evaluation.evaluate_run", "record_rollout"),
-    "load_model": _on_run("wavelit.training.run", "load_model"),
+    "load_model": _on_run("wavelit.training.run_folder", "load_model"),
     "resume": _on_run("wavelit.training.run", "resume", "stopped2"),
     "build_model": _build_model,
     "fit": _fit,
