@@ -333,6 +333,7 @@ TARGETS: dict[str, Callable[[Path, Path], Call]] = {
     "evaluate_run": _on_run("wavelit.evaluation.evaluate_run", "evaluate_run"),
     "record_rollout": _on_run("wavelit.evaluation.evaluate_run", "record_rollout"),
     "load_model": _on_run("wavelit.training.run_folder", "load_model"),
+    "load": _on_run("wavelit.api", "load"),
     "resume": _on_run("wavelit.training.run", "resume", "stopped2"),
     "build_model": _build_model,
     "fit": _fit,
