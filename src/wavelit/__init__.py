@@ -85,6 +85,10 @@ if not any(finder is MovedFinder for finder in sys.meta_path):
     sys.meta_path.append(MovedFinder)
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'wavelit' has no attribute '{name}'")

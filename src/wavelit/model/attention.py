@@ -81,6 +81,8 @@ def naive_linear_attention(
 ) -> Tensor:
     """The definition, through the explicit (L, L) weights: O(L^2) time and memory.
 
+    A model computes the same without them, by `linear_attention` or `fused_attention`.
+
     Args:
         q: Positive features of the queries, (B, A, L, D).
         k: Positive features of the keys, (B, A, L, D).

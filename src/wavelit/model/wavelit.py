@@ -365,7 +365,8 @@ class WaveLiT(
         for name, value in (("fields", fields), ("constants", constants), ("scalars", scalars)):
             if value is not None and value.dtype.itemsize > dtype.itemsize:
                 raise WavelitError(
-                    f"{name} are {value.dtype}, the weights {dtype}: convert by .to({dtype})"
+                    f"{name} are {value.dtype}, the weights {dtype}: convert by .to({dtype}), "
+                    "a numpy array by .astype"
                 )
 
 
