@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -130,3 +131,18 @@ def test_a_configuration_trains_as_the_command_does(tmp_path, monkeypatch):
         (tmp_path / "wrong.yaml").write_text(text + "\n")
         with pytest.raises(WavelitError, match=message):
             wavelit.fit("other", "wrong.yaml")
+
+
+def test_an_address_stays_one(tmp_path, monkeypatch):
+    """Its double slash is no folder's."""
+    monkeypatch.chdir(tmp_path)
+    u = np.random.default_rng(0).normal(size=(6, 12, 16))
+    splits = {"train": 4, "valid": 1, "test": 1}
+    folder = wavelit.write_dataset(
+        tmp_path / "toy", {"u": u}, splits=splits, name="toy", boundary_conditions=["periodic"]
+    )
+    address = "memory://an_address/toy"
+    fsspec.filesystem("memory").put(str(folder), address, recursive=True)
+    model = wavelit.fit("run", address, steps=2)
+    for scores in (wavelit.evaluate(model, address), wavelit.evaluate("run", address)):
+        assert scores.dataset == "toy"

@@ -11,6 +11,7 @@ from typing import Any
 
 from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
 from wavelit.data.datamodule import WellDataModule
+from wavelit.data.format.folder import address
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import Evaluation
 from wavelit.evaluation.evaluate import evaluate as score
@@ -82,8 +83,7 @@ def fit(
         model = build_model(data, asked.preset, seed, **asked.changes)
     train, path = recipe_of(train, recipe), require_path("folder", folder)
     if not isinstance(data, WellDataModule):
-        place = os.fspath(require_path("data", data))
-        data = WellDataModule(place, n_steps_output=train.pushforward, seed=seed)
+        data = WellDataModule(address(data, "data"), n_steps_output=train.pushforward, seed=seed)
     if not isinstance(model, WaveLiT):
         model = build_model(data, model, seed)
     return train_run(path, data, model, train, trainer, seed, keep_statistics, _pictures)
@@ -165,16 +165,14 @@ def evaluate(
     Raises:
         WavelitError: An emulator without data, a run without weights, or data that do not fit.
     """
-    if data is not None and not isinstance(data, WellDataModule):
-        require_path("data", data)
     if isinstance(model, str | os.PathLike):
         path = data.path if isinstance(data, WellDataModule) else data
         return evaluate_run(
-            model, split, weights, None if path is None else os.fspath(path), device
+            model, split, weights, None if path is None else address(path, "data"), device
         )[0]
     if data is None:
         raise WavelitError("an emulator is scored on data: give a dataset folder or a data module")
     if not isinstance(data, WellDataModule):
         history = model.config.n_steps_input if isinstance(model, WaveLiT) else 4
-        data = WellDataModule(os.fspath(data), n_steps_input=history)
+        data = WellDataModule(address(data, "data"), n_steps_input=history)
     return score(model, data, split, device=device or "cpu")

@@ -53,14 +53,14 @@ ERRORS_OF = (
 DEEPEST = 16
 
 
-def address(path: Any) -> str:
-    """A dataset folder as text, a local one with its ~ expanded.
+def address(path: Any, name: str = "path") -> str:
+    """A dataset folder as text, a local one with its ~ expanded; `name` is the argument's.
 
     Raises:
         WavelitError: it is neither text nor a path.
     """
     if not isinstance(path, str | os.PathLike):
-        raise WavelitError(f"path must be a folder or an address, not {shown(path)}")
+        raise WavelitError(f"{name} must be a folder or an address, not {shown(path)}")
     return os.path.expanduser(os.fspath(path))
 
 
