@@ -38,7 +38,7 @@ def test_a_validation_leaves_a_picture(bytes_, dataset, tmp_path, monkeypatch):
     weights = []
     for name in ("with", "without"):
         data = WellDataModule(str(dataset), batch_size=4)
-        callbacks = [RolloutPictures(data)] if name == "with" else []
+        callbacks = [RolloutPictures()] if name == "with" else []
         model = build_model(data, **SMALL)
         fit(tmp_path / name, data, model, RECIPE, ONE_THREAD, callbacks=callbacks)
         weights.append(model.state_dict())

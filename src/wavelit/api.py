@@ -86,7 +86,7 @@ def fit(
         data = WellDataModule(address(data, "data"), n_steps_output=train.pushforward, seed=seed)
     if not isinstance(model, WaveLiT):
         model = build_model(data, model, seed)
-    return train_run(path, data, model, train, trainer, seed, keep_statistics, _pictures)
+    return train_run(path, data, model, train, trainer, seed, keep_statistics, [RolloutPictures()])
 
 
 def resume(folder: str | os.PathLike[str]) -> WaveLiT:
@@ -102,11 +102,7 @@ def resume(folder: str | os.PathLike[str]) -> WaveLiT:
         WavelitError: No run or checkpoint there, or one of another model, other data than the
             run's, or another process that trains there.
     """
-    return resume_run(require_path("folder", folder), _pictures)
-
-
-def _pictures(data: WellDataModule) -> list[RolloutPictures]:
-    return [RolloutPictures(data)]
+    return resume_run(require_path("folder", folder), [RolloutPictures()])
 
 
 def load(name: str | os.PathLike[str], weights: Weights = "final") -> WaveLiT:

@@ -26,13 +26,9 @@ class RolloutPictures(Callback):
 
     It has to stand before the averaging of weights among a trainer's callbacks: their values are in
     the model then. It draws nothing where a window would take more than 256 MB.
-
-    Args:
-        data: The dataset of the run.
     """
 
-    def __init__(self, data: WellDataModule) -> None:
-        self.data = data
+    def __init__(self) -> None:
         self._window: Batch | None = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -40,27 +36,28 @@ class RolloutPictures(Callback):
         boards = [log for log in trainer.loggers if isinstance(log, TensorBoardLogger)]
         if not (boards and trainer.is_global_zero):
             return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, WellDataModule)
         if self._window is None:
-            self._window = self._read()
+            self._window = _first_window(data)
         if self._window is None:
             return
         assert isinstance(pl_module, EmulatorModule)
         with torch.no_grad():
             prediction, truth = predict(pl_module.model, self._window.to(pl_module.device))
         valid = None if self._window.valid is None else self._window.valid[0, 0]
-        figure = rollout_figure(
-            truth[0].cpu(), prediction[0].cpu(), self.data.field_names, valid=valid
-        )
+        figure = rollout_figure(truth[0].cpu(), prediction[0].cpu(), data.field_names, valid=valid)
         for board in boards:
             board.experiment.add_figure("validation rollout", figure, trainer.global_step)
 
-    def _read(self) -> Batch | None:
-        """The first window of the validation split, as many steps as there are or are drawn."""
-        layouts = self.data.dataset("valid").layouts
-        frame = 4 * len(self.data.field_names) * math.prod(layouts[0].resolution)
-        longest = min(layout.n_steps for layout in layouts) - self.data.n_steps_input
-        steps = min(STEPS, longest, BYTES // frame)
-        if steps < 1:
-            return None
-        dataset = self.data.dataset("valid", n_steps_output=steps)
-        return dataset.collate(dataset.__getitems__([0]))
+
+def _first_window(data: WellDataModule) -> Batch | None:
+    """The first window of the validation split, as many steps as there are or are drawn."""
+    layouts = data.dataset("valid").layouts
+    frame = 4 * len(data.field_names) * math.prod(layouts[0].resolution)
+    longest = min(layout.n_steps for layout in layouts) - data.n_steps_input
+    steps = min(STEPS, longest, BYTES // frame)
+    if steps < 1:
+        return None
+    dataset = data.dataset("valid", n_steps_output=steps)
+    return dataset.collate(dataset.__getitems__([0]))

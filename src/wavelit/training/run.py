@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,7 @@ from wavelit.training.run_folder import (
 )
 from wavelit.training.trainer import check_trainer, make_trainer, quieten
 
-__all__ = ["Callbacks", "build_model", "fit", "resume", "validate_run"]
-
-Callbacks = Sequence[Callback] | Callable[[WellDataModule], Sequence[Callback]]
+__all__ = ["build_model", "fit", "resume", "validate_run"]
 
 
 def build_model(
@@ -97,7 +95,7 @@ def fit(
     trainer: TrainerConfig | None = None,
     seed: int = 0,
     keep_statistics: bool = False,
-    callbacks: Callbacks = (),
+    callbacks: Sequence[Callback] = (),
 ) -> WaveLiT:
     """Train a model into a new run folder; sets the process's threads and the global seeds.
 
@@ -110,8 +108,7 @@ def fit(
         seed: Seed of the data order, the noise and the unroll lengths.
         keep_statistics: Whether a model with statistics of other data keeps them and its
             calibration; else it takes those of these data, and a warning says so.
-        callbacks: More of Lightning's, called before those of the run, or what makes them of the
-            data.
+        callbacks: More of Lightning's, called before those of the run.
 
     Returns:
         The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
@@ -217,7 +214,7 @@ def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool
     )
 
 
-def resume(folder: str | os.PathLike[str], callbacks: Callbacks = ()) -> WaveLiT:
+def resume(folder: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -> WaveLiT:
     """Continue an interrupted run from its last checkpoint; the rest is as if it had never stopped.
 
     Where the last checkpoint cannot be read it is the one before, with a warning. A run at its end
@@ -265,7 +262,7 @@ def _run(
     trainer: TrainerConfig,
     seed: int,
     resumed: tuple[Path, dict[str, Any]] | None,
-    callbacks: Callbacks,
+    callbacks: Sequence[Callback],
 ) -> WaveLiT:
     torch.set_num_threads(trainer.threads)
     quieten()
@@ -277,14 +274,13 @@ def _run(
     path, state = resumed or (None, {})
     first_step = state.get("global_step", 0)
     watch = RankWatch()
-    more = callbacks(data) if callable(callbacks) else callbacks
     lightning = make_trainer(
         trainer,
         module.total_steps,
         train.validate_every,
         log_every_n_steps=min(50, train.validate_every, module.total_steps or 50),
         enable_checkpointing=True,
-        callbacks=[watch, *more, *_callbacks(folder, train)],
+        callbacks=[watch, *callbacks, *_callbacks(folder, train)],
         logger=[
             csv_logger(folder, first_step),
             TensorBoardLogger(folder, name="logs", version=""),
