@@ -62,11 +62,20 @@ def check_bounds(settings: Any, bounds: Mapping[str, tuple[float, float | None]]
             raise WavelitError(f"{name} must be at least {low}{most}, not {shown(value)}")
 
 
-def current_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def current_names(
+    kind: type[Any], values: Mapping[str, Any], where: str | None = None
+) -> dict[str, Any]:
     """Entries of settings under the names that they have now, where an older version wrote them:
     `RENAMED` of the dataclass.
+
+    Args:
+        kind: The dataclass.
+        values: The entries.
+        where: The file or option, for a warning about each old name; without it there is none.
     """
     renamed: Mapping[str, str] = getattr(kind, "RENAMED", {})
+    for name in renamed.keys() & values.keys() if where is not None else ():
+        warnings.warn(f"{where}: {name} is called {renamed[name]} now", stacklevel=3)
     return {renamed.get(name, name): value for name, value in values.items()}
 
 
@@ -97,10 +106,7 @@ def from_mapping(kind: type[Settings], values: Any, where: str) -> Settings:
         WavelitError: It is no mapping, has an entry that `kind` has not, or one of another type.
     """
     require_mapping(where, values)
-    for old, new in getattr(kind, "RENAMED", {}).items():
-        if old in values:
-            warnings.warn(f"{where}: {old} is called {new} now", stacklevel=2)
-    values = current_names(kind, values)
+    values = current_names(kind, values, where)
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     require_mapping(where, values, known)
     try:

@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from wavelit.cli import datasets, measures, runs
@@ -38,19 +39,15 @@ commands:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
-    try:
+    # A second interrupt meets a program that is ending, also where it comes before it is ignored.
+    with suppress(KeyboardInterrupt):
         try:
             return _command(list(sys.argv[1:] if arguments is None else arguments))
         except KeyboardInterrupt:
             if arguments is None:
-                # A second one meets a program that is ending.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-            print("wavelit: interrupted", file=sys.stderr)
-            return 130
-    except KeyboardInterrupt:
-        # It came before that line.
-        print("wavelit: interrupted", file=sys.stderr)
-        return 130
+    print("wavelit: interrupted", file=sys.stderr)
+    return 130
 
 
 def _command(words: list[str]) -> int:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_type_hints
 
 import yaml
 from docstring_parser import parse
 
 from wavelit.checks.arguments import shown
+from wavelit.checks.settings import current_names
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
-__all__ = ["architecture", "mapping", "require_plain"]
+__all__ = ["architecture", "mapping", "rename_options", "require_plain"]
 
 
 def architecture(config: Any) -> dict[str, tuple[Any, str]]:
@@ -34,38 +34,36 @@ def architecture(config: Any) -> dict[str, tuple[Any, str]]:
     }
 
 
-def rename_options(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+def rename_options(words: Sequence[str], kind: type[Any]) -> list[str]:
     """The command line with the names that entries of `train` have now, where it or its --config
     files have older ones.
 
     Args:
         words: The command line, which `require_plain` has accepted.
-        renamed: Older names to those of now.
+        kind: The dataclass of these entries.
     """
     found = []
-    for option, value in itertools.pairwise(["", *words]):
-        name = value.partition("=")[0].removeprefix("--train.")
-        if value.startswith("--train.") and name in renamed:
-            warnings.warn(f"--train.{name} is called {renamed[name]} now", stacklevel=2)
-            value = value.replace(name, renamed[name], 1)
-        elif option == "--config" or value.startswith("--config="):
-            path = value.removeprefix("--config=") if option != "--config" else value
-            value = value.removesuffix(path) + _with_current_names(path, renamed)
-        found.append(value)
+    for before, word in itertools.pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        if option.startswith("--train."):
+            (name,) = current_names(kind, {option.removeprefix("--train."): None}, "--train")
+            word = f"--train.{name}{equals}{value}"
+        elif before == "--config":
+            word = _with_current_names(word, kind)
+        elif option == "--config" and equals:
+            word = f"--config={_with_current_names(value, kind)}"
+        found.append(word)
     return found
 
 
-def _with_current_names(path: str, renamed: Mapping[str, str]) -> str:
+def _with_current_names(path: str, kind: type[Any]) -> str:
     """A --config file, or its text under the names of now, which the parser takes as well."""
     content = read_yaml(path)
     train = content.get("train", {})
-    old = [name for name in renamed if name in train]
-    if not old:
+    renamed = current_names(kind, train, path)
+    if renamed == train:
         return path
-    for name in old:
-        warnings.warn(f"{path}: {name} is called {renamed[name]} now", stacklevel=2)
-    content["train"] = {renamed.get(name, name): value for name, value in train.items()}
-    return yaml.safe_dump(content, sort_keys=False)
+    return yaml.safe_dump({**content, "train": renamed}, sort_keys=False)
 
 
 def require_plain(words: Sequence[str], known: set[str]) -> None:

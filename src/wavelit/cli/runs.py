@@ -91,7 +91,7 @@ def train(parser: Any, words: list[str]) -> None:
     parser.add_class_arguments(TrainerConfig, "trainer")
     older = {f"train.{name}" for name in TrainConfig.RENAMED}
     require_plain(words, older.union(parser.get_defaults().keys()) - {"config", "resume"})
-    options = parser.parse_args(rename_options(words, TrainConfig.RENAMED))
+    options = parser.parse_args(rename_options(words, TrainConfig))
     train, trainer = TrainConfig(**vars(options.train)), TrainerConfig(**vars(options.trainer))
     data = WellDataModule(
         **{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed}
@@ -109,8 +109,7 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]|^\.+", "_", name)[:100]
 
 
-def evaluate(parser: Any, words: list[str]) -> None:
-    parser.add_argument("run", type=str, help="run folder")
+def _add_scoring(parser: Any) -> None:
     parser.add_argument(
         "--split", type=Literal["valid", "test"], default="valid", help="split to score"
     )
@@ -121,6 +120,11 @@ def evaluate(parser: Any, words: list[str]) -> None:
         "--data", type=str | None, default=None, help="another dataset folder with the same fields"
     )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+
+
+def evaluate(parser: Any, words: list[str]) -> None:
+    parser.add_argument("run", type=str, help="run folder")
+    _add_scoring(parser)
     options = parser.parse_args(words)
     from wavelit.evaluation.evaluate_run import evaluate_run
 
@@ -134,16 +138,7 @@ def compare(parser: Any, words: list[str]) -> None:
     parser.add_argument(
         "--report", type=str | None, default=None, help="HTML file that plays their rollouts"
     )
-    parser.add_argument(
-        "--split", type=Literal["valid", "test"], default="valid", help="split to score"
-    )
-    parser.add_argument(
-        "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
-    )
-    parser.add_argument(
-        "--data", type=str | None, default=None, help="another dataset folder with the same fields"
-    )
-    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    _add_scoring(parser)
     options = parser.parse_args(words)
     from wavelit.evaluation.compare_runs import compare_runs
 

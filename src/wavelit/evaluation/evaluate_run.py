@@ -13,7 +13,7 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +45,9 @@ from wavelit.evaluation.report import write_report
 from wavelit.evaluation.rollout import write_rollout
 from wavelit.model.pretrained import PREFIX, read_json
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.run_folder import load_settings
+from wavelit.training.run_folder import Weights, load_settings
 
 __all__ = ["evaluate_run", "record_pretrained_rollout", "record_rollout"]
-
-Weights = Literal["final", "best"]
 
 
 def evaluate_run(

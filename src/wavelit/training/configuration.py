@@ -15,8 +15,9 @@ from wavelit.files.plain import read_yaml
 from wavelit.model.config import WaveLiTConfig
 from wavelit.training.config import TrainConfig, TrainerConfig
 
-__all__ = ["Configuration", "read_configuration", "recipe_of"]
+__all__ = ["MINUTES", "Configuration", "read_configuration", "recipe_of"]
 
+# Of a training that names no budget, and of the demo.
 MINUTES = 5.0
 
 
@@ -59,12 +60,11 @@ def read_configuration(path: str | os.PathLike[str]) -> Configuration:
     require_mapping(f"{where}, data", settings["data"], data_entries)
     if "path" not in settings["data"]:
         raise WavelitError(f"{where}, data: the entry path is missing; name the dataset's folder")
-    changes = settings["model"]
     model_entries = {"preset", *(field.name for field in dataclasses.fields(WaveLiTConfig))}
-    require_mapping(f"{where}, model", changes, model_entries)
+    require_mapping(f"{where}, model", settings["model"], model_entries)
     seed = require_whole("seed", settings["seed"], 0, 2**63 - 1)
     data = WellDataModule(**settings["data"], n_steps_output=train.pushforward, seed=seed)
-    changes = dict(changes)
+    changes = dict(settings["model"])
     return Configuration(data, changes.pop("preset", "nano"), changes, train, trainer, seed)
 
 

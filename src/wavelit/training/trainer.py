@@ -20,7 +20,7 @@ from wavelit.training.ranks import set_rank
 __all__ = ["check_trainer", "make_trainer", "quieten"]
 
 # Lightning's warnings of what is meant: a timing has no validation, windows are read in the
-# training process, a resumed run's earlier metrics are put back by `_csv_logger`, and the data
+# training process, a resumed run's earlier metrics are put back by `csv_logger`, and the data
 # stream needs no state of its own.
 QUIET = (
     ".*defined a `validation_step` but have no.*",
