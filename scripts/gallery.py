@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from wavelit.evaluation import figures
+from wavelit.evaluation import films
 from wavelit.evaluation.evaluate_run import record_pretrained_rollout
 from wavelit.model.pretrained import PREFIX, pretrained
 
@@ -21,7 +21,7 @@ LARGEST = 700_000
 
 def main(folder: Path) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    figures.MAX_GIF_BYTES = LARGEST
+    films.MAX_GIF_BYTES = LARGEST
     for system in (name.removeprefix(PREFIX) for name in pretrained()):
         file = folder / system / "rollout-valid-0.hdf5"
         if not file.exists():
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
             prediction, truth = (
                 np.moveaxis(fields[key][:], 0, 1) for key in (name, f"truth_{name}")
             )
-        figures.animation(PICTURES / f"{system}.gif", truth, prediction, [name])
+        films.animation(PICTURES / f"{system}.gif", truth, prediction, [name])
         print(PICTURES / f"{system}.gif")
 
 

@@ -27,7 +27,7 @@ from wavelit.cost import describe_cost
 from wavelit.data.batch import Batch
 from wavelit.demo import demo
 from wavelit.errors import WavelitError
-from wavelit.evaluation import evaluate, evaluate_run, figures, rollout
+from wavelit.evaluation import evaluate, evaluate_run, figures, films, rollout
 from wavelit.evaluation.evaluate import Evaluation, Scores
 from wavelit.evaluation.report import summary, write_report
 from wavelit.evaluation.rollout import persistence
@@ -84,7 +84,7 @@ def drawn(truth=STATES, prediction=STATES, field_names=NAMES, **options):
 
 def film(**changes):
     options = {"truth": STATES, "prediction": STATES, "field_names": NAMES}
-    return figures.animation(**{"path": "film.gif", **options, **changes})
+    return films.animation(**{"path": "film.gif", **options, **changes})
 
 
 def cost(resolution=(32, 32), preset="nano", **options):

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from test_report import Page, evaluation_of, metrics_csv, wave
 from wavelit.errors import WavelitError
-from wavelit.evaluation import figures, pictures
+from wavelit.evaluation import figures, films, pictures
 from wavelit.evaluation.evaluate import Evaluation, Scores, format_table
 from wavelit.evaluation.report import write_report
 
@@ -108,8 +108,8 @@ def test_two_hundred_fields_and_two_thousand_steps(tmp_path):
     truth, prediction = states(names, steps=20, grid=(4, 4))
     report(tmp_path / "report.html", truth, prediction, scores_of(names, 20))
     truth, prediction = states(["a"], steps=2000, grid=(4, 4))
-    film = figures.animation(tmp_path / "long.gif", truth, prediction, ["a"])
-    assert len(imageio.imread(film.gif)) <= figures.MAX_FRAMES
+    film = films.animation(tmp_path / "long.gif", truth, prediction, ["a"])
+    assert len(imageio.imread(film.gif)) <= films.MAX_FRAMES
     figures.save(
         figures.rollout_figure(truth, prediction, ["a"], evaluation=scores_of(["a"], 2000)),
         tmp_path / "a.png",
@@ -185,7 +185,7 @@ def test_odd_data_are_drawn(kind, tmp_path):
 
 WRITERS = {
     "a.png": lambda path: figures.save(Figure(), path),
-    "a.gif": lambda path: figures.animation(path, *wave(3, 8, 8), ["a", "b"]),
+    "a.gif": lambda path: films.animation(path, *wave(3, 8, 8), ["a", "b"]),
     "a.json": lambda path: evaluation_of().save(path),
     "a.html": lambda path: report(path, *wave(30, 8, 8), evaluation_of()),
 }
@@ -217,9 +217,9 @@ def test_an_mp4_that_fails_leaves_nothing(tmp_path, monkeypatch):
         '"disk\nfull" >&2; exit 1\n'
     )
     encoder.chmod(0o755)
-    monkeypatch.setattr(figures, "_ffmpeg", lambda: str(encoder))
+    monkeypatch.setattr(films, "_ffmpeg", lambda: str(encoder))
     with pytest.raises(WavelitError, match=r"could not write .*a\.mp4: disk full") as caught:
-        figures.animation(tmp_path / "a.gif", *wave(3, 8, 8), ["a", "b"])
+        films.animation(tmp_path / "a.gif", *wave(3, 8, 8), ["a", "b"])
     assert "\n" not in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {"ffmpeg", "a.gif"}
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from wavelit.errors import WavelitError
-from wavelit.evaluation import figures
+from wavelit.evaluation import figures, films
 from wavelit.evaluation.evaluate import Evaluation, Scores
+from wavelit.evaluation.pictures import pictures_of
 from wavelit.evaluation.report import summary, write_report
 
 
@@ -53,17 +54,17 @@ def metrics_csv(path):
 @pytest.mark.parametrize("grid", [(32,), (20, 16), (10, 8, 6)])
 def test_gif_has_one_frame_a_step(tmp_path, grid):
     truth, prediction = wave(9, *grid)
-    film = figures.animation(tmp_path / "rollout.gif", truth, prediction, ["pressure", "density"])
+    film = films.animation(tmp_path / "rollout.gif", truth, prediction, ["pressure", "density"])
     frames = imageio.imread(film.gif)
     assert len(frames) == 9
     assert any((frames[0] != frame).any() for frame in frames[1:])
-    assert film.gif.stat().st_size < figures.MAX_GIF_BYTES
+    assert film.gif.stat().st_size < films.MAX_GIF_BYTES
     assert (film.mp4 is None) == ("ffmpeg" in film.note)
 
 
 def test_long_rollouts_skip_frames(tmp_path):
     truth, prediction = wave(130, 8, 8)
-    film = figures.animation(tmp_path / "rollout.gif", truth, prediction, ["pressure", "density"])
+    film = films.animation(tmp_path / "rollout.gif", truth, prediction, ["pressure", "density"])
     assert len(imageio.imread(film.gif)) == 44  # every third of 130
 
 
@@ -71,21 +72,21 @@ def test_mp4_where_ffmpeg_is(tmp_path, monkeypatch):
     encoder = tmp_path / "ffmpeg"
     encoder.write_text('#!/bin/sh\nfor last; do :; done\ncat > "$last"\n')
     encoder.chmod(0o755)
-    monkeypatch.setattr(figures, "_ffmpeg", lambda: str(encoder))
+    monkeypatch.setattr(films, "_ffmpeg", lambda: str(encoder))
     truth, prediction = wave(4, 16, 16)
-    film = figures.animation(tmp_path / "rollout.gif", truth, prediction, ["pressure", "density"])
+    film = films.animation(tmp_path / "rollout.gif", truth, prediction, ["pressure", "density"])
     assert film.mp4 == tmp_path / "rollout.mp4"
     assert film.note == ""
     # The stand-in stores the raw video it is given: four RGB frames of even size.
     assert film.mp4.stat().st_size % (4 * 3 * 4) == 0
     encoder.write_text("#!/bin/sh\necho no such codec >&2\nexit 1\n")
     with pytest.raises(WavelitError, match="no such codec"):
-        figures.animation(tmp_path / "rollout.gif", truth, prediction, ["pressure", "density"])
+        films.animation(tmp_path / "rollout.gif", truth, prediction, ["pressure", "density"])
 
 
 def test_truth_and_prediction_share_colours():
     truth, prediction = wave(6, 20, 16)
-    pictures = figures._pictures(truth, 3 * prediction, 0, None)
+    pictures = pictures_of(truth, 3 * prediction, 0, None)
     (_, _, of_truth), (_, _, of_prediction), (_, error, of_error) = pictures.rows()
     assert of_truth is of_prediction
     low, high = of_truth.get_clim()
@@ -95,7 +96,7 @@ def test_truth_and_prediction_share_colours():
         error, np.swapaxes(3.0 * prediction[:, 0] - truth[:, 0], 1, 2), rtol=1e-5
     )
     assert of_error.get_clim()[1] == pytest.approx(np.abs(error).max(), rel=2e-2)
-    low, high = figures._pictures(truth, prediction, 1, None).colours.get_clim()  # a positive field
+    low, high = pictures_of(truth, prediction, 1, None).colours.get_clim()  # a positive field
     assert low > 0
     assert high == pytest.approx(truth[:, 1].max(), rel=2e-2)
 
@@ -105,7 +106,7 @@ def test_excluded_and_infinite_cells_are_blank():
     prediction[2] = np.inf
     valid = np.ones((20, 16), bool)
     valid[4, 5] = False
-    pictures = figures._pictures(truth, prediction, 0, valid)
+    pictures = pictures_of(truth, prediction, 0, valid)
     assert np.isnan(pictures.truth[:, 5, 4]).all()
     assert np.isnan(pictures.truth).sum() == 3
     assert np.isnan(pictures.prediction[2]).all()
@@ -161,7 +162,7 @@ def test_errors_are_named(tmp_path):
     with pytest.raises(WavelitError, match="steps from 1 to 5"):
         figures.rollout_figure(truth, prediction, names, steps=[1, 6])
     with pytest.raises(WavelitError, match="three"):
-        figures.animation(tmp_path / "a.gif", truth, prediction, names, fields=["pressure"] * 4)
+        films.animation(tmp_path / "a.gif", truth, prediction, names, fields=["pressure"] * 4)
 
 
 class Page(HTMLParser):

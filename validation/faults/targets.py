@@ -262,7 +262,7 @@ def _figure(folder: Path, templates: Path) -> Call:
 
 
 def _animation(folder: Path, templates: Path) -> Call:
-    from wavelit.evaluation.figures import animation
+    from wavelit.evaluation.films import animation
 
     states = _states(4).numpy()
     return animation, {

@@ -32,7 +32,8 @@ from wavelit.data.well import WellDataset
 from wavelit.data.writing.write import rounds_off
 from wavelit.errors import printable
 from wavelit.evaluation.evaluate import Evaluation, evaluate
-from wavelit.evaluation.figures import animation, rollout_figure, save
+from wavelit.evaluation.figures import rollout_figure, save
+from wavelit.evaluation.films import animation
 from wavelit.evaluation.opened_run import (
     chosen_device,
     open_run,

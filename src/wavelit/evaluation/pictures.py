@@ -43,6 +43,7 @@ __all__ = [
     "GREY",
     "LINES",
     "LONGEST_SIDE",
+    "MIN_PANEL",
     "NO_VALUE",
     "ORANGE",
     "WIDTH",
@@ -57,12 +58,15 @@ __all__ = [
     "plane",
     "png",
     "save",
+    "show",
     "write_bytes",
 ]
 
 Array = NDArray[Any]
 
 WIDTH = 5.0  # inches
+# Inches that the lowest row of images takes.
+MIN_PANEL = 0.1
 # Characters of a name across a picture, and along an image's side.
 LONGEST, LONGEST_SIDE = 40, 24
 # Okabe and Ito's palette.
@@ -215,6 +219,14 @@ def _colours(within: Range, levels: int) -> ScalarMappable:
         Normalize(within.low, within.high),
         colours.with_extremes(bad=NO_VALUE, under=BELOW_RANGE, over=ABOVE_RANGE),
     )
+
+
+def show(ax: Any, image: Array, colours: ScalarMappable, **options: Any) -> Any:
+    """Draw an image (H, W) in these colours, the second axis up, without a frame."""
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    options = {"interpolation": "nearest", "origin": "lower", **options}
+    return ax.imshow(image, cmap=colours.cmap, norm=colours.norm, **options)
 
 
 def channel_of(field_names: Sequence[str], field: str | None) -> int:

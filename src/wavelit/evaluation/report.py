@@ -18,7 +18,8 @@ import numpy as np
 
 from wavelit.checks.arguments import require_instance, require_path
 from wavelit.evaluation.evaluate import Evaluation, format_score
-from wavelit.evaluation.figures import animation, rollout_figure, training_figure
+from wavelit.evaluation.figures import rollout_figure, training_figure
+from wavelit.evaluation.films import animation
 from wavelit.evaluation.page import embedded, sections, write_page
 from wavelit.evaluation.pictures import png, write_bytes
 from wavelit.evaluation.player import Rollout, player
