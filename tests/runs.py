@@ -1,9 +1,13 @@
 """A small run on plane waves, that tests of run folders and of resuming share."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from wavelit.data.datamodule import WellDataModule
 from wavelit.model.wavelit import WaveLiT
@@ -61,3 +65,21 @@ def differences(a, b, path: str = "") -> list[str]:
     if hasattr(a, "shape"):
         return [] if (a == b).all() else [path]
     return [] if a == b else [path]
+
+
+def run_script(script: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    everything = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=everything,
+        capture_output=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def same_weights(*folders: Path) -> bool:
+    return (
+        differences(*(load_file(folder / "weights" / "model.safetensors") for folder in folders))
+        == []
+    )

@@ -13,7 +13,7 @@ import yaml
 from the_well.data import WellDataset as TheWells
 from torch.utils.data import DataLoader
 
-from test_hostile_files import PRESSURE, refused, replace, spoilt, train
+from hostile import PRESSURE, refused, replace, spoilt, train
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format import handles

@@ -2,22 +2,27 @@
 processes, foreign environments.
 """
 
-import csv
-import json
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from runs import ONE_THREAD, RECIPE, SMALL, differences, train, wave_dataset, whole_run  # noqa: F401, as fixtures
+from runs import (  # noqa: F401, as fixtures
+    ONE_THREAD,
+    RECIPE,
+    SMALL,
+    differences,
+    run_script,
+    same_weights,
+    train,
+    wave_dataset,
+    whole_run,
+)
 from wavelit import (
     TrainConfig,
     TrainerConfig,
@@ -52,24 +57,6 @@ def killing(*args, **kwargs):
 os.{name} = killing
 runs.train({data!r}, {folder!r})
 """
-
-
-def run_script(script: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    everything = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        env=everything,
-        capture_output=True,
-        check=False,
-        timeout=240,
-    )
-
-
-def same_weights(*folders: Path) -> bool:
-    return (
-        differences(*(load_file(folder / "weights" / "model.safetensors") for folder in folders))
-        == []
-    )
 
 
 @pytest.mark.parametrize(
@@ -304,122 +291,6 @@ def test_a_trained_model_takes_the_statistics_of_new_data(dataset, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(tmp_path / "c", old, build_model(old, **SMALL), TrainConfig(steps=1), ONE_THREAD)
-
-
-def test_a_rank_left_in_the_environment_is_no_rank(dataset, run, tmp_path):
-    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import runs\n"
-    done = run_script(
-        script + f"runs.train({str(dataset)!r}, {str(tmp_path / 'run')!r})",
-        LOCAL_RANK="1",
-        RANK="3",
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    assert same_weights(tmp_path / "run", run)
-    assert (tmp_path / "run" / "logs" / "metrics.csv").exists()
-
-
-# Two processes on this machine; the second one behaves as told at step 2.
-PAIR = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-from runs import SMALL
-from wavelit.cli.main import main
-from wavelit.training.module import EmulatorModule
-step = EmulatorModule.training_step
-def training_step(self, batch, batch_idx):
-    if {kill} and self.global_step == 2 and self.global_rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    loss = step(self, batch, batch_idx)
-    print("loss", self.global_step, loss.item(), flush=True)
-    return loss
-EmulatorModule.training_step = training_step
-small = [word for name, value in SMALL.items() for word in ("--model." + name, str(value))]
-sys.exit(main(["train", "--data.path", {data!r}, "--run", {folder!r},
-               "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--train.steps", "6",
-               "--train.validate_every", "3", *small]))
-"""
-
-
-def pair(tmp_path: Path, dataset: Path, kill: bool) -> list[str]:
-    script = tmp_path / "pair.py"
-    script.write_text(
-        PAIR.format(
-            tests=str(Path(__file__).parent),
-            kill=kill,
-            data=str(dataset),
-            folder=str(tmp_path / "run"),
-        )
-    )
-    return [sys.executable, str(script)]
-
-
-def test_a_rank_that_dies_ends_the_job_and_is_named(dataset, tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = pair(tmp_path, dataset, kill=True)
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("wavelit: error:")]
-    assert lines == [
-        (
-            "wavelit: error: the process of rank 1 was ended by SIGKILL: the training stops; go on "
-            "with --resume"
-        )
-    ]
-    assert "trained" not in done.stdout
-
-
-def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
-    """Emulated: the variables that `srun -n 2` sets, for two processes on this machine."""
-    command = pair(tmp_path, dataset, kill=False)
-    common = {
-        "NTASKS": 2,
-        "NTASKS_PER_NODE": 2,
-        "JOB_NAME": "job",
-        "JOB_ID": 1,
-        "NODEID": 0,
-        "NNODES": 1,
-        "NODELIST": "localhost",
-    }
-    tasks = []
-    for rank in (0, 1):
-        slurm = {
-            f"SLURM_{name}": str(value)
-            for name, value in {**common, "PROCID": rank, "LOCALID": rank}.items()
-        }
-        environment = {
-            **os.environ,
-            **slurm,
-            "OMP_NUM_THREADS": "1",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "29817",
-        }
-        tasks.append(
-            subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    said = [task.communicate(timeout=120) for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
-    assert [out.count("trained:") for out, _ in said] == [1, 0]
-    facts = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert facts["samples"] == 6 * 4 * 2
-    # The loss in the logs is the mean over both.
-    losses = [
-        {
-            int(step): float(loss)
-            for step, loss in re.findall(r"^loss (\d+) (\S+)$", out, re.MULTILINE)
-        }
-        for out, _ in said
-    ]
-    rows = list(csv.DictReader((tmp_path / "run" / "logs" / "metrics.csv").open()))
-    logged = {int(row["step"]): float(row["train_loss"]) for row in rows if row["train_loss"]}
-    assert logged.keys() == {2, 5}
-    for step, loss in logged.items():
-        assert loss == pytest.approx((losses[0][step] + losses[1][step]) / 2, rel=1e-6)
-        assert losses[0][step] != losses[1][step]
 
 
 def test_a_refusal_of_the_system_is_one_line(dataset, tmp_path, capsys, monkeypatch):

@@ -16,6 +16,7 @@ from the_well.data.normalization import ZScoreNormalization
 from torch.utils.data import DataLoader
 
 from conftest import write_dataset, write_file
+from hostile import train
 from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule, boundary_conditions
 from wavelit.data.format import handles
@@ -445,59 +446,7 @@ def test_files_must_agree_on_boundaries(well_folder):
         boundary_conditions(WellDataset(str(well_folder), well_split_name="train"))
 
 
-def train(folder, **options):
-    return WellDataset(str(folder), well_split_name="train", **options)
-
-
 # --- the data module
-
-
-def test_training_stream_resumes(shared_well_folder):
-    def stream(first_step, n, **options):
-        data = WellDataModule(
-            str(shared_well_folder), n_steps_input=2, batch_size=3, seed=5, **options
-        )
-        data.train_sampler.first_step = first_step
-        batches = iter(data.train_dataloader())
-        return [next(batches) for _ in range(n)]
-
-    whole = stream(0, 12)
-    state = torch.random.get_rng_state()
-    resumed = stream(7, 5, cache_bytes=0, n_workers=2)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    for a, b in zip(whole[7:], resumed, strict=True):
-        assert torch.equal(a.indices, b.indices)
-        assert torch.equal(a.fields, b.fields)
-    assert all(batch.target.shape == (3, 1, 8, 8, 6) for batch in whole)
-
-
-def test_validation_is_every_window_in_order_with_one_target(shared_well_folder):
-    data = WellDataModule(str(shared_well_folder), n_steps_input=2, n_steps_output=3, batch_size=4)
-    assert next(iter(data.train_dataloader())).target.shape[1] == 3
-    batches = list(data.val_dataloader())
-    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(10))
-    assert {batch.target.shape[1] for batch in batches} == {1}
-
-
-def test_trajectories_are_whole(tmp_path):
-    folder = write_dataset(tmp_path, n_steps=120, resolution=(4, 4))
-    data = WellDataModule(str(folder), n_steps_input=4)
-    batches = list(data.trajectories("test"))
-    with h5py.File(folder / "data" / "test" / "one.hdf5") as file:
-        assert len(batches) == 2
-        for batch, pressure in zip(batches, file["t0_fields/pressure"], strict=True):
-            whole = torch.cat([batch.fields, batch.target], 1)
-            assert whole.shape[:3] == (1, 120, 8)
-            assert np.array_equal(whole[0, :, 1], pressure)
-
-
-def test_what_the_module_tells(shared_well_folder):
-    data = WellDataModule(str(shared_well_folder), n_steps_input=2)
-    assert data.metadata.spatial_resolution == (8, 6)
-    assert data.boundary_conditions == (("periodic", "periodic"), ("wall", "open"))
-    assert len(data.field_names) == len(data.statistics.mean) == 8
-    assert len(data.constant_field_names) == len(data.statistics.constant_std) == 4
-    assert data.scalar_names == ["nu", "a", "b"]
 
 
 def test_cache_has_a_limit(shared_well_folder):
