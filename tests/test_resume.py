@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from runs import ONE_THREAD, RECIPE, SMALL, differences, train, wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
-from wavelit.model.pretrained import read_json
+from wavelit.files.plain import read_json
 from wavelit.training import run_folder
 from wavelit.training.config import TrainConfig
 from wavelit.training.module import EmulatorModule

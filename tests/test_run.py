@@ -18,7 +18,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate_run import evaluate_run, record_rollout
-from wavelit.model.pretrained import read_json
+from wavelit.files.plain import read_json
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.run import build_model, fit, resume

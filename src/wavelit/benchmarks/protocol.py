@@ -17,7 +17,7 @@ from wavelit.benchmarks.entries import CONTESTANTS
 from wavelit.checks.arguments import require_name
 from wavelit.checks.settings import current_names
 from wavelit.errors import WavelitError, one_line, printable
-from wavelit.model.pretrained import read_json
+from wavelit.files.plain import read_json
 from wavelit.training.config import TrainConfig
 
 __all__ = [

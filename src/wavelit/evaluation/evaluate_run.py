@@ -44,7 +44,8 @@ from wavelit.evaluation.opened_run import (
 from wavelit.evaluation.pictures import channel_of
 from wavelit.evaluation.report import write_report
 from wavelit.evaluation.rollout import write_rollout
-from wavelit.model.pretrained import PREFIX, read_json
+from wavelit.files.plain import read_json
+from wavelit.model.pretrained import PREFIX
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.run_folder import Weights, load_settings
 

@@ -18,7 +18,7 @@ from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.evaluate import predict
 from wavelit.evaluation.player import Rollout
-from wavelit.model.pretrained import read_json
+from wavelit.files.plain import read_json
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.run_folder import Weights, fields_of, load_data, load_model, load_settings
 

@@ -8,6 +8,7 @@ nothing but plain data is.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 import yaml
 
+from wavelit.checks.arguments import shown
 from wavelit.errors import WavelitError, one_line, printable
 
-__all__ = ["LONGEST_TEXT", "decode_text", "load_yaml", "read_text", "read_yaml"]
+__all__ = ["LONGEST_TEXT", "decode_text", "load_yaml", "read_json", "read_text", "read_yaml"]
 
 # Bytes of a text file, and entries of a YAML file with its aliases written out.
 LONGEST_TEXT = 16 * 1024**2
@@ -76,6 +78,23 @@ def read_yaml(path: str | os.PathLike[str], longest: int = LONGEST_TEXT) -> Any:
         OSError: the system cannot open or read it.
     """
     return load_yaml(read_text(Path(path), longest), printable(path), longest)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        WavelitError: The file is missing, too large, not JSON, or holds something else.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except WavelitError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
+    if not isinstance(value, dict):
+        raise WavelitError(f"{path} cannot be used: it holds no JSON object but {shown(value)}")
+    return value
 
 
 def load_yaml(text: str, where: str, longest: int = LONGEST_TEXT) -> Any:

@@ -25,11 +25,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from wavelit.checks.arguments import require_device, shown
+from wavelit.checks.arguments import require_device
 from wavelit.checks.settings import from_mapping
 from wavelit.errors import WavelitError, one_line, printable
 from wavelit.files.atomic import atomic_path
-from wavelit.files.plain import read_text
+from wavelit.files.plain import read_json
 from wavelit.model.config import WaveLiTConfig
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "WEIGHTS",
     "is_complete",
     "pretrained",
-    "read_json",
     "read_model",
     "require_finite",
     "resolve",
@@ -189,23 +188,6 @@ def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
                 f"{path} cannot be used: {printable(name)} is not finite; train anew with a lower "
                 "lr"
             )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        WavelitError: The file is missing, too large, not JSON, or holds something else.
-    """
-    try:
-        value = json.loads(read_text(path))
-    except WavelitError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise WavelitError(f"{path} cannot be read: {one_line(error)}") from error
-    if not isinstance(value, dict):
-        raise WavelitError(f"{path} cannot be used: it holds no JSON object but {shown(value)}")
-    return value
 
 
 def _download(name: str, hub: dict[str, Any]) -> str:

@@ -36,9 +36,9 @@ from wavelit.checks.settings import from_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError, printable
 from wavelit.files.atomic import atomic_folder, atomic_path, sweep
-from wavelit.files.plain import read_yaml
+from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.config import WaveLiTConfig
-from wavelit.model.pretrained import WEIGHTS, is_complete, read_json, require_finite
+from wavelit.model.pretrained import WEIGHTS, is_complete, require_finite
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.checkpoints import (
     BEST,
