@@ -10,7 +10,6 @@ docs/images/pocketwell/<system>.png from the datasets of size small; `render` wr
 docs/pocketwell.md from the CSV.
 """
 
-import argparse
 import csv
 import json
 import sys
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from tables import markdown, put, read
+from tables import asked, markdown, put, read
 
 from wavelit.data.pocketwell import SYSTEMS, System
 from wavelit.data.well import WellDataset
@@ -224,12 +223,7 @@ def tables() -> list[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("action", choices=["measure", "render"])
-    parser.add_argument("systems", nargs="*")
-    options = parser.parse_args()
+    options = asked(__doc__)
     torch.set_num_threads(1)
     if options.action == "render":
         put(PAGE, BEGIN, END, table())

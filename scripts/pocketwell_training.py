@@ -10,14 +10,13 @@ to results/pocketwell_training.csv (validation split); `render` writes the table
 docs/pocketwell.md.
 """
 
-import argparse
 import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-from tables import markdown, put, read
+from tables import asked, markdown, put, read
 
 TABLE = Path("results/pocketwell_training.csv")
 PAGE = Path("docs/pocketwell.md")
@@ -94,12 +93,7 @@ def tables() -> list[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("action", choices=["measure", "render"])
-    parser.add_argument("systems", nargs="*")
-    options = parser.parse_args()
+    options = asked(__doc__)
     if options.action == "render":
         put(PAGE, BEGIN, END, table())
     else:

@@ -1,5 +1,6 @@
 """From a CSV in results/ to a Markdown table in docs/: what the scripts beside this one share."""
 
+import argparse
 import csv
 from pathlib import Path
 
@@ -20,3 +21,13 @@ def put(page: Path, begin: str, end: str, table: str) -> None:
     before, rest = page.read_text().split(begin)
     _, after = rest.split(end)
     page.write_text(f"{before}{begin}\n{table}\n{end}{after}")
+
+
+def asked(description: str | None) -> argparse.Namespace:
+    """What the command line asks for: to measure or to render, and which systems."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=["measure", "render"])
+    parser.add_argument("systems", nargs="*")
+    return parser.parse_args()
