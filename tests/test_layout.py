@@ -194,3 +194,23 @@ def test_too_short_for_history_and_target(shared_well_folder):
         train(shared_well_folder, n_steps_input=4, n_steps_output=4)
     with pytest.raises(WavelitError, match="n_steps_input=0"):
         train(shared_well_folder, n_steps_input=0)
+
+
+def test_units_are_kept_and_what_is_no_text_is_none(well_folder):
+    with h5py.File(well_folder / "data" / "train" / "one.hdf5", "r+") as file:
+        file["t0_fields/density"].attrs["units"] = "kg m-3"
+        file["t0_fields/pressure"].attrs["units"] = 3.0
+        file["dimensions/time"].attrs["units"] = np.bytes_("s")
+        file.attrs["split_in_time"] = [0.8, 0.1, 0.1]
+    first, second = train(well_folder).layouts
+    assert first.units == {"density": "kg m-3", "time": "s"}
+    assert first.split_in_time
+    assert not second.units
+    assert not second.split_in_time
+
+
+def test_files_declare_the_same_mask(well_folder):
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5", "r+") as file:
+        file.attrs.update({"mask_field": "mask", "mask_excludes": 1.0})
+    with pytest.raises(WavelitError, match=r"two.hdf5: mask is Mask\(field='mask'.* but None in"):
+        train(well_folder)

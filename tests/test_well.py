@@ -399,6 +399,19 @@ def test_mask_excludes_cells(well_folder):
         inverted.collate(inverted.__getitems__([9]))
 
 
+def test_a_declared_mask_is_the_one_given_by_name(well_folder):
+    options = {"well_split_name": "train", "n_steps_input": 4}
+    named = WellDataset(str(well_folder), mask_field="mask", **options)
+    for path in well_folder.glob("data/*/*.hdf5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs.update({"mask_field": "mask", "mask_excludes": 1.0})
+    declared = WellDataset(str(well_folder), **options)
+    ours, theirs = (each.collate(each.__getitems__([0, 3])) for each in (declared, named))
+    assert theirs.valid is not None
+    for a, b in zip(ours, theirs, strict=True):
+        assert a is b is None or torch.equal(a, b)
+
+
 @pytest.mark.parametrize("mask_field", ["density", "forcing", "walls"])
 def test_mask_must_be_a_constant_scalar_field(shared_well_folder, mask_field):
     with pytest.raises(

@@ -44,7 +44,7 @@ def _add_dataset(parser: Any) -> None:
         "--mask_field",
         type=str | None,
         default=None,
-        help="constant field that tells which cells count",
+        help="constant field that tells which cells count; the one declared if absent",
     )
     parser.add_argument(
         "--mask_excludes", type=float, default=1.0, help="its value on the cells that do not"

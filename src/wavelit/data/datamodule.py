@@ -66,7 +66,8 @@ class WellDataModule(pl.LightningDataModule):
         batch_size: samples a batch and process; on a CPU small batches learn more in the same time.
         seed: seed of the stream of training batches.
         n_workers: processes that read, at most 256; 0 reads in the training process.
-        mask_field: name of the constant field that tells which cells count; None: all do.
+        mask_field: name of the constant field that tells which cells count; None: the one that the
+            files declare, all cells if they declare none.
         mask_excludes: its value on the cells that do not.
         storage_options: what fsspec needs to open the address.
         cache_bytes: a split whose fields take no more than this many bytes is kept in memory; 0

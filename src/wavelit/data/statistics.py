@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,14 @@ from numpy.typing import NDArray
 from wavelit.data.format.examine import read_layout
 from wavelit.data.format.folder import address, find_files, open_file, read_address, split_folder
 from wavelit.data.format.hdf5 import reading
-from wavelit.data.format.layout import FieldLayout, FileLayout, beyond_float32, scalar_problems
+from wavelit.data.format.layout import (
+    FieldLayout,
+    FileLayout,
+    Mask,
+    beyond_float32,
+    mask_of,
+    scalar_problems,
+)
 from wavelit.data.moments import Moments
 from wavelit.errors import WavelitError
 from wavelit.files.atomic import atomic_path
@@ -38,6 +45,7 @@ __all__ = [
     "pieces",
     "read_table",
     "require_logarithms",
+    "statistics_over",
     "write_statistics",
 ]
 
@@ -212,7 +220,8 @@ def compute_statistics(
 
     Args:
         path: dataset folder, local or any fsspec address.
-        mask_field: constant scalar field that tells which cells count; the others are left out.
+        mask_field: constant scalar field that tells which cells count, the others being left out;
+            the one that the files declare if absent.
         mask_excludes: its value on the cells that do not count.
         storage_options: what fsspec needs to open the address.
 
@@ -223,6 +232,19 @@ def compute_statistics(
 
     Raises:
         WavelitError: a file cannot be read, or a value that counts is not finite.
+    """
+    return statistics_over(
+        path, lambda layout: mask_of(layout, mask_field, mask_excludes), storage_options
+    )
+
+
+def statistics_over(
+    path: str | os.PathLike[str],
+    mask: Callable[[FileLayout], Mask | None],
+    storage_options: dict[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """`compute_statistics` over the cells that count by the mask of each file; all where it is
+    None.
     """
     path = address(path)
     fs, files = find_files(split_folder(path, "train"), storage_options)
@@ -236,7 +258,7 @@ def compute_statistics(
                 shapes[field.name] = (len(layout.axes),) * field.order
                 value = values.setdefault(field.name, Moments(field.n_components))
                 delta = deltas.setdefault(field.name, Moments(field.n_components))
-                for piece in pieces(file, layout, field, mask_field, mask_excludes):
+                for piece in pieces(file, layout, field, mask(layout)):
                     counted = piece.counted
                     if not np.isfinite(counted).all():
                         raise WavelitError(
@@ -316,25 +338,16 @@ def pieces(
     file: Any,
     layout: FileLayout,
     field: FieldLayout,
-    mask_field: str | None = None,
-    mask_excludes: float = 1.0,
+    declared: Mask | None,
 ) -> Iterator[Piece]:
     """Go through a field of an open file in float64, in pieces of bounded size.
 
     A field that is the same for all trajectories comes once, as trajectory 0, unless the mask
-    differs between them.
+    differs between them. The mask itself counts everywhere.
     """
     mask = None
-    if mask_field is not None:
-        masks = [
-            f for f in layout.fields if f.name == mask_field and f.order == 0 and not f.time_varying
-        ]
-        if not masks:
-            raise WavelitError(
-                f"{layout.path}: mask_field '{mask_field}' is not a constant scalar field of this "
-                "file; name one"
-            )
-        mask = None if field.name == mask_field else masks[0]
+    if declared is not None and declared.field != field.name:
+        mask = next(f for f in layout.fields if f.name == declared.field)
     dataset = file[f"t{field.order}_fields"][field.name]
     components = (len(layout.axes),) * field.order
     by_trajectory = field.sample_varying or (mask is not None and mask.sample_varying)
@@ -342,10 +355,11 @@ def pieces(
     step = max(1, CHUNK_BYTES // (8 * math.prod(layout.resolution) * field.n_components))
     for trajectory in range(layout.n_trajectories if by_trajectory else 1):
         keep = None
-        if mask is not None:
+        if mask is not None and declared is not None:
             with reading(layout.path, f"field '{mask.name}'"):
                 stored = file["t0_fields"][mask.name][(trajectory,) if mask.sample_varying else ()]
-            keep = _on_grid(stored[None], mask.dim_varying, layout.resolution)[0] != mask_excludes
+            on_grid = _on_grid(stored[None], mask.dim_varying, layout.resolution)[0]
+            keep = on_grid != declared.excludes
         lead = (trajectory,) if field.sample_varying else ()
         before = None
         for start in range(0, n_frames, step):

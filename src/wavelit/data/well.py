@@ -32,7 +32,7 @@ from wavelit.data.finite import require_finite, require_finite_scalars
 from wavelit.data.format.examine import read_layout
 from wavelit.data.format.folder import find_files, open_file, split_folder
 from wavelit.data.format.handles import Handles, Node
-from wavelit.data.format.layout import FileLayout, require_agreement, require_steps
+from wavelit.data.format.layout import FileLayout, mask_of, require_agreement, require_steps
 from wavelit.data.format.metadata import tables
 from wavelit.errors import WavelitError
 
@@ -50,7 +50,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         path: dataset folder, local or any fsspec address; with `well_split_name` its data/<split>
             is read.
         well_split_name: train, valid or test.
-        mask_field: name of the constant scalar field that tells which cells count; None: all do.
+        mask_field: name of the constant scalar field that tells which cells count; None: the one
+            that the files declare, all cells if they declare none.
         mask_excludes: value of that field on the cells that do not count.
         cache_bytes: the fields of the split are kept in memory if they take no more than this many
             bytes.
@@ -85,8 +86,10 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         self.caches: list[dict[str, dict[str, Any]]] = [
             {"fields": {}, "scalars": {}, "others": {}} for _ in self.files_paths
         ]
-        self.mask_excludes = mask_excludes
-        self.mask_channel = None if mask_field is None else self._find_mask(mask_field)
+        self.mask = mask_of(self.layouts[0], mask_field, mask_excludes)
+        self.mask_channel = (
+            None if self.mask is None else self.constant_channels.index(self.mask.field)
+        )
         self.in_memory = sum(layout.nbytes for layout in self.layouts) <= cache_bytes
         needed = self.layouts
         if self.boundary_return_type is None:
@@ -113,15 +116,6 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             setattr(self, name, value)
         metadata: WellMetadata = known["metadata"]
         return metadata
-
-    def _find_mask(self, mask_field: str) -> int:
-        names = self.constant_channels
-        if mask_field not in self.metadata.constant_field_names[0]:
-            raise WavelitError(
-                f"{self.data_path}: mask_field '{mask_field}' is not a constant scalar field; "
-                f"those are {self.metadata.constant_field_names[0]}"
-            )
-        return names.index(mask_field)
 
     @property
     def field_channels(self) -> list[str]:
@@ -327,9 +321,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         indices = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
         fields, target, constants = arrays_of(samples)
         valid = None
-        if self.mask_channel is not None:
+        if self.mask is not None:
             assert constants is not None
-            valid = constants[:, self.mask_channel, None] != self.mask_excludes  # (B, 1, *S)
+            valid = constants[:, self.mask_channel, None] != self.mask.excludes  # (B, 1, *S)
         n_filled = None if valid is None else torch.zeros(len(samples), dtype=torch.int64)
         for x, names, lag in (
             (fields, self.field_channels, 0),

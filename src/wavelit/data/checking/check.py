@@ -27,8 +27,10 @@ from wavelit.data.format.folder import SPLITS, address, find_files, open_file, s
 from wavelit.data.format.hdf5 import reading, unreadable
 from wavelit.data.format.layout import (
     FileLayout,
+    Mask,
     beyond_float32,
     common_boundaries,
+    mask_of,
     require_agreement,
     require_steps,
 )
@@ -39,6 +41,7 @@ from wavelit.data.statistics import (
     pieces,
     read_table,
     require_logarithms,
+    statistics_over,
 )
 from wavelit.errors import WavelitError
 from wavelit.metrics import EPS
@@ -69,7 +72,8 @@ def check_dataset(
             address.
         n_steps_input: history that training will ask for.
         n_steps_output: target that training will ask for.
-        mask_field: constant scalar field that tells which cells count.
+        mask_field: constant scalar field that tells which cells count; the one that the files
+            declare if absent.
         mask_excludes: its value on the cells that do not.
         storage_options: what fsspec needs to open the address.
     """
@@ -96,8 +100,9 @@ def check_dataset(
                     layout = read_layout(file, name)
                     layouts.setdefault(split, []).append(layout)
                     findings += check_customs(file, layout)
-                    findings += _check_mask(file, layout, mask_field, mask_excludes)
-                    more, keys, some = _check_values(file, layout, mask_field, mask_excludes)
+                    mask = mask_of(layout, mask_field, mask_excludes)
+                    findings += _check_mask(file, layout, mask)
+                    more, keys, some = _check_values(file, layout, mask)
             except WavelitError as error:
                 findings.append(error_of(name, error))
                 continue
@@ -163,7 +168,7 @@ def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]])
 
 
 def _check_values(
-    file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
+    file: h5py.File, layout: FileLayout, mask: Mask | None
 ) -> tuple[list[Finding], list[tuple[str, str]], dict[str, list[NDArray[np.float64]]]]:
     """Findings about the values of a file, a key (first frame, last frame) for every trajectory,
     and by field the variances over the grid of some frames, (frames, component).
@@ -180,7 +185,7 @@ def _check_values(
         bad = ""
         low: dict[str, Finding] = {}
         inexact = ""
-        for piece in pieces(file, layout, field, mask_field, mask_excludes):
+        for piece in pieces(file, layout, field, mask):
             counted = piece.counted
             where = f"field '{field.name}' of trajectory {piece.trajectory}"
             finite = np.isfinite(counted)
@@ -279,32 +284,29 @@ def _beside(file: h5py.File, layout: FileLayout, name: str, piece: Piece) -> NDA
     return kept
 
 
-def _check_mask(
-    file: h5py.File, layout: FileLayout, mask_field: str | None, mask_excludes: float
-) -> list[Finding]:
-    """A declared mask takes two values, excludes some cells and leaves some."""
-    field = next((f for f in layout.fields if f.name == mask_field and f.order == 0), None)
-    # What is no constant scalar field is refused where the mask is used.
-    if field is None or field.time_varying:
+def _check_mask(file: h5py.File, layout: FileLayout, mask: Mask | None) -> list[Finding]:
+    """A mask takes two values, excludes some cells and leaves some."""
+    if mask is None:
         return []
+    field = next(f for f in layout.fields if f.name == mask.field)
     with reading(layout.path, f"field '{field.name}'"):
         stored = file["t0_fields"][field.name][()]
-    for trajectory, mask in enumerate(stored if field.sample_varying else ()):
-        if (mask == mask_excludes).all():
+    for trajectory, cells in enumerate(stored if field.sample_varying else ()):
+        if (cells == mask.excludes).all():
             message = (
-                f"mask_field '{mask_field}' excludes all cells of trajectory {trajectory}; leave "
+                f"mask_field '{field.name}' excludes all cells of trajectory {trajectory}; leave "
                 "it out"
             )
             return [Finding("error", layout.path, message)]
     values = np.unique(stored)
-    if mask_excludes in values and len(values) == 2:
+    if mask.excludes in values and len(values) == 2:
         return []
     found = ", ".join(f"{value:.4g}" for value in values[:4])
     message = (
-        f"mask_field '{mask_field}' has {len(values)} values ({found}), but {mask_excludes:g} on "
+        f"mask_field '{field.name}' has {len(values)} values ({found}), but {mask.excludes:g} on "
         "excluded cells and one other are due; check mask_field and mask_excludes"
     )
-    every = len(values) == 1 and values[0] == mask_excludes
+    every = len(values) == 1 and values[0] == mask.excludes
     return [Finding("error" if every else "warning", layout.path, message)]
 
 
@@ -324,14 +326,23 @@ def _check_statistics(
             return [error_of(file, error)]
     findings = [Finding("warning", file, str(w.message).removeprefix(f"{file}: ")) for w in caught]
     table = read_table(path, storage_options)
+    masks = [mask_of(layout, mask_field, mask_excludes) for layout in layouts]
     due = compute_statistics(path, mask_field, mask_excludes, storage_options)
     fix = f"write it by `wavelit data check {path} --write-statistics`"
     messages = _deviations(table, due)
-    if messages and mask_field is not None:
+    if messages and masks[0] is None:
+        if (mask := _mask_of_table(path, layouts[0], table, storage_options)) is not None:
+            message = (
+                f"the statistics leave out the cells where '{mask.field}' is {mask.excludes:g}, "
+                f"which no file declares: give --mask_field {mask.field} --mask_excludes "
+                f"{mask.excludes:g} here, and the same in training"
+            )
+            return [*findings, Finding("error", file, message)]
+    elif messages:
         # The Well's own statistics count all cells; that serves as well where the excluded ones are
         # finite.
         try:
-            every = compute_statistics(path, storage_options=storage_options)
+            every = statistics_over(path, lambda layout: None, storage_options)
         except WavelitError:
             every = {}
         if every and not _deviations(table, every):
@@ -340,6 +351,24 @@ def _check_statistics(
             varying = {name: due["std"][name] for name in due["std_delta"]}
             findings += _blurred(file, every["std"], varying, fix)
     return findings + [Finding("error", file, f"{message}; {fix}") for message in messages]
+
+
+def _mask_of_table(
+    path: str, layout: FileLayout, table: Any, storage_options: dict[str, Any] | None
+) -> Mask | None:
+    """The undeclared mask under which a table of statistics is right, if there is one."""
+    for field in layout.fields:
+        if field.order or field.time_varying:
+            continue
+        for excludes in (1.0, 0.0):
+            mask = Mask(field.name, excludes)
+            try:
+                due = statistics_over(path, lambda _, mask=mask: mask, storage_options)  # type: ignore[misc]
+            except WavelitError:
+                continue
+            if not _deviations(table, due):
+                return mask
+    return None
 
 
 def _blurred(file: str, every: dict[str, Any], counted: dict[str, Any], fix: str) -> list[Finding]:

@@ -55,7 +55,8 @@ def describe_dataset(
 
     Args:
         path: dataset folder, local or any fsspec address.
-        mask_field: constant scalar field that tells which cells count for the persistence error.
+        mask_field: constant scalar field that tells which cells count for the persistence error;
+            the one that the files declare if absent.
         mask_excludes: its value on the cells that do not.
         storage_options: what fsspec needs to open the address.
 

@@ -20,14 +20,16 @@ from wavelit.data.format.hdf5 import (
     UnfitError,
     array,
     flags,
+    label_of,
     members,
     names,
     reading,
+    real_number,
     subgroup,
     text,
     whole_number,
 )
-from wavelit.data.format.layout import ORDERS, Boundary, FieldLayout, FileLayout
+from wavelit.data.format.layout import ORDERS, Boundary, FieldLayout, FileLayout, Mask
 from wavelit.errors import WavelitError
 from wavelit.model.boundaries import BoundaryConditions
 
@@ -107,6 +109,12 @@ def _examine(file: h5py.File, path: str) -> tuple[list[str], FileLayout | None]:
     )
     fields, scalars = _examine_fields(groups, grid, problems)
     boundaries = _examine_boundaries(groups["boundary_conditions"], grid, problems)
+    mask: Mask | None = None
+    forcings: tuple[str, ...] = ()
+    with problems.noted():
+        mask = _mask(file, fields)
+    with problems.noted():
+        forcings = _forcings(file, fields, scalars)
     if not problems:
         with problems.noted():
             _require_sizes(fields, grid)
@@ -145,6 +153,10 @@ def _examine(file: h5py.File, path: str) -> tuple[list[str], FileLayout | None]:
         own_coordinates=tuple(name for name, line in lines.items() if line.ndim == 2),
         boundaries=boundaries,
         boundary_conditions=conditions,
+        mask=mask,
+        units=_units(groups, fields, scalars, lines),
+        split_in_time="split_in_time" in file.attrs,
+        forcings=forcings,
     )
 
 
@@ -291,6 +303,52 @@ def _require_sizes(fields: Sequence[FieldLayout], grid: _Grid) -> None:
             f"{grid.n_trajectories} trajectories of {grid.n_steps} steps are more than "
             f"{MOST_FRAMES} frames; spread them over several files"
         )
+
+
+def _mask(file: h5py.File, fields: Sequence[FieldLayout]) -> Mask | None:
+    """The mask that a file declares by the root attributes mask_field and mask_excludes."""
+    if "mask_field" not in file.attrs:
+        return None
+    name = text(file, "mask_field", "root attribute 'mask_field'")
+    known = [field.name for field in fields if field.order == 0 and not field.time_varying]
+    if name not in known:
+        raise UnfitError(
+            f"root attribute 'mask_field' names '{name}', which is not a constant scalar field; "
+            f"those are {known}"
+        )
+    label = "root attribute 'mask_excludes'"
+    return Mask(name, real_number(file, "mask_excludes", label))
+
+
+def _forcings(
+    file: h5py.File, fields: Sequence[FieldLayout], scalars: Sequence[_Scalar]
+) -> tuple[str, ...]:
+    """What a file declares as given in advance by the root attribute forcings."""
+    if "forcings" not in file.attrs:
+        return ()
+    label = "root attribute 'forcings'"
+    found = names(file, "forcings", label, "add it")
+    known = [field.name for field in fields if field.time_varying]
+    known += [scalar.name for scalar in scalars if scalar.time_varying]
+    if strange := [name for name in found if name not in known]:
+        raise UnfitError(
+            f"{label} names '{strange[0]}', which is no field or scalar that varies in time; those "
+            f"are {known}"
+        )
+    return tuple(found)
+
+
+def _units(
+    groups: dict[str, h5py.Group],
+    fields: Sequence[FieldLayout],
+    scalars: Sequence[_Scalar],
+    lines: dict[str, h5py.Dataset],
+) -> dict[str, str]:
+    """The units that a file tells, by the name of the field, scalar or axis, and "time"."""
+    items = {field.name: groups[ORDERS[field.order]][field.name] for field in fields}
+    items |= {scalar.name: groups["scalars"][scalar.name] for scalar in scalars} | lines
+    found = {name: label_of(item, "units") for name, item in items.items()}
+    return {name: unit for name, unit in found.items() if unit}
 
 
 def _examine_boundaries(

@@ -27,9 +27,11 @@ __all__ = [
     "UnfitError",
     "array",
     "flags",
+    "label_of",
     "members",
     "names",
     "reading",
+    "real_number",
     "subgroup",
     "text",
     "unreadable",
@@ -116,6 +118,14 @@ def text(item: Any, name: str, label: str, fix: str = "add it") -> str:
     return found[0]
 
 
+def label_of(item: Any, name: str) -> str:
+    """An attribute that is worth keeping if it is one printable text, such as a unit; else ""."""
+    try:
+        return text(item, name, name) if name in item.attrs else ""
+    except UnfitError:
+        return ""
+
+
 def names(item: Any, name: str, label: str, fix: str) -> list[str]:
     """An attribute that lists names, each once. Arguments and errors as of `text`."""
     found = _texts(item, name, label, fix)
@@ -138,6 +148,18 @@ def flags(item: Any, name: str, label: str, n: int | None = 1) -> tuple[bool, ..
     if values.ndim > 1 or (n is not None and values.size != n) or not np.isin(values, (0, 1)).all():
         raise UnfitError(f"{label} is {_shown(values)}; true or false is due, as 1 or 0")
     return tuple(bool(value) for value in np.atleast_1d(values))
+
+
+def real_number(item: Any, name: str, label: str) -> float:
+    """An attribute that is one finite number.
+
+    Raises:
+        UnfitError: as for `text`.
+    """
+    values = _numbers(item, name, label, "a number")
+    if values.size != 1 or not np.isfinite(values).all():
+        raise UnfitError(f"{label} is {_shown(values)}; a number is due")
+    return float(values.reshape(-1)[0])
 
 
 def whole_number(item: Any, name: str, label: str, most: int, fix: str) -> int:

@@ -16,7 +16,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -29,8 +29,10 @@ __all__ = [
     "Boundary",
     "FieldLayout",
     "FileLayout",
+    "Mask",
     "beyond_float32",
     "common_boundaries",
+    "mask_of",
     "require_agreement",
     "require_steps",
     "scalar_problems",
@@ -67,13 +69,22 @@ class Boundary(NamedTuple):
     dims: tuple[str, ...]
 
 
+class Mask(NamedTuple):
+    """The constant scalar field that tells which cells count, and its value on the others."""
+
+    field: str
+    excludes: float = 1.0
+
+
 @dataclass(frozen=True)
 class FileLayout:
     """What one file holds.
 
     `scalars` has one float64 value a trajectory for every one of the scalars that is constant in
     time; `dt` is the median time between frames; `own_scalars` and `own_coordinates` name those of
-    which every trajectory has its own.
+    which every trajectory has its own. The rest is what a file may declare beyond The Well's
+    format: its mask, the units of fields, scalars, axes and "time", whether its trajectories are
+    parts of longer records, cut in time, and what is given instead of predicted.
     """
 
     path: str
@@ -92,11 +103,38 @@ class FileLayout:
     own_coordinates: tuple[str, ...]
     boundaries: tuple[Boundary, ...]
     boundary_conditions: BoundaryConditions
+    mask: Mask | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    split_in_time: bool = False
+    forcings: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
         """Size of the fields once read, in bytes."""
         return sum(field.nbytes for field in self.fields)
+
+
+def mask_of(layout: FileLayout, mask_field: str | None, mask_excludes: float) -> Mask | None:
+    """The mask that holds for a file: the one given, else the one that the file declares.
+
+    Raises:
+        WavelitError: no constant scalar field has that name, or the file declares another value.
+    """
+    if mask_field is None:
+        return layout.mask
+    known = [f.name for f in layout.fields if f.order == 0 and not f.time_varying]
+    if mask_field not in known:
+        raise WavelitError(
+            f"{layout.path}: mask_field '{mask_field}' is not a constant scalar field; those are "
+            f"{known}"
+        )
+    mask = Mask(mask_field, mask_excludes)
+    if layout.mask is not None and mask.field == layout.mask.field and mask != layout.mask:
+        raise WavelitError(
+            f"{layout.path}: declares that '{mask_field}' is {layout.mask.excludes:g} on excluded "
+            f"cells, not {mask_excludes:g}; leave mask_field and mask_excludes out"
+        )
+    return mask
 
 
 def beyond_float32(x: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -130,7 +168,7 @@ def require_agreement(layouts: Iterable[FileLayout]) -> None:
     """
     first, *others = layouts
     for other in others:
-        for what in ("dataset_name", "axes", "resolution"):
+        for what in ("dataset_name", "axes", "resolution", "mask", "forcings"):
             if getattr(first, what) != getattr(other, what):
                 raise WavelitError(
                     f"{other.path}: {what} is {getattr(other, what)} but {getattr(first, what)} in "
