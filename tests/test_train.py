@@ -107,9 +107,9 @@ def test_only_matrices_and_kernels_decay(data):
 
 def test_noise_moves_inputs_and_follows_from_seed_and_step(data):
     module, batch = module_for(data, noise=0.5), batch_of(data)
-    once, target = at_step(module, 3)._inputs(batch)
-    again, _ = at_step(module, 3)._inputs(batch)
-    later, _ = at_step(module, 4)._inputs(batch)
+    once, target, _ = at_step(module, 3)._inputs(batch)
+    again, *_ = at_step(module, 3)._inputs(batch)
+    later, *_ = at_step(module, 4)._inputs(batch)
     torch.testing.assert_close(once, again, rtol=0, atol=0)
     assert not torch.allclose(once, later)
     torch.testing.assert_close(target, batch.target[:, 0], msg="the target stays clean")
@@ -128,13 +128,13 @@ def test_noise_moves_inputs_and_follows_from_seed_and_step(data):
 def test_pushforward_feeds_the_model_its_own_states(data):
     module, batch = module_for(data, noise=0.0, pushforward=3, pushforward_from=0.5), batch_of(data)
     torch.nn.init.normal_(module.model.head.weight, std=0.1)
-    fields, _ = at_step(module, 4)._inputs(batch)
+    fields, *_ = at_step(module, 4)._inputs(batch)
     torch.testing.assert_close(
         fields, batch.fields, msg="before its share of the budget nothing is unrolled"
     )
     unrolled = set()
     for step in range(5, 30):
-        fields, target = at_step(module, step)._inputs(batch)
+        fields, target, _ = at_step(module, step)._inputs(batch)
         n = next(n for n in range(3) if torch.equal(target, batch.target[:, n]))
         unrolled.add(n)
         if n:

@@ -17,6 +17,9 @@ from wavelit.files.plain import load_yaml, read_yaml
 
 __all__ = ["architecture", "mapping", "rename_options", "require_plain"]
 
+# Options that take several values.
+LISTS = ("data.fields", "data.forcings")
+
 
 def architecture(config: Any) -> dict[str, tuple[Any, str]]:
     """The entries of the model's configuration that the data do not decide: their types, and
@@ -111,6 +114,8 @@ def require_plain(words: Sequence[str], known: set[str]) -> None:
                 raise WavelitError(
                     f"{path}: unknown entry '{printable(name, 80)}'; see `wavelit train --help`"
                 )
+            if isinstance(value, list) and name in LISTS:
+                continue
             if isinstance(value, dict | list) and name != "data.storage_options":
                 raise WavelitError(f"{path}: entry '{name}' is {shown(value)}; one value is due")
 

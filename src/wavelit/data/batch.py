@@ -15,7 +15,15 @@ from torch.utils.data import get_worker_info
 
 from wavelit.errors import WavelitError
 
-__all__ = ["Arrays", "Batch", "Samples", "arrays_of", "empty_batch"]
+__all__ = [
+    "Arrays",
+    "Batch",
+    "Samples",
+    "arrays_of",
+    "empty_batch",
+    "names_with_forcings",
+    "with_forcings",
+]
 
 Arrays = tuple[Tensor, Tensor, Tensor | None]
 """History (B, T, C, *S), target (B, To, C, *S) and constants (B, K, *S) of a batch."""
@@ -28,7 +36,8 @@ class Batch(NamedTuple):
     it; `constants` (B, K, *S) the fields without time; `scalars` (B, P) the PDE's parameters;
     `valid` (B, 1, *S) is False on cells that the declared mask excludes; `indices` (B,) number the
     samples in their dataset; `n_filled` (B,) counts the non-finite values on excluded cells that
-    were set to 0. What a dataset does not have is None.
+    were set to 0; `forcings` (B, T + To, F, *S) and `scalar_forcings` (B, T + To, G) are what is
+    given at all frames. What a dataset does not have is None.
     """
 
     fields: Tensor
@@ -38,12 +47,52 @@ class Batch(NamedTuple):
     valid: Tensor | None
     indices: Tensor
     n_filled: Tensor | None = None
+    forcings: Tensor | None = None
+    scalar_forcings: Tensor | None = None
+
+    def beside(self, step: int = 0) -> tuple[Tensor | None, Tensor | None]:
+        """What an emulator is told beside the history to predict the frame `step` of the target.
+
+        Returns:
+            Constants (B, K + 2 F, *S) and scalars (B, P + 2 G), as `with_forcings` has them.
+        """
+        last = self.fields.shape[1] - 1 + step
+        return (
+            with_forcings(self.constants, self.forcings, last),
+            with_forcings(self.scalars, self.scalar_forcings, last),
+        )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         moved: list[Any] = [
             None if x is None else x.to(device, non_blocking=non_blocking) for x in self
         ]
         return Batch(*moved)
+
+
+def with_forcings(constants: Tensor | None, forcings: Tensor | None, last: int) -> Tensor | None:
+    """Constants with the forcings at the history's last frame and at the one to be predicted.
+
+    Args:
+        constants: (B, K, ...), or None.
+        forcings: (B, frames, F, ...), or None.
+        last: the frame at which the history ends.
+
+    Returns:
+        (B, K + 2 F, ...), the F at `last` first; None if there is neither.
+    """
+    if forcings is None:
+        return constants
+    given = [forcings[:, last], forcings[:, last + 1]]
+    return torch.cat(given if constants is None else [constants, *given], 1)
+
+
+def names_with_forcings(constants: Sequence[str], forcings: Sequence[str]) -> list[str]:
+    """Names of the channels of `with_forcings`."""
+    return [
+        *constants,
+        *(f"{name} (now)" for name in forcings),
+        *(f"{name} (next)" for name in forcings),
+    ]
 
 
 class Samples(list[dict[str, Any]]):

@@ -16,8 +16,8 @@ import torch
 from the_well.data.datasets import WellMetadata
 from torch.utils.data import DataLoader
 
-from wavelit.checks.arguments import require_mask, require_whole
-from wavelit.data.batch import Batch
+from wavelit.checks.arguments import require_mask, require_names, require_whole
+from wavelit.data.batch import Batch, names_with_forcings
 from wavelit.data.format.folder import address, require_storage_options
 from wavelit.data.format.layout import (
     common_boundaries,
@@ -72,6 +72,10 @@ class WellDataModule(pl.LightningDataModule):
         storage_options: what fsspec needs to open the address.
         cache_bytes: a split whose fields take no more than this many bytes is kept in memory; 0
             never keeps one.
+        fields: names of the fields to predict, a vector as a whole or one of its components; all
+            that vary in time and are no forcings if absent.
+        forcings: names of fields and scalars that vary in time and are given in advance, not
+            predicted; those that the files declare if absent.
 
     Raises:
         WavelitError: an argument is of another type or out of bounds, or `storage_options` are not
@@ -90,6 +94,8 @@ class WellDataModule(pl.LightningDataModule):
         mask_excludes: float = 1.0,
         storage_options: dict[str, Any] | None = None,
         cache_bytes: int = 2 * 1024**3,
+        fields: list[str] | None = None,
+        forcings: list[str] | None = None,
     ) -> None:
         super().__init__()
         for name, value, least, most in (
@@ -103,6 +109,9 @@ class WellDataModule(pl.LightningDataModule):
             require_whole(name, value, least, most)
         require_mask(mask_field, mask_excludes)
         require_storage_options(storage_options)
+        for name, names in (("fields", fields), ("forcings", forcings)):
+            if names is not None:
+                require_names(name, names, 0)
         self.path = address(path)
         self.n_steps_input = n_steps_input
         self.n_steps_output = n_steps_output
@@ -113,6 +122,8 @@ class WellDataModule(pl.LightningDataModule):
         self.mask_excludes = mask_excludes
         self.storage_options = storage_options
         self.cache_bytes = cache_bytes
+        self.fields = None if fields is None else list(fields)
+        self.forcings = None if forcings is None else list(forcings)
 
     def dataset(self, split: str, n_steps_output: int = 1, **options: Any) -> WellDataset:
         """The windows of a split; `options` go to `WellDataset`.
@@ -138,6 +149,8 @@ class WellDataModule(pl.LightningDataModule):
             n_steps_input=self.n_steps_input,
             n_steps_output=n_steps_output,
             storage_options=self.storage_options,
+            fields=self.fields,
+            forcings=self.forcings,
             boundary_return_type=None,
             return_grid=False,
             **options,
@@ -183,7 +196,14 @@ class WellDataModule(pl.LightningDataModule):
 
     @cached_property
     def statistics(self) -> Statistics:
-        return load_statistics(self.path, self.train_dataset.layouts, self.storage_options)
+        train, forced = self.train_dataset, self.train_dataset.forced
+        return load_statistics(
+            self.path,
+            train.layouts,
+            self.storage_options,
+            [] if forced is None else forced.layouts,
+            train.forcing_values(),
+        )
 
     @property
     def field_names(self) -> list[str]:
@@ -191,11 +211,15 @@ class WellDataModule(pl.LightningDataModule):
 
     @property
     def constant_field_names(self) -> list[str]:
-        return self.train_dataset.constant_channels
+        """Of what emulators see as constant: forcings twice, at the last step and at the next."""
+        train = self.train_dataset
+        return names_with_forcings(train.constant_channels, train.forcing_channels)
 
     @property
     def scalar_names(self) -> list[str]:
-        return list(self.metadata.constant_scalar_names)
+        """Of the scalars that emulators see, likewise."""
+        train = self.train_dataset
+        return names_with_forcings(self.metadata.constant_scalar_names, train.forcing_scalars)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of training windows, without end."""

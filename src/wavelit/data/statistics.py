@@ -76,7 +76,11 @@ def _fix(path: str) -> str:
 
 
 def load_statistics(
-    path: str, layouts: Sequence[FileLayout], storage_options: dict[str, Any] | None = None
+    path: str,
+    layouts: Sequence[FileLayout],
+    storage_options: dict[str, Any] | None = None,
+    forcings: Sequence[FileLayout] = (),
+    forcing_scalars: NDArray[np.float64] | None = None,
 ) -> Statistics:
     """Read `path`/stats.yaml, flat by channel, and take those of the scalars from the training
     files.
@@ -85,6 +89,10 @@ def load_statistics(
         path: dataset folder, local or any fsspec address.
         layouts: layouts of the training files (`WellDataset.layouts`).
         storage_options: what fsspec needs to open the address.
+        forcings: layouts whose fields that vary in time are given in advance: they follow the
+            constant fields twice, as `wavelit.data.batch.with_forcings` has them.
+        forcing_scalars: values (N, G) of the scalars that are given, which follow the scalars
+            twice.
 
     Raises:
         WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a
@@ -96,7 +104,8 @@ def load_statistics(
 
     def entry(key: str, field: FieldLayout) -> NDArray[np.float64]:
         try:
-            values = np.asarray(table[key][field.name], dtype=np.float64).reshape(-1)
+            stored = np.asarray(table[key][field.source], dtype=np.float64)
+            values: NDArray[np.float64] = np.reshape(stored[field.component], -1)
         except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise WavelitError(
                 f"{file}: no number or list '{key}' of field '{field.name}'; {fix}"
@@ -125,6 +134,7 @@ def load_statistics(
 
     fields = [f for f in layouts[0].fields if f.time_varying]
     constants = [f for f in layouts[0].fields if not f.time_varying]
+    given = [f for layout in forcings[:1] for f in layout.fields if f.time_varying]
     columns: dict[str, list[float]] = {
         name: [] for name in ("mean", "std", "delta", "c_mean", "c_std")
     }
@@ -135,9 +145,10 @@ def load_statistics(
             ("std_delta", delta, 0.0),
         ):
             if (values <= floor).any():
+                others = [f.name for f in fields if f is not field]
                 raise WavelitError(
                     f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, so it never "
-                    "varies; drop the field or write it as a constant one"
+                    f"varies; leave it out, fields={others}, or write it as a constant one"
                 )
             if (values < SMALLEST).any():
                 raise WavelitError(
@@ -155,13 +166,13 @@ def load_statistics(
         columns["mean"] += mean.tolist()
         columns["std"] += std.tolist()
         columns["delta"] += delta.tolist()
-    for field in constants:
+    for field in [*constants, *given, *given]:
         mean, std = entry("mean", field), entry("std", field)
         flat = std <= np.maximum(FLOAT32_RESOLUTION * np.abs(mean), SMALLEST)
         if flat.any():
             warnings.warn(
-                f"{file}: constant field '{field.name}' is the same everywhere and carries no "
-                "information",
+                f"{file}: {'forcing' if field.time_varying else 'constant field'} '{field.name}' "
+                "is the same everywhere and carries no information",
                 stacklevel=2,
             )
         columns["c_mean"] += mean.tolist()
@@ -173,6 +184,8 @@ def load_statistics(
         _scalar_statistics(np.concatenate([layout.scalars[name] for layout in layouts]))
         for name in layouts[0].scalars
     ]
+    if forcing_scalars is not None:
+        scalars += 2 * [_spread(values) for values in forcing_scalars.T]
     return Statistics(
         mean=tuple(columns["mean"]),
         std=tuple(columns["std"]),
@@ -205,9 +218,12 @@ def require_logarithms(train: Sequence[FileLayout], others: Sequence[FileLayout]
 
 def _scalar_statistics(values: NDArray[np.float64]) -> tuple[float, float, bool]:
     log = bool(values.min() > 0 and values.max() > 10 * values.min())
-    seen = np.log(values) if log else values
-    mean, std = float(seen.mean()), float(seen.std())
-    return mean, std if std > FLOAT32_RESOLUTION * abs(mean) else 1.0, log
+    return *_spread(np.log(values) if log else values)[:2], log
+
+
+def _spread(values: NDArray[np.float64]) -> tuple[float, float, bool]:
+    mean, std = float(values.mean()), float(values.std())
+    return mean, std if std > FLOAT32_RESOLUTION * abs(mean) else 1.0, False
 
 
 def compute_statistics(

@@ -21,12 +21,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from the_well.data import WellDataset as _TheWellDataset
 from the_well.data.datasets import WellMetadata
 from the_well.data.utils import IO_PARAMS
 from torch import Tensor
 
+from wavelit.checks.arguments import listed
 from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, empty_batch
 from wavelit.data.finite import require_finite, require_finite_scalars
 from wavelit.data.format.examine import read_layout
@@ -34,6 +37,7 @@ from wavelit.data.format.folder import find_files, open_file, split_folder
 from wavelit.data.format.handles import Handles, Node
 from wavelit.data.format.layout import FileLayout, mask_of, require_agreement, require_steps
 from wavelit.data.format.metadata import tables
+from wavelit.data.format.selection import select
 from wavelit.errors import WavelitError
 
 __all__ = ["WellDataset"]
@@ -55,6 +59,10 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         mask_excludes: value of that field on the cells that do not count.
         cache_bytes: the fields of the split are kept in memory if they take no more than this many
             bytes.
+        fields: those to predict, a vector as a whole or one of its components; all that vary in
+            time and are no forcings if absent. Constant fields always stay.
+        forcings: fields and scalars that vary in time and are given in advance; those that the
+            files declare if absent.
         **options: everything else that The Well's class takes.
 
     Raises:
@@ -72,8 +80,11 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         mask_field: str | None = None,
         mask_excludes: float = 1.0,
         cache_bytes: int = 0,
+        fields: Sequence[str] | None = None,
+        forcings: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
+        self._choice = fields, forcings
         path = None if path is None else os.fspath(path)
         if path is not None:
             find_files(split_folder(path, well_split_name), options.get("storage_options"))
@@ -95,12 +106,31 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         if self.boundary_return_type is None:
             needed = tuple(replace(layout, boundaries=()) for layout in self.layouts)
         self._handles = Handles(self.fs, needed, self.in_memory, keep=self.cache_small)
+        # Forcings are the fields of a dataset of their own, from the same files.
+        self.forced: WellDataset | None = None
+        if self._forcing_fields:
+            if self.max_dt_stride > self.min_dt_stride:
+                raise WavelitError("forcings need one stride: leave max_dt_stride out")
+            self.forced = WellDataset(
+                path,
+                well_split_name=well_split_name,
+                mask_field=mask_field,
+                mask_excludes=mask_excludes,
+                cache_bytes=cache_bytes,
+                fields=self._forcing_fields,
+                forcings=self.metadata.scalar_names,
+                **options,
+            )
 
     def _build_metadata(self) -> WellMetadata:
         layouts: list[FileLayout] = []
+        self._forcing_fields: list[str] = []
         for path in self.files_paths:
             with open_file(self.fs, path, **IO_PARAMS["fsspec_params"]) as file:
-                layouts.append(read_layout(file, path))
+                chosen = select(read_layout(file, path), *self._choice)
+            layouts.append(chosen.predicted)
+            if chosen.forcings is not None:
+                self._forcing_fields = [f.name for f in chosen.forcings.fields if f.time_varying]
         require_agreement(layouts)
         require_steps(layouts, self.n_steps_input, self.n_steps_output, self.min_dt_stride)
         self.layouts = tuple(layouts)
@@ -126,6 +156,22 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
     def constant_channels(self) -> list[str]:
         """Name of each of the K channels of the constant fields."""
         return [name for names in self.metadata.constant_field_names.values() for name in names]
+
+    @property
+    def forcing_channels(self) -> list[str]:
+        """Name of each of the F channels of the fields that are given in advance."""
+        return [] if self.forced is None else self.forced.field_channels
+
+    @property
+    def forcing_scalars(self) -> list[str]:
+        """Name of each of the G scalars that are given in advance."""
+        return list(self.metadata.scalar_names)
+
+    def forcing_values(self) -> NDArray[np.float64] | None:
+        """All values (trajectories and frames, G) of the scalars that are given in advance."""
+        values = [self._handles[number].scalars for number in range(len(self.layouts))]
+        known = [x.double().flatten(0, 1) for x in values if x is not None]
+        return torch.cat(known).numpy() if known else None
 
     def close(self) -> None:
         """Close the files that this process has open; they open again when needed."""
@@ -244,6 +290,13 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
 
         Their fields are views of arrays which `collate` makes the batch's own.
         """
+        samples = self._fetch(indices)
+        if self.forced is not None:
+            for sample, given in zip(samples, self.forced._fetch(indices), strict=True):
+                sample["forcings"] = given
+        return samples
+
+    def _fetch(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         places = [self.locate(index) for index in indices]
         if not self._is_raw:
             return self._samples_of_the_wells_code(indices)
@@ -311,14 +364,42 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         The batch takes over the memory of samples that `__getitems__` made, and writes into it.
 
         Raises:
-            WavelitError: a value on a cell that counts is not finite, or a scalar varies in time.
+            WavelitError: a value on a cell that counts is not finite, or a scalar varies in time
+                and is no forcing.
         """
-        if "input_scalars" in samples[0]:
+        if unknown := [n for n in self.forcing_scalars if n not in self.layouts[0].forcings]:
             raise WavelitError(
-                f"{self.data_path}: scalar '{self.metadata.scalar_names[0]}' varies in time, which "
-                "no emulator here takes; write it as a constant field or leave it out"
+                f"{self.data_path}: scalar '{unknown[0]}' varies in time: name it in forcings if "
+                "it is known in advance, else write it as a constant field or leave it out"
             )
-        indices = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
+        fields, target, constants, valid, n_filled = self._finite(samples)
+        indices = _indices(samples)
+        forcings = scalar_forcings = scalars = None
+        if self.forced is not None:
+            before, after, *_ = self.forced._finite([sample["forcings"] for sample in samples])
+            forcings = torch.cat([before, after], 1)
+        if self.forcing_scalars:
+            lines = [torch.cat([s["input_scalars"], s["output_scalars"]]) for s in samples]
+            scalar_forcings = torch.stack(lines).float()
+            if not torch.isfinite(scalar_forcings).all():
+                raise WavelitError(
+                    f"{self.data_path}: one of the scalars {listed(self.forcing_scalars)} is not "
+                    "finite in float32; write it again"
+                )
+        if "constant_scalars" in samples[0]:
+            scalars = torch.stack([sample["constant_scalars"] for sample in samples]).float()
+            require_finite_scalars(self, scalars, indices)
+        return Batch(
+            fields, target, constants, scalars, valid, indices, n_filled, forcings, scalar_forcings
+        )
+
+    def _finite(
+        self, samples: Sequence[dict[str, Any]]
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """History, target, constants, the cells that count, and how many values on others were set
+        to 0.
+        """
+        indices = _indices(samples)
         fields, target, constants = arrays_of(samples)
         valid = None
         if self.mask is not None:
@@ -337,8 +418,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             # nobody's input.
             for x in (fields, target):
                 x.masked_fill_(~valid[:, None], 0.0)
-        scalars = None
-        if "constant_scalars" in samples[0]:
-            scalars = torch.stack([sample["constant_scalars"] for sample in samples]).float()
-            require_finite_scalars(self, scalars, indices)
-        return Batch(fields, target, constants, scalars, valid, indices, n_filled)
+        return fields, target, constants, valid, n_filled
+
+
+def _indices(samples: Sequence[dict[str, Any]]) -> Tensor:
+    return torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)

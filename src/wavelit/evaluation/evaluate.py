@@ -100,7 +100,7 @@ def one_step(
         batch = batch.to(device)
         for name, emulator in emulators.items():
             with inference(emulator):
-                following = emulator(batch.fields, batch.constants, batch.scalars)
+                following = emulator(batch.fields, *batch.beside())
             following = require_state(following, batch.fields)
             errors[name].append(
                 _vrmse(following, batch.target[:, 0], batch.fields.ndim - 3, batch.valid)
@@ -172,8 +172,15 @@ def predict(
         constants=trajectory.constants,
         scalars=trajectory.scalars,
         valid=trajectory.valid,
+        forcings=_from(trajectory.forcings, start),
+        scalar_forcings=_from(trajectory.scalar_forcings, start),
     )
     return prediction, record[:, start:]
+
+
+def _from(forcings: Tensor | None, start: int) -> Tensor | None:
+    """From the history's last frame on, (B, steps + 1, F, ...)."""
+    return None if forcings is None else forcings[:, start - 1 :]
 
 
 def evaluate(

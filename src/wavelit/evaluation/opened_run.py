@@ -103,6 +103,8 @@ def open_run(
             stacklevel=3,
         )
     for name, log in zip(module.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
+        if name not in layouts[0].scalars:
+            continue
         if log and (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
             raise WavelitError(
                 f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model "

@@ -28,6 +28,7 @@ from wavelit.checks.arguments import (
     require_whole,
     shown,
 )
+from wavelit.data.batch import with_forcings
 from wavelit.data.writing.write import write_well
 from wavelit.errors import WavelitError, one_line
 
@@ -58,6 +59,8 @@ def rollout(
     constants: Tensor | None = None,
     scalars: Tensor | None = None,
     valid: Tensor | None = None,
+    forcings: Tensor | None = None,
+    scalar_forcings: Tensor | None = None,
 ) -> Tensor:
     """Predict `n_steps` states, each from the T before it; no gradients are kept.
 
@@ -77,6 +80,9 @@ def rollout(
         constants: fields that do not change, (B, K, *S).
         scalars: parameters of the system, (B, P).
         valid: cells inside the domain, (B, 1, *S); the others are set to zero after every step.
+        forcings: fields that are given in advance, (B, n_steps + 1, F, *S), from the history's last
+            state on. At every step those at the last state and at the next follow the constants.
+        scalar_forcings: scalars that are given in advance, (B, n_steps + 1, G), likewise.
 
     Returns:
         (B, n_steps, C, *S), the first one step after the history's end.
@@ -103,10 +109,16 @@ def rollout(
         _beside("scalars", scalars, history),
     )
     valid = None if valid is None else _mask(valid, history)
+    forcings = _forcings("forcings", forcings, history, n_steps)
+    scalar_forcings = _forcings("scalar_forcings", scalar_forcings, history, n_steps)
     states = history.new_empty(state.shape[0], n_steps, *state.shape[1:])
     with inference(step):
         for n in range(n_steps):
-            following = require_state(step(history, constants, scalars), history)
+            told = (
+                with_forcings(constants, forcings, n),
+                with_forcings(scalars, scalar_forcings, n),
+            )
+            following = require_state(step(history, *told), history)
             if valid is not None:
                 following = following.where(valid, 0.0)
             states[:, n] = following
@@ -186,6 +198,28 @@ def _beside(name: str, value: Any, history: Tensor) -> Tensor | None:
     ):
         due = ", ".join(map(str, (history.shape[0], "K" if grid else "P", *grid)))
         raise WavelitError(f"{name} must be ({due}) beside this history, not {tuple(tensor.shape)}")
+    if tensor.device != history.device:
+        raise WavelitError(
+            f"{name} are on {tensor.device}, the history on {history.device}: move them there"
+        )
+    return tensor
+
+
+def _forcings(name: str, value: Any, history: Tensor, n_steps: int) -> Tensor | None:
+    """What is given at the history's last state and at every state to be predicted."""
+    if value is None:
+        return None
+    tensor = _tensor(name, value, history.device)
+    grid = tuple(history.shape[3:]) if name == "forcings" else ()
+    shape = tuple(tensor.shape)
+    if len(shape) != 3 + len(grid) or shape[0] != history.shape[0] or shape[3:] != grid:
+        due = ", ".join(map(str, (history.shape[0], n_steps + 1, "F" if grid else "G", *grid)))
+        raise WavelitError(f"{name} must be ({due}) beside this history, not {shape}")
+    if shape[1] < n_steps + 1:
+        raise WavelitError(
+            f"{name} have {shape[1]} frames, but {n_steps} steps need {n_steps + 1}, the one at "
+            f"the history's end first: give more, or roll out {shape[1] - 1} steps"
+        )
     if tensor.device != history.device:
         raise WavelitError(
             f"{name} are on {tensor.device}, the history on {history.device}: move them there"

@@ -75,8 +75,8 @@ def measure_scales(model: WaveLiT, batches: Iterable[Batch]) -> None:
         if config.history == "increments":
             history = torch.cat([history.diff(dim=1), history[:, -1:]], 1)
         x = history.flatten(1, 2)
-        if batch.constants is not None:
-            x = torch.cat([x, model.normalizer.constants(batch.constants)], 1)
+        if (constants := batch.beside()[0]) is not None:
+            x = torch.cat([x, model.normalizer.constants(constants)], 1)
         increment = model.normalizer.increment(batch.target[:, 0] - batch.fields[:, -1])
         if batch.valid is not None:
             # The step at the edge of the mask is no part of the dynamics.
@@ -119,7 +119,12 @@ def _mean_drift(data: WellDataModule) -> Tensor:
     """
     # Windows of two frames, so that little besides the ends is read.
     pairs = WellDataModule(
-        data.path, n_steps_input=1, storage_options=data.storage_options, cache_bytes=0
+        data.path,
+        n_steps_input=1,
+        storage_options=data.storage_options,
+        cache_bytes=0,
+        fields=data.fields,
+        forcings=data.forcings,
     )
     dataset, ends = pairs.train_dataset, []
     for index, layout in enumerate(dataset.layouts):

@@ -122,8 +122,8 @@ class EmulatorModule(pl.LightningModule):
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), fused=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        fields, target = self._inputs(batch)
-        predicted = self._increment[0](fields, batch.constants, batch.scalars)
+        fields, target, unroll = self._inputs(batch)
+        predicted = self._increment[0](fields, *batch.beside(unroll))
         true = self.model.normalizer.increment(target - fields[:, -1])
         self._samples = batch.indices.tolist()
         loss = self.model.loss(predicted, true, self.config.wavelet_weight, batch.valid)
@@ -136,8 +136,10 @@ class EmulatorModule(pl.LightningModule):
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The history the model sees (B, T, C, *S) and the state it should predict (B, C, *S)."""
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
+        """The history the model sees (B, T, C, *S), the state it should predict (B, C, *S), and
+        which frame of the target that is.
+        """
         fields, config = batch.fields, self.config
         draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
         if config.noise:
@@ -154,16 +156,16 @@ class EmulatorModule(pl.LightningModule):
         if config.pushforward > 1 and self.progress >= config.pushforward_from:
             unroll = int(draw.integers(config.pushforward))
         with torch.no_grad():
-            for _ in range(unroll):
-                following = self.model(fields, batch.constants, batch.scalars)
+            for step in range(unroll):
+                following = self.model(fields, *batch.beside(step))
                 fields = torch.cat([fields[:, 1:], _inside(following[:, None], batch.valid)], 1)
-        return fields, batch.target[:, unroll]
+        return fields, batch.target[:, unroll], unroll
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if batch.n_filled is not None:
             self.log("val_filled", batch.n_filled.sum().float(), reduce_fx="sum")
         self.vrmse.update(
-            self.model(batch.fields, batch.constants, batch.scalars),
+            self.model(batch.fields, *batch.beside()),
             batch.target[:, 0],
             batch.valid,
         )

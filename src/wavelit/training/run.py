@@ -80,7 +80,12 @@ def build_model(
         data.metadata,
         data.boundary_conditions,
         preset,
-        **{"n_steps_input": data.n_steps_input, **changes},
+        **{
+            "n_steps_input": data.n_steps_input,
+            "n_constant_fields": len(data.constant_field_names),
+            "n_scalars": len(data.scalar_names),
+            **changes,
+        },
     )
     model.normalizer.set_statistics(statistics)
     calibrate(model, data, seed)

@@ -38,10 +38,10 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
                 f"{steps.max():.4g}; models assume it is"
             )
             findings.append(Finding("warning", layout.path, message))
-    if layout.time_varying_scalars:
+    if unknown := [name for name in layout.time_varying_scalars if name not in layout.forcings]:
         message = (
-            f"scalar '{layout.time_varying_scalars[0]}' varies in time, which no emulator here "
-            "takes; leave it out"
+            f"scalar '{unknown[0]}' varies in time: if it is known in advance, train with "
+            f"forcings=['{unknown[0]}'] or declare it so in the files, else leave it out"
         )
         findings.append(Finding("error", layout.path, message))
     return findings + [

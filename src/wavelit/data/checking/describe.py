@@ -26,7 +26,8 @@ __all__ = ["DatasetSummary", "describe_dataset"]
 class DatasetSummary:
     """What a dataset folder holds.
 
-    `fields` and `constant_fields` name channels; `scalars` gives the (lowest, highest) value over
+    `fields` and `constant_fields` name channels, `forcings` those of fields and scalars that are
+    declared as given in advance; `scalars` gives the (lowest, highest) value over
     all splits; `trajectories` and `steps` (fewest, most) are by split; `nbytes` is the size of the
     HDF5 files; `persistence` is the one-step VRMSE, by channel, of predicting no change on the
     validation split, the mean over its windows.
@@ -37,6 +38,7 @@ class DatasetSummary:
     boundary_conditions: BoundaryConditions
     fields: tuple[str, ...]
     constant_fields: tuple[str, ...]
+    forcings: tuple[str, ...]
     scalars: dict[str, tuple[float, float]]
     trajectories: dict[str, int]
     steps: dict[str, tuple[int, int]]
@@ -98,6 +100,7 @@ def describe_dataset(
         boundary_conditions=boundary_conditions(train),
         fields=tuple(train.field_channels),
         constant_fields=tuple(train.constant_channels),
+        forcings=(*train.forcing_channels, *train.forcing_scalars),
         scalars={name: (float(x.min()), float(x.max())) for name, x in values.items()},
         trajectories={
             split: sum(f.n_trajectories for f in files) for split, files in layouts.items()

@@ -26,6 +26,7 @@ from torch import Tensor
 from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import REFUSALS, reading, unreadable
 from wavelit.data.format.layout import ORDERS, FieldLayout, FileLayout
+from wavelit.data.format.selection import Component
 from wavelit.errors import WavelitError
 
 __all__ = ["Handles", "Node", "OpenFile"]
@@ -83,9 +84,18 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
     """
     path = layout.path
 
-    def array(group: str, name: str, label: str, dtype: str | None = None, **attrs: Any) -> Node:
+    def array(
+        group: str,
+        name: str,
+        label: str,
+        dtype: str | None = None,
+        component: tuple[int, ...] = (),
+        **attrs: Any,
+    ) -> Node:
         with reading(path, label):
             item = file[group][name]
+            if component:
+                item = Component(item, component)
             return Node(path, label, item[()] if in_memory else item, attrs, dtype=dtype)
 
     def group(label: str, members: dict[str, Node], **attrs: Any) -> Node:
@@ -95,9 +105,10 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
     for order, name in ORDERS.items():
         fields = {
             field.name: array(
-                name,
-                field.name,
+                field.group,
+                field.source,
                 f"field '{field.name}'",
+                component=field.component,
                 sample_varying=field.sample_varying,
                 time_varying=field.time_varying,
                 dim_varying=field.dim_varying,
@@ -193,7 +204,8 @@ class _Field:
         self.frame_bytes = 4 * math.prod(resolution) * layout.n_components
         self.descriptor = descriptor
         self.offset: int | None = None
-        whole = descriptor is not None and all(layout.dim_varying) and self.frame_bytes <= MAX_BYTES
+        whole = descriptor is not None and all(layout.dim_varying) and not layout.component
+        whole = whole and self.frame_bytes <= MAX_BYTES
         with reading(self.path, self.label):
             # What was never written, or holds fewer bits than h5py's float32, takes another room
             # than its values do.

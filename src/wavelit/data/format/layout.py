@@ -44,7 +44,11 @@ ORDERS = {0: "t0_fields", 1: "t1_fields", 2: "t2_fields"}
 
 @dataclass(frozen=True)
 class FieldLayout:
-    """One field of a file: its name, tensor order and what it varies along."""
+    """One field of a file: its name, tensor order and what it varies along.
+
+    A component that was chosen alone has order 0, and `stored` and `component` say of which field
+    it is.
+    """
 
     name: str
     order: int
@@ -53,6 +57,18 @@ class FieldLayout:
     dim_varying: tuple[bool, ...]
     nbytes: int
     dtype: str = "<f4"
+    stored: str = ""
+    component: tuple[int, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Its name in the file."""
+        return self.stored or self.name
+
+    @property
+    def group(self) -> str:
+        """The group of the file that holds it."""
+        return ORDERS[len(self.component) or self.order]
 
     @property
     def n_components(self) -> int:

@@ -14,16 +14,11 @@ import numpy as np
 from the_well.data.datasets import WellMetadata
 from the_well.data.utils import raw_steps_to_possible_sample_t0s
 
-from wavelit.data.format.layout import FieldLayout, FileLayout
+from wavelit.data.format.layout import FileLayout
+from wavelit.data.format.selection import channel_names
 from wavelit.errors import WavelitError
 
-__all__ = ["channel_names", "tables"]
-
-
-def channel_names(field: FieldLayout, axes: Sequence[str]) -> list[str]:
-    """A name for every component of a field: velocity_x, velocity_y."""
-    components = ["".join(along) for along in itertools.product(axes, repeat=field.order)]
-    return [f"{field.name}_{along}" if along else field.name for along in components]
+__all__ = ["tables"]
 
 
 def tables(
