@@ -440,3 +440,16 @@ def test_a_component_that_hardly_varies_is_named(tmp_path):
         boundary_conditions=["periodic", "periodic"],
     )
     only(folder, "warning", "flow", "the variance of component 1 of field 'v' over the grid is ")
+
+
+def test_an_empty_path_is_named():
+    with pytest.raises(WavelitError, match="path is '', an empty word; name a folder"):
+        check_dataset("")
+
+
+def test_statistics_of_too_many_digits_are_refused(well_folder):
+    path = well_folder / "stats.yaml"
+    table = yaml.safe_load(path.read_text())
+    table["rms_delta"]["density"] = 10**400
+    path.write_text(yaml.safe_dump(table))
+    only(well_folder, "error", "stats.yaml", "a whole number of 401 digits")

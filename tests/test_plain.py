@@ -5,7 +5,7 @@ import os
 import pytest
 
 from wavelit.errors import WavelitError
-from wavelit.files.plain import load_yaml, read_text, read_yaml
+from wavelit.files.plain import load_yaml, read_json, read_text, read_yaml
 
 LAUGHS = "\n".join(
     ["a0: &a0 [1, 1]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
@@ -38,6 +38,7 @@ def test_plain_data():
         ("a: 2020-13-45", "not a YAML file"),
         ("a: !!int ''", "not a YAML file"),
         ("a: " + "9" * 5000, "not a YAML file"),
+        ("a: " + "9" * 301, "a whole number of 301 digits"),
         ("? [a]\n: 1", "not a YAML file"),
         ("a: 1\n" * 10, "larger than 16 characters"),
     ],
@@ -69,3 +70,12 @@ def test_files(tmp_path):
             read_text(other)
     with pytest.raises(FileNotFoundError):
         read_text(tmp_path / "none")
+
+
+def test_whole_numbers_of_json_can_be_made_floats(tmp_path):
+    path = tmp_path / "numbers.json"
+    path.write_text('{"a": ' + "9" * 300 + "}")
+    assert float(read_json(path)["a"]) == 1e300
+    path.write_text('{"a": ' + "9" * 301 + "}")
+    with pytest.raises(WavelitError, match="a whole number of 301 digits"):
+        read_json(path)

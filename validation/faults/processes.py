@@ -66,10 +66,10 @@ class Process:
 
 def cli(words: Sequence[str]) -> Callable[[], int]:
     """The command line as a program runs it."""
+    # Imported here: an interrupt while Python starts is no business of the program's.
+    from wavelit.cli.main import main
 
     def run() -> int:
-        from wavelit.cli.main import main
-
         sys.argv = ["wavelit", *words]
         return main()
 

@@ -24,6 +24,8 @@ __all__ = ["LONGEST_TEXT", "decode_text", "load_yaml", "read_json", "read_text",
 # Bytes of a text file, and entries of a YAML file with its aliases written out.
 LONGEST_TEXT = 16 * 1024**2
 MOST_NODES = 100_000
+# Of a whole number, signs and underscores counted: a float has an exponent of at most 308.
+MOST_DIGITS = 300
 
 
 def read_text(path: str | os.PathLike[str], longest: int = LONGEST_TEXT) -> str:
@@ -87,7 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
         WavelitError: The file is missing, too large, not JSON, or holds something else.
     """
     try:
-        value = json.loads(read_text(path))
+        value = json.loads(read_text(path), parse_int=_whole)
     except WavelitError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -160,6 +162,22 @@ class _Loader(yaml.SafeLoader):
         if self.n_nodes > MOST_NODES:
             raise _TooManyError
         return super().compose_node(parent, index)
+
+
+def _whole(digits: str) -> int:
+    """A whole number that can be made a float: what follows takes it for one."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def _construct_whole(loader: _Loader, node: Any) -> int:
+    _whole(node.value)
+    value: int = loader.construct_yaml_int(node)
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_whole)
 
 
 def _count(node: Any, known: dict[int, int]) -> int:

@@ -142,7 +142,7 @@ class WaveLiTConfig:
                 "levels": (1, 16),
                 "embed_dim": (1, 16_384),
                 "num_heads": (1, 16_384),
-                "depth": (1, 1000),
+                "depth": (1, 256),
                 "mlp_ratio": (0, 1000),
                 "num_scales": (1, 16),
                 "detail_dim": (0, 16_384),

@@ -57,10 +57,12 @@ def address(path: Any, name: str = "path") -> str:
     """A dataset folder as text, a local one with its ~ expanded; `name` is the argument's.
 
     Raises:
-        WavelitError: it is neither text nor a path.
+        WavelitError: it is neither text nor a path, or empty.
     """
     if not isinstance(path, str | os.PathLike):
         raise WavelitError(f"{name} must be a folder or an address, not {shown(path)}")
+    if not os.fspath(path):
+        raise WavelitError(f"{name} is '', an empty word; name a folder or an address")
     return os.path.expanduser(os.fspath(path))
 
 
