@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wavelit.errors import WavelitError
 from wavelit.model.losses import field_loss
 from wavelit.model.normalizer import Normalizer
+from wavelit.model.signature import Signature
 
 __all__ = ["IncrementEmulator"]
 
@@ -24,6 +25,8 @@ class IncrementEmulator(nn.Module):
 
     normalizer: Normalizer
     spatial: int
+    # What it takes and gives by name; None where that is not known.
+    signature: Signature | None = None
 
     @property
     def n_parameters(self) -> int:

@@ -4,8 +4,10 @@
 
 Each stands in weights/pocketwell/<system>: config.json, model.safetensors, and a card, README.md,
 with what it was trained on and how well it does. Any other folder of weights is alike. config.json
-holds the architecture, the version that wrote it and the checksum of the weights; those that come
-with the package are older and have neither. Reading a folder executes nothing in it.
+holds the architecture, the signature (`wavelit.model.signature`), the version that wrote it and the
+checksum of the weights. Folders of older versions lack the last three. A version that does not know
+one of its entries refuses the folder and names the version that wrote it. Reading a folder executes
+nothing in it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavelit.checks.arguments import require_device
 from wavelit.checks.settings import from_mapping
@@ -31,6 +33,8 @@ from wavelit.errors import WavelitError, one_line, printable
 from wavelit.files.atomic import atomic_path
 from wavelit.files.plain import read_json
 from wavelit.model.config import WaveLiTConfig
+from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.signature import Signature
 
 __all__ = [
     "PREFIX",
@@ -47,9 +51,9 @@ PREFIX = "pocketwell/"
 FOLDER = Path(__file__).parent.parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Entries of config.json beside the architecture.
-VERSION, CHECKSUM = "wavelit_version", "weights_sha256"
+VERSION, CHECKSUM, SIGNATURE = "wavelit_version", "weights_sha256", "signature"
 
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module", bound=IncrementEmulator)
 
 
 def pretrained() -> list[str]:
@@ -94,7 +98,7 @@ def is_complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (CONFIG, WEIGHTS))
 
 
-def write_model(folder: Path, model: nn.Module, config: WaveLiTConfig) -> None:
+def write_model(folder: Path, model: IncrementEmulator, config: WaveLiTConfig) -> None:
     """Write config.json and model.safetensors into a folder; readers notice weights of another
     configuration by the checksum.
     """
@@ -108,6 +112,8 @@ def write_model(folder: Path, model: nn.Module, config: WaveLiTConfig) -> None:
         VERSION: __version__,
         CHECKSUM: hashlib.sha256(weights).hexdigest(),
     }
+    if model.signature is not None:
+        entries[SIGNATURE] = model.signature.to_dict()
     with atomic_path(folder / CONFIG) as scratch:
         scratch.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf8")
 
@@ -137,13 +143,14 @@ def read_model(
     folder = Path(_download(resolve(name), hub))
     path = folder / WEIGHTS
     entries = read_json(folder / CONFIG)
-    version, checksum = entries.pop(VERSION, None), entries.pop(CHECKSUM, None)
+    version, checksum, signed = (entries.pop(name, None) for name in (VERSION, CHECKSUM, SIGNATURE))
     where = (
         f"{folder / CONFIG}"
         if version is None
         else f"{folder / CONFIG}, of version {printable(version, 40)}"
     )
     config = from_mapping(WaveLiTConfig, entries, where)
+    signature = None if signed is None else _signature(signed, config, where)
     with torch.device("meta"):
         shapes = {name: tuple(value.shape) for name, value in build(config).state_dict().items()}
     try:
@@ -173,7 +180,18 @@ def read_model(
     require_finite(path, state)
     model = build(config)
     model.load_state_dict(state, strict=strict)
+    model.signature = signature
     return model.to(device).eval()
+
+
+def _signature(content: Any, config: WaveLiTConfig, where: str) -> Signature:
+    where = f"{where}, {SIGNATURE}"
+    signature = Signature.from_dict(content, where)
+    try:
+        signature.require_counts(config.n_fields, config.n_constant_fields, config.n_scalars)
+    except WavelitError as error:
+        raise WavelitError(f"{where}: {error}") from error
+    return signature
 
 
 def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:

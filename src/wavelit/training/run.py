@@ -20,6 +20,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from wavelit.checks.settings import from_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.sampling import StepBatchSampler
+from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import named
 from wavelit.files.owner import owned
@@ -42,6 +43,7 @@ from wavelit.training.run_folder import (
     load_data,
     load_settings,
     read_config,
+    read_signature,
     record_outcome,
     remove_run,
     require_free,
@@ -89,6 +91,7 @@ def build_model(
     )
     model.normalizer.set_statistics(statistics)
     calibrate(model, data, seed)
+    model.signature = signature_of(data)
     return model
 
 
@@ -129,7 +132,8 @@ def fit(
     if first:
         require_free(folder)
     validate_run(data, model, train, trainer)
-    _take_statistics(model, data, seed, keep_statistics)
+    if _take_statistics(model, data, seed, keep_statistics) or not _is_signed(model, data):
+        model.signature = signature_of(data)
     data.seed = seed
     # The stream of an earlier run with this data module may have had another seed.
     data.__dict__.pop("train_sampler", None)
@@ -192,9 +196,9 @@ def validate_run(
             )
 
 
-def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool) -> None:
+def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool) -> bool:
     """Give a model the statistics and calibration of the data, unless it has them or is to keep
-    its own.
+    its own; whether it came with others.
     """
     ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
     model.normalizer.set_statistics(data.statistics)
@@ -202,7 +206,7 @@ def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool
         torch.equal(buffer, ours[name])
         for name, buffer in model.normalizer.named_buffers(recurse=False)
     ):
-        return
+        return False
     if keep:
         for name, buffer in model.normalizer.named_buffers(recurse=False):
             buffer.copy_(ours[name])
@@ -210,12 +214,29 @@ def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool
             f"the model keeps the statistics and calibration of other data than {data.path}",
             stacklevel=3,
         )
-        return
+        return True
     calibrate(model, data, seed)
     warnings.warn(
         "the model had the statistics of other data: it takes statistics and calibration of "
         f"{data.path}; keep_statistics=True keeps the old ones",
         stacklevel=3,
+    )
+    return True
+
+
+def _is_signed(model: WaveLiT, data: WellDataModule) -> bool:
+    """Whether a model has the signature of these data, as far as names tell."""
+    own = model.signature
+    return own is not None and (
+        own.dataset,
+        [*own.field_names],
+        [*own.constant_names],
+        [*own.scalar_names],
+    ) == (
+        data.metadata.dataset_name,
+        data.field_names,
+        data.constant_field_names,
+        data.scalar_names,
     )
 
 
@@ -254,9 +275,9 @@ def resume(folder: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -
             require_same_model(path, model_weights(state), WaveLiT(config))
         data = load_data(folder)
         require_same_data(folder, data)
-        return _run(
-            folder, data, WaveLiT(config), train, trainer, settings["seed"], found, callbacks
-        )
+        model = WaveLiT(config)
+        model.signature = read_signature(folder)
+        return _run(folder, data, model, train, trainer, settings["seed"], found, callbacks)
 
 
 def _run(

@@ -5,6 +5,7 @@ config.yaml        data, model, train and trainer settings as the command line t
 model.json         the model's full configuration
 fields.json        the data that it was trained on: names of fields, grid, time steps, boundaries,
                    statistics, a checksum
+signature.json     what the model takes and gives, by name; older runs have none
 environment.json   versions, machine, threads, commit; steps, samples and seconds at the end
 checkpoints/       last.ckpt to resume from, the one before it, best.ckpt by validation VRMSE
 logs/              metrics.csv and TensorBoard events
@@ -39,6 +40,7 @@ from wavelit.files.atomic import atomic_folder, atomic_path, sweep
 from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.pretrained import WEIGHTS, is_complete, require_finite
+from wavelit.model.signature import Signature
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.checkpoints import (
     BEST,
@@ -59,6 +61,7 @@ __all__ = [
     "load_model",
     "load_settings",
     "read_config",
+    "read_signature",
     "record_outcome",
     "remove_run",
     "require_free",
@@ -74,6 +77,7 @@ WRITTEN = frozenset(
     (
         "model.json",
         "fields.json",
+        "signature.json",
         "environment.json",
         "config.yaml",
         "logs",
@@ -102,6 +106,8 @@ def write_run_folder(
     text = yaml.safe_dump(settings, sort_keys=False)
     _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
     _write(folder / "fields.json", json.dumps(_facts(data), indent=2))
+    if model.signature is not None:
+        _write(folder / "signature.json", json.dumps(model.signature.to_dict(), indent=2))
     _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
     _write(folder / "config.yaml", text)
 
@@ -249,6 +255,23 @@ def read_config(folder: Path) -> WaveLiTConfig:
     return from_mapping(WaveLiTConfig, read_json(path), str(path))
 
 
+def read_signature(folder: Path) -> Signature | None:
+    """What a run's model takes and gives, by name; None of a run that is older.
+
+    Raises:
+        WavelitError: The file is damaged, or of another model.
+    """
+    path = folder / "signature.json"
+    if not path.exists():
+        return None
+    signature, config = Signature.from_dict(read_json(path), str(path)), read_config(folder)
+    try:
+        signature.require_counts(config.n_fields, config.n_constant_fields, config.n_scalars)
+    except WavelitError as error:
+        raise WavelitError(f"{path}: {error}") from error
+    return signature
+
+
 def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
     """The dataset that a run was trained on."""
     return WellDataModule(**load_settings(Path(os.path.expanduser(folder)))["data"])
@@ -283,6 +306,7 @@ def load_model(folder: str | os.PathLike[str], weights: Weights = "final") -> Wa
     require_finite(checkpoint, state)
     model = WaveLiT(config)
     model.load_state_dict(state)
+    model.signature = read_signature(folder)
     return model.eval()
 
 

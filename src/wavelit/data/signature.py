@@ -1,0 +1,178 @@
+"""The signature of a dataset: what a model that is trained on it takes and gives."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.format.folder import open_file
+from wavelit.data.format.hdf5 import reading
+from wavelit.data.format.layout import FieldLayout
+from wavelit.data.format.metadata import channel_names
+from wavelit.data.well import WellDataset
+from wavelit.model.signature import Quantity, Signature
+
+__all__ = ["signature_of"]
+
+# Training windows whose values are looked at, and how many at a time.
+WINDOWS, TOGETHER = 256, 8
+
+Ranges = dict[str, tuple[float, float]]
+
+
+def signature_of(data: WellDataModule) -> Signature:
+    """Names, order and units of a dataset's fields, constants and scalars; its grid, time step and
+    boundaries; the ranges of its training split.
+
+    The ranges of scalars are those of all training trajectories. The ranges of fields and constants
+    are those of 256 training windows, evenly spaced, or of all where there are fewer. Cells that
+    the mask excludes do not count. A pass over all data would cost hours on the largest datasets.
+
+    Args:
+        data: The dataset; nothing of it changes, and no random number is drawn.
+
+    Raises:
+        WavelitError: Values that are not finite, or files that cannot be read.
+    """
+    dataset = data.train_dataset
+    layouts = dataset.layouts
+    first = layouts[0]
+    units: dict[str, str] = getattr(first, "units", {})
+    fields, constants = _ranges(data)
+    steps = [layout.dt for layout in layouts]
+
+    def quantities(varying: bool, channels: Sequence[str], ranges: Ranges) -> tuple[Quantity, ...]:
+        layouts_of_kind = [field for field in first.fields if field.time_varying == varying]
+        return tuple(
+            Quantity(
+                name,
+                own,
+                order,
+                units.get(name, ""),
+                tuple(ranges[channel] for channel in own) if own[0] in ranges else None,
+            )
+            for name, own, order in _grouped(layouts_of_kind, channels, first.axes)
+        )
+
+    return Signature(
+        dataset=first.dataset_name,
+        n_steps_input=data.n_steps_input,
+        fields=quantities(True, data.field_names, fields),
+        constants=quantities(False, data.constant_field_names, constants),
+        scalars=tuple(
+            Quantity(
+                name,
+                (name,),
+                unit=units.get(name, ""),
+                ranges=(
+                    (
+                        min(float(layout.scalars[name].min()) for layout in layouts),
+                        max(float(layout.scalars[name].max()) for layout in layouts),
+                    ),
+                ),
+            )
+            for name in data.scalar_names
+        ),
+        axes=first.axes,
+        axis_units=tuple(units.get(axis, "") for axis in first.axes),
+        spacing=_spacing(dataset),
+        time_step=(min(steps), max(steps)),
+        time_unit=getattr(first, "time_units", ""),
+        boundary_conditions=data.boundary_conditions,
+        mask=(
+            "" if dataset.mask_channel is None else dataset.constant_channels[dataset.mask_channel]
+        ),
+        mask_excludes=float(dataset.mask_excludes),
+    )
+
+
+def _grouped(
+    fields: Sequence[FieldLayout], channels: Sequence[str], axes: Sequence[str]
+) -> list[tuple[str, tuple[str, ...], int]]:
+    """Channels by the field that they are of, as (name, channels, tensor order), in their order;
+    a component without the others of its field stands for itself.
+    """
+    whole = {}
+    for field in fields:
+        names = tuple(channel_names(field, axes))
+        whole[names[0]] = (field.name, names, field.order)
+    found: list[tuple[str, tuple[str, ...], int]] = []
+    rest = list(channels)
+    while rest:
+        name, names, order = whole.get(rest[0], (rest[0], (rest[0],), 0))
+        if tuple(rest[: len(names)]) != names:
+            name, names, order = rest[0], (rest[0],), 0
+        found.append((name, names, order))
+        rest = rest[len(names) :]
+    return found
+
+
+def _ranges(data: WellDataModule) -> tuple[Ranges, Ranges]:
+    """Smallest and largest values of the fields' and the constants' channels."""
+    dataset = data.train_dataset
+    if not dataset.in_memory:
+        # Windows of two frames, so that little is read.
+        settings = {name: getattr(data, name) for name in _parameters()}
+        dataset = WellDataModule(
+            **{**settings, "n_steps_input": 1, "n_steps_output": 1, "cache_bytes": 0}
+        ).train_dataset
+    chosen = range(0, len(dataset), -(-len(dataset) // WINDOWS))
+    fields, constants = _Extremes(), _Extremes()
+    for start in range(0, len(chosen), TOGETHER):
+        batch = dataset.collate(dataset.__getitems__(chosen[start : start + TOGETHER]))
+        valid = batch.valid
+        for frames in (batch.fields, batch.target):
+            fields.add(frames.flatten(0, 1), _repeated(valid, frames.shape[1]))
+        if batch.constants is not None:
+            constants.add(batch.constants, valid)
+    return fields.named(data.field_names), constants.named(data.constant_field_names)
+
+
+def _parameters() -> list[str]:
+    return list(inspect.signature(WellDataModule).parameters)
+
+
+def _repeated(valid: Tensor | None, n_frames: int) -> Tensor | None:
+    return None if valid is None else valid.repeat_interleave(n_frames, 0)
+
+
+class _Extremes:
+    """Smallest and largest value of every channel so far."""
+
+    def __init__(self) -> None:
+        self.low = self.high = torch.empty(0)
+
+    def add(self, states: Tensor, valid: Tensor | None) -> None:
+        """Look at states (B, C, *S) where `valid` (B, 1, *S) says so."""
+        low, high = (
+            states if valid is None else states.where(valid, sign * torch.inf) for sign in (1, -1)
+        )
+        axes = (0, *range(2, states.ndim))
+        low, high = low.amin(axes), high.amax(axes)
+        self.low = torch.minimum(self.low, low) if self.low.numel() else low
+        self.high = torch.maximum(self.high, high) if self.high.numel() else high
+
+    def named(self, channels: Sequence[str]) -> Ranges:
+        """By channel; those of which no cell counts are left out."""
+        pairs = zip(channels, self.low.tolist(), self.high.tolist(), strict=False)
+        return {name: (low, high) for name, low, high in pairs if low <= high}
+
+
+def _spacing(dataset: WellDataset) -> tuple[float, ...] | None:
+    """Mean distance between cells along every axis of the first trajectory; None where positions
+    do not increase.
+    """
+    layout = dataset.layouts[0]
+    with (
+        open_file(dataset.fs, layout.path) as file,
+        reading(layout.path, "its positions"),
+    ):
+        lines = [np.asarray(file["dimensions"][axis][()], np.float64) for axis in layout.axes]
+    lines = [line[0] if line.ndim == 2 else line for line in lines]
+    steps = [float((line[-1] - line[0]) / max(len(line) - 1, 1)) for line in lines]
+    return tuple(steps) if all(step > 0 and np.isfinite(step) for step in steps) else None
