@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -126,3 +127,17 @@ def test_errors_are_named():
         rollout(persistence, history, 0)
     with pytest.raises(WavelitError, match="next state"):
         rollout(lambda fields, constants, scalars: fields[:, -1:], history, 2)
+
+
+def test_numpy_gives_numpy_in_the_type_of_the_weights():
+    model, history = Extrapolate(), sample(2, 3, 2, 6, 5)
+    constants, scalars = sample(2, 2, 6, 5), sample(2, 2)
+    due = rollout(model, history, 4, constants, scalars).numpy()
+    given = [x.numpy() for x in (history, constants, scalars)]
+    assert np.array_equal(rollout(model, given[0], 4, *given[1:]), due)
+    single = Extrapolate().float()
+    states = rollout(single, given[0], 4, *(x.astype(">f8") for x in given[1:]))
+    assert states.dtype == np.float32
+    np.testing.assert_allclose(states, due, rtol=1e-4, atol=1e-5)
+    # A function is given what came.
+    assert rollout(shift, given[0].astype(">f8"), 2).dtype == np.float64

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from wavelit.errors import WavelitError
+from wavelit.model.rollout import with_forcings
 
 __all__ = [
     "Arrays",
@@ -67,23 +68,6 @@ class Batch(NamedTuple):
             None if x is None else x.to(device, non_blocking=non_blocking) for x in self
         ]
         return Batch(*moved)
-
-
-def with_forcings(constants: Tensor | None, forcings: Tensor | None, last: int) -> Tensor | None:
-    """Constants with the forcings at the history's last frame and at the one to be predicted.
-
-    Args:
-        constants: (B, K, ...), or None.
-        forcings: (B, frames, F, ...), or None.
-        last: the frame at which the history ends.
-
-    Returns:
-        (B, K + 2 F, ...), the F at `last` first; None if there is neither.
-    """
-    if forcings is None:
-        return constants
-    given = [forcings[:, last], forcings[:, last + 1]]
-    return torch.cat(given if constants is None else [constants, *given], 1)
 
 
 def names_with_forcings(constants: Sequence[str], forcings: Sequence[str]) -> list[str]:

@@ -4,9 +4,13 @@ spread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from wavelit.errors import WavelitError
+from wavelit.model.by_name import predict
 from wavelit.model.losses import field_loss
 from wavelit.model.normalizer import Normalizer
 from wavelit.model.signature import Signature
@@ -100,3 +104,42 @@ class IncrementEmulator(nn.Module):
         return self.normalizer.add_increment(
             fields[:, -1], self.increment(fields, constants, scalars)
         )
+
+    def predict(
+        self,
+        arrays: Mapping[str, Any],
+        scalars: Mapping[str, Any] | None = None,
+        steps: int = 1,
+        *,
+        mask: Any = None,
+    ) -> Any:
+        """Predict the next states of fields that are given by name, in any order.
+
+        What training saw is in `signature`. A warning tells of values that lie beyond its range by
+        more than half of the range's width, and of another spacing or time step. Another unit is
+        refused.
+
+        >>> model.predict({"height": u}, steps=20)["height"].shape
+        (20, 16, 16)
+
+        Args:
+            arrays: For every field its history, (T, *S) or (N, T, *S), with d or d, d at the end
+                for a vector or matrix; of more frames than the model reads the last ones. For every
+                constant field (*S) or (N, *S), likewise. Components may stand by their own names.
+                A dictionary of numpy arrays, tensors or DataArrays, or xarray's Dataset: then
+                dimensions go by name, and the scalars may be among them.
+            scalars: For every scalar a number, or one a sample, (N,).
+            steps: States to predict.
+            mask: Cells that do not count, True there, bool (*S) or (N, *S); of a model that was
+                trained with a mask, in place of the constant field that marks them.
+
+        Returns:
+            The predicted fields by the names that they came by, as what they came: ([N,] steps, *S)
+            with components at the end; DataArrays with their coordinates and the times after the
+            last.
+
+        Raises:
+            WavelitError: A missing or unknown name, another shape, unit or grid, a value that is
+                not finite, or a model whose weights do not name its fields.
+        """
+        return predict(self, arrays, scalars, steps, mask)

@@ -1,0 +1,231 @@
+"""xarray's DataArrays for a model, and its predictions as DataArrays: dimensions go by name.
+
+A dimension called trajectory, sample, member, ensemble or run is N, one called time or t is T. Axes
+go by the names in the model's signature, components come last or are called component. xarray
+itself is not imported: who gives a DataArray has it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavelit.errors import WavelitError, printable
+from wavelit.model.signature import Signature
+
+__all__ = ["COMPONENT", "TIME", "TRAJECTORY", "Labels", "is_labelled"]
+
+Array = NDArray[Any]
+
+TRAJECTORY = ("trajectory", "sample", "member", "ensemble", "run")
+TIME = ("time", "t")
+COMPONENT = re.compile(r"comp(onent)?_?[0-9ij]?")
+
+# A distance or time step that differs from that of the training data by more than this is told.
+TOLERANCE = 0.01
+
+SECONDS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+}
+
+
+def is_labelled(value: Any) -> bool:
+    """Whether it is an xarray DataArray."""
+    return all(hasattr(value, name) for name in ("dims", "coords", "transpose", "isel"))
+
+
+class Labels:
+    """Dimensions and coordinates of the DataArrays of one call, which must agree.
+
+    Args:
+        signature: Names the axes, their spacing and units.
+        told: Where sentences go that the user is to be told.
+    """
+
+    def __init__(self, signature: Signature, told: list[str]) -> None:
+        self.signature, self.told = signature, told
+        self._came: dict[str, Any] = {}
+        self._arranged: dict[str, Any] = {}
+        self._coordinates: dict[str, tuple[str, Any]] = {}
+        self._trajectory: dict[str, str] = {}
+
+    def arranged(
+        self, what: str, name: str, value: Any, order: int, varies: bool, unit: str
+    ) -> Array:
+        """Its numbers ([N,] T, *S, d ...), or without T; every axis in increasing order.
+
+        Raises:
+            WavelitError: Dimensions that are not those of the model, other units, or coordinates
+                that differ between arrays.
+        """
+        self.require_unit(what, value, unit)
+        dims = [str(dim) for dim in value.dims]
+        axes = self.signature.axes
+        free = [dim for dim in dims if dim not in axes]
+        n = [dim for dim in free if dim.lower() in TRAJECTORY]
+        t = [dim for dim in free if dim.lower() in TIME]
+        rest = [dim for dim in free if dim not in (*n, *t)]
+        named = all(COMPONENT.fullmatch(dim.lower()) or value.sizes[dim] == len(axes) for dim in
+                    rest)  # fmt: skip
+        if (
+            not set(axes) <= set(dims)
+            or len(n) > 1
+            or len(t) != int(varies)
+            or len(rest) != order
+            or not named
+        ):
+            due = [*["time"] * varies, *axes, *["component"] * order]
+            raise WavelitError(
+                f"{what}: dimensions ({printable(', '.join(dims))}), but due are "
+                f"({printable(', '.join(due))}), and trajectory if there are several: rename or "
+                "select them"
+            )
+        for dim in (*axes, *n, *t):
+            self._require_same(what, value, dim)
+        self._came[name] = value
+        # An axis that runs down, as latitude may, is turned round, and back at the end.
+        down = {axis: slice(None, None, -1) for axis in axes if self._runs_down(value, axis)}
+        value = value.isel(down)
+        for dim in rest:
+            labels = value.coords[dim].values.tolist() if dim in value.coords else []
+            if labels != list(axes) and sorted(map(str, labels)) == sorted(axes):
+                value = value.isel({dim: [labels.index(axis) for axis in axes]})
+        value = value.transpose(*n, *t, *axes, *rest)
+        self._arranged[name] = value
+        values: Array = value.values
+        return values
+
+    def labelled(self, name: str, values: Array) -> Any:
+        """A prediction ([N,] steps, *S, d ...) as what the field of that name came as: its
+        coordinates, the times after its last, its attributes.
+        """
+        template, came = self._arranged[name], self._came[name]
+        (time,) = [dim for dim in template.dims if str(dim).lower() in TIME]
+        steps = values.shape[list(template.dims).index(time)]
+        coords = {key: value for key, value in template.coords.items() if time not in value.dims}
+        following = None if time not in template.coords else self._following(
+            template.coords[time].values, steps
+        )  # fmt: skip
+        if following is not None:
+            coords[time] = (time, following, dict(template.coords[time].attrs))
+        result = type(template)(
+            values, dims=template.dims, coords=coords, attrs=dict(template.attrs), name=came.name
+        )
+        down = {
+            axis: slice(None, None, -1)
+            for axis in self.signature.axes
+            if self._runs_down(came, axis)
+        }
+        return result.isel(down).transpose(*came.dims)
+
+    def require_unit(self, what: str, value: Any, unit: str) -> None:
+        """Refuse another unit than the training data's, where both are known.
+
+        Raises:
+            WavelitError: Names both.
+        """
+        own = str(value.attrs.get("units", ""))
+        if own and unit and _plain(own) != _plain(unit):
+            raise WavelitError(
+                f"{what} is in {printable(own, 40)}; the model was trained on "
+                f"{printable(unit, 40)}: convert it, or mend attrs['units'] if both are one"
+            )
+
+    def _require_same(self, what: str, value: Any, dim: str) -> None:
+        """Take note of a coordinate, or compare it with that of the arrays before."""
+        if dim not in value.coords:
+            return
+        coordinate = value.coords[dim]
+        first, own = self._coordinates.setdefault(dim, (what, coordinate))
+        if first == what:
+            self._compare(dim, coordinate)
+        elif not np.array_equal(own.values, coordinate.values):
+            raise WavelitError(
+                f"{first} and {what} differ in their coordinate '{printable(dim, 40)}': align them"
+            )
+
+    def _compare(self, dim: str, coordinate: Any) -> None:
+        """Tell of a spacing or time step that is not the training data's."""
+        signature, values = self.signature, coordinate.values
+        if dim in signature.axes:
+            axis = signature.axes.index(dim)
+            self.require_unit(f"coordinate '{dim}'", coordinate, signature.axis_units[axis])
+            known = None if signature.spacing is None else (signature.spacing[axis],) * 2
+            own = _step(values)
+            what, unit = f"spacing along '{printable(dim, 40)}'", signature.axis_units[axis]
+        elif dim.lower() in TIME:
+            known, unit = signature.time_step, signature.time_unit
+            own, what = self._time_step(coordinate), "time step"
+        else:
+            return
+        if known is None or own is None:
+            return
+        low, high = known
+        if not (1 - TOLERANCE) * low <= own <= (1 + TOLERANCE) * high:
+            seen = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+            self.told.append(
+                f"the {what} is {own:.4g}; the model was trained on {seen} {unit}".rstrip()
+                + ", which it assumes"
+            )
+
+    def _time_step(self, coordinate: Any) -> float | None:
+        """The mean time between frames in the signature's unit; None where it cannot be told."""
+        values = coordinate.values
+        if len(values) < 2:
+            return None
+        due = SECONDS.get(_word(self.signature.time_unit))
+        if values.dtype.kind in "fiu":
+            unit = str(coordinate.attrs.get("units", ""))
+            step = _step(values)
+            if step is None or not unit or _word(unit) == _word(self.signature.time_unit):
+                return step
+            own = SECONDS.get(_word(unit))
+            return None if own is None or due is None else step * own / due
+        span = values[-1] - values[0]
+        if isinstance(span, np.timedelta64):
+            seconds = float(span / np.timedelta64(1, "s"))
+        elif hasattr(span, "total_seconds"):
+            seconds = float(span.total_seconds())
+        else:
+            return None
+        return None if due is None else seconds / (len(values) - 1) / due
+
+    def _following(self, times: Array, steps: int) -> Any:
+        """The times after the last; None where there is no telling."""
+        if len(times) > 1:
+            step = times[-1] - times[-2]
+        elif times.dtype.kind in "fiu" and self.signature.time_step is not None:
+            step = self.signature.time_step[0]
+        else:
+            return None
+        return np.asarray([times[-1] + step * (n + 1) for n in range(steps)])
+
+    def _runs_down(self, value: Any, axis: str) -> bool:
+        if axis not in value.coords or self.signature.spacing is None:
+            return False
+        values = value.coords[axis].values
+        numbers = values.dtype.kind in "fiu" and values.ndim == 1 and len(values) > 1
+        return bool(numbers and (np.diff(values.astype(np.float64)) < 0).all())
+
+
+def _step(values: Array) -> float | None:
+    """The mean distance between numbers in order; None of other things."""
+    if values.dtype.kind not in "fiu" or values.ndim != 1 or len(values) < 2:
+        return None
+    return abs(float(values[-1]) - float(values[0])) / (len(values) - 1)
+
+
+def _word(unit: str) -> str:
+    """The unit of "days since 2000-01-01"."""
+    return (unit.split() or [""])[0].lower()
+
+
+def _plain(unit: str) -> str:
+    """A unit without the signs that spellings differ in: m s**-1 is m s^-1."""
+    return re.sub(r"[\s*^.]", "", unit)
