@@ -121,9 +121,10 @@ def test_names_go_to_their_channels_in_any_order(n, frames, model):
 def test_scalars_that_are_swapped_make_a_difference(model):
     given = arrays()
     right = model.predict(given, SCALARS)["pressure"]
-    with pytest.warns(UserWarning, match="far from"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "scalar .Prandtl")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         wrong = model.predict(given, {"Rayleigh": 1.0, "Prandtl": 1e5})["pressure"]
+    assert [str(each.message).split()[1] for each in told] == ["'Rayleigh'", "'Prandtl'"]
     assert np.abs(right - wrong).max() > 1e-6
 
 

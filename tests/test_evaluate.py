@@ -65,9 +65,10 @@ def evaluation_of(rollout, one_step=None, names=("a", "b")):
 
 def test_printed_it_is_a_line_for_every_window():
     lines = str(evaluation_of(np.full((2, 7, 2), 0.25))).splitlines()
-    assert lines[0] == "VRMSE on waves (test), mean over all fields"
-    assert [line.split()[0] for line in lines[1:]] == ["one", "1:7", "6:7"]
-    assert all(line.endswith("model 0.25, persistence 0.5") for line in lines[1:])
+    assert lines[0] == "VRMSE on waves (test), over all fields"
+    assert lines[1].split() == ["steps", "average", "as", "in", "model", "persistence"]
+    assert [line.split()[0] for line in lines[2:]] == ["one"] * 2 + ["1:7"] * 2 + ["6:7"] * 2
+    assert all(line.split()[-2:] == ["0.2500", "0.5000"] for line in lines[2:])
 
 
 def test_averages_by_hand():

@@ -214,7 +214,7 @@ def test_report_holds_everything_and_points_nowhere(report):
     for expected in ("waves <b>", "WaveLiT nano", "482,133", "machine.threads", "6:12", "13:30",
                      "21:30", "eps = 1e-07", "N - 1", "median over trajectories"):  # fmt: skip
         assert expected in words
-    assert (report.parent / "figures" / "rollout.gif").exists()
+    assert (report.parent / "figures" / "rollout-pressure.gif").exists()
 
 
 def test_report_shows_the_scores_of_the_evaluation(report):

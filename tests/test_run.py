@@ -61,7 +61,7 @@ def test_a_run_is_judged_from_its_folder_alone(run):
     evaluation, report = evaluate_run(run, device="cpu")
     content = read_json(run / "evaluation-valid.json")
     assert content["dataset"] == "plane_waves"
-    assert set(content["scores"]) == {evaluation.model, "persistence"}
+    assert set(content["scores"]) == {evaluation.model, "persistence", "linear stencil"}
     text = report.read_text()
     assert "plane_waves" in text
     assert "http://" not in text
@@ -86,7 +86,7 @@ def test_a_rollout_is_written_in_the_wells_format(run):
     with pytest.raises(WavelitError, match="trajectories 0 to 1, not 2"):
         record_rollout(run, trajectory=2, device="cpu")
     best = record_rollout(run, trajectory=1, weights="best", device="cpu")
-    assert {path.stem for path in best} == {"rollout-valid-1-best"}
+    assert {path.stem for path in best} == {"rollout-valid-1-best", "rollout-valid-1-best-height"}
 
 
 SPLITS = {"train": 2, "valid": 1, "test": 1}

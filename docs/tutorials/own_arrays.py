@@ -96,7 +96,7 @@ print(scores)
 # %%
 states = np.stack([pressure, rate], 2).astype(np.float32)[-1:]
 constants, scalars = speed[-1:, None].astype(np.float32), damping[-1:, None].astype(np.float32)
-prediction = wavelit.rollout(model, states[:, :4], steps - 4, constants, scalars).numpy()
+prediction = wavelit.rollout(model, states[:, :4], steps - 4, constants, scalars)
 
 figure = rollout_figure(
     states[0, 4:], prediction[0], ["pressure", "rate"], evaluation=scores, steps=[1, 6, 18, 36]

@@ -7,6 +7,7 @@ They take names and folders where the functions that they call take objects. `wa
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
@@ -140,10 +141,15 @@ def evaluate(
     *,
     weights: Weights = "final",
     device: str | None = None,
+    starts: int | None = None,
+    stencil: bool | None = None,
+    field: str | Sequence[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Scores on a split, one step ahead and in rollouts, with persistence beside them.
 
-    Of a run folder this is `wavelit evaluate`: scores and report are written into it.
+    Of a run folder this is `wavelit evaluate`: scores and report are written into it. A linear
+    stencil stands beside persistence, and printed scores say in a sentence how the model does.
 
     >>> scores = wavelit.evaluate("runs/waves")
     >>> scores = wavelit.evaluate(wavelit.load("runs/waves"), "datasets/waves")
@@ -157,18 +163,33 @@ def evaluate(
         split: "valid" or "test".
         weights: Of a run, the final averaged weights or those of the best validation.
         device: Where to run; a GPU if there is one, for a run, else the CPU.
+        starts: Rollouts of each record, evenly spaced; if absent one, or several where the split is
+            cut in time from longer records.
+        stencil: Whether a linear stencil stands beside an emulator; beside a run it always does.
+        field: Of a run, the fields whose pictures are in the report; the first if absent.
+        out: Of a run, where scores and report go; the run folder if absent.
 
     Raises:
         WavelitError: An emulator without data, a run without weights, or data that do not fit.
     """
     if isinstance(model, str | os.PathLike):
-        path = data.path if isinstance(data, WellDataModule) else data
+        if stencil is False:
+            raise WavelitError("stencil: a run is scored beside one; leave it out")
         return evaluate_run(
-            model, split, weights, None if path is None else address(path, "data"), device
+            model,
+            split,
+            weights,
+            data if data is None or isinstance(data, WellDataModule) else address(data, "data"),
+            device,
+            field=field,
+            starts=starts,
+            out=out,
         )[0]
+    if field is not None or out is not None:
+        raise WavelitError("field and out are for run folders: an emulator gets no report")
     if data is None:
         raise WavelitError("an emulator is scored on data: give a dataset folder or a data module")
     if not isinstance(data, WellDataModule):
         history = model.config.n_steps_input if isinstance(model, WaveLiT) else 4
         data = WellDataModule(address(data, "data"), n_steps_input=history)
-    return score(model, data, split, device=device or "cpu")
+    return score(model, data, split, device=device or "cpu", starts=starts, stencil=bool(stencil))

@@ -27,6 +27,10 @@ def print_scores(evaluation: Any, report: str | Path | None) -> None:
 
     from wavelit.evaluation.evaluate import format_table
 
-    Console().print(format_table(evaluation))
+    console = Console()
+    console.print(format_table(evaluation))
+    for remark in evaluation.remarks():
+        # Names may hold what markup is made of.
+        console.print(remark, markup=False, highlight=False)
     if report is not None:
         print(f"report: {report}")

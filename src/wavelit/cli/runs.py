@@ -120,16 +120,58 @@ def _add_scoring(parser: Any) -> None:
         "--data", type=str | None, default=None, help="another dataset folder with the same fields"
     )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    _add_orientation(parser)
+
+
+def _add_orientation(parser: Any) -> None:
+    parser.add_argument(
+        "--orientation",
+        type=str | None,
+        default=None,
+        help="axes to the right and upwards in maps, such as longitude,latitude; their names "
+        "decide if absent",
+    )
+
+
+def _add_fields(parser: Any) -> None:
+    parser.add_argument(
+        "--field",
+        type=str,
+        nargs="+",
+        default=None,
+        help="fields to draw; the first if absent",
+    )
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="folder for the files; the run if absent"
+    )
 
 
 def evaluate(parser: Any, words: list[str]) -> None:
     parser.add_argument("run", type=str, help="run folder")
     _add_scoring(parser)
+    parser.add_argument(
+        "--starts",
+        type=int | None,
+        default=None,
+        help="rollouts of each record, evenly spaced; one, or several of a split that is cut in "
+        "time, if absent",
+    )
+    _add_fields(parser)
     options = parser.parse_args(words)
     from wavelit.evaluation.evaluate_run import evaluate_run
 
     print_scores(
-        *evaluate_run(options.run, options.split, options.weights, options.data, options.device)
+        *evaluate_run(
+            options.run,
+            options.split,
+            options.weights,
+            options.data,
+            options.device,
+            field=options.field,
+            starts=options.starts,
+            out=options.out,
+            orientation=options.orientation,
+        )
     )
 
 
@@ -149,6 +191,7 @@ def compare(parser: Any, words: list[str]) -> None:
         options.data,
         options.device,
         options.report,
+        options.orientation,
     )
     print_scores(evaluation, options.report)
 
@@ -171,22 +214,27 @@ def rollout(parser: Any, words: list[str]) -> None:
         "--split", type=Literal["train", "valid", "test"], default="valid", help="split to roll out"
     )
     parser.add_argument("--trajectory", type=int, default=0, help="its number in the split")
-    parser.add_argument(
-        "--field", type=str | None, default=None, help="field to draw; the first if absent"
-    )
+    _add_fields(parser)
     parser.add_argument(
         "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
     )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    _add_orientation(parser)
     options = parser.parse_args(words)
     if (options.run is None) == (options.pretrained is None):
         raise WavelitError("name a run folder, or a system with --pretrained, and not both")
     if options.pretrained is not None:
-        for name, default in (("split", "valid"), ("trajectory", 0), ("weights", "final")):
+        for name, default in (
+            ("split", "valid"),
+            ("trajectory", 0),
+            ("weights", "final"),
+            ("out", None),
+            ("orientation", None),
+        ):
             if getattr(options, name) != default:
                 raise WavelitError(
                     f"--{name} is for run folders: a pretrained model has one trajectory, of the "
-                    "validation split"
+                    "validation split, whose files go to --output"
                 )
         from wavelit.evaluation.evaluate_run import record_pretrained_rollout
 
@@ -203,6 +251,8 @@ def rollout(parser: Any, words: list[str]) -> None:
             options.field,
             options.weights,
             options.device,
+            out=options.out,
+            orientation=options.orientation,
         )
     for path in paths:
         print(path)

@@ -21,6 +21,7 @@ from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.evaluate import Evaluation, evaluate
 from wavelit.evaluation.opened_run import chosen_device, open_run, roll_out_one, several, to_play
+from wavelit.evaluation.orientation import view_of
 from wavelit.evaluation.page import flat, text_of, write_page
 from wavelit.evaluation.player import MAX_RUNS, Rollout, player
 from wavelit.evaluation.report import summary
@@ -45,6 +46,7 @@ def compare_runs(
     data: str | None = None,
     device: str | None = None,
     report: str | os.PathLike[str] | None = None,
+    orientation: str | Sequence[str] | None = None,
 ) -> Evaluation:
     """Score runs on one split, and write a page that plays their rollouts side by side.
 
@@ -55,6 +57,7 @@ def compare_runs(
         data: Another dataset folder with the same fields, for all; each run's own if absent.
         device: Where to run; a GPU if there is one.
         report: The HTML file; none is written if absent.
+        orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
 
     Returns:
         The scores of all runs, by name, and of persistence; its history is the longest.
@@ -75,10 +78,12 @@ def compare_runs(
         for name, path in zip(names, paths, strict=True)
     }
     _require_same_data(runs)
+    first = next(iter(runs.values()))
     for run in runs.values():
         run.model.to(device)
     start = max(run.module.n_steps_input for run in runs.values())
     rollouts = _rollouts(runs, start, device)
+    view = view_of(first.trajectories.layouts[0].axes, orientation)
     evaluation = _evaluation(runs, split, start, device)
     if target is not None:
         write_page(
@@ -86,9 +91,7 @@ def compare_runs(
             evaluation,
             runs=names,
             summary=_summary(evaluation, names),
-            player=player(rollouts, evaluation.field_names, evaluation),
-            pictures={},
-            field=evaluation.field_names[0],
+            player=player(rollouts, evaluation.field_names, evaluation, view=view),
             settings=_differences(runs),
         )
     return evaluation

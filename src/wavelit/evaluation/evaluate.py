@@ -19,8 +19,8 @@ References: Ohana et al., The Well (2024), arXiv 2412.00568; McCabe et al., Walr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ from wavelit.evaluation.rollout import (
     rotation,
 )
 from wavelit.evaluation.scores import (
+    STENCIL,
     WINDOWS,
     Array,
     Evaluation,
@@ -56,7 +57,10 @@ from wavelit.evaluation.scores import (
     Window,
     average,
     definitions,
+    format_score,
 )
+from wavelit.evaluation.starts import Starts, starts_of
+from wavelit.evaluation.stencil import fit_stencil, training_windows
 from wavelit.metrics import vrmse
 
 __all__ = [
@@ -64,6 +68,7 @@ __all__ = [
     "Evaluation",
     "Row",
     "Scores",
+    "Watch",
     "Window",
     "average",
     "definitions",
@@ -76,6 +81,9 @@ __all__ = [
 ]
 
 HELMHOLTZ = "helmholtz_staircase"
+
+Watch: TypeAlias = Callable[[str, Batch, Tensor, Tensor], None]
+"""watch(emulator's name, batch, prediction, truth), both (B, steps, C, *S)."""
 
 
 def one_step(
@@ -113,15 +121,20 @@ def roll_out(
     trajectories: Iterable[Batch],
     start: int | None = None,
     device: str | torch.device = "cpu",
+    starts: Starts | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Array]:
-    """VRMSE of every rollout step, (trajectories, steps, C) for each emulator; the data are read
-    once.
+    """VRMSE of every rollout step, (rollouts, steps, C) for each emulator; the data are read once.
 
     Args:
         emulators: by name.
         trajectories: batches whose fields and target together are the whole record.
         start: see `predict`.
         device: where the emulators live.
+        starts: where the rollouts of a record start and how long they are, in place of `start`:
+            those of a record follow one another.
+        watch: is handed every emulator's name with the batch, prediction and truth of its first
+            start.
 
     Raises:
         WavelitError: there is no trajectory, or records differ in length, or an emulator does not
@@ -133,13 +146,20 @@ def roll_out(
     for batch in trajectories:
         batch = batch.to(device)
         for name, emulator in emulators.items():
-            prediction, truth = predict(emulator, batch, start)
-            errors[name].append(_vrmse(prediction, truth, batch.fields.ndim - 3, batch.valid))
+            each = []
+            for number, first in enumerate(starts.frames if starts else (start,)):
+                prediction, truth = predict(
+                    emulator, batch, first, starts.n_steps if starts else None
+                )
+                each.append(_vrmse(prediction, truth, batch.fields.ndim - 3, batch.valid))
+                if watch is not None and number == 0:
+                    watch(name, batch, prediction, truth)
+            errors[name].append(np.stack(each, 1).reshape(-1, *each[0].shape[1:]))
     return {name: _joined(found, "trajectories") for name, found in errors.items()}
 
 
 def predict(
-    emulator: Emulator, trajectory: Batch, start: int | None = None
+    emulator: Emulator, trajectory: Batch, start: int | None = None, n_steps: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Roll out to the end of the record.
 
@@ -148,34 +168,38 @@ def predict(
         trajectory: a batch whose fields and target together are the whole record.
         start: true states before the first predicted one, of which the last T are the history; T
             when None. Walrus's protocol starts at 17.
+        n_steps: states to predict; to the end of the record when None.
 
     Returns:
         Prediction and truth, both (B, steps, C, *S).
 
     Raises:
-        WavelitError: `start` leaves no history or nothing to predict, or the emulator does not
-            return the next state.
+        WavelitError: `start` leaves no history or not as many states to predict, or the emulator
+            does not return the next state.
     """
     require_instance("trajectory", trajectory, Batch, "give one of `WellDataModule.trajectories`")
     record = torch.cat([trajectory.fields, trajectory.target], dim=1)
     history = trajectory.fields.shape[1]
     start = history if start is None else require_whole("start", start, 0)
-    if not history <= start < record.shape[1]:
+    least = 1 if n_steps is None else require_whole("n_steps", n_steps)
+    if not history <= start <= record.shape[1] - least:
+        states = "one state" if least == 1 else f"{least} states"
         raise WavelitError(
-            f"expected a start from {history}, the history's length, to {record.shape[1] - 1}, "
-            f"which leaves one state to predict, got {shown(start)}"
+            f"expected a start from {history}, the history's length, to "
+            f"{record.shape[1] - least}, which leaves {states} to predict, got {shown(start)}"
         )
+    end = record.shape[1] if n_steps is None else start + n_steps
     prediction = rollout(
         emulator,
         record[:, start - history : start],
-        record.shape[1] - start,
+        end - start,
         constants=trajectory.constants,
         scalars=trajectory.scalars,
         valid=trajectory.valid,
         forcings=_from(trajectory.forcings, start),
         scalar_forcings=_from(trajectory.scalar_forcings, start),
     )
-    return prediction, record[:, start:]
+    return prediction, record[:, start:end]
 
 
 def _from(forcings: Tensor | None, start: int) -> Tensor | None:
@@ -192,6 +216,9 @@ def evaluate(
     start: int | None = None,
     device: str | torch.device = "cpu",
     rollout_batch_size: int = 1,
+    starts: int | None = None,
+    stencil: bool = False,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Score an emulator on every window and every trajectory of a split, with persistence beside
     it.
@@ -207,6 +234,11 @@ def evaluate(
         start: see `predict`.
         device: where the emulator lives.
         rollout_batch_size: trajectories rolled out together.
+        starts: rollouts of each record, evenly spaced (`wavelit.evaluation.starts`); if absent one
+            of the whole record, or several where the split is cut in time from longer records.
+        stencil: whether a linear stencil that is fitted to the training split stands beside it too,
+            and the model's error on training windows is measured.
+        watch: see `roll_out`.
 
     Raises:
         WavelitError: the model takes the name of a companion, or the split cannot be evaluated.
@@ -223,14 +255,22 @@ def evaluate(
     companions: dict[str, Emulator] = {"persistence": persistence}
     if dataset == HELMHOLTZ:
         companions["exact rotation"] = rotation(field_names)
+    linear = fit_stencil(data) if stencil else None
+    if linear is not None:
+        companions[STENCIL] = linear
     if model in companions:
         raise WavelitError(
             f"expected a model name other than {', '.join(companions)}, got "
             f"{printable(model, 60)}: choose another"
         )
     emulators = {model: emulator, **companions}
+    chosen = starts_of(data, split, start, starts)
+    training = one_step({model: emulator}, training_windows(data), device) if stencil else None
     single = one_step(emulators, data.windows(split), device)
-    rolled = roll_out(emulators, data.trajectories(split, rollout_batch_size), start, device)
+    rolled = roll_out(
+        emulators, data.trajectories(split, rollout_batch_size), start, device, chosen, watch
+    )
+    error = None if training is None else float(training[model].mean())
     return Evaluation(
         dataset=dataset,
         split=split,
@@ -239,16 +279,9 @@ def evaluate(
         history=data.n_steps_input,
         start=data.n_steps_input if start is None else start,
         scores={name: Scores(single[name], rolled[name]) for name in emulators},
+        starts=1 if chosen is None else len(chosen.frames),
+        training_error=error if error is not None and math.isfinite(error) else None,
     )
-
-
-def format_score(value: float) -> str:
-    """Four decimals, or three significant digits where these would say too little or too much."""
-    if not isinstance(value, int | float | np.integer | np.floating):
-        raise WavelitError(f"value must be a number, not {shown(value)}")
-    if math.isinf(value):
-        return "∞"
-    return f"{value:.4f}" if 0.01 <= value < 100 else f"{value:.3g}"
 
 
 def format_table(evaluation: Evaluation) -> Table:

@@ -1,22 +1,29 @@
 """A run folder's judgement: scores on a split, a report, and rollouts as files. The run folder is
-all it needs.
+all it needs; what is written goes into it, or into another folder.
 
-evaluation-<split>.json   scores of the model and of persistence, with their definitions
-report-<split>.html       tables, learning curve, rollouts to play beside the truth; self-contained
-rollout-<split>-<n>.*     trajectory n: The Well's HDF5, PNG, GIF, and MP4 where ffmpeg is;
-                          -best at its end for the best checkpoint
+evaluation-<split>.json            scores of the model, persistence and a linear stencil
+report-<split>.html                tables, learning curve, rollouts to play beside the truth
+figures/<split>-0-<field>.*        the report's still picture and animation of that field
+rollout-<split>-<n>.hdf5           trajectory n in The Well's format
+rollout-<split>-<n>-<field>.*      PNG, GIF, and MP4 where ffmpeg is
+
+Names of the best checkpoint's files have -best behind the trajectory, or at their end. Those of
+another dataset begin with the names of its folder.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import re
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wavelit.checks.arguments import (
     require_instance,
@@ -24,15 +31,15 @@ from wavelit.checks.arguments import (
     require_path,
     require_whole,
 )
+from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import WellDataset
 from wavelit.data.writing.write import rounds_off
-from wavelit.errors import printable
 from wavelit.evaluation.evaluate import Evaluation, evaluate
-from wavelit.evaluation.figures import rollout_figure, save
+from wavelit.evaluation.figures import last_validation, rollout_figure, save
 from wavelit.evaluation.films import animation
 from wavelit.evaluation.opened_run import (
     chosen_device,
@@ -41,7 +48,9 @@ from wavelit.evaluation.opened_run import (
     several,
     to_play,
 )
-from wavelit.evaluation.pictures import channel_of
+from wavelit.evaluation.orientation import view_of
+from wavelit.evaluation.pictures import fields_to_show, file_part
+from wavelit.evaluation.player import Rollout
 from wavelit.evaluation.report import write_report
 from wavelit.evaluation.rollout import write_rollout
 from wavelit.files.plain import read_json
@@ -56,77 +65,123 @@ def evaluate_run(
     folder: str | os.PathLike[str],
     split: str = "valid",
     weights: Weights = "final",
-    data: str | None = None,
+    data: WellDataModule | str | os.PathLike[str] | None = None,
     device: str | None = None,
+    *,
+    field: str | Sequence[str] | None = None,
+    starts: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    orientation: str | Sequence[str] | None = None,
 ) -> tuple[Evaluation, Path]:
-    """Score a run's model on a split and write its JSON and report into the run folder.
+    """Score a run's model on a split, with persistence and a linear stencil beside it, and write
+    its JSON and report.
 
     Args:
         folder: The run.
         split: valid or test.
         weights: The final averaged weights, or those of the best validation.
-        data: Another dataset folder with the same fields; the run's own if absent.
+        data: Another dataset folder with the same fields, or a data module; the run's own if
+            absent.
         device: Where to run; a GPU if there is one.
+        field: The field of the still pictures and the animation, or several; the first if absent.
+        starts: Rollouts of each record (`wavelit.evaluation.starts`); one, or several where the
+            split is cut in time, if absent.
+        out: Where the files go; the run folder if absent.
+        orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
 
     Returns:
         The scores, and the path of the report.
 
     Raises:
         WavelitError: No run or weights there; a file of the run that is none; a dataset of other
-            fields.
+            fields; no field or axis of that name.
     """
     folder, device = require_path("folder", folder), chosen_device(device)
     require_name("split", split, ("valid", "test"))
     require_name("weights", weights, get_args(Weights))
-    if data is not None:
+    if data is not None and not isinstance(data, WellDataModule):
         require_path("data", data)
+        data = os.fspath(data)
+    target = folder if out is None else require_path("out", out)
     model, module, trajectories = open_run(folder, weights, data, split)
+    fields = fields_to_show(module.field_names, field)
+    view = view_of(trajectories.layouts[0].axes, orientation)
     name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (
         ", best checkpoint" if weights == "best" else ""
     )
-    evaluation = evaluate(model.to(device), module, split, model=name, device=device)
+    played = _Played(name, trajectories)
+    evaluation = evaluate(
+        model.to(device),
+        module,
+        split,
+        model=name,
+        device=device,
+        starts=starts,
+        stencil=True,
+        watch=played.keep,
+    )
+    evaluation = replace(
+        evaluation, last_validation=last_validation(folder / "logs" / "metrics.csv")
+    )
     # Scores of other weights or data stand beside one another.
+    elsewhere = None if data is None else (data if isinstance(data, str) else data.path)
     parts = (
         []
-        if data is None
-        else [_file_name(part) for part in Path(os.path.abspath(data)).parts[-2:]]
+        if elsewhere is None
+        else [_file_name(part) for part in Path(os.path.abspath(elsewhere)).parts[-2:]]
     )
     suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
-    evaluation.save(folder / f"evaluation-{suffix}.json")
-    trajectory, prediction, truth = roll_out_one(model, trajectories, 0, device)
-    rollouts = [to_play(0, trajectory, truth, {name: prediction})]
-    for number in range(1, several(trajectories, prediction)):
-        batch, further, its_truth = roll_out_one(model, trajectories, number, device)
-        rollouts.append(to_play(number, batch, its_truth, {name: further}))
+    evaluation.save(target / f"evaluation-{suffix}.json")
     kept = [
-        field
-        for field, is_kept in zip(module.field_names, model.kept.tolist(), strict=True)
+        field_name
+        for field_name, is_kept in zip(module.field_names, model.kept.tolist(), strict=True)
         if is_kept
     ]
+    first = played.rollouts[0]
     report = write_report(
-        folder / f"report-{suffix}.html",
+        target / f"report-{suffix}.html",
         evaluation,
-        truth=truth[0],
-        prediction=prediction[0],
+        truth=first.truth,
+        prediction=first.predictions[name],
         run_info={
             **read_json(folder / "environment.json"),
             "fields whose mean is kept": ", ".join(kept) or "none",
+            "model": dataclasses.asdict(model.config),
             "configuration": load_settings(folder),
         },
         metrics_csv=folder / "logs" / "metrics.csv",
-        valid=None if trajectory.valid is None else trajectory.valid[0, 0],
-        rollouts=rollouts,
+        fields=fields,
+        valid=first.valid,
+        rollouts=played.rollouts,
+        pictures=f"{suffix}-0",
+        view=view,
     )
     return evaluation, report
+
+
+class _Played:
+    """Keeps the model's first rollouts while they are scored, for the report to play."""
+
+    def __init__(self, model: str, dataset: WellDataset) -> None:
+        self.model, self.dataset = model, dataset
+        self.rollouts: list[Rollout] = []
+
+    def keep(self, name: str, batch: Batch, prediction: Tensor, truth: Tensor) -> None:
+        number = len(self.rollouts)
+        if name == self.model and (not number or number < several(self.dataset, prediction[:1])):
+            self.rollouts.append(to_play(number, batch, truth.cpu(), {name: prediction.cpu()}))
 
 
 def record_rollout(
     folder: str | os.PathLike[str],
     split: str = "valid",
     trajectory: int = 0,
-    field: str | None = None,
+    field: str | Sequence[str] | None = None,
     weights: Weights = "final",
     device: str | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    orientation: str | Sequence[str] | None = None,
 ) -> list[Path]:
     """Roll out one trajectory of a split and write it as HDF5, PNG, GIF and, where ffmpeg is, MP4.
 
@@ -134,9 +189,11 @@ def record_rollout(
         folder: The run.
         split: train, valid or test.
         trajectory: Its number in the split.
-        field: The field to draw; the first if absent.
+        field: The field to draw, or several, each into files of its own; the first if absent.
         weights: The final averaged weights, or those of the best validation.
         device: Where to run; a GPU if there is one.
+        out: Where the files go; the run folder if absent.
+        orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
 
     Returns:
         The files written. Where the prediction stops being finite a warning names the step, and the
@@ -149,13 +206,17 @@ def record_rollout(
     require_name("split", split, ("train", "valid", "test"))
     require_name("weights", weights, get_args(Weights))
     require_whole("trajectory", trajectory, 0)
+    target = folder if out is None else require_path("out", out)
     model, module, trajectories = open_run(folder, weights, None, split)
-    stem = folder / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
-    return _record(model, module, trajectories, trajectory, stem, field, device)
+    stem = target / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
+    return _record(model, module, trajectories, trajectory, stem, field, device, orientation)
 
 
 def record_pretrained_rollout(
-    system: str, folder: str | os.PathLike[str], field: str | None = None, device: str | None = None
+    system: str,
+    folder: str | os.PathLike[str],
+    field: str | Sequence[str] | None = None,
+    device: str | None = None,
 ) -> list[Path]:
     """Compute one trajectory of the system's validation split and roll out the model that comes
     with the package beside it.
@@ -164,7 +225,7 @@ def record_pretrained_rollout(
         system: One of `wavelit.model.pretrained.pretrained`, with or without pocketwell/.
         folder: Where the files go, and the trajectory, in <folder>/<system>, if it is not there
             yet.
-        field: The field to draw; the first if absent.
+        field: The field to draw, or several; the first if absent.
         device: Where to run; a GPU if there is one.
 
     Returns:
@@ -190,29 +251,37 @@ def _record(
     dataset: WellDataset,
     trajectory: int,
     stem: Path,
-    field: str | None,
+    field: str | Sequence[str] | None,
     device: str,
+    orientation: str | Sequence[str] | None = None,
 ) -> list[Path]:
     names = module.field_names
-    shown_field = names[channel_of(names, field)]
+    fields = fields_to_show(names, field)
+    view = view_of(dataset.layouts[0].axes, orientation)
     batch, prediction, truth = roll_out_one(model.to(device), dataset, trajectory, device)
     valid = None if batch.valid is None else batch.valid[0, 0]
-    still = rollout_figure(truth[0], prediction[0], names, field=shown_field, valid=valid)
-    film = animation(
-        stem.with_suffix(".gif"), truth[0], prediction[0], names, fields=[shown_field], valid=valid
-    )
-    paths = [
-        save(still, stem.with_suffix(".png")),
-        film.gif,
-        *([] if film.mp4 is None else [film.mp4]),
-    ]
+    paths = []
+    for name in fields:
+        own = stem.with_name(f"{stem.name}-{file_part(name)}")
+        still = rollout_figure(truth[0], prediction[0], names, field=name, valid=valid, view=view)
+        film = animation(
+            own.with_name(f"{own.name}.gif"),
+            truth[0],
+            prediction[0],
+            names,
+            fields=[name],
+            valid=valid,
+            view=view,
+        )
+        paths += [save(still, own.with_name(f"{own.name}.png")), film.gif]
+        paths += [] if film.mp4 is None else [film.mp4]
     finite = prediction.isfinite().flatten(2).all(2)[0].long().cumprod(0).sum().item()
     if finite < prediction.shape[1]:
         warnings.warn(
             f"the prediction stops being finite at step {finite + 1} of {prediction.shape[1]}",
             stacklevel=3,
         )
-    file = stem.with_suffix(".hdf5")
+    file = stem.with_name(f"{stem.name}.hdf5")
     if finite == 0:
         # An earlier model's must not pass for this one's.
         file.unlink(missing_ok=True)
@@ -258,4 +327,4 @@ def _places(
 
 def _file_name(text: str) -> str:
     """A folder's name as part of a file's, at most 80 characters."""
-    return re.sub(r'[\\/:*?"<>|]', "_", printable(text, 80))
+    return file_part(text)

@@ -4,9 +4,9 @@ learning curves.
 Truth and prediction share one colour range for all steps, taken from the truth; a field of both
 signs gets a diverging map that is symmetric about zero; the error, prediction minus truth, has a
 range of its own (see `wavelit.evaluation.ranges`). Cells beyond a range are magenta above it and
-cyan below, cells that are excluded or not finite grey. The first axis of a field runs to the right
-and the second up; a field in 3-D shows the middle of its third axis, a field in 1-D is drawn over
-space and time. All colours can be told apart by colour-blind readers.
+cyan below, cells that are excluded or not finite grey. Names of the axes decide which runs to the
+right and which up (`wavelit.evaluation.orientation`); a field in 1-D is drawn over space and time.
+All colours can be told apart by colour-blind readers.
 
 The pictures are 5 inches wide, so that their type stays readable where a phone scales them to its
 screen.
@@ -34,9 +34,11 @@ from wavelit.checks.arguments import (
 )
 from wavelit.errors import WavelitError, one_line, printable
 from wavelit.evaluation.evaluate import Evaluation
+from wavelit.evaluation.orientation import View
 from wavelit.evaluation.pictures import (
     BLACK,
     BLUE,
+    FROM_THE_FILE,
     GREEN,
     GREY,
     LINES,
@@ -51,13 +53,12 @@ from wavelit.evaluation.pictures import (
     new_figure,
     pictures_of,
     plain,
-    plane,
     save,
     show,
 )
 from wavelit.metrics import isotropic_spectrum
 
-__all__ = ["rollout_figure", "save", "training_figure"]
+__all__ = ["last_validation", "rollout_figure", "save", "training_figure"]
 
 Array = NDArray[Any]
 
@@ -74,6 +75,7 @@ def rollout_figure(
     steps: Sequence[int] | None = None,
     evaluation: Evaluation | None = None,
     valid: Any = None,
+    view: View = FROM_THE_FILE,
 ) -> Figure:
     """One rollout: images of a field at several steps, its spectrum at the first and last of them,
     VRMSE over time.
@@ -88,6 +90,7 @@ def rollout_figure(
         evaluation: adds the mean VRMSE of its emulators over the steps, with the windows of the
             protocols.
         valid: cells inside the domain, bool (*S).
+        view: which axis runs to the right and which upwards: `wavelit.evaluation.orientation`.
 
     Raises:
         WavelitError: shapes, field or steps do not fit.
@@ -99,7 +102,7 @@ def rollout_figure(
             "evaluation", evaluation, Evaluation, "get one from wavelit.evaluation.evaluate"
         )
     n_steps, spatial = len(v), v.ndim - 2
-    height, width = plane(v[:, channel]).shape[1:]
+    height, width = view.plane(v[:1, channel]).shape[1:]
     if steps is None:
         n_columns = 4 if width <= 1.5 * height else 3 if width <= 2.5 * height else 2
         steps = sorted({round(s) for s in np.geomspace(1, n_steps, n_columns)})
@@ -124,7 +127,8 @@ def rollout_figure(
     with look():
         figure = new_figure(sum(parts))
         boxes = np.atleast_1d(np.asarray(figure.subfigures(len(parts), 1, height_ratios=parts)))
-        pictures = pictures_of(v, u, channel, mask, shown=slice(None) if spatial == 1 else index)
+        chosen = slice(None) if spatial == 1 else index
+        pictures = pictures_of(v, u, channel, mask, shown=chosen, view=view)
         _draw_images(boxes[0], pictures, plain(field_names[channel], LONGEST_SIDE), steps, spatial)
         _draw_spectra(
             boxes[1].subplots(), u[:, channel], v[:, channel], sorted({steps[0], steps[-1]}), mask
@@ -295,6 +299,17 @@ def training_figure(path: str | Path) -> Figure:
             ax.legend(title=f"{MAX_CURVES} of {len(group)}" if len(group) > MAX_CURVES else None)
         ax.set_xlabel("training samples" if clock == "samples" else "optimiser step")
     return figure
+
+
+def last_validation(path: str | Path) -> float | None:
+    """The last validation VRMSE in a `metrics.csv`; None where there is none, or no file."""
+    path = Path(path)
+    lines = _table(path) if path.is_file() else []
+    clock = next((name for name in ("samples", "step") if lines and name in lines[0]), None)
+    if clock is None or "val_vrmse" not in lines[0]:
+        return None
+    points = _points(path, lines, clock, "val_vrmse")
+    return points[-1][1] if points and math.isfinite(points[-1][1]) else None
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from wavelit.checks.arguments import require_names, require_path, require_whole
 from wavelit.errors import WavelitError, printable
+from wavelit.evaluation.orientation import View
 from wavelit.evaluation.pictures import (
     BLUE,
+    FROM_THE_FILE,
     LONGEST_SIDE,
     MIN_PANEL,
     ORANGE,
@@ -67,6 +69,7 @@ def animation(
     first_step: int = 1,
     frames_per_second: int = 8,
     valid: Any = None,
+    view: View = FROM_THE_FILE,
 ) -> Animation:
     """Truth, prediction and error side by side, one line for each of up to three fields, as GIF and
     MP4.
@@ -83,6 +86,7 @@ def animation(
         first_step: number of the first state given, for the title.
         frames_per_second: of both files.
         valid: cells inside the domain, bool (*S).
+        view: see `rollout_figure`.
 
     Raises:
         WavelitError: shapes or fields do not fit.
@@ -102,7 +106,8 @@ def animation(
     # A GIF has 256 colours and compresses runs of one: 32 levels show as much and take half the
     # bytes.
     films = {
-        name: pictures_of(v, u, channel_of(field_names, name), mask, levels=32) for name in chosen
+        name: pictures_of(v, u, channel_of(field_names, name), mask, levels=32, view=view)
+        for name in chosen
     }
     dpi = 140.0
     while True:

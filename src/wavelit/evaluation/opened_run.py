@@ -67,7 +67,7 @@ def _trained_on(folder: Path) -> dict[str, Any]:
 
 
 def open_run(
-    folder: Path, weights: Weights, data: str | None, split: str
+    folder: Path, weights: Weights, data: WellDataModule | str | None, split: str
 ) -> tuple[WaveLiT, WellDataModule, WellDataset]:
     """The model, its data and the trajectories of the split, which the model can be judged on.
 
@@ -76,8 +76,15 @@ def open_run(
             that the model sees.
     """
     model, module = load_model(folder, weights), load_data(folder)
-    if data is not None:
+    if isinstance(data, WellDataModule):
+        module = data
+    elif data is not None:
         module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
+    if module.n_steps_input != model.config.n_steps_input:
+        raise WavelitError(
+            f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "
+            f"{model.config.n_steps_input}: give the data as many"
+        )
     trained_on, path = _trained_on(folder), printable(module.path)
     for kind, names in fields_of(module).items():
         if names != trained_on[kind]:
@@ -150,5 +157,5 @@ def to_play(number: int, batch: Batch, truth: Tensor, predictions: dict[str, Ten
         f"trajectory {number}",
         truth[0],
         {run: prediction[0] for run, prediction in predictions.items()},
-        None if batch.valid is None else batch.valid[0, 0],
+        None if batch.valid is None else batch.valid[0, 0].cpu(),
     )

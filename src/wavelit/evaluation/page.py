@@ -50,9 +50,9 @@ def write_page(
     runs: Sequence[str],
     summary: str,
     player: Player,
-    pictures: Mapping[str, Markup],
-    field: str,
     settings: Mapping[str, Mapping[str, str]],
+    stills: Mapping[str, Markup] | None = None,
+    curves: Markup | None = None,
 ) -> Path:
     """Write a page, whole or not at all.
 
@@ -62,9 +62,9 @@ def write_page(
         runs: the emulators that are judged, the first among them the evaluation's model.
         summary: a paragraph below the heading.
         player: the rollouts.
-        pictures: stills as `embedded` gives them: rollout, training.
-        field: what the still of the rollout shows.
         settings: tables of text by title.
+        stills: pictures of the first rollout by field, as `embedded` gives them.
+        curves: a picture of the learning curves.
 
     Raises:
         WavelitError: the page would take more than 15 MB.
@@ -82,9 +82,9 @@ def write_page(
             overall=[_line(row, runs, [0], apart=True) for row in rows],
             by_field=[_line(row, runs, range(1, n_fields + 1), apart=False) for row in rows],
             diverged={name: (s.diverged, len(s.rollout)) for name, s in evaluation.scores.items()},
-            field=field,
             player=player,
-            pictures=pictures,
+            stills=stills or {},
+            curves=curves,
             sections=settings,
             definitions=definitions(),
             style=Markup(_template("report.css")),

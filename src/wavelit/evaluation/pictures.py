@@ -8,6 +8,7 @@ shortened where it is long.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from wavelit.checks.arguments import (
     require_whole,
 )
 from wavelit.errors import WavelitError, printable
+from wavelit.evaluation.orientation import View
 from wavelit.evaluation.ranges import Range, error_range, value_range
 from wavelit.files.atomic import atomic_path
 
@@ -39,6 +41,7 @@ __all__ = [
     "BELOW_RANGE",
     "BLACK",
     "BLUE",
+    "FROM_THE_FILE",
     "GREEN",
     "GREY",
     "LINES",
@@ -50,12 +53,13 @@ __all__ = [
     "Pictures",
     "arrays",
     "channel_of",
+    "fields_to_show",
+    "file_part",
     "finite_plane",
     "look",
     "new_figure",
     "pictures_of",
     "plain",
-    "plane",
     "png",
     "save",
     "show",
@@ -63,6 +67,9 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+
+# The view of axes whose names are not known.
+FROM_THE_FILE = View()
 
 WIDTH = 5.0  # inches
 # Inches that the lowest row of images takes.
@@ -172,15 +179,6 @@ class Pictures:
         ]
 
 
-def plane(states: Array) -> Array:
-    """(steps, *S) to images (steps, H, W): the middle slice in 3-D, one row in 1-D."""
-    if states.ndim == 2:
-        return states[:, None, :]
-    if states.ndim == 4:
-        states = states[..., states.shape[-1] // 2]
-    return np.swapaxes(states, -1, -2)
-
-
 def pictures_of(
     truth: Array,
     prediction: Array,
@@ -188,11 +186,12 @@ def pictures_of(
     valid: Array | None,
     levels: int = 256,
     shown: Sequence[int] | slice = slice(None),
+    view: View = FROM_THE_FILE,
 ) -> Pictures:
     """The images of a channel of truth and prediction (steps, C, *S) at the steps shown, with the
     colour range of all steps; cells that are not finite or not valid are NaN.
     """
-    images = [finite_plane(states[:, channel], valid) for states in (truth, prediction)]
+    images = [finite_plane(states[:, channel], valid, view) for states in (truth, prediction)]
     with np.errstate(over="ignore", invalid="ignore"):
         error = images[1] - images[0]
     values = value_range(images[0])
@@ -204,13 +203,13 @@ def pictures_of(
     )
 
 
-def finite_plane(states: Array, valid: Array | None) -> Array:
+def finite_plane(states: Array, valid: Array | None, view: View = FROM_THE_FILE) -> Array:
     """States (steps, *S) as images (steps, H, W) in float64; cells that are not finite or not valid
     are NaN.
     """
     counted = np.ones(states.shape[1:], bool) if valid is None else valid
-    images = plane(states).astype(np.float64)
-    return np.where(plane(counted[None]) & np.isfinite(images), images, np.nan)
+    images = view.plane(states).astype(np.float64)
+    return np.where(view.plane(counted[None]) & np.isfinite(images), images, np.nan)
 
 
 def _colours(within: Range, levels: int) -> ScalarMappable:
@@ -222,7 +221,7 @@ def _colours(within: Range, levels: int) -> ScalarMappable:
 
 
 def show(ax: Any, image: Array, colours: ScalarMappable, **options: Any) -> Any:
-    """Draw an image (H, W) in these colours, the second axis up, without a frame."""
+    """Draw an image (H, W) in these colours, row 0 at the bottom, without a frame."""
     for spine in ax.spines.values():
         spine.set_visible(False)
     options = {"interpolation": "nearest", "origin": "lower", **options}
@@ -240,6 +239,23 @@ def channel_of(field_names: Sequence[str], field: str | None) -> int:
             f"expected a field among {listed(field_names)}, got {printable(field, 80)}"
         )
     return 0 if field is None else list(field_names).index(field)
+
+
+def fields_to_show(field_names: Sequence[str], field: str | Sequence[str] | None) -> list[str]:
+    """The fields that are asked for, each once; the first if none is.
+
+    Raises:
+        WavelitError: no field of that name, or something else than names.
+    """
+    if field is None:
+        return list(field_names[:1])
+    asked = [field] if isinstance(field, str) else require_names("field", field)
+    return list(dict.fromkeys(field_names[channel_of(field_names, name)] for name in asked))
+
+
+def file_part(name: str) -> str:
+    """A name as part of a file's, at most 80 characters."""
+    return re.sub(r'[\\/:*?"<>|]', "_", printable(name, 80))
 
 
 def arrays(

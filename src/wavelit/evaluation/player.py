@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from wavelit.checks.arguments import require_instance
 from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.curves import band_errors, band_labels, shells, spectra, vrmse_over_time
+from wavelit.evaluation.orientation import View
 from wavelit.evaluation.pictures import (
     ABOVE_RANGE,
     BELOW_RANGE,
+    FROM_THE_FILE,
     NO_VALUE,
     arrays,
     finite_plane,
-    plane,
 )
 from wavelit.evaluation.ranges import LEVELS, Range, error_range, quantised, value_range
 from wavelit.evaluation.reduction import Extent, Kept, keep
@@ -47,6 +48,7 @@ Array = NDArray[Any]
 MAX_BYTES, MAX_RUNS = 8_000_000, 6
 # Bytes before compression that are tried first.
 FIRST_TRY = 32_000_000
+ORDINALS = ("first", "second", "third")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def player(
     field_names: Sequence[str],
     evaluation: Evaluation,
     max_bytes: int = MAX_BYTES,
+    view: View = FROM_THE_FILE,
 ) -> Player:
     """The data of a page that shows these rollouts in at most so many bytes.
 
@@ -105,17 +108,18 @@ def player(
         field_names: the C fields.
         evaluation: gives the mean VRMSE of the emulators that are no runs.
         max_bytes: bytes that the blocks may take.
+        view: see `rollout_figure`.
 
     Raises:
         WavelitError: rollouts and names do not fit one another, or are too large for the page even
             at their least.
     """
     given, runs = _given(rollouts, field_names)
-    extent = _extent(given, len(field_names), len(runs))
+    extent = _extent(given, len(field_names), len(runs), view)
     budget = FIRST_TRY
     while True:
         kept = keep(extent, budget)
-        blocks, ranges = _blocks(given, runs, kept, extent, evaluation)
+        blocks, ranges = _blocks(given, runs, kept, extent, evaluation, view)
         excess = sum(map(len, blocks.values())) / max_bytes
         if excess <= 1:
             break
@@ -141,7 +145,7 @@ def player(
         "maps": {name: _map(name) for name in ("RdBu_r", "viridis", "PuOr_r")},
         "marks": {"empty": NO_VALUE, "below": BELOW_RANGE, "above": ABOVE_RANGE},
     }
-    return Player(script_json(contents), blocks, _notes(given, kept, extent))
+    return Player(script_json(contents), blocks, _notes(given, kept, extent, view))
 
 
 def script_json(value: Any) -> Markup:
@@ -183,16 +187,21 @@ def _given(
     return found, runs
 
 
-def _extent(given: list[_Given], n_fields: int, n_runs: int) -> Extent:
+def _extent(given: list[_Given], n_fields: int, n_runs: int, view: View) -> Extent:
     truth = given[0].truth
     grid = truth.shape[2:]
-    height, width = plane(truth[:1, 0]).shape[1:]
+    height, width = view.plane(truth[:1, 0]).shape[1:]
     curves = len(shells(grid)) * (1 + n_runs) + n_runs * (1 + len(band_labels(grid)))
     return Extent(len(given), n_fields, len(truth), height, width, n_runs, curves)
 
 
 def _blocks(
-    given: list[_Given], runs: list[str], kept: Kept, extent: Extent, evaluation: Evaluation
+    given: list[_Given],
+    runs: list[str],
+    kept: Kept,
+    extent: Extent,
+    evaluation: Evaluation,
+    view: View,
 ) -> tuple[dict[str, Markup], list[list[dict[str, Any]]]]:
     """Blocks by id, and the ranges of every trajectory's fields."""
     blocks: dict[str, Markup] = {}
@@ -201,7 +210,7 @@ def _blocks(
     for number, rollout in enumerate(given[: kept.trajectories]):
         ranges.append([])
         for channel in range(kept.fields):
-            images, of_values, of_errors = _images(rollout, channel, steps, kept.cell)
+            images, of_values, of_errors = _images(rollout, channel, steps, kept.cell, view)
             blocks[f"images-{number}-{channel}"] = _embedded(
                 np.diff(images, prepend=images[:1] * 0)
             )
@@ -214,16 +223,16 @@ def _blocks(
 
 
 def _images(
-    rollout: _Given, channel: int, steps: list[int], cell: int
+    rollout: _Given, channel: int, steps: list[int], cell: int, view: View
 ) -> tuple[NDArray[np.uint8], Range, Range]:
     """Codes of truth, predictions and errors one after the other, and both ranges, which are those
     of all steps and cells.
     """
-    truth = finite_plane(rollout.truth[:, channel], rollout.valid)
+    truth = finite_plane(rollout.truth[:, channel], rollout.valid, view)
     values, errors = value_range(truth), []
     predictions = []
     for prediction in rollout.predictions:
-        predictions.append(finite_plane(prediction[:, channel], rollout.valid))
+        predictions.append(finite_plane(prediction[:, channel], rollout.valid, view))
         with np.errstate(over="ignore", invalid="ignore"):
             errors.append(predictions[-1] - truth)
     of_errors = error_range(errors, values)
@@ -277,7 +286,7 @@ def _map(name: str) -> str:
     return base64.b64encode(rgba[:, :3].tobytes()).decode("ascii")
 
 
-def _notes(given: list[_Given], kept: Kept, extent: Extent) -> list[str]:
+def _notes(given: list[_Given], kept: Kept, extent: Extent, view: View) -> list[str]:
     rounding = (
         f"Values and errors are quantised to eight bits: {LEVELS} levels from one end of their "
         f"range to the other, so that a value is off by at most {50 / (LEVELS - 1):.2g} % of the "
@@ -287,8 +296,9 @@ def _notes(given: list[_Given], kept: Kept, extent: Extent) -> list[str]:
     grid = given[0].truth.shape[2:]
     if len(grid) == 3:
         notes.append(
-            f"Of the volume the middle slice of the third axis is drawn, cell {grid[2] // 2} of 0 "
-            f"to {grid[2] - 1}; scores, bands and spectra are those of the whole volume."
+            f"Of the volume the middle slice of the {ORDINALS[view.cut]} axis is drawn, cell "
+            f"{grid[view.cut] // 2} of 0 to {grid[view.cut] - 1}; scores, bands and spectra are "
+            "those of the whole volume."
         )
     if len(shells(grid)) < max(grid) // 2:
         notes.append(

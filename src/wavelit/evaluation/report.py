@@ -20,8 +20,15 @@ from wavelit.checks.arguments import require_instance, require_path
 from wavelit.evaluation.evaluate import Evaluation, format_score
 from wavelit.evaluation.figures import rollout_figure, training_figure
 from wavelit.evaluation.films import animation
+from wavelit.evaluation.orientation import View
 from wavelit.evaluation.page import embedded, sections, write_page
-from wavelit.evaluation.pictures import png, write_bytes
+from wavelit.evaluation.pictures import (
+    FROM_THE_FILE,
+    fields_to_show,
+    file_part,
+    png,
+    write_bytes,
+)
 from wavelit.evaluation.player import Rollout, player
 
 __all__ = ["summary", "write_report"]
@@ -39,6 +46,8 @@ def write_report(
     fields: Sequence[str] | None = None,
     valid: Any = None,
     rollouts: Sequence[Rollout] | None = None,
+    pictures: str = "rollout",
+    view: View = FROM_THE_FILE,
 ) -> Path:
     """Write the report, and its pictures into `figures` beside it.
 
@@ -51,11 +60,13 @@ def write_report(
             sections of their own (parameters, training samples, wall-clock, threads, versions,
             seed, configuration).
         metrics_csv: the CSV logger's file, for the learning curves.
-        field: the field of the still pictures; the first if absent.
-        fields: the fields of the animation in `figures`, three at most; `field` alone if absent.
+        field: the field of the still picture; the first if absent.
+        fields: several fields, of each a still picture and an animation, in place of `field`.
         valid: cells inside the domain, bool (*S).
         rollouts: the trajectories that the page plays, of the run of the name `evaluation.model`;
             `truth` and `prediction` alone if absent.
+        pictures: what the names of the pictures in `figures` begin with, before the field's.
+        view: which axis runs to the right and which upwards: `wavelit.evaluation.orientation`.
 
     Returns:
         The path written.
@@ -71,19 +82,24 @@ def write_report(
     require_instance("run_info", run_info, Mapping, "give names and values")
     folder = path.parent / "figures"
     names = evaluation.field_names
-    field = names[0] if field is None else field
-    fields = [field] if fields is None else fields
-    still = png(
-        rollout_figure(truth, prediction, names, field=field, evaluation=evaluation, valid=valid)
-    )
+    fields = fields_to_show(names, field if fields is None else fields)
+    stills = {
+        name: png(
+            rollout_figure(
+                truth, prediction, names, field=name, evaluation=evaluation, valid=valid, view=view
+            )
+        )
+        for name in fields
+    }
     curves = None if metrics_csv is None else png(training_figure(metrics_csv))
-    animation(folder / "rollout.gif", truth, prediction, names, fields=fields, valid=valid)
     # What is embedded is not read back: another report of the run may have written these files
     # since.
-    pictures = {"rollout": embedded("png", still)}
-    write_bytes(folder / "rollout.png", still)
+    for name, still in stills.items():
+        stem = f"{pictures}-{file_part(name)}"
+        film = folder / f"{stem}.gif"
+        animation(film, truth, prediction, names, fields=[name], valid=valid, view=view)
+        write_bytes(folder / f"{stem}.png", still)
     if curves is not None:
-        pictures["training"] = embedded("png", curves)
         write_bytes(folder / "training.png", curves)
 
     shown = [Rollout("trajectory 1", truth, {evaluation.model: prediction}, valid)]
@@ -92,9 +108,9 @@ def write_report(
         evaluation,
         runs=[evaluation.model],
         summary=summary(evaluation),
-        player=player(shown if rollouts is None else rollouts, names, evaluation),
-        pictures=pictures,
-        field=field,
+        player=player(shown if rollouts is None else rollouts, names, evaluation, view=view),
+        stills={name: embedded("png", still) for name, still in stills.items()},
+        curves=None if curves is None else embedded("png", curves),
         settings=sections(run_info),
     )
 
@@ -109,11 +125,13 @@ def summary(evaluation: Evaluation) -> str:
     scores = evaluation.scores[evaluation.model]
     rows = [row for row in evaluation.rows() if row.how == "mean"]
     n_windows, n_trajectories = len(scores.one_step), len(scores.rollout)
-    judged = (
-        f"{_count(n_windows, 'window')} and {_count(n_trajectories, 'trajectory', 'trajectories')}"
-    )
+    records = n_trajectories // evaluation.starts
+    judged = f"{_count(n_windows, 'window')} and {_count(records, 'trajectory', 'trajectories')}"
+    if evaluation.starts > 1:
+        judged += f", each from {evaluation.starts} starts,"
     steps, known = _count(evaluation.n_steps, "step"), _count(evaluation.history, "known state")
-    parts = [
+    parts = [] if evaluation.training_error is None else [evaluation.remarks()[-1]]
+    parts += [
         f"Judged on {judged} of the {evaluation.split} split, rolled out over {steps} from {known}."
     ]
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows

@@ -1,6 +1,5 @@
-"""Scores of emulators on a split, their averages over the windows of two protocols, and their JSON.
-
-What is averaged in which order is said in `wavelit.evaluation.evaluate`, which makes them.
+"""Scores of emulators on a split, their table, and their JSON; `wavelit.evaluation.evaluate` makes
+them.
 """
 
 from __future__ import annotations
@@ -13,123 +12,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wavelit.checks.arguments import (
     listed,
-    require_array,
     require_instance,
-    require_name,
     require_path,
+    require_real,
     require_whole,
     shown,
 )
 from wavelit.errors import WavelitError, one_line, printable
+from wavelit.evaluation.averages import (
+    AVERAGES,
+    STENCIL,
+    WINDOWS,
+    Array,
+    Scores,
+    Window,
+    average,
+    definitions,
+    format_score,
+)
+from wavelit.evaluation.verdict import verdict
 from wavelit.files.atomic import atomic_path
 from wavelit.metrics import EPS, require_names_apart
 
-__all__ = ["WINDOWS", "Array", "Evaluation", "Row", "Scores", "Window", "average", "definitions"]
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Rollout steps `first` to `last`, counted from 1, both included."""
-
-    first: int
-    last: int
-
-    def __post_init__(self) -> None:
-        require_whole("last", self.last, require_whole("first", self.first))
-
-    @property
-    def label(self) -> str:
-        return f"{self.first}:{self.last}"
-
-    def within(self, n_steps: int) -> Window | None:
-        """The part inside a record of `n_steps` predicted steps, or None where there is none."""
-        return Window(self.first, min(self.last, n_steps)) if self.first <= n_steps else None
-
-
-WINDOWS = (
-    (Window(1, 20), "Walrus"),
-    (Window(6, 12), "The Well"),
-    (Window(13, 30), "The Well"),
-    (Window(21, 60), "Walrus"),
-)
-"""The windows of the protocols, in the order of the tables."""
-
-AVERAGES = {"mean": "The Well", "median": "Walrus"}
-
-
-def average(values: Array, how: str) -> Array:
-    """Average VRMSE (trajectories, steps, C) to (1 + C,): over all fields first, then each field's
-    own.
-
-    "mean": over everything at once. "median": the mean over fields, its median over trajectories at
-    each step, the mean over steps; for one field its own median. An infinite value makes a mean
-    infinite, a median only once half of the trajectories are.
-
-    Args:
-        values: VRMSE, (trajectories, steps, C).
-        how: "mean" or "median".
-
-    Raises:
-        WavelitError: values of another shape, or another average.
-    """
-    values = require_array("values", values)
-    if values.ndim != 3 or not values.size:
-        raise WavelitError(
-            f"values must be (trajectories, steps, C), none of them 0, not {values.shape}"
-        )
-    require_name("how", how, AVERAGES)
-    each = np.concatenate([values.mean(-1, keepdims=True), values], axis=-1)
-    return np.asarray(each.mean((0, 1)) if how == "mean" else np.median(each, axis=0).mean(0))
-
-
-def definitions() -> dict[str, str]:
-    """What the figures mean, in words, for every place that prints them."""
-    return {
-        "VRMSE": (
-            "sqrt( mean |u - v|² / (var(v) + eps) ) over the grid, for every sample, time and "
-            f"field by itself; u predicted, v true, eps = {EPS:g}, mean over N cells, variance "
-            "with N - 1. 1 is the score of the true spatial mean. Cells excluded by a declared "
-            "mask are left out of mean, variance and count."
-        ),
-        "mean": "The Well's order: the mean over trajectories, steps and fields at once.",
-        "median": (
-            "Walrus's order: the mean over fields, its median over trajectories at each step, then "
-            "the mean over steps."
-        ),
-        "steps": (
-            "Rollout steps count from 1 and both ends are included; 6:12 is the sixth to the "
-            "twelfth prediction."
-        ),
-        "persistence": "Predicts no change: the last known state, held.",
-        "diverged": (
-            "Trajectories whose prediction stopped being finite; these steps score infinity, "
-            "nothing is clipped."
-        ),
-    }
-
-
-@dataclass(frozen=True)
-class Scores:
-    """VRMSE of one emulator.
-
-    Args:
-        one_step: (windows, C), each window of the split predicted one step ahead.
-        rollout: (trajectories, steps, C), each trajectory of the split predicted from its start.
-    """
-
-    one_step: Array
-    rollout: Array
-
-    @property
-    def diverged(self) -> int:
-        """Trajectories with a prediction that is not finite."""
-        return int(np.count_nonzero(np.isinf(self.rollout).any((1, 2))))
+__all__ = [
+    "STENCIL",
+    "WINDOWS",
+    "Array",
+    "Evaluation",
+    "Row",
+    "Scores",
+    "Window",
+    "average",
+    "definitions",
+    "format_score",
+]
 
 
 @dataclass(frozen=True)
@@ -154,6 +73,10 @@ class Evaluation:
         history: states T that the emulator is given.
         start: true states before the first predicted one; the last T of them are the history.
         scores: by emulator, the model first.
+        starts: frames of each record that a rollout starts from. The rollouts of a record follow
+            one another in `scores`.
+        training_error: the model's mean VRMSE one step ahead on training windows; None: not known.
+        last_validation: the last validation VRMSE that its training logged; None: not known.
 
     Raises:
         WavelitError: the model or persistence has no scores, or scores do not fit one another and
@@ -167,8 +90,15 @@ class Evaluation:
     history: int
     start: int
     scores: dict[str, Scores]
+    starts: int = 1
+    training_error: float | None = None
+    last_validation: float | None = None
 
     def __post_init__(self) -> None:
+        require_whole("starts", self.starts)
+        for name in ("training_error", "last_validation"):
+            if (value := getattr(self, name)) is not None:
+                require_real(name, value)
         for name in ("dataset", "split", "model"):
             require_instance(name, getattr(self, name), str, "give its name")
         require_names_apart(self.field_names)
@@ -194,13 +124,65 @@ class Evaluation:
                 )
 
     def __str__(self) -> str:
-        """The means over all fields, a line for every window."""
-        lines = [f"VRMSE on {printable(self.dataset, 60)} ({self.split}), mean over all fields"]
+        """The table of all fields as text."""
+        rows = [["steps", "average", "as in", *(printable(name, 60) for name in self.scores)]]
         for row in self.rows():
-            if row.how == "mean":
-                each = (f"{printable(name, 60)} {v[0]:.4g}" for name, v in row.scores.items())
-                lines.append(f"{row.steps:>8}  {', '.join(each)}")
-        return "\n".join(lines)
+            values = (format_score(float(averages[0])) for averages in row.scores.values())
+            rows.append([row.steps, row.how, row.protocol, *values])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"VRMSE on {printable(self.dataset, 60)} ({self.split}), over all fields"]
+        for line in rows:
+            texts, numbers = zip(line[:3], widths[:3], strict=True), zip(line[3:], widths[3:],
+                                                                         strict=True)  # fmt: skip
+            cells = [text.ljust(n) for text, n in texts] + [text.rjust(n) for text, n in numbers]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join([*lines, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What is said beside the table: how many starts, how training went, and which case the
+        model is (`wavelit.evaluation.verdict`), where that is known.
+        """
+        found = []
+        if self.starts > 1:
+            n = len(self.scores[self.model].rollout)
+            found.append(
+                f"Rollouts of {self.n_steps} steps from {self.starts} starts of each record, {n} "
+                "in all."
+            )
+        if self.training_error is not None:
+            found.append(
+                f"One step ahead on training windows: {format_score(self.training_error)}."
+            )
+        if self.last_validation is not None:
+            found.append(f"Training ended at validation {format_score(self.last_validation)}.")
+        if STENCIL in self.scores or self.training_error is not None:
+            found.append(verdict(self.model, self.scores, self.training_error))
+        return found
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas.DataFrame: a line for every window, average and field, a column for
+        every emulator.
+
+        Raises:
+            WavelitError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise WavelitError("to_pandas needs pandas: pip install pandas") from error
+        return DataFrame(
+            [
+                {
+                    "steps": row.steps,
+                    "average": row.how,
+                    "protocol": row.protocol,
+                    "field": field,
+                    **{name: float(values[n]) for name, values in row.scores.items()},
+                }
+                for row in self.rows()
+                for n, field in enumerate(("all", *self.field_names))
+            ]
+        )
 
     @property
     def n_steps(self) -> int:
@@ -241,6 +223,7 @@ class Evaluation:
             "field_names": list(self.field_names),
             "history": self.history,
             "start": self.start,
+            **self._further(),
             "eps": EPS,
             "definitions": definitions(),
             "table": [
@@ -264,6 +247,15 @@ class Evaluation:
                 for name, scores in self.scores.items()
             },
         }
+
+    def _further(self) -> dict[str, Any]:
+        """Entries that evaluations of older versions lack, where they say something."""
+        known = {
+            "starts": self.starts if self.starts > 1 else None,
+            "training_error": self.training_error,
+            "last_validation": self.last_validation,
+        }
+        return {name: value for name, value in known.items() if value is not None}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Evaluation:
@@ -293,6 +285,8 @@ class Evaluation:
                 f"expected an evaluation as `to_dict` gives it, got {shown(content)}: "
                 f"{one_line(error)}: evaluate anew"
             ) from error
+        further = ("starts", "training_error", "last_validation")
+        entries |= {name: content[name] for name in further if name in content}
         names = entries.pop("field_names")
         return cls(
             **entries, field_names=tuple(names) if isinstance(names, list) else names, scores=scores

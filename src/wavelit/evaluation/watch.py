@@ -13,6 +13,7 @@ from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule
 from wavelit.evaluation.evaluate import predict
 from wavelit.evaluation.figures import rollout_figure
+from wavelit.evaluation.orientation import view_of
 from wavelit.training.module import EmulatorModule
 
 __all__ = ["RolloutPictures"]
@@ -46,7 +47,13 @@ class RolloutPictures(Callback):
         with torch.no_grad():
             prediction, truth = predict(pl_module.model, self._window.to(pl_module.device))
         valid = None if self._window.valid is None else self._window.valid[0, 0]
-        figure = rollout_figure(truth[0].cpu(), prediction[0].cpu(), data.field_names, valid=valid)
+        figure = rollout_figure(
+            truth[0].cpu(),
+            prediction[0].cpu(),
+            data.field_names,
+            valid=valid,
+            view=view_of(data.train_dataset.layouts[0].axes),
+        )
         for board in boards:
             board.experiment.add_figure("validation rollout", figure, trainer.global_step)
 
