@@ -2,6 +2,7 @@
 comes back as xarray.
 """
 
+import copy
 import dataclasses
 import itertools
 import warnings
@@ -348,3 +349,39 @@ def test_the_call_reads_as_the_docs_say(tmp_path):
     model.signature = dataclasses.replace(model.signature, n_steps_input=3)
     with pytest.raises(WavelitError, match="T=4"):
         model.predict({"height": u[0]})
+
+
+def test_forcings_go_on_over_the_steps(model):
+    """By name they are those of a rollout by order; one that ends too early is named."""
+    rng = np.random.default_rng(1)
+    signature = dataclasses.replace(
+        SIGNATURE,
+        constants=(),
+        mask="",
+        scalars=(),
+        forcing_fields=(Quantity("sun", ("sun",), ranges=(WIDE,)),),
+        forcing_scalars=(Quantity("inlet", ("inlet",), ranges=((0.0, 1.0),)),),
+    )
+    given = {k: v for k, v in arrays(frames=3).items() if k in ("pressure", "velocity")}
+    sun, inlet = rng.normal(size=(7, *GRID)), rng.uniform(size=7)
+    model = _with(model, signature)
+    found = model.predict({**given, "sun": sun}, {"inlet": inlet}, 4)
+    p, v = given["pressure"][-T:], given["velocity"][-T:]
+    fields = np.stack([p, v[..., 0], v[..., 1]], 1)[None]
+    due = rollout(model, fields, 4, None, None, None, sun[None, 2:, None], inlet[None, 2:, None])
+    assert np.array_equal(found["pressure"], due[0, :, 0])
+    with pytest.raises(WavelitError, match=r"forcing 'sun' has 6 frames; .* need 7: give more"):
+        model.predict({**given, "sun": sun[:6]}, {"inlet": inlet}, 4)
+    with pytest.raises(WavelitError, match="scalar 'inlet' has 3 frames"):
+        model.predict({**given, "sun": sun}, {"inlet": inlet[:3]}, 4)
+    with pytest.raises(WavelitError, match=r"scalar 'inlet' must be \(T,\) or \(1, T\)"):
+        model.predict({**given, "sun": sun}, {"inlet": 1.0}, 4)
+
+
+def _with(model, signature):
+    """The same weights under another signature, the scalars as they are."""
+    other = copy.deepcopy(model)
+    other.normalizer.scalar_log.zero_()
+    other.normalizer.scalar_mean.zero_()
+    other.signature = signature
+    return other

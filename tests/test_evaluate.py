@@ -5,6 +5,7 @@ table and back.
 import io
 import json
 import math
+import sys
 
 import h5py
 import numpy as np
@@ -327,3 +328,18 @@ def test_a_written_rollout_reads_back_through_the_well(tmp_path):
         )
     with pytest.raises(WavelitError, match="one channel a field name"):
         write_rollout(path, prediction, **{**arguments, "field_names": {0: ["a"]}})
+
+
+def test_as_a_frame_it_is_the_table():
+    evaluation = evaluation_of(np.full((2, 7, 2), 0.25))
+    frame = evaluation.to_pandas()
+    assert list(frame) == ["steps", "average", "protocol", "field", "model", "persistence"]
+    assert len(frame) == 3 * 2 * 3
+    row = frame[(frame.steps == "6:7") & (frame.average == "mean") & (frame.field == "b")]
+    assert row.model.item() == 0.25
+
+
+def test_without_pandas_one_line_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(WavelitError, match="to_pandas needs pandas: pip install pandas"):
+        evaluation_of(np.full((2, 7, 2), 0.25)).to_pandas()

@@ -184,3 +184,21 @@ def test_training_on_other_data_takes_their_signature(run, dataset, tmp_path):
             ONE_THREAD,
         )
     assert model.signature == signature_of(data)
+
+
+def test_forcings_are_named_apart(tmp_path):
+    from conftest import write_dataset
+
+    folder = write_dataset(tmp_path / "forced", vary_scalar_in_time=True)
+    data = WellDataModule(str(folder), fields=["velocity_y", "density"], forcings=["stress", "b"])
+    signature = signature_of(data)
+    assert signature.field_names == ("density", "velocity_y")
+    (stress,) = signature.forcing_fields
+    assert (stress.name, stress.order, len(stress.channels)) == ("stress", 2, 4)
+    for number, pair in enumerate(stress.ranges):
+        values = of_files(folder, "t2_fields", "stress", slice(number, None, 4))
+        assert pair == (values.min(), values.max())
+    (b,) = signature.forcing_scalars
+    assert b.ranges == ((0.0, 1.0),)
+    assert "b" not in signature.scalar_names
+    signature.require_counts(2, len(data.constant_field_names), len(data.scalar_names))

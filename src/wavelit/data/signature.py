@@ -13,7 +13,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.format.layout import FieldLayout
-from wavelit.data.format.metadata import channel_names
+from wavelit.data.format.selection import channel_names
 from wavelit.data.well import WellDataset
 from wavelit.model.signature import Quantity, Signature
 
@@ -42,28 +42,31 @@ def signature_of(data: WellDataModule) -> Signature:
     dataset = data.train_dataset
     layouts = dataset.layouts
     first = layouts[0]
-    units: dict[str, str] = getattr(first, "units", {})
-    fields, constants = _ranges(data)
+    units = first.units
+    ranges = _ranges(data)
     steps = [layout.dt for layout in layouts]
 
-    def quantities(varying: bool, channels: Sequence[str], ranges: Ranges) -> tuple[Quantity, ...]:
-        layouts_of_kind = [field for field in first.fields if field.time_varying == varying]
+    def quantities(
+        kind: Sequence[FieldLayout], varying: bool, channels: Sequence[str]
+    ) -> tuple[Quantity, ...]:
+        of_kind = [field for field in kind if field.time_varying == varying]
+        source = {field.name: field.source for field in of_kind}
         return tuple(
             Quantity(
                 name,
                 own,
                 order,
-                units.get(name, ""),
+                units.get(source.get(name, name), ""),
                 tuple(ranges[channel] for channel in own) if own[0] in ranges else None,
             )
-            for name, own, order in _grouped(layouts_of_kind, channels, first.axes)
+            for name, own, order in _grouped(of_kind, channels, first.axes)
         )
 
     return Signature(
         dataset=first.dataset_name,
         n_steps_input=data.n_steps_input,
-        fields=quantities(True, data.field_names, fields),
-        constants=quantities(False, data.constant_field_names, constants),
+        fields=quantities(first.fields, True, dataset.field_channels),
+        constants=quantities(first.fields, False, dataset.constant_channels),
         scalars=tuple(
             Quantity(
                 name,
@@ -76,18 +79,22 @@ def signature_of(data: WellDataModule) -> Signature:
                     ),
                 ),
             )
-            for name in data.scalar_names
+            for name in data.metadata.constant_scalar_names
         ),
+        forcing_fields=(
+            ()
+            if dataset.forced is None
+            else quantities(dataset.forced.layouts[0].fields, True, dataset.forcing_channels)
+        ),
+        forcing_scalars=_forcing_scalars(dataset),
         axes=first.axes,
         axis_units=tuple(units.get(axis, "") for axis in first.axes),
         spacing=_spacing(dataset),
         time_step=(min(steps), max(steps)),
-        time_unit=getattr(first, "time_units", ""),
+        time_unit=units.get("time", ""),
         boundary_conditions=data.boundary_conditions,
-        mask=(
-            "" if dataset.mask_channel is None else dataset.constant_channels[dataset.mask_channel]
-        ),
-        mask_excludes=float(dataset.mask_excludes),
+        mask="" if dataset.mask is None else dataset.mask.field,
+        mask_excludes=1.0 if dataset.mask is None else float(dataset.mask.excludes),
     )
 
 
@@ -112,8 +119,19 @@ def _grouped(
     return found
 
 
-def _ranges(data: WellDataModule) -> tuple[Ranges, Ranges]:
-    """Smallest and largest values of the fields' and the constants' channels."""
+def _forcing_scalars(dataset: WellDataset) -> tuple[Quantity, ...]:
+    values, units = dataset.forcing_values(), dataset.layouts[0].units
+    if values is None:
+        return ()
+    lows, highs = values.min(0).tolist(), values.max(0).tolist()
+    return tuple(
+        Quantity(name, (name,), unit=units.get(name, ""), ranges=((low, high),))
+        for name, low, high in zip(dataset.forcing_scalars, lows, highs, strict=True)
+    )
+
+
+def _ranges(data: WellDataModule) -> Ranges:
+    """Smallest and largest values of the channels of fields, constants and forcings."""
     dataset = data.train_dataset
     if not dataset.in_memory:
         # Windows of two frames, so that little is read.
@@ -122,7 +140,7 @@ def _ranges(data: WellDataModule) -> tuple[Ranges, Ranges]:
             **{**settings, "n_steps_input": 1, "n_steps_output": 1, "cache_bytes": 0}
         ).train_dataset
     chosen = range(0, len(dataset), -(-len(dataset) // WINDOWS))
-    fields, constants = _Extremes(), _Extremes()
+    fields, constants, forcings = _Extremes(), _Extremes(), _Extremes()
     for start in range(0, len(chosen), TOGETHER):
         batch = dataset.collate(dataset.__getitems__(chosen[start : start + TOGETHER]))
         valid = batch.valid
@@ -130,7 +148,13 @@ def _ranges(data: WellDataModule) -> tuple[Ranges, Ranges]:
             fields.add(frames.flatten(0, 1), _repeated(valid, frames.shape[1]))
         if batch.constants is not None:
             constants.add(batch.constants, valid)
-    return fields.named(data.field_names), constants.named(data.constant_field_names)
+        if batch.forcings is not None:
+            forcings.add(batch.forcings.flatten(0, 1), _repeated(valid, batch.forcings.shape[1]))
+    return (
+        fields.named(dataset.field_channels)
+        | constants.named(dataset.constant_channels)
+        | forcings.named(dataset.forcing_channels)
+    )
 
 
 def _parameters() -> list[str]:

@@ -12,17 +12,12 @@ from typing import NamedTuple
 
 from wavelit.checks.arguments import require_whole
 from wavelit.data.datamodule import WellDataModule
-from wavelit.data.format.folder import open_file
-from wavelit.data.format.hdf5 import reading
-from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
 
 __all__ = ["Starts", "starts_of"]
 
 # Steps of a rollout, the last of the tables' windows, and starts of a record unless told otherwise.
 LONGEST, MOST = 60, 16
-# The root attribute of files that are cut in time from longer records.
-CUT = "split_in_time"
 
 
 class Starts(NamedTuple):
@@ -47,7 +42,7 @@ def starts_of(
         WavelitError: The records are too short for so many.
     """
     dataset = data.dataset(split)
-    if starts is None and not _is_cut_in_time(dataset):
+    if starts is None and not dataset.layouts[0].split_in_time:
         return None
     first = data.n_steps_input if start is None else start
     available = min(layout.n_steps for layout in dataset.layouts) - first
@@ -66,9 +61,3 @@ def starts_of(
     last = room - 1
     frames = tuple(first + round(n * last / (n_starts - 1)) for n in range(n_starts))
     return Starts(frames, n_steps)
-
-
-def _is_cut_in_time(dataset: WellDataset) -> bool:
-    path = dataset.layouts[0].path
-    with open_file(dataset.fs, path) as file, reading(path, f"its attribute '{CUT}'"):
-        return CUT in file.attrs

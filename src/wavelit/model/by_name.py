@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wavelit.checks.arguments import listed, require_array, require_whole, shown
 from wavelit.errors import WavelitError, printable
-from wavelit.model.labelled import Labels, is_labelled
+from wavelit.model.labelled import Labels, dataset_like, is_labelled
 from wavelit.model.normalizer import Normalizer
 from wavelit.model.rollout import rollout
 from wavelit.model.signature import Quantity, Signature
@@ -55,15 +55,22 @@ def predict(
         raise WavelitError(f"arrays must be {{name: array}}, not {shown(arrays)}")
     if scalars is not None and not isinstance(scalars, Mapping):
         raise WavelitError(f"scalars must be {{name: number}}, not {shown(scalars)}")
-    given = _Given(signature, dict(arrays), dict(scalars or {}), mask)
-    found = given.inputs(model.normalizer.scalar_log.tolist())
+    given = _Given(signature, dict(arrays), dict(scalars or {}), mask, steps)
+    inputs = given.inputs(model.normalizer.scalar_log.tolist())
     for message in given.told:
         warnings.warn(message, stacklevel=3)
-    states = rollout(model, found[0], steps, *found[1:])
+    states = rollout(
+        model,
+        inputs.history,
+        steps,
+        inputs.constants,
+        inputs.scalars,
+        inputs.valid,
+        inputs.forcings,
+        inputs.scalar_forcings,
+    )
     result = given.outputs(states)
-    if hasattr(arrays, "data_vars"):
-        return type(arrays)(result, attrs=dict(arrays.attrs))
-    return result
+    return dataset_like(arrays, result)
 
 
 def _signature_of(model: Signed) -> Signature:
@@ -74,13 +81,18 @@ def _signature_of(model: Signed) -> Signature:
             "steps, constants, scalars), or set model.signature = "
             "wavelit.data.signature.signature_of(WellDataModule(...)) of the data it was trained on"
         )
-    if signature.forcing_fields or signature.forcing_scalars:
-        forcings = [each.name for each in (*signature.forcing_fields, *signature.forcing_scalars)]
-        raise WavelitError(
-            f"this model is given {listed(forcings)} at every step: use wavelit.rollout, whose "
-            "step may look them up"
-        )
     return signature
+
+
+class _Inputs(NamedTuple):
+    """What a rollout takes, as `wavelit.model.rollout.rollout` names it."""
+
+    history: Array
+    constants: Array | None
+    scalars: Array | None
+    valid: Array | None
+    forcings: Array | None
+    scalar_forcings: Array | None
 
 
 @dataclass
@@ -91,6 +103,7 @@ class _Given:
     arrays: dict[str, Any]
     scalars: dict[str, Any]
     mask: Any
+    steps: int
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,17 +113,17 @@ class _Given:
         self.parts: dict[str, list[str]] = {}
         self.frames: dict[str, int] = {}
 
-    def inputs(
-        self, logarithms: Sequence[bool]
-    ) -> tuple[Array, Array | None, Array | None, Array | None]:
-        """History (B, T, C, *S), constants (B, K, *S), scalars (B, P) and valid cells (B, 1, *S).
+    def inputs(self, logarithms: Sequence[bool]) -> _Inputs:
+        """History (B, T, C, *S), constants (B, K, *S), scalars (B, P), valid cells (B, 1, *S), and
+        what is given at the history's end and at every step, (B, steps + 1, F, *S) and
+        (B, steps + 1, G).
 
         Raises:
             WavelitError: names, shapes or values that are not what the model takes.
         """
         signature = self.signature
         self._require_names()
-        fields = [self._channels_first(each, varies=True) for each in signature.fields]
+        fields = [self._channels_first("field", each) for each in signature.fields]
         self.many = fields[0].ndim == 3 + self.spatial
         self._require_same_shape(fields)
         history = np.concatenate(fields, -1 - self.spatial)
@@ -122,7 +135,15 @@ class _Given:
         history = self._checked(history, "field", signature.fields, valid, axis=2)
         if fixed is not None:
             fixed = self._checked(fixed, "constant", signature.constants, valid, axis=1)
-        return history, fixed, self._scalars(len(history), logarithms), valid
+        n_scalars = len(signature.scalars)
+        return _Inputs(
+            history,
+            fixed,
+            self._scalars(len(history), logarithms),
+            valid,
+            self._forcings(len(history), valid),
+            self._scalar_forcings(len(history), logarithms[n_scalars:]),
+        )
 
     def outputs(self, states: Array) -> dict[str, Any]:
         """States (B, steps, C, *S) as what the fields came as, by the same names."""
@@ -157,7 +178,8 @@ class _Given:
                 self.scalars[each.name] = self.arrays.pop(each.name)
         taken: set[str] = set()
         missing = []
-        for each in (*signature.fields, *signature.constants):
+        arrays = (*signature.fields, *signature.constants, *signature.forcing_fields)
+        for each in arrays:
             own = [each.name] if each.name in self.arrays else list(each.channels)
             if not taken.isdisjoint(own):
                 raise WavelitError(
@@ -174,9 +196,9 @@ class _Given:
                 missing.append(each.name)
             self.parts[each.name] = own
             taken.update(own)
-        due = [each.name for each in (*signature.fields, *signature.constants)]
+        due = [each.name for each in arrays]
         _require("arrays", missing, [name for name in self.arrays if name not in taken], due)
-        names = list(signature.scalar_names)
+        names = [each.name for each in (*signature.scalars, *signature.forcing_scalars)]
         _require(
             "scalars",
             [name for name in names if name not in self.scalars],
@@ -213,7 +235,7 @@ class _Given:
         """A constant field of every sample, (B, c, *S)."""
         if not self.parts[each.name]:
             return np.full((n, 1, *self.grid), np.nan)
-        array = self._channels_first(each, varies=False)
+        array = self._channels_first("constant", each)
         array = array if array.ndim == 2 + self.spatial else array[None]
         if array.shape[2:] != self.grid or len(array) not in (1, n):
             raise WavelitError(
@@ -222,13 +244,12 @@ class _Given:
             )
         return np.broadcast_to(array, (n, *array.shape[1:]))
 
-    def _channels_first(self, each: Quantity, varies: bool) -> Array:
-        kind = "field" if varies else "constant"
+    def _channels_first(self, kind: str, each: Quantity) -> Array:
         parts = self.parts[each.name]
         whole = parts == [each.name]
         order = each.order if whole else 0
         arrays = [
-            self._numbers(f"{kind} '{printable(name, 60)}'", name, each, order, varies)
+            self._numbers(kind, f"{kind} '{printable(name, 60)}'", name, each, order)
             for name in parts
         ]
         for name, array in zip(parts, arrays, strict=True):
@@ -243,13 +264,13 @@ class _Given:
         flat = array.reshape(*array.shape[: array.ndim - order], -1)
         return np.moveaxis(flat, -1, -1 - self.spatial)
 
-    def _numbers(self, what: str, name: str, each: Quantity, order: int, varies: bool) -> Array:
-        """An array ([N,] T, *S, d ...), its last T frames, or one without T."""
-        value, t = self.arrays[name], self.signature.n_steps_input
+    def _numbers(self, kind: str, what: str, name: str, each: Quantity, order: int) -> Array:
+        """An array ([N,] T, *S, d ...), of a field its last T frames, of a constant without T."""
+        value, varies = self.arrays[name], kind != "constant"
         if is_labelled(value):
-            value = self.labels.arranged(what, name, value, order, varies, each.unit)
+            value = self.labels.arranged(kind, what, name, value, order, each.unit)
         if isinstance(value, np.ma.MaskedArray):
-            value = value.astype(np.float64).filled(np.nan)
+            value = np.ma.filled(value.astype(np.float64), np.nan)
         array = require_array(what, value)
         least = int(varies) + self.spatial + order
         components = (self.spatial,) * order
@@ -263,6 +284,8 @@ class _Given:
             raise WavelitError(f"{what} must be ({inner}) or (N, {inner}), not {array.shape}")
         if varies:
             self.frames[name] = array.shape[array.ndim - least]
+        if kind == "field":
+            t = self.signature.n_steps_input
             array = array[-t:] if array.ndim == least else array[:, -t:]
         return array.astype(np.float64)
 
@@ -320,13 +343,13 @@ class _Given:
                 )
             if inside.size and quantity.ranges is not None:
                 self._tell(what, inside.min(), inside.max(), quantity.ranges[number], quantity.unit)
-        if valid is not None and kind == "field":
+        if valid is not None and kind != "constant":
             x = np.where(valid[:, :, None], x, 0.0)
         return x
 
     def _scalars(self, n: int, logarithms: Sequence[bool]) -> Array | None:
         columns = []
-        for each, log in zip(self.signature.scalars, logarithms, strict=True):
+        for each, log in zip(self.signature.scalars, logarithms, strict=False):
             what, value = f"scalar '{printable(each.name, 60)}'", self.scalars[each.name]
             if is_labelled(value):
                 self.labels.require_unit(what, value, each.unit)
@@ -336,17 +359,60 @@ class _Given:
                 raise WavelitError(
                     f"{what} must be a number or ({n},), one a sample, not {values.shape}"
                 )
-            with np.errstate(over="ignore"):
-                finite = np.isfinite(values.astype(np.float32)).all()
-            if not finite or (log and (values <= 0).any()):
-                raise WavelitError(
-                    f"{what} must be {'positive and ' if log else ''}finite in float32, not "
-                    f"{values.min():g}"
-                )
+            _require_finite(what, values, log)
             if each.ranges is not None:
                 self._tell(what, values.min(), values.max(), each.ranges[0], each.unit, log)
             columns.append(np.broadcast_to(values, (n,)))
         return np.stack(columns, 1) if columns else None
+
+    def _forcings(self, n: int, valid: Array | None) -> Array | None:
+        """Fields that are given, from the history's last frame on."""
+        found = []
+        for each in self.signature.forcing_fields:
+            array = self._channels_first("forcing", each)
+            array = array if array.ndim == 3 + self.spatial else array[None]
+            what = f"forcing '{printable(each.name, 60)}'"
+            if array.shape[3:] != self.grid or len(array) not in (1, n):
+                raise WavelitError(
+                    f"{what} is of the grid {array.shape[3:]} and {len(array)} samples; the fields "
+                    f"have {self.grid} and {n}"
+                )
+            array = self._from_the_last(what, array)
+            found.append(np.broadcast_to(array, (n, *array.shape[1:])))
+        if not found:
+            return None
+        joined = np.concatenate(found, 2)
+        return self._checked(joined, "forcing", self.signature.forcing_fields, valid, axis=2)
+
+    def _scalar_forcings(self, n: int, logarithms: Sequence[bool]) -> Array | None:
+        columns = []
+        for each, log in zip(self.signature.forcing_scalars, logarithms, strict=False):
+            what, value = f"scalar '{printable(each.name, 60)}'", self.scalars[each.name]
+            if is_labelled(value):
+                self.labels.require_unit(what, value, each.unit)
+                value = value.values
+            values = require_array(what, value).astype(np.float64)
+            values = values[None] if values.ndim == 1 else values
+            if values.ndim != 2 or len(values) not in (1, n):
+                raise WavelitError(
+                    f"{what} must be (T,) or ({n}, T), one a frame, not {values.shape}"
+                )
+            values = self._from_the_last(what, values)
+            _require_finite(what, values, log)
+            if each.ranges is not None:
+                self._tell(what, values.min(), values.max(), each.ranges[0], each.unit, log)
+            columns.append(np.broadcast_to(values, (n, values.shape[1])))
+        return np.stack(columns, 2) if columns else None
+
+    def _from_the_last(self, what: str, array: Array) -> Array:
+        """Of frames (B, T + steps, ...) those from the history's last on."""
+        frames = self.frames[self.parts[self.signature.fields[0].name][0]]
+        if array.shape[1] < frames + self.steps:
+            raise WavelitError(
+                f"{what} has {array.shape[1]} frames; the fields' {frames} and {self.steps} steps "
+                f"need {frames + self.steps}: give more, or predict fewer steps"
+            )
+        return array[:, frames - 1 : frames + self.steps]
 
     def _tell(
         self,
@@ -367,6 +433,16 @@ class _Given:
                 f"{what} is {values}{unit}, far from the {seen[0]:.4g} to {seen[1]:.4g}{unit} that "
                 "training saw: the prediction may be wrong"
             )
+
+
+def _require_finite(what: str, values: Array, log: bool) -> None:
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(values.astype(np.float32)).all()
+    if not finite or (log and (values <= 0).any()):
+        raise WavelitError(
+            f"{what} must be {'positive and ' if log else ''}finite in float32, not "
+            f"{values.min():g}"
+        )
 
 
 def _require(what: str, missing: list[str], unknown: list[str], due: list[str]) -> None:

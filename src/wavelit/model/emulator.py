@@ -125,10 +125,12 @@ class IncrementEmulator(nn.Module):
         Args:
             arrays: For every field its history, (T, *S) or (N, T, *S), with d or d, d at the end
                 for a vector or matrix; of more frames than the model reads the last ones. For every
-                constant field (*S) or (N, *S), likewise. Components may stand by their own names.
+                constant field (*S) or (N, *S), likewise. For every forcing its frames over those of
+                the fields and all steps. Components may stand by their own names.
                 A dictionary of numpy arrays, tensors or DataArrays, or xarray's Dataset: then
                 dimensions go by name, and the scalars may be among them.
-            scalars: For every scalar a number, or one a sample, (N,).
+            scalars: For every scalar a number, or one a sample, (N,); for one that is a forcing its
+                values over the fields' frames and all steps, (T + steps,) or (N, T + steps).
             steps: States to predict.
             mask: Cells that do not count, True there, bool (*S) or (N, *S); of a model that was
                 trained with a mask, in place of the constant field that marks them.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wavelit.errors import WavelitError, printable
 from wavelit.model.signature import Signature
 
-__all__ = ["COMPONENT", "TIME", "TRAJECTORY", "Labels", "is_labelled"]
+__all__ = ["COMPONENT", "TIME", "TRAJECTORY", "Labels", "dataset_like", "is_labelled"]
 
 Array = NDArray[Any]
 
@@ -40,6 +40,11 @@ def is_labelled(value: Any) -> bool:
     return all(hasattr(value, name) for name in ("dims", "coords", "transpose", "isel"))
 
 
+def dataset_like(came: Any, result: dict[str, Any]) -> Any:
+    """Results as a Dataset with the attributes of `came`, where that is one."""
+    return type(came)(result, attrs=dict(came.attrs)) if hasattr(came, "data_vars") else result
+
+
 class Labels:
     """Dimensions and coordinates of the DataArrays of one call, which must agree.
 
@@ -55,16 +60,15 @@ class Labels:
         self._coordinates: dict[str, tuple[str, Any]] = {}
         self._trajectory: dict[str, str] = {}
 
-    def arranged(
-        self, what: str, name: str, value: Any, order: int, varies: bool, unit: str
-    ) -> Array:
-        """Its numbers ([N,] T, *S, d ...), or without T; every axis in increasing order.
+    def arranged(self, kind: str, what: str, name: str, value: Any, order: int, unit: str) -> Array:
+        """Its numbers ([N,] T, *S, d ...), of a constant without T; every axis in increasing order.
 
         Raises:
             WavelitError: Dimensions that are not those of the model, other units, or coordinates
                 that differ between arrays.
         """
         self.require_unit(what, value, unit)
+        varies = kind != "constant"
         dims = [str(dim) for dim in value.dims]
         axes = self.signature.axes
         free = [dim for dim in dims if dim not in axes]
@@ -86,7 +90,8 @@ class Labels:
                 f"({printable(', '.join(due))}), and trajectory if there are several: rename or "
                 "select them"
             )
-        for dim in (*axes, *n, *t):
+        # A forcing has more frames than the fields: it goes on to the last step.
+        for dim in (*axes, *n, *([] if kind == "forcing" else t)):
             self._require_same(what, value, dim)
         self._came[name] = value
         # An axis that runs down, as latitude may, is turned round, and back at the end.

@@ -66,8 +66,8 @@ class Quantity:
 class Signature:
     """What a model takes and gives.
 
-    The model's constant channels are those of `constants`, then for every one of `forcing_fields`
-    its frame at the end of the history and at the step to be predicted. Its scalars likewise.
+    The model's constant channels are those of `constants`, then those of `forcing_fields` at the
+    end of the history, then these at the step to be predicted. Its scalars likewise.
 
     Args:
         dataset: Name of the dataset that it was trained on.

@@ -232,11 +232,13 @@ def _is_signed(model: WaveLiT, data: WellDataModule) -> bool:
         [*own.field_names],
         [*own.constant_names],
         [*own.scalar_names],
+        [each.name for each in own.forcing_scalars],
     ) == (
         data.metadata.dataset_name,
         data.field_names,
-        data.constant_field_names,
-        data.scalar_names,
+        data.train_dataset.constant_channels,
+        list(data.metadata.constant_scalar_names),
+        data.train_dataset.forcing_scalars,
     )
 
 
