@@ -1,18 +1,25 @@
 """The models that come with the package, from the runs of `wavelit benchmark accuracy`: weights,
 configuration and card.
 
-.venv/bin/python scripts/pretrained.py   # needs runs/accuracy, where those runs left weights
+.venv/bin/python scripts/pretrained.py          # needs runs/accuracy, with those runs' weights
+.venv/bin/python scripts/pretrained.py --sign   # signatures alone, into what the package has
 """
 
 import json
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import load_file
 from tables import markdown
 
 from wavelit.data.datamodule import WellDataModule
-from wavelit.data.pocketwell import SYSTEMS
+from wavelit.data.pocketwell import SYSTEMS, generate_one
+from wavelit.data.signature import signature_of
 from wavelit.model.pretrained import FOLDER, PREFIX
+from wavelit.model.signature import Signature
 from wavelit.training.run import build_model
 
 RESULTS = Path("results/accuracy/5min/WaveLiT")
@@ -62,6 +69,51 @@ model = WaveLiT.from_pretrained("{PREFIX}{system}")
 """
 
 
+def signature(system: str) -> Signature:
+    """What is certain of a shipped model without its training data: names and axes as a simulated
+    trajectory has them; spacing, time step and parameters of size small. What values the fields had
+    is not known.
+    """
+    spec = SYSTEMS[system]
+    shape = spec.shapes["small"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = generate_one(system, Path(folder) / system, "tiny")
+        found = signature_of(WellDataModule(str(path), mask_field=spec.mask_field))
+    times = spec.times(shape, spec.size("small").n_snapshots)
+    step = round(float(np.median(np.diff(times))), 12)
+    places = spec.coordinates(shape)
+    trained = spec.parameters[: spec.size("small").trajectories["train"]]
+    return replace(
+        found,
+        fields=tuple(replace(each, ranges=None) for each in found.fields),
+        constants=tuple(replace(each, ranges=None) for each in found.constants),
+        scalars=tuple(
+            replace(
+                each,
+                ranges=(
+                    (
+                        min(values[each.name] for values in trained),
+                        max(values[each.name] for values in trained),
+                    ),
+                ),
+            )
+            for each in found.scalars
+        ),
+        spacing=tuple(
+            float(places[axis][-1] - places[axis][0]) / (len(places[axis]) - 1)
+            for axis in found.axes
+        ),
+        time_step=(step, step),
+    )
+
+
+def sign() -> None:
+    for path in sorted((FOLDER / PREFIX).glob("*/config.json")):
+        entries = json.loads(path.read_text())
+        entries["signature"] = signature(path.parent.name).to_dict()
+        path.write_text(json.dumps(entries, indent=2, sort_keys=True))
+
+
 def main() -> None:
     for path in sorted(RESULTS.glob("*-0.json")):
         result = json.loads(path.read_text())
@@ -75,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sign() if "--sign" in sys.argv else main()

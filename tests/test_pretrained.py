@@ -5,6 +5,7 @@ that one call rolls one out.
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -140,3 +141,29 @@ def test_weights_that_do_not_fit_are_refused(spoilt, tmp_path):
         path.unlink()
     with pytest.raises(WavelitError, match="cannot be"):
         WaveLiT.from_pretrained(tmp_path)
+
+
+def test_each_names_what_it_takes(load_script):
+    """The weights and the architecture are those of before; names are those of its system."""
+    for name in pretrained():
+        model, spec = WaveLiT.from_pretrained(name), SYSTEMS[name.removeprefix(PREFIX)]
+        signature, config = model.signature, model.config
+        assert signature.dataset == spec.name
+        signature.require_counts(config.n_fields, config.n_constant_fields, config.n_scalars)
+        assert signature.boundary_conditions == config.boundary_conditions
+        assert set(signature.scalar_names) == set(spec.parameters[0])
+        assert signature.axes == tuple(spec.coordinates(spec.shapes["small"]))
+    quick = WaveLiT.from_pretrained(PREFIX + QUICK).signature
+    assert load_script("pretrained").signature(QUICK) == quick
+
+
+def test_scalars_go_by_name_and_far_ones_are_told():
+    model = WaveLiT.from_pretrained(PREFIX + "shear_flow")
+    rng = np.random.default_rng(0)
+    u = {name: rng.normal(size=(4, 16, 32)) for name in ("tracer", "pressure")}
+    u["velocity"] = rng.normal(size=(4, 16, 32, 2))
+    right = model.predict(u, {"Reynolds": 1000.0, "Schmidt": 0.5})
+    other = model.predict(dict(reversed(u.items())), {"Schmidt": 0.5, "Reynolds": 1000.0})
+    assert np.array_equal(right["tracer"], other["tracer"])
+    with pytest.warns(UserWarning, match="far from the 1000 to 2000"):
+        model.predict(u, {"Reynolds": 1e5, "Schmidt": 0.5})
