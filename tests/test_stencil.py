@@ -154,6 +154,11 @@ GROWING = np.geomspace(0.1, 100, 30)
         ({"linear": None, "training": None}, "Better than persistence: one step ahead 0.0100"),
         ({"single": 0.098, "training": 0.09}, "No better than linear one step ahead: 0.0980"),
         ({"single": 0.3, "training": 0.3}, "No better than linear one step ahead"),
+        (
+            {"single": 0.098, "training": 0.09},
+            ", but better over rollout steps 1:20: 0.1000 against",
+        ),
+        ({"single": 0.3, "training": 0.3, "rollout": 0.5}, "0.1000 of a linear stencil."),
         ({"rollout": 0.29}, "No better than linear over rollout steps 1:20: 0.2900"),
         ({"rollout": 0.9, "linear": (0.1, np.inf)}, "No better than persistence over rollout"),
         ({"training": 0.005}, "Over-fitted: one step ahead the error is 0.0100, 2.0 times the"),

@@ -64,10 +64,17 @@ def verdict(model: str, scores: Mapping[str, Scores], training_error: float | No
         )
     if beaten_by:
         name, where = beaten_by[0]
+        # A stencil that is sharp one step ahead may blow up in rollouts.
+        but = [
+            f", but better {elsewhere}: {format_score(each[model])} against "
+            f"{format_score(each[name])}"
+            for elsewhere, each in ahead.items()
+            if (name, elsewhere) not in beaten_by
+        ]
         return (
             f"No better than {'linear' if name == STENCIL else name} {where}: "
             f"{format_score(ahead[where][model])} against {format_score(ahead[where][name])} of "
-            f"{'a linear stencil' if name == STENCIL else 'predicting no change'}."
+            f"{'a linear stencil' if name == STENCIL else 'predicting no change'}{''.join(but)}."
         )
     said = []
     for where, each in ahead.items():
