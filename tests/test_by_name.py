@@ -298,9 +298,22 @@ def test_xarray_comes_back_with_its_labels(latitude_up, model):
         ordered.velocity.transpose("time", "x", "y", "component"), due["velocity"]
     )
     # DataArrays beside plain arrays give each what it came as.
-    mixed = model.predict({**arrays(), "pressure": given.pressure}, SCALARS, 3)
+    mixed = model.predict({**arrays(), "pressure": dataset().pressure}, SCALARS, 3)
     assert isinstance(mixed["pressure"], xr.DataArray)
     assert isinstance(mixed["velocity"], np.ndarray)
+
+
+def test_plain_arrays_beside_a_decreasing_axis_are_refused(model):
+    given = dataset(latitude_up=False)
+    land = given.land == 1.0
+    with pytest.raises(WavelitError, match=r"axis 'y' of the DataArrays decreases, mask without"):
+        model.predict(given.drop_vars("land"), {"Prandtl": 1.0}, mask=land.T.values)
+    found = model.predict(given.drop_vars("land"), {"Prandtl": 1.0}, 3, mask=land)
+    due = model.predict(dataset(), {"Prandtl": 1.0}, 3)
+    assert np.array_equal(found.sortby("y").pressure, due.pressure)
+    mixed = {**dict(given), "depth": arrays()["depth"]}
+    with pytest.raises(WavelitError, match="decreases, depth without"):
+        model.predict(mixed, {"Prandtl": 1.0})
 
 
 def test_dates_go_on(model):

@@ -84,8 +84,8 @@ def training_windows(data: WellDataModule, n_windows: int = WINDOWS) -> Iterator
 def fit_stencil(
     data: WellDataModule, windows: Iterable[Batch] | None = None
 ) -> LinearStencil | None:
-    """Fit a stencil to the training increments of a dataset, in float64 and about two seconds; None
-    where one frame alone has more than 2,000 inputs.
+    """Fit a stencil to the training increments of a dataset, in float64 and seconds; None where
+    one frame alone has more than 2,000 inputs.
 
     Args:
         data: The dataset; its statistics scale the inputs.
@@ -105,20 +105,21 @@ def fit_stencil(
     gram = torch.zeros(n_columns, n_columns, dtype=torch.float64)
     moments = torch.zeros(n_columns, n_fields, dtype=torch.float64)
     grid = tuple(int(n) for n in data.metadata.spatial_resolution)
-    neighbours = _neighbours(grid, periodic)
     n_rows = int(max(MOST_PRODUCTS / n_columns**2, LEAST_CELLS * n_columns))
     generator = torch.Generator().manual_seed(0)
     found = False
     for batch in training_windows(data) if windows is None else windows:
-        x = _features(batch.fields.double(), normalizer, n_frames).flatten(2)  # (B, F, L)
-        y = normalizer.increment((batch.target[:, 0] - batch.fields[:, -1]).double()).flatten(2)
-        for sample in range(len(x)):
-            where = _drawn(batch.valid, sample, x.shape[2], n_rows // WINDOWS, generator)
-            inputs = x[sample][:, neighbours[where]]  # (F, L, 3^d)
+        frames = batch.fields[:, -n_frames:].flatten(3)  # (B, frames, C, cells)
+        following = batch.target[:, 0].flatten(2)
+        for sample in range(len(frames)):
+            where = _drawn(batch.valid, sample, frames.shape[3], n_rows // WINDOWS, generator)
+            around = frames[sample][:, :, _neighbours(where, grid, periodic)].double()
+            inputs = _features(around[None], normalizer, n_frames)[0]  # (F, rows, 3^d)
+            step = following[sample][:, where].double() - frames[sample, -1][:, where].double()
             rows = inputs.movedim(0, 1).flatten(1)
             rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
             gram += rows.T @ rows
-            moments += rows.T @ y[sample][:, where].T
+            moments += rows.T @ normalizer.increment(step[None])[0].T
             found = found or len(rows) > 0
     if not found:
         raise WavelitError("a stencil is fitted to at least one training window, none came")
@@ -155,18 +156,17 @@ def _around(index: Tensor, n: int, wraps: bool) -> Tensor:
     return index % n if wraps else index.clamp(0, n - 1)
 
 
-def _neighbours(grid: Sequence[int], periodic: Sequence[bool]) -> Tensor:
-    """Numbers of the 3^d cells around every cell, (L, 3^d), in the order of a convolution's
+def _neighbours(cells: Tensor, grid: Sequence[int], periodic: Sequence[bool]) -> Tensor:
+    """Numbers of the 3^d cells around cells (rows,), (rows, 3^d), in the order of a convolution's
     weights.
     """
-    spatial = len(grid)
-    found: list[Tensor] = []
-    for shift in itertools.product((-1, 0, 1), repeat=spatial):
-        number = torch.zeros(1, dtype=torch.int64)
-        for axis, (n, wraps) in enumerate(zip(grid, periodic, strict=True)):
-            along = _around(torch.arange(n) + shift[axis], n, wraps)
-            number = number[..., None] * n + along.view(*(1,) * axis, n)
-        found.append(number.reshape(-1))
+    places = torch.unravel_index(cells, tuple(grid))
+    found = []
+    for shift in itertools.product((-1, 0, 1), repeat=len(grid)):
+        number = torch.zeros_like(cells)
+        for place, step, n, wraps in zip(places, shift, grid, periodic, strict=True):
+            number = number * n + _around(place + step, n, wraps)
+        found.append(number)
     return torch.stack(found, 1)
 
 

@@ -132,6 +132,7 @@ class _Given:
         constants = [self._constant(each, len(history)) for each in signature.constants]
         valid = self._valid(constants, len(history))
         fixed = np.concatenate(constants, 1) if constants else None
+        self._require_one_direction()
         history = self._checked(history, "field", signature.fields, valid, axis=2)
         if fixed is not None:
             fixed = self._checked(fixed, "constant", signature.constants, valid, axis=1)
@@ -289,6 +290,19 @@ class _Given:
             array = array[-t:] if array.ndim == least else array[:, -t:]
         return array.astype(np.float64)
 
+    def _require_one_direction(self) -> None:
+        """Refuse plain arrays beside DataArrays of which an axis was turned round: whether theirs
+        runs down too is not known.
+        """
+        plain = [name for name, value in self.arrays.items() if not is_labelled(value)]
+        if self.mask is not None and not is_labelled(self.mask):
+            plain.append("mask")
+        if plain and (axis := self.labels.turned()) is not None:
+            raise WavelitError(
+                f"axis '{printable(axis, 40)}' of the DataArrays decreases, {listed(plain)} "
+                "without names may do so too: give DataArrays, or sort all by that axis"
+            )
+
     def _valid(self, constants: list[Array], n: int) -> Array | None:
         """Cells that count, (B, 1, *S); the constant that marks them is filled in from `mask`."""
         signature = self.signature
@@ -300,7 +314,10 @@ class _Given:
         excludes = signature.mask_excludes
         if self.mask is None:
             return np.asarray(constants[number] != excludes)
-        hidden = np.asarray(self.mask)
+        hidden = self.mask
+        if is_labelled(hidden):
+            hidden = self.labels.arranged("constant", "mask", "mask=", hidden, 0, "")
+        hidden = np.asarray(hidden)
         if hidden.dtype != np.bool_ or hidden.shape not in (self.grid, (n, *self.grid)):
             raise WavelitError(
                 f"mask must be bool {self.grid} or {(n, *self.grid)}, True on cells that do not "

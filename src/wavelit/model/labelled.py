@@ -106,6 +106,11 @@ class Labels:
         values: Array = value.values
         return values
 
+    def turned(self) -> str | None:
+        """An axis that decreases in what came, if there is one."""
+        every = ((axis, value) for axis in self.signature.axes for value in self._came.values())
+        return next((axis for axis, value in every if self._runs_down(value, axis)), None)
+
     def labelled(self, name: str, values: Array) -> Any:
         """A prediction ([N,] steps, *S, d ...) as what the field of that name came as: its
         coordinates, the times after its last, its attributes.
