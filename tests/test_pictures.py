@@ -255,7 +255,7 @@ def test_two_reports_of_a_run_at_once_are_whole_and_their_own(tmp_path):
         _report(alone, factor, name)
         assert (tmp_path / name).read_text() == (alone / name).read_text()
     assert not list(tmp_path.glob("**/*.tmp"))
-    assert len(imageio.imread(tmp_path / "figures" / "rollout-a.gif")) == 20
+    assert len(imageio.imread(tmp_path / "figures" / "rollout-pressure.gif")) == 20
 
 
 @pytest.mark.parametrize(
