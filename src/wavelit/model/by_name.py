@@ -24,14 +24,12 @@ from wavelit.errors import WavelitError, printable
 from wavelit.model.labelled import Labels, dataset_like, is_labelled
 from wavelit.model.normalizer import Normalizer
 from wavelit.model.rollout import rollout
+from wavelit.model.seen import far_from, require_all, require_finite_scalar
 from wavelit.model.signature import Quantity, Signature
 
 __all__ = ["Signed", "predict"]
 
 Array = NDArray[Any]
-
-# A value is far outside the range that training saw where it is beyond by this share of its width.
-FAR = 0.5
 
 
 class Signed(Protocol):
@@ -198,9 +196,9 @@ class _Given:
             self.parts[each.name] = own
             taken.update(own)
         due = [each.name for each in arrays]
-        _require("arrays", missing, [name for name in self.arrays if name not in taken], due)
+        require_all("arrays", missing, [name for name in self.arrays if name not in taken], due)
         names = [each.name for each in (*signature.scalars, *signature.forcing_scalars)]
-        _require(
+        require_all(
             "scalars",
             [name for name in names if name not in self.scalars],
             [name for name in self.scalars if name not in names],
@@ -359,7 +357,7 @@ class _Given:
                     "fill them" + (", or mask their cells" if self.signature.mask else "")
                 )
             if inside.size and quantity.ranges is not None:
-                self._tell(what, inside.min(), inside.max(), quantity.ranges[number], quantity.unit)
+                self._tell(what, inside, quantity.ranges[number], quantity.unit)
         if valid is not None and kind != "constant":
             x = np.where(valid[:, :, None], x, 0.0)
         return x
@@ -376,9 +374,9 @@ class _Given:
                 raise WavelitError(
                     f"{what} must be a number or ({n},), one a sample, not {values.shape}"
                 )
-            _require_finite(what, values, log)
+            require_finite_scalar(what, values, log)
             if each.ranges is not None:
-                self._tell(what, values.min(), values.max(), each.ranges[0], each.unit, log)
+                self._tell(what, values, each.ranges[0], each.unit, log)
             columns.append(np.broadcast_to(values, (n,)))
         return np.stack(columns, 1) if columns else None
 
@@ -415,9 +413,9 @@ class _Given:
                     f"{what} must be (T,) or ({n}, T), one a frame, not {values.shape}"
                 )
             values = self._from_the_last(what, values)
-            _require_finite(what, values, log)
+            require_finite_scalar(what, values, log)
             if each.ranges is not None:
-                self._tell(what, values.min(), values.max(), each.ranges[0], each.unit, log)
+                self._tell(what, values, each.ranges[0], each.unit, log)
             columns.append(np.broadcast_to(values, (n, values.shape[1])))
         return np.stack(columns, 2) if columns else None
 
@@ -432,40 +430,7 @@ class _Given:
         return array[:, frames - 1 : frames + self.steps]
 
     def _tell(
-        self,
-        what: str,
-        low: Any,
-        high: Any,
-        seen: tuple[float, float],
-        unit: str,
-        log: bool = False,
+        self, what: str, values: Array, seen: tuple[float, float], unit: str, log: bool = False
     ) -> None:
-        scale = np.log if log else np.float64
-        least, most, a, b = (float(scale(value)) for value in (*seen, low, high))
-        room = max(FAR * (most - least), 1e-3 * max(abs(least), abs(most)))
-        if a < least - room or b > most + room:
-            values = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
-            unit = f" {printable(unit, 20)}" if unit else ""
-            self.told.append(
-                f"{what} is {values}{unit}, far from the {seen[0]:.4g} to {seen[1]:.4g}{unit} that "
-                "training saw: the prediction may be wrong"
-            )
-
-
-def _require_finite(what: str, values: Array, log: bool) -> None:
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(values.astype(np.float32)).all()
-    if not finite or (log and (values <= 0).any()):
-        raise WavelitError(
-            f"{what} must be {'positive and ' if log else ''}finite in float32, not "
-            f"{values.min():g}"
-        )
-
-
-def _require(what: str, missing: list[str], unknown: list[str], due: list[str]) -> None:
-    if unknown:
-        raise WavelitError(
-            f"{what}: unknown name {shown(unknown[0])}; this model takes {listed(due)}"
-        )
-    if missing:
-        raise WavelitError(f"{what}: no {listed(missing)}; this model takes {listed(due)}")
+        if message := far_from(what, values, seen, unit, log):
+            self.told.append(message)
