@@ -233,7 +233,7 @@ def test_weights_that_are_not_finite_are_refused_and_never_called_trained(run, t
         ("boundary_conditions", 3, "boundary_conditions must name"),
         ("shared", "yes", "shared must be true or false"),
         ("wavelet", 5, "wavelet must be text"),
-        ("depth", 900, "has shape"),
+        ("depth", 200, "has shape"),
     ],
 )
 def test_an_entry_that_this_version_does_not_know_is_refused(entry, value, expected, tmp_path):
