@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -37,6 +37,7 @@ from wavelit.errors import WavelitError
 from wavelit.model.attention import AugmentedLinearAttention
 from wavelit.model.block import Block, ScaledRMSNorm
 from wavelit.model.boundaries import boundary_features
+from wavelit.model.card import card
 from wavelit.model.config import WaveLiTConfig, pad_grid, padded_shape
 from wavelit.model.conv_head import ConvHead
 from wavelit.model.emulator import IncrementEmulator
@@ -71,7 +72,6 @@ class WaveLiT(
     IncrementEmulator,
     PyTorchModelHubMixin,
     library_name="wavelit",
-    license="mit",
     tags=["PDE", "emulator", "wavelets"],
 ):
     """The emulator: the next state of a PDE from its last T states, in physical units.
@@ -83,7 +83,7 @@ class WaveLiT(
     def __init__(self, config: WaveLiTConfig) -> None:
         super().__init__()
         self.config = config
-        self.spatial = config.spatial
+        self.spatial, self.n_steps_input = config.spatial, config.n_steps_input
         self.normalizer = Normalizer(config.n_fields, config.n_constant_fields, config.n_scalars)
         self.tokenizer = WaveletTokenizer(
             config.spatial, config.levels, config.periodic, config.wavelet
@@ -178,8 +178,12 @@ class WaveLiT(
         return read_model(name, cls, map_location, strict, **hub)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """What `save_pretrained` and `push_to_hub` write; the card is theirs."""
+        """What `save_pretrained` and `push_to_hub` write beside the card."""
         write_model(save_directory, self, self.config)
+
+    def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
+        """The card that they write: `wavelit.model.card`."""
+        return ModelCard(card(self))
 
     @classmethod
     def from_metadata(
