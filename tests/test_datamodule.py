@@ -2,10 +2,13 @@
 
 import h5py
 import numpy as np
+import pytest
 import torch
 
 from conftest import write_dataset
 from wavelit.data.datamodule import WellDataModule
+from wavelit.data.sampling import StepBatchSampler
+from wavelit.errors import WavelitError
 
 
 def test_training_stream_resumes(shared_well_folder):
@@ -54,3 +57,27 @@ def test_what_the_module_tells(shared_well_folder):
     assert len(data.field_names) == len(data.statistics.mean) == 8
     assert len(data.constant_field_names) == len(data.statistics.constant_std) == 4
     assert data.scalar_names == ["nu", "a", "b"]
+
+
+def test_an_epoch_ends_and_is_that_of_the_stream(shared_well_folder):
+    """`train_dataloader` never ends; an epoch is its part, in another order each."""
+    data = WellDataModule(str(shared_well_folder), n_steps_input=2, batch_size=3, seed=5)
+    assert isinstance(data.train_dataloader().batch_sampler, StepBatchSampler)
+    with pytest.raises(TypeError, match="no length"):
+        len(data.train_dataloader())
+    stream = iter(data.train_dataloader())
+    orders = []
+    for number in range(2):
+        loader = data.epoch(number=number)
+        batches = [batch.indices for batch in loader]
+        assert len(batches) == len(loader) == data.train_sampler.steps_per_epoch
+        for indices in batches:
+            assert torch.equal(indices, next(stream).indices)
+        orders.append(torch.cat(batches))
+    assert sorted(orders[0].tolist()) == sorted(set(orders[0].tolist()))
+    assert not torch.equal(*orders)
+    n = len(data.dataset("valid"))
+    assert [i for batch in data.epoch("valid") for i in batch.indices.tolist()] == list(range(n))
+    for arguments, message in ((("all",), "split 'all'"), (("train", -1), "number")):
+        with pytest.raises(WavelitError, match=message):
+            data.epoch(*arguments)

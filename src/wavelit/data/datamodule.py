@@ -16,7 +16,7 @@ import torch
 from the_well.data.datasets import WellMetadata
 from torch.utils.data import DataLoader
 
-from wavelit.checks.arguments import require_mask, require_names, require_whole
+from wavelit.checks.arguments import require_mask, require_name, require_names, require_whole
 from wavelit.data.batch import Batch, names_with_forcings
 from wavelit.data.format.folder import address, require_storage_options
 from wavelit.data.format.layout import (
@@ -222,8 +222,31 @@ class WellDataModule(pl.LightningDataModule):
         return names_with_forcings(self.metadata.constant_scalar_names, train.forcing_scalars)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of training windows, without end."""
+        """Batches of training windows without end: a `for` over them never stops by itself, and
+        they have no length. `epoch` gives one pass.
+        """
         return self._loader(self.train_dataset, batch_sampler=self.train_sampler)
+
+    def epoch(self, split: str = "train", number: int = 0) -> DataLoader[Batch]:
+        """One pass over a split, for a training loop of one's own; its length is that of a list.
+
+        Args:
+            split: Of "train" whole batches in the order that the seed and the number draw, the
+                same as in `train_dataloader`; of the others all windows in order.
+            number: Which pass, from 0: each has another order.
+
+        Raises:
+            WavelitError: No such split, or a negative number.
+        """
+        require_name("split", split, ("train", "valid", "test"))
+        require_whole("number", number, 0)
+        if split != "train":
+            return self.windows(split)
+        # A sampler of its own: the stream's is left where it is.
+        order = StepBatchSampler(len(self.train_dataset), self.batch_size, self.seed)
+        n, first = order.steps_per_epoch, number * order.steps_per_epoch
+        batches = [order.indices(first + step) for step in range(n)]
+        return self._loader(self.train_dataset, batch_sampler=batches)
 
     def windows(self, split: str) -> DataLoader[Batch]:
         """All windows of a split in order, with one frame of target."""
