@@ -6,14 +6,18 @@ import pytest
 import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
-from runs import ONE_THREAD, SMALL, wave_dataset  # noqa: F401, as a fixture
+from runs import ONE_THREAD, SMALL, differences, wave_dataset  # noqa: F401, as a fixture
 from wavelit.data.datamodule import WellDataModule
 from wavelit.evaluation import watch
+from wavelit.evaluation.evaluate import one_step
+from wavelit.evaluation.rollout import persistence
 from wavelit.evaluation.watch import RolloutPictures
+from wavelit.model.network import NetworkEmulator
 from wavelit.training import run
 from wavelit.training.config import TrainConfig
-from wavelit.training.logs import ProgressBar
+from wavelit.training.logs import FirstValidation, ProgressBar
 from wavelit.training.run import build_model, fit
 
 RECIPE = TrainConfig(steps=6, validate_every=3)
@@ -51,3 +55,27 @@ def test_a_validation_leaves_a_picture(bytes_, dataset, tmp_path, monkeypatch):
             assert steps == [3, 6]
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name]), name
+
+
+def test_the_first_score_is_the_model_s_and_leaves_no_trace(dataset, tmp_path, capsys, monkeypatch):
+    """A new model predicts no change, so its score is that of persistence; a network with dropout
+    trains to the same weights with and without the score.
+    """
+    data = WellDataModule(str(dataset))
+    found = {}
+    for name in ("scored", "not"):
+        torch.manual_seed(1)
+        layers = [nn.Conv2d(4, 4, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(4, 1, 1)]
+        network = NetworkEmulator(nn.Sequential(*layers))
+        nn.init.zeros_(layers[2].weight), nn.init.zeros_(layers[2].bias)
+        recipe = TrainConfig(steps=3, lr=1e-2, wavelet_weight=0)
+        if name == "not":
+            monkeypatch.setattr(FirstValidation, "on_train_start", lambda *_: None)
+        found[name] = fit(tmp_path / name, data, network, recipe, seed=2)
+        said = capsys.readouterr().out
+        assert ("before any step" in said) == (name == "scored")
+        if name == "scored":
+            score = float(said.split("VRMSE ")[1].split()[0])
+            (due,) = one_step({"none": persistence}, data.windows("valid")).values()
+            assert score == pytest.approx(due.mean(), abs=1e-4)
+    assert not differences(*(model.state_dict() for model in found.values()))

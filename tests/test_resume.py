@@ -160,14 +160,14 @@ def test_a_run_that_fails_early_takes_its_own_files_away_and_no_others(
 
 def test_a_run_that_fails_at_its_end_keeps_its_weights(dataset, tmp_path, monkeypatch):
     data = WellDataModule(str(dataset), batch_size=4)
-    write = run_folder._write
+    write = run_folder.write_file
 
     def fail(path, text):
         write(path, text)
         if (path.parent / "weights").exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_folder, "_write", fail)
+    monkeypatch.setattr(run_folder, "write_file", fail)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
     assert load_model(tmp_path / "run").n_parameters > 0

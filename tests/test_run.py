@@ -283,7 +283,11 @@ def test_apples_gpu_is_never_taken(name, monkeypatch):
             f"{package}.accelerators.mps.MPSAccelerator.is_available", lambda *_: True
         )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert TrainerConfig().device == "cpu"
+    with pytest.warns(UserWarning, match=r"no float64.*the CPU is used") as said:
+        check_trainer(TrainerConfig())
+    assert sum("the CPU is used" in str(each.message) for each in said) == 1
     with pytest.raises(WavelitError, match=f"'{name}' is Apple's here"):
         check_trainer(TrainerConfig(accelerator=name))
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wavelit.evaluation.evaluate_run import record_rollout
     from wavelit.evaluation.rollout import persistence, rollout
     from wavelit.model.config import WaveLiTConfig
+    from wavelit.model.network import wrap
     from wavelit.model.wavelit import WaveLiT
     from wavelit.training.config import TrainConfig, TrainerConfig
     from wavelit.training.run import build_model
@@ -53,6 +54,7 @@ _HOME = {
     "record_rollout": "evaluation.evaluate_run",
     "resume": "api",
     "rollout": "evaluation.rollout",
+    "wrap": "model.network",
     "write_dataset": "data.writing.write",
     "write_well": "data.writing.write",
 }
@@ -77,6 +79,7 @@ __all__ = [
     "record_rollout",
     "resume",
     "rollout",
+    "wrap",
     "write_dataset",
     "write_well",
 ]

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
+
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import Strategy
+from torch import nn
 
 from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
 from wavelit.data.datamodule import WellDataModule
@@ -20,10 +25,17 @@ from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.evaluation.rollout import Emulator
 from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.config import PRESETS
+from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.pretrained import PREFIX, pretrained
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import read_configuration, recipe_of
+from wavelit.training.extras import (
+    fine_tuning_recipe,
+    history_of,
+    lightning_extras,
+    with_nodes,
+)
 from wavelit.training.run import build_model
 from wavelit.training.run import fit as train_run
 from wavelit.training.run import resume as resume_run
@@ -35,16 +47,23 @@ __all__ = ["evaluate", "fit", "load", "resume"]
 def fit(
     folder: str | os.PathLike[str],
     data: WellDataModule | str | os.PathLike[str],
-    model: WaveLiT | str = "nano",
+    model: nn.Module | str = "nano",
     train: TrainConfig | None = None,
     trainer: TrainerConfig | None = None,
     seed: int = 0,
     keep_statistics: bool = False,
+    *,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    logger: Logger | Sequence[Logger] = (),
+    strategy: Strategy | str | None = None,
+    num_nodes: int | None = None,
     **recipe: Any,
-) -> WaveLiT:
+) -> Any:
     """Train a model into a new run folder; sets the process's threads and the global seeds.
 
     >>> model = wavelit.fit("runs/waves", "datasets/waves", steps=20)
+    before any step: validation VRMSE ...
     step 20 100% ... s train loss ... validation VRMSE ...
     >>> model.n_parameters
     233709
@@ -53,12 +72,19 @@ def fit(
         folder: Created; must not hold a run.
         data: The dataset folder, a configuration as `wavelit train --config` takes it (.yaml), or
             a data module with at least as many target frames as the pushforward is long.
-        model: A preset, or a model from `wavelit.build_model` or trained before on other data.
+        model: A preset or a model from `wavelit.build_model`. Or a trained one, of which is kept by
+            name what fits the data, and whose learning rate is a tenth unless `train` or lr says
+            otherwise. Or any network of torch: see `wavelit.wrap`.
         train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
         trainer: Device, precision, threads.
         seed: Seed of the weights, the data order, the noise and the unroll lengths.
         keep_statistics: Whether a model with statistics of other data keeps them and its
             calibration; else it takes those of these data, and a warning says so.
+        overwrite: Whether a run that the folder holds is removed, with all that was written of it.
+        callbacks: Lightning's, called before those of the run.
+        logger: Lightning's, beside the run's CSV file and TensorBoard.
+        strategy: Lightning's, by name or as an object; an object is not recorded.
+        num_nodes: Machines, as for Lightning.
         **recipe: Entries of `TrainConfig` in place of `train`, such as minutes=5 or steps=1000.
 
     Returns:
@@ -66,14 +92,14 @@ def fit(
 
     Raises:
         WavelitError: The folder holds a run; a split is too short; too few target frames; the model
-            has no statistics, or other channels, history or boundaries than the data; the loss is
-            not finite.
+            has no statistics, or does not fit the data; a network fails on a batch or does not
+            return one real tensor; the loss is not finite.
     """
     if train is not None:
         require_instance("train", train, TrainConfig, "give a TrainConfig, or its entries by name")
     if trainer is not None:
         require_instance("trainer", trainer, TrainerConfig, "give a TrainerConfig")
-    if not isinstance(model, WaveLiT):
+    if not isinstance(model, nn.Module):
         require_name("preset", model, PRESETS)
     require_whole("seed", seed, 0, 2**63 - 1)
     if isinstance(data, str | os.PathLike) and os.fspath(data).endswith((".yaml", ".yml")):
@@ -82,31 +108,94 @@ def fit(
         asked = read_configuration(data)
         data, train, trainer, seed = asked.data, asked.train, asked.trainer, asked.seed
         model = build_model(data, asked.preset, seed, **asked.changes)
-    train, path = recipe_of(train, recipe), require_path("folder", folder)
+    train = fine_tuning_recipe(model, train, recipe) or recipe_of(train, recipe)
+    path = require_path("folder", folder)
+    extras = lightning_extras(callbacks, logger, strategy)
+    trainer = with_nodes(trainer or TrainerConfig(), strategy, num_nodes)
     if not isinstance(data, WellDataModule):
-        data = WellDataModule(address(data, "data"), n_steps_output=train.pushforward, seed=seed)
-    if not isinstance(model, WaveLiT):
+        known: dict[str, Any] = {"n_steps_output": train.pushforward, "seed": seed}
+        if (history := history_of(model)) is not None:
+            known["n_steps_input"] = history
+        data = WellDataModule(address(data, "data"), **known)
+    if not isinstance(model, nn.Module):
         model = build_model(data, model, seed)
-    return train_run(path, data, model, train, trainer, seed, keep_statistics, [RolloutPictures()])
+    return train_run(
+        path,
+        data,
+        model,
+        train,
+        trainer,
+        seed,
+        keep_statistics,
+        [*extras.pop("callbacks"), RolloutPictures()],
+        overwrite=overwrite,
+        **extras,
+    )
 
 
-def resume(folder: str | os.PathLike[str]) -> WaveLiT:
-    """Continue an interrupted run from its last checkpoint, to the same weights bit for bit.
+def resume(
+    folder: str | os.PathLike[str],
+    model: nn.Module | None = None,
+    *,
+    steps: int | None = None,
+    samples: int | None = None,
+    minutes: float | None = None,
+    callbacks: Sequence[Callback] = (),
+    logger: Logger | Sequence[Logger] = (),
+    strategy: Strategy | None = None,
+) -> Any:
+    """Continue an interrupted run from its last checkpoint, to the same weights bit for bit; or
+    extend one.
 
     Args:
         folder: The run.
+        model: The network, of a run of a network of one's own; else None.
+        steps: A larger budget for the whole run, in steps; also of a run that has ended, whose
+            learning rate then goes through its schedule again, warm-up first.
+        samples: Likewise, in training windows.
+        minutes: Likewise, in minutes of training.
+        callbacks: Lightning's, as they were given to `fit`.
+        logger: Likewise.
+        strategy: Likewise, if it was an object; a name is in the run folder.
 
     Returns:
         The trained model, averaged weights, in evaluation mode.
 
     Raises:
         WavelitError: No run or checkpoint there, or one of another model, other data than the
-            run's, or another process that trains there.
+            run's, another process that trains there, no network, or a budget that is spent.
     """
-    return resume_run(require_path("folder", folder), [RolloutPictures()])
+    given = {"steps": steps, "samples": samples, "minutes": minutes}
+    budget = {name: value for name, value in given.items() if value is not None}
+    if len(budget) > 1:
+        raise WavelitError(f"name one budget; came {' and '.join(budget)}")
+    if isinstance(strategy, str):
+        raise WavelitError("the name of a strategy is in the run folder: give an object, or none")
+    extras = lightning_extras(callbacks, logger, strategy)
+    return resume_run(
+        require_path("folder", folder),
+        [*extras.pop("callbacks"), RolloutPictures()],
+        model=model,
+        budget=budget or None,
+        **extras,
+    )
 
 
-def load(name: str | os.PathLike[str], weights: Weights = "final") -> WaveLiT:
+@overload
+def load(
+    name: str | os.PathLike[str], weights: Weights = "final", model: None = None
+) -> WaveLiT: ...
+
+
+@overload
+def load(
+    name: str | os.PathLike[str], weights: Weights = "final", *, model: nn.Module
+) -> IncrementEmulator: ...
+
+
+def load(
+    name: str | os.PathLike[str], weights: Weights = "final", model: nn.Module | None = None
+) -> IncrementEmulator:
     """A trained model in evaluation mode: of a run, one that comes with the package, or any other.
 
     >>> wavelit.load("shear_flow").spatial
@@ -119,14 +208,18 @@ def load(name: str | os.PathLike[str], weights: Weights = "final") -> WaveLiT:
             wrote, or owner/name on the Hugging Face hub.
         weights: Of a run, the final averaged weights or those of the best validation, as
             `wavelit evaluate` takes them.
+        model: The network, of a run of a network of one's own; it takes the run's weights.
 
     Raises:
-        WavelitError: No such model, or weights that are damaged, not finite or not there yet.
+        WavelitError: No such model, no network where one is due, or weights that are damaged, not
+            finite or not there yet.
     """
     folder = require_path("name", name)
     text = os.fspath(name)
     if (folder / "config.yaml").exists():
-        return load_model(folder, weights)
+        return load_model(folder, weights) if model is None else load_model(folder, weights, model)
+    if model is not None:
+        raise WavelitError(f"{text} is no run folder: a network's own weights are in one")
     if weights != "final":
         raise WavelitError(f"{text} is no run folder, which alone has {weights} weights")
     shipped = f"{PREFIX}{text.removeprefix(PREFIX)}"
@@ -135,10 +228,11 @@ def load(name: str | os.PathLike[str], weights: Weights = "final") -> WaveLiT:
 
 
 def evaluate(
-    model: Emulator | str | os.PathLike[str],
+    emulator: Emulator | str | os.PathLike[str] | None = None,
     data: WellDataModule | str | os.PathLike[str] | None = None,
     split: str = "valid",
     *,
+    model: nn.Module | Any = None,
     weights: Weights = "final",
     device: str | None = None,
     starts: int | None = None,
@@ -157,10 +251,12 @@ def evaluate(
     ['model', 'persistence']
 
     Args:
-        model: A run folder, or any emulator: a network, or a function of (fields, constants,
+        emulator: A run folder, or any emulator: a network, or a function of (fields, constants,
             scalars) that returns the next state in physical units.
         data: A dataset folder or data module; of a run, its own if absent.
         split: "valid" or "test".
+        model: The network, of a run of a network of one's own; without a run the same as
+            `emulator`.
         weights: Of a run, the final averaged weights or those of the best validation.
         device: Where to run; a GPU if there is one, for a run, else the CPU.
         starts: Rollouts of each record, evenly spaced; if absent one, or several where the split is
@@ -172,11 +268,13 @@ def evaluate(
     Raises:
         WavelitError: An emulator without data, a run without weights, or data that do not fit.
     """
-    if isinstance(model, str | os.PathLike):
+    if emulator is None:
+        emulator, model = model, None
+    if isinstance(emulator, str | os.PathLike):
         if stencil is False:
             raise WavelitError("stencil: a run is scored beside one; leave it out")
         return evaluate_run(
-            model,
+            emulator,
             split,
             weights,
             data if data is None or isinstance(data, WellDataModule) else address(data, "data"),
@@ -184,12 +282,17 @@ def evaluate(
             field=field,
             starts=starts,
             out=out,
+            model=model,
         )[0]
     if field is not None or out is not None:
         raise WavelitError("field and out are for run folders: an emulator gets no report")
+    if model is not None:
+        raise WavelitError("two emulators are given: model= is for the network of a run folder")
     if data is None:
         raise WavelitError("an emulator is scored on data: give a dataset folder or a data module")
     if not isinstance(data, WellDataModule):
-        history = model.config.n_steps_input if isinstance(model, WaveLiT) else 4
+        history = history_of(emulator) or 4
         data = WellDataModule(address(data, "data"), n_steps_input=history)
-    return score(model, data, split, device=device or "cpu", starts=starts, stencil=bool(stencil))
+    return score(
+        emulator, data, split, device=device or "cpu", starts=starts, stencil=bool(stencil)
+    )

@@ -25,7 +25,7 @@ from wavelit.evaluation.orientation import view_of
 from wavelit.evaluation.page import flat, text_of, write_page
 from wavelit.evaluation.player import MAX_RUNS, Rollout, player
 from wavelit.evaluation.report import summary
-from wavelit.model.wavelit import WaveLiT
+from wavelit.model.emulator import IncrementEmulator
 from wavelit.training.run_folder import Weights, fields_of, load_settings
 
 __all__ = ["compare_runs"]
@@ -34,7 +34,7 @@ __all__ = ["compare_runs"]
 @dataclass(frozen=True)
 class _Run:
     folder: Path
-    model: WaveLiT
+    model: IncrementEmulator
     module: WellDataModule
     trajectories: WellDataset
 

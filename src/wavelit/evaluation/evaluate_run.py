@@ -13,7 +13,6 @@ another dataset begin with the names of its folder.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavelit.checks.arguments import (
     require_instance,
@@ -54,8 +53,10 @@ from wavelit.evaluation.player import Rollout
 from wavelit.evaluation.report import write_report
 from wavelit.evaluation.rollout import write_rollout
 from wavelit.files.plain import read_json
+from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.pretrained import PREFIX
 from wavelit.model.wavelit import WaveLiT
+from wavelit.training.networks import model_facts
 from wavelit.training.run_folder import Weights, load_settings
 
 __all__ = ["evaluate_run", "record_pretrained_rollout", "record_rollout"]
@@ -72,6 +73,7 @@ def evaluate_run(
     starts: int | None = None,
     out: str | os.PathLike[str] | None = None,
     orientation: str | Sequence[str] | None = None,
+    model: nn.Module | None = None,
 ) -> tuple[Evaluation, Path]:
     """Score a run's model on a split, with persistence and a linear stencil beside it, and write
     its JSON and report.
@@ -88,6 +90,7 @@ def evaluate_run(
             split is cut in time, if absent.
         out: Where the files go; the run folder if absent.
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
+        model: The network, of a run of a network of one's own.
 
     Returns:
         The scores, and the path of the report.
@@ -103,15 +106,15 @@ def evaluate_run(
         require_path("data", data)
         data = os.fspath(data)
     target = folder if out is None else require_path("out", out)
-    model, module, trajectories = open_run(folder, weights, data, split)
+    emulator, module, trajectories = open_run(folder, weights, data, split, model)
     fields = fields_to_show(module.field_names, field)
     view = view_of(trajectories.layouts[0].axes, orientation)
-    name = f"WaveLiT {model.n_parameters / 1e6:.2f}M" + (
+    name = f"{emulator.title} {emulator.n_parameters / 1e6:.2f}M" + (
         ", best checkpoint" if weights == "best" else ""
     )
     played = _Played(name, trajectories)
     evaluation = evaluate(
-        model.to(device),
+        emulator.to(device),
         module,
         split,
         model=name,
@@ -134,7 +137,7 @@ def evaluate_run(
     evaluation.save(target / f"evaluation-{suffix}.json")
     kept = [
         field_name
-        for field_name, is_kept in zip(module.field_names, model.kept.tolist(), strict=True)
+        for field_name, is_kept in zip(module.field_names, emulator.kept.tolist(), strict=True)
         if is_kept
     ]
     first = played.rollouts[0]
@@ -146,7 +149,7 @@ def evaluate_run(
         run_info={
             **read_json(folder / "environment.json"),
             "fields whose mean is kept": ", ".join(kept) or "none",
-            "model": dataclasses.asdict(model.config),
+            "model": model_facts(emulator),
             "configuration": load_settings(folder),
         },
         metrics_csv=folder / "logs" / "metrics.csv",
@@ -182,6 +185,7 @@ def record_rollout(
     *,
     out: str | os.PathLike[str] | None = None,
     orientation: str | Sequence[str] | None = None,
+    model: nn.Module | None = None,
 ) -> list[Path]:
     """Roll out one trajectory of a split and write it as HDF5, PNG, GIF and, where ffmpeg is, MP4.
 
@@ -194,6 +198,7 @@ def record_rollout(
         device: Where to run; a GPU if there is one.
         out: Where the files go; the run folder if absent.
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
+        model: The network, of a run of a network of one's own.
 
     Returns:
         The files written. Where the prediction stops being finite a warning names the step, and the
@@ -207,9 +212,9 @@ def record_rollout(
     require_name("weights", weights, get_args(Weights))
     require_whole("trajectory", trajectory, 0)
     target = folder if out is None else require_path("out", out)
-    model, module, trajectories = open_run(folder, weights, None, split)
+    emulator, module, trajectories = open_run(folder, weights, None, split, model)
     stem = target / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
-    return _record(model, module, trajectories, trajectory, stem, field, device, orientation)
+    return _record(emulator, module, trajectories, trajectory, stem, field, device, orientation)
 
 
 def record_pretrained_rollout(
@@ -246,7 +251,7 @@ def record_pretrained_rollout(
 
 
 def _record(
-    model: WaveLiT,
+    model: IncrementEmulator,
     module: WellDataModule,
     dataset: WellDataset,
     trajectory: int,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavelit.checks.arguments import listed, require_device, shown
 from wavelit.data.batch import Batch
@@ -19,6 +19,7 @@ from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.evaluate import predict
 from wavelit.evaluation.player import Rollout
 from wavelit.files.plain import read_json
+from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.run_folder import Weights, fields_of, load_data, load_model, load_settings
 
@@ -67,23 +68,37 @@ def _trained_on(folder: Path) -> dict[str, Any]:
 
 
 def open_run(
-    folder: Path, weights: Weights, data: WellDataModule | str | None, split: str
-) -> tuple[WaveLiT, WellDataModule, WellDataset]:
+    folder: Path,
+    weights: Weights,
+    data: WellDataModule | str | None,
+    split: str,
+    network: nn.Module | None = None,
+) -> tuple[IncrementEmulator, WellDataModule, WellDataset]:
     """The model, its data and the trajectories of the split, which the model can be judged on.
+
+    Args:
+        folder: The run.
+        weights: Which weights.
+        data: Another dataset folder; the run's own if None.
+        split: The split.
+        network: The network, of a run of a network of the user's own.
 
     Raises:
         WavelitError: they are of other fields or boundaries, or have a scalar without the logarithm
             that the model sees.
     """
-    model, module = load_model(folder, weights), load_data(folder)
+    model: IncrementEmulator = (
+        load_model(folder, weights) if network is None else load_model(folder, weights, network)
+    )
+    module = load_data(folder)
     if isinstance(data, WellDataModule):
         module = data
     elif data is not None:
         module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
-    if module.n_steps_input != model.config.n_steps_input:
+    if model.n_steps_input not in (None, module.n_steps_input):
         raise WavelitError(
             f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "
-            f"{model.config.n_steps_input}: give the data as many"
+            f"{model.n_steps_input}: give the data as many"
         )
     trained_on, path = _trained_on(folder), printable(module.path)
     for kind, names in fields_of(module).items():
@@ -117,16 +132,17 @@ def open_run(
                 f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model "
                 "sees the logarithm: leave that file out"
             )
-    if module.boundary_conditions != model.config.boundary_conditions:
+    known = model.config if isinstance(model, WaveLiT) else model.signature
+    if known is not None and module.boundary_conditions != known.boundary_conditions:
         raise WavelitError(
             f"{path} has the boundaries {module.boundary_conditions}; the run was trained with "
-            f"{model.config.boundary_conditions}: name a dataset with the same"
+            f"{known.boundary_conditions}: name a dataset with the same"
         )
     return model, module, trajectories
 
 
 def roll_out_one(
-    model: WaveLiT,
+    model: IncrementEmulator,
     dataset: WellDataset,
     trajectory: int,
     device: str,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from wavelit.errors import WavelitError
@@ -31,6 +32,20 @@ class IncrementEmulator(nn.Module):
     spatial: int
     # What it takes and gives by name; None where that is not known.
     signature: Signature | None = None
+    # History T, where the network knows it.
+    n_steps_input: int | None = None
+    # Whether its weights come from a training: further training then is fine-tuning.
+    trained: bool = False
+
+    @property
+    def title(self) -> str:
+        """The network's name, as reports and errors have it."""
+        return type(self).__name__
+
+    @property
+    def kept(self) -> Tensor:
+        """Which fields' means over the grid the emulator keeps, (C,): none, unless it says so."""
+        return torch.zeros_like(self.normalizer.mean, dtype=torch.bool)
 
     @property
     def n_parameters(self) -> int:

@@ -37,11 +37,15 @@ from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.signature import Signature
 
 __all__ = [
+    "CHECKSUM",
+    "CONFIG",
+    "NETWORK",
     "PREFIX",
     "WEIGHTS",
     "is_complete",
     "pretrained",
     "read_model",
+    "read_weights",
     "require_finite",
     "resolve",
     "write_model",
@@ -52,6 +56,8 @@ FOLDER = Path(__file__).parent.parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Entries of config.json beside the architecture.
 VERSION, CHECKSUM, SIGNATURE = "wavelit_version", "weights_sha256", "signature"
+# In place of the architecture, of a network of the user's own: its class, which is a name alone.
+NETWORK = "network"
 
 Module = TypeVar("Module", bound=IncrementEmulator)
 
@@ -98,17 +104,25 @@ def is_complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (CONFIG, WEIGHTS))
 
 
-def write_model(folder: Path, model: IncrementEmulator, config: WaveLiTConfig) -> None:
+def write_model(
+    folder: Path, model: IncrementEmulator, config: WaveLiTConfig | dict[str, Any]
+) -> None:
     """Write config.json and model.safetensors into a folder; readers notice weights of another
     configuration by the checksum.
+
+    Args:
+        folder: It is there.
+        model: Whose weights they are; complex ones are stored as pairs of real numbers.
+        config: The architecture, or what is known of another network.
     """
     from wavelit import __version__
 
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = {name: _plain(value) for name, value in model.state_dict().items()}
     weights = save(state, metadata={"format": "pt"})
     with atomic_path(folder / WEIGHTS) as scratch:
         scratch.write_bytes(weights)
-    entries = dataclasses.asdict(config) | {
+    facts = config if isinstance(config, dict) else dataclasses.asdict(config)
+    entries = facts | {
         VERSION: __version__,
         CHECKSUM: hashlib.sha256(weights).hexdigest(),
     }
@@ -141,9 +155,14 @@ def read_model(
     """
     device = require_device(device)
     folder = Path(_download(resolve(name), hub))
-    path = folder / WEIGHTS
     entries = read_json(folder / CONFIG)
     version, checksum, signed = (entries.pop(name, None) for name in (VERSION, CHECKSUM, SIGNATURE))
+    if NETWORK in entries:
+        raise WavelitError(
+            f"{printable(name)} holds weights of {printable(entries[NETWORK], 80)}, a network of "
+            "its user's own: give it in Python, wavelit.load(folder, model=network), of its run "
+            "folder"
+        )
     where = (
         f"{folder / CONFIG}"
         if version is None
@@ -152,7 +171,30 @@ def read_model(
     config = from_mapping(WaveLiTConfig, entries, where)
     signature = None if signed is None else _signature(signed, config, where)
     with torch.device("meta"):
-        shapes = {name: tuple(value.shape) for name, value in build(config).state_dict().items()}
+        due = build(config).state_dict()
+    state = read_weights(folder, due, checksum, strict)
+    model = build(config)
+    model.load_state_dict(state, strict=strict)
+    model.signature, model.trained = signature, True
+    return model.to(device).eval()
+
+
+def read_weights(
+    folder: Path, due: Mapping[str, Tensor] | None, checksum: str | None, strict: bool = True
+) -> dict[str, Tensor]:
+    """The weights in a folder.
+
+    Args:
+        folder: Where they are.
+        due: The network's own, for names, shapes and which are complex; None: any.
+        checksum: What config.json says of them, if it does.
+        strict: Whether names must agree; shapes must anyhow.
+
+    Raises:
+        WavelitError: They are missing, damaged, not finite, or of another network.
+    """
+    path = folder / WEIGHTS
+    shapes = {name: tuple(_real(value).shape) for name, value in (due or {}).items()}
     try:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing")
@@ -170,7 +212,7 @@ def read_model(
             f"{path} cannot be used: its checksum is not the one in {CONFIG}: it is damaged or of "
             "another model; take it anew from where it is from"
         )
-    for key in found.keys() | shapes.keys():
+    for key in () if due is None else found.keys() | shapes.keys():
         differs = found[key] != shapes[key] if key in found and key in shapes else strict
         if differs:
             raise WavelitError(
@@ -178,10 +220,21 @@ def read_model(
                 f"{shapes.get(key)} by {CONFIG}"
             )
     require_finite(path, state)
-    model = build(config)
-    model.load_state_dict(state, strict=strict)
-    model.signature = signature
-    return model.to(device).eval()
+    complex_ones = {name for name, value in (due or {}).items() if value.is_complex()}
+    return {
+        name: torch.view_as_complex(value) if name in complex_ones else value
+        for name, value in state.items()
+    }
+
+
+def _plain(value: Tensor) -> Tensor:
+    """A copy on the CPU: weights that share memory are stored as often as they occur."""
+    return _real(value.detach().cpu()).clone(memory_format=torch.contiguous_format)
+
+
+def _real(value: Tensor) -> Tensor:
+    """Complex weights as pairs of real ones: not every version of safetensors has others."""
+    return torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
 
 
 def _signature(content: Any, config: WaveLiTConfig, where: str) -> Signature:
@@ -201,7 +254,8 @@ def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
         WavelitError: Names the file and the first of them.
     """
     for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        number = value.is_floating_point() or value.is_complex()
+        if number and not torch.isfinite(value).all():
             raise WavelitError(
                 f"{path} cannot be used: {printable(name)} is not finite; train anew with a lower "
                 "lr"

@@ -29,6 +29,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import atomic_path, flush
+from wavelit.training.module import EmulatorModule
 
 __all__ = [
     "BEST",
@@ -93,7 +94,10 @@ class CheckpointFiles(TorchCheckpointIO):
         map_location: Any = "cpu",
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
-        return load_checkpoint(Path(path))
+        state = load_checkpoint(Path(path))
+        # The last batch of a run is none of a run that was extended.
+        _forget_last_batch(state.get("loops"))
+        return state
 
 
 def checkpoint_callbacks(folder: Path, every: int) -> list[Callback]:
@@ -153,15 +157,32 @@ class _BestCheckpoint(_Checkpoint):
         super().load_state_dict(state_dict)
 
 
+def _budget_spent(module: pl.LightningModule) -> bool:
+    return isinstance(module, EmulatorModule) and module.budget_spent()
+
+
+def _forget_last_batch(loops: Any) -> None:
+    for name, value in loops.items() if isinstance(loops, dict) else ():
+        if name == "is_last_batch":
+            loops[name] = False
+        _forget_last_batch(value)
+
+
 class _SaveEarly(Callback):
-    """Write the first checkpoints before the first that is due, `every` steps on."""
+    """Write the first checkpoints before the first that is due, `every` steps on, and one at the
+    end, from which a run can be extended.
+    """
 
     def __init__(self, path: Path, every: int) -> None:
-        self.path = path
+        self.path, self.every = path, every
         self.steps = [step for step in EARLY if step < every]
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step in self.steps:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        step = trainer.global_step
+        # What is due after `every` steps is written by Lightning.
+        if step in self.steps or (step % self.every and _budget_spent(pl_module)):
             trainer.save_checkpoint(self.path)
 
 

@@ -51,6 +51,8 @@ class TrainConfig:
             that would not fit.
         validate_every: Steps between validations.
         checkpoint_every: Steps between checkpoints.
+        restart_at: Share of the budget at which the learning rate begins anew, with its warm-up: 0,
+            or where a run was extended.
     """
 
     # Names of older versions, which settings of runs and committed results hold.
@@ -73,6 +75,7 @@ class TrainConfig:
     activation_checkpointing: bool = False
     validate_every: int = 500
     checkpoint_every: int = 500
+    restart_at: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -107,6 +110,7 @@ class TrainConfig:
                 "wavelet_weight": (0, None),
                 "validate_every": (1, MOST),
                 "checkpoint_every": (1, MOST),
+                "restart_at": (0, 1),
             },
         )
 
@@ -125,19 +129,29 @@ class TrainerConfig:
     Args:
         accelerator: auto (a CUDA device if there is one, else the CPU), cpu, or another of
             Lightning's; mps is refused, as it has no float64.
-        devices: How many.
+        devices: How many on a node.
         precision: 32-true, or bf16-mixed: matrix products in bfloat16, the transform and the
             attention sums in float32.
         threads: Threads of the CPU. The default does not depend on the machine, and so neither do a
             run's results: the number of threads changes the order of sums. On a quiet 2-core
             machine 2 threads are 1.25 times as fast as 1; beside other work they were six times
             slower.
+        num_nodes: Machines.
+        strategy: How devices share the work, a name of Lightning's such as ddp; auto is right for
+            one device.
     """
 
     accelerator: str = "auto"
     devices: int = 1
     precision: Precision = "32-true"
     threads: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+
+    @property
+    def n_processes(self) -> int:
+        """Devices on all nodes, each with a share of every step."""
+        return self.devices * self.num_nodes
 
     @property
     def device(self) -> str:
@@ -154,7 +168,9 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_bounds(self, {"devices": (1, 100_000), "threads": (1, 1024)})
+        check_bounds(
+            self, {"devices": (1, 100_000), "num_nodes": (1, 100_000), "threads": (1, 1024)}
+        )
         if self.precision not in get_args(Precision):
             raise WavelitError(
                 f"unknown precision {shown(self.precision)}; known: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
 from rich.console import Console
@@ -28,10 +30,39 @@ from wavelit.errors import WavelitError, one_line
 from wavelit.training.module import EmulatorModule
 from wavelit.training.ranks import is_first
 
-__all__ = ["PrintProgress", "ProgressBar", "csv_logger", "told_once"]
+__all__ = ["FirstValidation", "PrintProgress", "ProgressBar", "csv_logger", "told_once"]
 
 # Seconds between two readings of the loss: on a GPU each waits for the step to end.
 INTERVAL = 0.5
+
+
+class FirstValidation(Callback):
+    """The validation score before any step, printed: what training starts from.
+
+    It is made on the model as it is, apart from Lightning's loops, and leaves no trace: random
+    numbers, logs and checkpoints are those of a run without it.
+    """
+
+    @torch.no_grad()
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score, unless the run goes on from a checkpoint."""
+        if trainer.global_step:
+            return
+        assert isinstance(pl_module, EmulatorModule)
+        data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
+        score = copy.deepcopy(pl_module.vrmse)
+        score.reset()
+        was_training = model.training
+        model.eval()
+        for batch in data.val_dataloader():
+            batch = trainer.strategy.batch_to_device(batch)
+            with trainer.precision_plugin.forward_context():
+                following = model(batch.fields, batch.constants, batch.scalars)
+            score.update(following, batch.target[:, 0], batch.valid)
+        model.train(was_training)
+        value = float(score.compute())
+        if is_first():
+            print(f"before any step: validation VRMSE {value:.4f}", flush=True)
 
 
 class PrintProgress(Callback):

@@ -117,9 +117,19 @@ class EmulatorModule(pl.LightningModule):
         assert self.config.minutes is not None
         return min(1.0, self.train_seconds / (60 * self.config.minutes))
 
+    def budget_spent(self) -> bool:
+        """Whether the step that has just been made is the last."""
+        if self.total_steps is not None:
+            return self.global_step >= self.total_steps
+        assert self.config.minutes is not None
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self.train_seconds + running >= 60 * self.config.minutes
+
     def configure_optimizers(self) -> Optimizer:
         groups = parameter_groups(self.model, self.config.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), fused=True)
+        # The fused kernel knows no complex numbers.
+        fused = not any(p.is_complex() for p in self.model.parameters())
+        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), fused=fused)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         fields, target, unroll = self._inputs(batch)

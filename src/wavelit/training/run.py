@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.strategies import Strategy
+from torch import nn
 
 from wavelit.checks.settings import from_mapping
 from wavelit.data.datamodule import WellDataModule
@@ -24,6 +26,7 @@ from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import named
 from wavelit.files.owner import owned
+from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.checkpoints import (
     CheckpointFiles,
@@ -34,26 +37,39 @@ from wavelit.training.checkpoints import (
 )
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.data_scales import calibrate
-from wavelit.training.logs import PrintProgress, ProgressBar, csv_logger, told_once
+from wavelit.training.logs import (
+    FirstValidation,
+    PrintProgress,
+    ProgressBar,
+    csv_logger,
+    told_once,
+)
 from wavelit.training.module import EMA, EmulatorModule
+from wavelit.training.networks import channels_of, network_name, restore, suit
+from wavelit.training.prepare import prepare, sign, validate_run
 from wavelit.training.ranks import RankWatch, is_first
 from wavelit.training.run_folder import (
-    clear,
-    is_trained,
+    WRITTEN,
     load_data,
     load_settings,
     read_config,
     read_signature,
     record_outcome,
-    remove_run,
-    require_free,
     require_same_data,
     write_run_folder,
     write_weights,
 )
+from wavelit.training.run_state import (
+    clear,
+    extend_run,
+    is_trained,
+    overwrite_run,
+    remove_run,
+    require_free,
+)
 from wavelit.training.trainer import check_trainer, make_trainer, quieten
 
-__all__ = ["build_model", "fit", "resume", "validate_run"]
+__all__ = ["build_model", "fit", "resume"]
 
 
 def build_model(
@@ -98,25 +114,33 @@ def build_model(
 def fit(
     folder: str | os.PathLike[str],
     data: WellDataModule,
-    model: WaveLiT,
+    model: nn.Module,
     train: TrainConfig,
     trainer: TrainerConfig | None = None,
     seed: int = 0,
     keep_statistics: bool = False,
     callbacks: Sequence[Callback] = (),
-) -> WaveLiT:
+    *,
+    loggers: Sequence[Logger] = (),
+    strategy: Strategy | None = None,
+    overwrite: bool = False,
+) -> Any:
     """Train a model into a new run folder; sets the process's threads and the global seeds.
 
     Args:
         folder: Created; must not hold a run.
         data: The dataset, with at least as many target frames as the pushforward is long.
-        model: From `build_model`, or trained before on other data.
+        model: From `build_model`; one trained before, of which is kept by name what fits
+            (`wavelit.training.transfer`); or a network of one's own (`wavelit.wrap`).
         train: Budget and recipe.
         trainer: Device, precision, threads.
         seed: Seed of the data order, the noise and the unroll lengths.
         keep_statistics: Whether a model with statistics of other data keeps them and its
             calibration; else it takes those of these data, and a warning says so.
         callbacks: More of Lightning's, called before those of the run.
+        loggers: More of Lightning's, beside the run's own.
+        strategy: One of Lightning's in place of the name in `trainer`; it is not recorded.
+        overwrite: Whether a run that the folder holds is removed, with all that was written of it.
 
     Returns:
         The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
@@ -128,12 +152,13 @@ def fit(
     """
     folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
     # Further devices and machines run the same call: the first of them writes.
-    first = check_trainer(trainer) == 0
+    first = check_trainer(trainer, strategy) == 0
     if first:
-        require_free(folder)
+        require_free(folder, overwrite)
+    model = prepare(model, data, seed, keep_statistics)
+    train = suit(train, model)
     validate_run(data, model, train, trainer)
-    if _take_statistics(model, data, seed, keep_statistics) or not _is_signed(model, data):
-        model.signature = signature_of(data)
+    sign(model, data, seed, keep_statistics)
     data.seed = seed
     # The stream of an earlier run with this data module may have had another seed.
     data.__dict__.pop("train_sampler", None)
@@ -141,16 +166,21 @@ def fit(
     StepBatchSampler(len(data.train_dataset), data.batch_size, seed)
     data.windows("valid")
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else None
+    if overwrite and found is not None:
+        found -= WRITTEN
     ours = False
     try:
         # What Lightning and its loggers write names no file when it fails.
         with named(folder), owned(folder, "training") if first else nullcontext():
             if first:
-                require_free(folder)
+                require_free(folder, overwrite)
+                if overwrite and (folder / "config.yaml").exists():
+                    overwrite_run(folder)
                 clear(folder, anew=True)
                 ours = True
                 write_run_folder(folder, data, model, train, trainer, seed)
-            return _run(folder, data, model, train, trainer, seed, None, callbacks)
+            added = _Added(callbacks, loggers, strategy)
+            return _run(folder, data, model, train, trainer, seed, None, added)
     except BaseException:
         # Without a checkpoint or weights there is nothing to keep, and nothing that should stop the
         # next attempt.
@@ -159,113 +189,59 @@ def fit(
         raise
 
 
-def validate_run(
-    data: WellDataModule, model: WaveLiT, train: TrainConfig, trainer: TrainerConfig
-) -> None:
-    """Refuse a run that could not be trained, or not be evaluated afterwards.
+@dataclasses.dataclass(frozen=True)
+class _Added:
+    """What a user adds of Lightning's; it is not recorded."""
 
-    Raises:
-        WavelitError: Too few target frames; a model without statistics, or of another layout than
-            the data; a budget in minutes on several devices.
-    """
-    if data.n_steps_output < train.pushforward:
-        raise WavelitError(
-            f"pushforward over {train.pushforward} steps needs as many target frames: give the "
-            f"data n_steps_output={train.pushforward}, not {data.n_steps_output}"
-        )
-    if not model.normalizer.is_set:
-        raise WavelitError(
-            "the model has no statistics of the data: make it by `wavelit.build_model`"
-        )
-    if train.minutes is not None and trainer.devices > 1:
-        raise WavelitError(
-            "a budget in minutes needs one device, as every device has its own clock: use steps or "
-            "samples"
-        )
-    channels = {
-        "n_fields": data.field_names,
-        "n_constant_fields": data.constant_field_names,
-        "n_scalars": data.scalar_names,
-    }
-    due = {name: len(names) for name, names in channels.items()}
-    due |= {"n_steps_input": data.n_steps_input}
-    for name, value in {**due, "boundary_conditions": data.boundary_conditions}.items():
-        if (ours := getattr(model.config, name)) != value:
-            raise WavelitError(
-                f"the model has {name} {ours}, {data.path} {value}: use `wavelit.build_model`"
-            )
+    callbacks: Sequence[Callback] = ()
+    loggers: Sequence[Logger] = ()
+    strategy: Strategy | None = None
 
 
-def _take_statistics(model: WaveLiT, data: WellDataModule, seed: int, keep: bool) -> bool:
-    """Give a model the statistics and calibration of the data, unless it has them or is to keep
-    its own; whether it came with others.
-    """
-    ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
-    model.normalizer.set_statistics(data.statistics)
-    if all(
-        torch.equal(buffer, ours[name])
-        for name, buffer in model.normalizer.named_buffers(recurse=False)
-    ):
-        return False
-    if keep:
-        for name, buffer in model.normalizer.named_buffers(recurse=False):
-            buffer.copy_(ours[name])
-        warnings.warn(
-            f"the model keeps the statistics and calibration of other data than {data.path}",
-            stacklevel=3,
-        )
-        return True
-    calibrate(model, data, seed)
-    warnings.warn(
-        "the model had the statistics of other data: it takes statistics and calibration of "
-        f"{data.path}; keep_statistics=True keeps the old ones",
-        stacklevel=3,
-    )
-    return True
-
-
-def _is_signed(model: WaveLiT, data: WellDataModule) -> bool:
-    """Whether a model has the signature of these data, as far as names tell."""
-    own = model.signature
-    return own is not None and (
-        own.dataset,
-        [*own.field_names],
-        [*own.constant_names],
-        [*own.scalar_names],
-        [each.name for each in own.forcing_scalars],
-    ) == (
-        data.metadata.dataset_name,
-        data.field_names,
-        data.train_dataset.constant_channels,
-        list(data.metadata.constant_scalar_names),
-        data.train_dataset.forcing_scalars,
-    )
-
-
-def resume(folder: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -> WaveLiT:
+def resume(
+    folder: str | os.PathLike[str],
+    callbacks: Sequence[Callback] = (),
+    *,
+    model: nn.Module | None = None,
+    budget: Mapping[str, Any] | None = None,
+    loggers: Sequence[Logger] = (),
+    strategy: Strategy | None = None,
+) -> Any:
     """Continue an interrupted run from its last checkpoint; the rest is as if it had never stopped.
 
     Where the last checkpoint cannot be read it is the one before, with a warning. A run at its end
     writes its weights anew if they are missing or damaged.
 
+    Args:
+        folder: The run.
+        callbacks: As for `fit`.
+        model: The network, of a run of a network of one's own.
+        budget: One of steps, samples and minutes of the whole run, more than it has had. If its
+            schedule was at its end, the learning rate goes through it again, warm-up first.
+        loggers: As for `fit`.
+        strategy: As for `fit`.
+
     Raises:
         WavelitError: No run or checkpoint there, or one of another model, other data than the
-            run's, or another process that trains there.
+            run's, another process that trains there, a budget that is spent, or no network.
     """
     folder = Path(os.path.expanduser(folder))
     settings = load_settings(folder)
     where = str(folder / "config.yaml")
     train = from_mapping(TrainConfig, settings["train"], f"{where}, train")
     trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
-    config = read_config(folder)
-    first = check_trainer(trainer) == 0
+    if network_name(folder) is None:
+        config = read_config(folder)
+        if model is not None:
+            raise WavelitError(f"{folder} is the run of a WaveLiT: leave model out")
+    first = check_trainer(trainer, strategy) == 0
     with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
             clear(folder, anew=False)
-        if is_trained(folder):
+        if budget is None and is_trained(folder):
             raise WavelitError(
                 f"{folder} is trained to the end of its budget: score it with `wavelit evaluate "
-                f"{folder}`"
+                f"{folder}`, or extend it with --train.steps N (steps=N)"
             )
         found = newest_checkpoint(folder / "checkpoints")
         if found is None:
@@ -273,30 +249,77 @@ def resume(folder: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -
                 f"{folder} has no checkpoint yet: start it again by the command that began it"
             )
         path, state = found
-        with torch.device("meta"):
-            require_same_model(path, model_weights(state), WaveLiT(config))
         data = load_data(folder)
+        if network_name(folder) is None:
+            with torch.device("meta"):
+                require_same_model(path, model_weights(state), WaveLiT(config))
+            emulator: IncrementEmulator = WaveLiT(config)
+        else:
+            emulator = restore(folder, model, channels_of(data))
+            require_same_model(path, model_weights(state), emulator)
         require_same_data(folder, data)
-        model = WaveLiT(config)
-        model.signature = read_signature(folder)
-        return _run(folder, data, model, train, trainer, settings["seed"], found, callbacks)
+        emulator.signature = read_signature(folder)
+        if budget is not None:
+            train = _extend(folder, train, budget, state, data.batch_size * trainer.n_processes)
+        added = _Added(callbacks, loggers, strategy)
+        return _run(folder, data, emulator, train, trainer, settings["seed"], found, added)
+
+
+def _extend(
+    folder: Path,
+    train: TrainConfig,
+    budget: Mapping[str, Any],
+    state: dict[str, Any],
+    batch_size: int,
+) -> TrainConfig:
+    """Give a run a larger budget, said in a line.
+
+    Raises:
+        WavelitError: The budget is none, or spent.
+    """
+    step = int(state["global_step"])
+    done = {"steps": step, "samples": step * batch_size, "minutes": state["train_seconds"] / 60}
+    before = {name: getattr(train, name) for name in done}
+    recipe = dataclasses.replace(train, **{**dict.fromkeys(done), **budget})
+    (name,) = (name for name in done if getattr(recipe, name) is not None)
+    asked = getattr(recipe, name)
+    if asked <= done[name] or (before[name] is not None and asked <= before[name]):
+        had = max(done[name], before[name] or 0)
+        raise WavelitError(
+            f"{folder} has had {had:.6g} {name}: extend it to more, {asked:.6g} were asked for"
+        )
+    (own,) = (name for name in done if before[name] is not None)
+    ended = own != name or done[own] >= before[own] or is_trained(folder)
+    restart = done[name] if ended else train.restart_at * before[own]
+    recipe = dataclasses.replace(recipe, restart_at=restart / asked)
+    if is_first():
+        extend_run(folder, recipe, done)
+        how = (
+            f"its schedule was at its end, so the learning rate rises again to {recipe.lr:g} and "
+            "falls as before"
+            if ended
+            else "its schedule goes on over the larger budget"
+        )
+        print(f"extended from step {step} to {asked:.6g} {name}: {how}", flush=True)
+    return recipe
 
 
 def _run(
     folder: Path,
     data: WellDataModule,
-    model: WaveLiT,
+    model: IncrementEmulator,
     train: TrainConfig,
     trainer: TrainerConfig,
     seed: int,
     resumed: tuple[Path, dict[str, Any]] | None,
-    callbacks: Sequence[Callback],
-) -> WaveLiT:
+    added: _Added,
+) -> IncrementEmulator:
     torch.set_num_threads(trainer.threads)
     quieten()
     # A model that was loaded is in evaluation mode.
     model.train()
-    module = EmulatorModule(model, train, seed, data.batch_size * trainer.devices, data.field_names)
+    batch_size = data.batch_size * trainer.n_processes
+    module = EmulatorModule(model, train, seed, batch_size, data.field_names)
     # Nothing below draws from the global generators, but what a user adds may.
     pl.seed_everything(seed, verbose=False)
     path, state = resumed or (None, {})
@@ -308,12 +331,14 @@ def _run(
         train.validate_every,
         log_every_n_steps=min(50, train.validate_every, module.total_steps or 50),
         enable_checkpointing=True,
-        callbacks=[watch, *callbacks, *_callbacks(folder, train)],
+        callbacks=[watch, *added.callbacks, *_callbacks(folder, train)],
         logger=[
             csv_logger(folder, first_step),
             TensorBoardLogger(folder, name="logs", version=""),
+            *added.loggers,
         ],
         plugins=[CheckpointFiles()],
+        **({} if added.strategy is None else {"strategy": added.strategy}),
     )
     data.trainer = lightning
     data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
@@ -346,12 +371,13 @@ def _run(
             folder,
             {
                 "steps": steps,
-                "samples": steps * data.batch_size * trainer.devices,
+                "samples": steps * batch_size,
                 "train_seconds": round(module.train_seconds, 2),
                 "threads": torch.get_num_threads(),
                 "device": str(lightning.strategy.root_device),
             },
         )
+    model.trained = True
     return model.eval()
 
 
@@ -363,7 +389,8 @@ def _advice(folder: Path) -> str:
 
 
 def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
-    callbacks: list[Callback] = [ProgressBar() if sys.stdout.isatty() else PrintProgress()]
+    shown = ProgressBar() if sys.stdout.isatty() else PrintProgress()
+    callbacks: list[Callback] = [FirstValidation(), shown]
     if train.ema:
         callbacks.append(EMA(train.ema))
     return [

@@ -2,14 +2,14 @@
 folder alone.
 
 config.yaml        data, model, train and trainer settings as the command line takes them
-model.json         the model's full configuration
+model.json         the model's full configuration; the class of a network of the user's own
 fields.json        the data that it was trained on: names of fields, grid, time steps, boundaries,
                    statistics, a checksum
 signature.json     what the model takes and gives, by name; older runs have none
 environment.json   versions, machine, threads, commit; steps, samples and seconds at the end
 checkpoints/       last.ckpt to resume from, the one before it, best.ckpt by validation VRMSE
 logs/              metrics.csv and TensorBoard events
-weights/           the trained model (averaged weights), for `WaveLiT.from_pretrained`
+weights/           the trained model (averaged weights), for `wavelit.load`
 
 A folder may come from anybody: whatever is read from it is data, whose types and bounds are
 checked.
@@ -27,45 +27,51 @@ import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 import torch
 import yaml
 
-from wavelit.checks.arguments import shown
+from wavelit.checks.arguments import require_name, require_whole, shown
 from wavelit.checks.settings import from_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError, printable
-from wavelit.files.atomic import atomic_folder, atomic_path, sweep
+from wavelit.files.atomic import atomic_folder, atomic_path
 from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.config import WaveLiTConfig
-from wavelit.model.pretrained import WEIGHTS, is_complete, require_finite
+from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.network import Channels
+from wavelit.model.pretrained import (
+    CHECKSUM,
+    CONFIG,
+    is_complete,
+    read_weights,
+    require_finite,
+    write_model,
+)
 from wavelit.model.signature import Signature
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.checkpoints import (
     BEST,
-    LAST,
-    PREVIOUS,
     load_checkpoint,
     model_weights,
-    newest_checkpoint,
     require_same_model,
 )
+from wavelit.training.networks import describe, model_facts, network_name, restore
 
 __all__ = [
+    "WRITTEN",
     "Weights",
-    "clear",
     "fields_of",
-    "is_trained",
     "load_data",
     "load_model",
     "load_settings",
+    "own_weights",
     "read_config",
     "read_signature",
     "record_outcome",
-    "remove_run",
-    "require_free",
     "require_same_data",
+    "write_file",
     "write_run_folder",
     "write_weights",
 ]
@@ -88,7 +94,12 @@ WRITTEN = frozenset(
 
 
 def write_run_folder(
-    folder: Path, data: WellDataModule, model: WaveLiT, train: Any, trainer: Any, seed: int
+    folder: Path,
+    data: WellDataModule,
+    model: IncrementEmulator,
+    train: Any,
+    trainer: Any,
+    seed: int,
 ) -> None:
     """Write what is known before the training begins; config.yaml last, as it makes the folder a
     run's.
@@ -104,15 +115,15 @@ def write_run_folder(
         "seed": seed,
     }
     text = yaml.safe_dump(settings, sort_keys=False)
-    _write(folder / "model.json", json.dumps(dataclasses.asdict(model.config), indent=2))
-    _write(folder / "fields.json", json.dumps(_facts(data), indent=2))
+    write_file(folder / "model.json", json.dumps(model_facts(model), indent=2))
+    write_file(folder / "fields.json", json.dumps(_facts(data), indent=2))
     if model.signature is not None:
-        _write(folder / "signature.json", json.dumps(model.signature.to_dict(), indent=2))
-    _write(folder / "environment.json", json.dumps(_environment(model), indent=2))
-    _write(folder / "config.yaml", text)
+        write_file(folder / "signature.json", json.dumps(model.signature.to_dict(), indent=2))
+    write_file(folder / "environment.json", json.dumps(_environment(model), indent=2))
+    write_file(folder / "config.yaml", text)
 
 
-def write_weights(folder: Path, model: WaveLiT) -> None:
+def write_weights(folder: Path, model: IncrementEmulator) -> None:
     """Write the trained model, whole or not at all.
 
     Raises:
@@ -120,103 +131,23 @@ def write_weights(folder: Path, model: WaveLiT) -> None:
     """
     require_finite(folder / "weights", model.state_dict())
     with atomic_folder(folder / "weights") as scratch:
-        model.save_pretrained(scratch)
+        if isinstance(model, WaveLiT):
+            model.save_pretrained(scratch)
+        else:
+            write_model(scratch, model, describe(model))
 
 
 def record_outcome(folder: Path, outcome: dict[str, Any]) -> None:
     """Add to environment.json what the training came to."""
     path = folder / "environment.json"
-    _write(path, json.dumps(read_json(path) | outcome, indent=2))
+    write_file(path, json.dumps(read_json(path) | outcome, indent=2))
 
 
-def require_free(folder: Path) -> None:
-    """Refuse a folder that holds a run which can be continued or used.
-
-    Raises:
-        WavelitError: It does, or it is a file.
-    """
-    if folder.is_file():
-        raise WavelitError(f"{folder} is a file: choose another run folder")
-    if not (folder / "config.yaml").exists():
-        return
-    if _has_results(folder):
-        raise WavelitError(
-            f"{folder} already holds a run: continue it with --resume {folder}, or choose another "
-            "folder"
-        )
-    # These three are written before config.yaml, which a failing disk may then have cut: the run
-    # begins anew.
-    if all((folder / name).exists() for name in ("model.json", "fields.json", "environment.json")):
-        return
-    try:
-        load_settings(folder)
-    except WavelitError as error:
-        raise WavelitError(
-            f"{folder} holds a config.yaml of something else: choose another folder"
-        ) from error
-
-
-def remove_run(folder: Path, found: set[str] | None) -> None:
-    """Take a run's files out of its folder, all but those that were found there, and the folder if
-    there was none.
-
-    A run that has something worth keeping stays as it is.
-    """
-    if _has_results(folder):
-        return
-    for name in WRITTEN.difference(found or ()):
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    if found is None and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _has_results(folder: Path) -> bool:
-    """Whether a run has something worth keeping: weights, or a checkpoint.
-
-    A single checkpoint that cannot be read is none: it is the first, and `wavelit train --resume`
-    could do nothing with it.
-    """
-    checkpoints = folder / "checkpoints"
-    if (folder / "weights" / WEIGHTS).exists():
-        return True
-    try:
-        return newest_checkpoint(checkpoints) is not None
-    except WavelitError:
-        return all((checkpoints / name).exists() for name in (LAST, PREVIOUS))
-
-
-def clear(folder: Path, anew: bool) -> None:
-    """Remove what a killed process left under temporary names; its owner alone may.
-
-    If the run is to begin anew, its curves and checkpoints go too: they would mix with those of the
-    next.
-    """
-    for pattern in ("checkpoints/.*.tmp", *(f".{name}.*.tmp" for name in WRITTEN)):
-        sweep(folder, pattern)
-    if not anew or not (folder / "config.yaml").exists():
-        return
-    for pattern in (
-        "logs/metrics.csv",
-        "logs/hparams.yaml",
-        "logs/events.out.tfevents.*",
-        "checkpoints/*.ckpt",
-    ):
-        sweep(folder, pattern)
-
-
-def is_trained(folder: Path) -> bool:
-    """Whether a run has ended and its weights are there, undamaged."""
-    if not is_complete(folder / "weights"):
-        return False
-    try:
-        WaveLiT.from_pretrained(folder / "weights")
-    except WavelitError:
-        return False
-    return True
+def own_weights(folder: Path, model: IncrementEmulator | None) -> dict[str, torch.Tensor]:
+    """The final weights of a network of the user's own; unless it is given, of any."""
+    weights = folder / "weights"
+    checksum = read_json(weights / CONFIG).get(CHECKSUM)
+    return read_weights(weights, None if model is None else model.state_dict(), checksum)
 
 
 def load_settings(folder: Path) -> dict[str, Any]:
@@ -250,8 +181,14 @@ def load_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> WaveLiTConfig:
-    """The configuration of a run's model."""
+    """The configuration of a run's model.
+
+    Raises:
+        WavelitError: It is damaged, or the run is of a network of the user's own.
+    """
     path = folder / "model.json"
+    if network_name(folder) is not None:
+        restore(folder, None, _channels(folder))
     return from_mapping(WaveLiTConfig, read_json(path), str(path))
 
 
@@ -264,7 +201,8 @@ def read_signature(folder: Path) -> Signature | None:
     path = folder / "signature.json"
     if not path.exists():
         return None
-    signature, config = Signature.from_dict(read_json(path), str(path)), read_config(folder)
+    signature = Signature.from_dict(read_json(path), str(path))
+    config = _channels(folder) if network_name(folder) is not None else read_config(folder)
     try:
         signature.require_counts(config.n_fields, config.n_constant_fields, config.n_scalars)
     except WavelitError as error:
@@ -277,37 +215,90 @@ def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
     return WellDataModule(**load_settings(Path(os.path.expanduser(folder)))["data"])
 
 
-def load_model(folder: str | os.PathLike[str], weights: Weights = "final") -> WaveLiT:
+@overload
+def load_model(
+    folder: str | os.PathLike[str], weights: Weights = "final", model: None = None
+) -> WaveLiT: ...
+
+
+@overload
+def load_model(
+    folder: str | os.PathLike[str], weights: Weights, model: torch.nn.Module
+) -> IncrementEmulator: ...
+
+
+def load_model(
+    folder: str | os.PathLike[str],
+    weights: Weights = "final",
+    model: torch.nn.Module | None = None,
+) -> IncrementEmulator:
     """The model of a run in evaluation mode: its final averaged weights, or those of the best
     validation.
 
+    Args:
+        folder: The run.
+        weights: Which weights.
+        model: The network, of a run of a network of the user's own; its weights are replaced.
+
     Raises:
         WavelitError: Training has not ended, no validation took place, or the weights are damaged
-            or not finite.
+            or of another network than the one given.
     """
+    require_name("weights", weights, get_args(Weights))
     folder = Path(os.path.expanduser(folder))
-    if weights not in get_args(Weights):
-        raise WavelitError(
-            f"unknown weights {shown(weights)}; known: {', '.join(get_args(Weights))}"
-        )
     load_settings(folder)
+    own = None if network_name(folder) is None else restore(folder, model, _channels(folder))
+    if own is None and model is not None:
+        raise WavelitError(
+            f"{folder} is the run of a WaveLiT, which its folder holds: leave model out"
+        )
     if weights == "final":
         if not is_complete(folder / "weights"):
             raise WavelitError(
                 f"{folder} has no weights yet: continue it with `wavelit train --resume {folder}`"
             )
-        return WaveLiT.from_pretrained(folder / "weights")
+        if own is None:
+            return WaveLiT.from_pretrained(folder / "weights")
+        own.load_state_dict(own_weights(folder, own))
+    else:
+        own = _load_best(folder, own)
+    own.signature, own.trained = read_signature(folder), True
+    return own.eval()
+
+
+def _load_best(folder: Path, own: IncrementEmulator | None) -> IncrementEmulator:
     checkpoint = folder / "checkpoints" / BEST
     if not checkpoint.exists():
         raise WavelitError(f"{folder} has no best checkpoint: no validation took place")
-    config, state = read_config(folder), model_weights(load_checkpoint(checkpoint))
-    with torch.device("meta"):
-        require_same_model(checkpoint, state, WaveLiT(config))
+    state = model_weights(load_checkpoint(checkpoint))
+    if own is None:
+        config = read_config(folder)
+        with torch.device("meta"):
+            require_same_model(checkpoint, state, WaveLiT(config))
+    else:
+        require_same_model(checkpoint, state, own)
     require_finite(checkpoint, state)
-    model = WaveLiT(config)
+    model = WaveLiT(config) if own is None else own
     model.load_state_dict(state)
-    model.signature = read_signature(folder)
-    return model.eval()
+    return model
+
+
+def _channels(folder: Path) -> Channels:
+    """What the data of a run gave its network.
+
+    Raises:
+        WavelitError: fields.json is damaged.
+    """
+    path = folder / "fields.json"
+    facts, settings = read_json(path), load_settings(folder)["data"]
+    counts: list[int] = []
+    for name in ("fields", "constant fields", "scalars", "resolution"):
+        if not isinstance(facts.get(name), list):
+            raise WavelitError(f"{path}: {name} is no list; it is damaged: train anew")
+        counts.append(len(facts[name]))
+    history = require_whole("n_steps_input", settings.get("n_steps_input", 4))
+    c, k, p, spatial = counts
+    return Channels(c, k, p, history, spatial)
 
 
 def fields_of(data: WellDataModule) -> dict[str, list[str]]:
@@ -358,7 +349,7 @@ def _facts(data: WellDataModule) -> dict[str, Any]:
     }
 
 
-def _environment(model: WaveLiT) -> dict[str, Any]:
+def _environment(model: IncrementEmulator) -> dict[str, Any]:
     git = shutil.which("git")
     commit = "" if git is None else _output([git, "rev-parse", "HEAD"])
     packages = ("wavelit", "torch", "pytorch-lightning", "the_well", "numpy")
@@ -379,6 +370,6 @@ def _output(words: list[str]) -> str:
     return done.stdout.strip()
 
 
-def _write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     with atomic_path(path) as scratch:
         scratch.write_text(text + "\n", encoding="utf8")

@@ -18,8 +18,14 @@ def learning_rate_factor(
     progress: float, config: TrainConfig, total_steps: int | None = None
 ) -> float:
     """Learning rate over its peak at progress p in [0, 1] of so many steps, None where they are
-    not known.
+    not known; either part of an extended run has a schedule of its own.
     """
+    if config.restart_at:
+        begin, end = (
+            (0.0, config.restart_at) if progress < config.restart_at else (config.restart_at, 1.0)
+        )
+        progress = (progress - begin) / (end - begin)
+        total_steps = None if total_steps is None else round(total_steps * (end - begin))
     # Its first step has rate zero: a warm-up of less than two steps would leave a short run as it
     # began.
     short = total_steps is not None and config.warmup * total_steps < 2

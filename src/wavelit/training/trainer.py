@@ -4,13 +4,16 @@ nothing written unless asked.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.strategies import Strategy
 
 from wavelit.checks.arguments import shown
 from wavelit.errors import WavelitError, one_line
@@ -43,18 +46,21 @@ def make_trainer(
         config: Device, precision.
         max_steps: Optimiser steps; None: the module stops by itself.
         validate_every: Steps between validations; None: there are none.
-        **options: Of `pytorch_lightning.Trainer`, such as callbacks and logger.
+        **options: Of `pytorch_lightning.Trainer`, such as callbacks and logger; a strategy here
+            goes before the one in `config`.
     """
     defaults: dict[str, Any] = {
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
+        "strategy": config.strategy,
         "limit_val_batches": 0 if validate_every is None else None,
     }
     return pl.Trainer(
         **{**defaults, **options},
         accelerator=config.device,
         devices=config.devices,
+        num_nodes=config.num_nodes,
         precision=config.precision,
         max_steps=-1 if max_steps is None else max_steps,
         # The whole run is one epoch to Lightning; ours are in the sampler.
@@ -67,8 +73,12 @@ def make_trainer(
     )
 
 
-def check_trainer(config: TrainerConfig) -> int:
+def check_trainer(config: TrainerConfig, strategy: Strategy | None = None) -> int:
     """Refuse what Lightning or PyTorch would refuse later.
+
+    Args:
+        config: Device, precision.
+        strategy: One of Lightning's in place of the name in `config`.
 
     Returns:
         The rank of this process among all that train together; the first, 0, writes.
@@ -78,17 +88,30 @@ def check_trainer(config: TrainerConfig) -> int:
             many as the devices.
     """
     quieten()
+    added: dict[str, Any] = {} if strategy is None else {"strategy": copy.copy(strategy)}
     try:
-        trial = make_trainer(dataclasses.replace(config, precision="32-true"))
+        trial = make_trainer(
+            dataclasses.replace(config, precision="32-true"),
+            **added,
+        )
     except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
         raise WavelitError(
-            f"no trainer with accelerator={shown(config.accelerator)}, devices={config.devices}: "
-            f"{one_line(error)}"
+            f"no trainer with accelerator={shown(config.accelerator)}, devices={config.devices}, "
+            f"strategy={shown(config.strategy)}: {one_line(error)}"
         ) from error
     if trial.strategy.root_device.type == "mps":
         raise WavelitError(
             f"accelerator {config.accelerator!r} is Apple's here, which has no float64 for the "
             "scores: use cpu"
+        )
+    if (
+        config.accelerator == "auto"
+        and config.device == "cpu"
+        and torch.backends.mps.is_available()
+    ):
+        warnings.warn(
+            "Apple's accelerator has no float64, which the scores need: the CPU is used",
+            stacklevel=3,
         )
     set_rank(int(trial.global_rank))
     return int(trial.global_rank)
