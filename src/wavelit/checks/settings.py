@@ -5,6 +5,7 @@ read from a file is data alone.
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
@@ -15,13 +16,14 @@ from wavelit.errors import WavelitError, printable
 __all__ = ["check_bounds", "check_types", "current_names", "from_mapping", "require_mapping"]
 
 Settings = TypeVar("Settings")
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 def check_types(settings: Any) -> None:
     """Make each entry of a frozen dataclass the plain number, text or truth value that it is
     declared as.
 
-    Numbers of numpy and whole floats such as 1e4 are taken, as settings are written as YAML and
+    Numbers of numpy, whole floats and the text 1e4 are taken, as settings are written as YAML and
     JSON.
 
     Raises:
@@ -33,6 +35,9 @@ def check_types(settings: Any) -> None:
         value = getattr(settings, field.name)
         if kind is None or (value is None and "None" in declared):
             continue
+        # YAML reads 1e4 as text, for want of a point.
+        if kind in (int, float) and isinstance(value, str) and EXPONENT.fullmatch(value):
+            value = float(value)
         # bool(x) and str(x) take everything, and a truth value is a whole number to Python.
         suits = isinstance(value, str) == (kind is str) and (
             kind is bool or not isinstance(value, bool)

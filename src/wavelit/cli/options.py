@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_type_hints
 
 import yaml
 from docstring_parser import parse
+from jsonargparse import DefaultHelpFormatter
 
 from wavelit.checks.arguments import shown
 from wavelit.checks.settings import current_names
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
-__all__ = ["architecture", "mapping", "rename_options", "require_plain"]
+__all__ = [
+    "TypeNames",
+    "architecture",
+    "budgets",
+    "expand",
+    "mapping",
+    "rename_options",
+    "require_plain",
+    "value_of",
+]
+
+# Options without a value.
+FLAGS = frozenset(("--overwrite", "--keep_statistics", "--help", "--print_config"))
+BUDGETS = frozenset(("steps", "samples", "minutes"))
 
 # Options that take several values.
 LISTS = ("data.fields", "data.forcings")
@@ -37,36 +53,143 @@ def architecture(config: Any) -> dict[str, tuple[Any, str]]:
     }
 
 
-def rename_options(words: Sequence[str], kind: type[Any]) -> list[str]:
-    """The command line with the names that entries of `train` have now, where it or its --config
-    files have older ones.
+class TypeNames(DefaultHelpFormatter):
+    """Help with the types of options as a user writes them."""
+
+    def _get_type_str(self, action: Any) -> str | None:
+        text = super()._get_type_str(action)
+        if text is None:
+            return None
+        text = re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)
+        if union := re.fullmatch(r"Union\[(.*)\]", text):
+            text = " | ".join(union[1].split(", "))
+        text = text.replace(" | Literal['preset']", "").replace(" | PathLike[str]", "")
+        return re.sub(
+            r"Literal\[(.*?)\]", lambda names: re.sub(", ", " | ", names[1].replace("'", "")), text
+        )
+
+
+def expand(words: Sequence[str], groups: Mapping[str, Any]) -> list[str]:
+    """The command line with every option under its full name: DATA is --data.path DATA, and
+    --minutes is --train.minutes.
 
     Args:
-        words: The command line, which `require_plain` has accepted.
-        kind: The dataclass of these entries.
+        words: The command line.
+        groups: The class of each group of options.
     """
-    found = []
+    homes: dict[str, list[str]] = {"preset": ["model"]}
+    for group, kind in groups.items():
+        names = list(inspect.signature(kind).parameters)
+        if group == "model":
+            names = names[names.index("wavelet") :]
+        decided = {"seed", "n_steps_output"} if group == "data" else set()
+        for name in set(names) - decided:
+            homes.setdefault(name, []).append(group)
+    found: list[str] = []
     for before, word in itertools.pairwise(["", *words]):
         option, equals, value = word.partition("=")
-        if option.startswith("--train."):
-            (name,) = current_names(kind, {option.removeprefix("--train."): None}, "--train")
-            word = f"--train.{name}{equals}{value}"
-        elif before == "--config":
-            word = _with_current_names(word, kind)
-        elif option == "--config" and equals:
-            word = f"--config={_with_current_names(value, kind)}"
+        value_due = before.startswith("--") and "=" not in before and before not in FLAGS
+        name = option.removeprefix("--")
+        if word.startswith("--") and len(homes.get(name, ())) == 1:
+            word = f"--{homes[name][0]}.{name}{equals}{value}"
+        elif word and not word.startswith("-") and not value_due:
+            found.append("--data.path")
         found.append(word)
     return found
 
 
-def _with_current_names(path: str, kind: type[Any]) -> str:
-    """A --config file, or its text under the names of now, which the parser takes as well."""
+def value_of(words: Sequence[str], option: str) -> str | None:
+    """What the last such option of a command line says; None if there is none."""
+    found = None
+    for word, following in itertools.pairwise([*words, ""]):
+        if word == option:
+            found = following
+        elif word.startswith(f"{option}="):
+            found = word.split("=", 1)[1]
+    return found
+
+
+def budgets(words: Sequence[str]) -> set[str]:
+    """Budgets that a later --config file or option of the command line goes before."""
+    kept: set[str] = set()
+    typed = False
+    for before, word in itertools.pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        is_file = before == "--config" or (option == "--config" and equals)
+        if is_file:
+            # Also the text of one, under the names of now.
+            given = _content(word if before == "--config" else value).get("train") or {}
+            named = set(BUDGETS & given.keys())
+        else:
+            short = option.removeprefix("--train.")
+            named = {short} & BUDGETS if short != option else set()
+        if named:
+            kept = kept | named if typed and not is_file else set(named)
+            typed = not is_file
+    return set(BUDGETS - kept) if kept else set()
+
+
+def rename_options(words: Sequence[str], groups: Mapping[str, Any]) -> list[str]:
+    """The command line with the names that entries of `train` have now, where it or its --config
+    files have older ones, and with whole numbers such as 1e4 spelled out.
+
+    Args:
+        words: The command line, which `require_plain` has accepted.
+        groups: The class of each group of options.
+    """
+    found: list[str] = []
+    for before, word in itertools.pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        if option.startswith("--train."):
+            name = option.removeprefix("--train.")
+            (name,) = current_names(groups["train"], {name: None}, "--train")
+            word = f"--train.{name}{equals}{value}"
+        elif before == "--config":
+            word = _as_of_now(word, groups)
+        elif option == "--config" and equals:
+            word = f"--config={_as_of_now(value, groups)}"
+        if equals and _is_numeric(option, groups):
+            word = f"{word.partition('=')[0]}={_spelled_out(value)}"
+        elif _is_numeric(before, groups):
+            word = str(_spelled_out(word))
+        found.append(word)
+    return found
+
+
+def _as_of_now(path: str, groups: Mapping[str, Any]) -> str:
+    """A --config file, or its text as it is written now, which the parser takes as well."""
     content = read_yaml(path)
-    train = content.get("train", {})
-    renamed = current_names(kind, train, path)
-    if renamed == train:
-        return path
-    return yaml.safe_dump({**content, "train": renamed}, sort_keys=False)
+    now = dict(content)
+    if "train" in content:
+        now["train"] = current_names(groups["train"], content["train"], path)
+    for group in groups.keys() & now.keys():
+        now[group] = {
+            name: _spelled_out(value) if _is_numeric(f"--{group}.{name}", groups) else value
+            for name, value in now[group].items()
+        }
+    return path if now == content else yaml.safe_dump(now, sort_keys=False)
+
+
+def _content(path: str) -> dict[str, Any]:
+    content = load_yaml(path, "--config") if "\n" in path else read_yaml(path)
+    return content if isinstance(content, dict) else {}
+
+
+def _is_numeric(option: str, groups: Mapping[str, Any]) -> bool:
+    """Whether numbers alone are due there."""
+    group, _, name = option.removeprefix("--").partition(".")
+    if group not in groups or name not in inspect.signature(groups[group]).parameters:
+        return option == "--seed"
+    kinds = str(inspect.signature(groups[group]).parameters[name].annotation).split(" | ")
+    return not {"int", "float"}.isdisjoint(kinds) and "str" not in kinds
+
+
+def _spelled_out(value: Any) -> Any:
+    """1e4 as 10000, which neither YAML nor the parser takes for a whole number."""
+    if not isinstance(value, str) or not re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d{1,2}", value):
+        return value
+    number = float(value)
+    return int(number) if number.is_integer() else value
 
 
 def require_plain(words: Sequence[str], known: set[str]) -> None:

@@ -38,11 +38,21 @@ def demo(parser: Any, words: list[str]) -> None:
 
 
 def train(parser: Any, words: list[str]) -> None:
-    from wavelit.api import fit, resume
-    from wavelit.cli.options import architecture, mapping, rename_options, require_plain
+    from wavelit.api import fit, load, resume
+    from wavelit.cli.options import (
+        TypeNames,
+        architecture,
+        budgets,
+        expand,
+        mapping,
+        rename_options,
+        require_plain,
+        value_of,
+    )
     from wavelit.data.datamodule import WellDataModule
     from wavelit.model.config import PRESETS, WaveLiTConfig
     from wavelit.training.config import TrainConfig, TrainerConfig
+    from wavelit.training.extras import FINE_TUNING
     from wavelit.training.ranks import is_first
     from wavelit.training.run import build_model
 
@@ -50,14 +60,30 @@ def train(parser: Any, words: list[str]) -> None:
         if is_first():
             print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
 
+    groups = {
+        "data": WellDataModule,
+        "model": WaveLiTConfig,
+        "train": TrainConfig,
+        "trainer": TrainerConfig,
+    }
+    words = expand(words, groups)
+    parser.formatter_class = TypeNames
     if any(word.split("=")[0] == "--resume" for word in words):
-        # Its settings are in its folder: a second setting beside it would be ignored, so none is
-        # accepted.
+        # Its settings are in its folder: a second setting beside it would be ignored, so none but a
+        # larger budget is accepted.
         parser.add_argument("--resume", type=str)
-        folder = Path(parser.parse_args(words).resume)
-        resume(folder)
+        for name, number in (("steps", int), ("samples", int), ("minutes", float)):
+            parser.add_argument(f"--train.{name}", type=number | None, default=None)
+        options = parser.parse_args(rename_options(words, groups))
+        folder = Path(options.resume)
+        resume(folder, **vars(options.train))
         done(folder)
         return
+    parser.description = (
+        "`wavelit train DATA --minutes 5`: a dataset's folder, and options, whose group may be "
+        "left out of their names. With --resume RUN, --steps, --samples or --minutes extend the "
+        "run; nothing else may be given."
+    )
     parser.add_argument("--config", action="config", help="YAML file of these options")
     parser.add_argument(
         "--run",
@@ -66,7 +92,20 @@ def train(parser: Any, words: list[str]) -> None:
         help="new run folder; runs/<dataset>-<preset> if absent",
     )
     parser.add_argument(
-        "--resume", type=str | None, default=None, help="run folder to continue, alone"
+        "--overwrite", action="store_true", help="replace the run that the folder holds"
+    )
+    parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue")
+    parser.add_argument(
+        "--from",
+        type=str | None,
+        default=None,
+        help="model to fine-tune: a run folder, a PocketWell system or a saved model; what fits is "
+        "kept by name, and the learning rate is a tenth",
+    )
+    parser.add_argument(
+        "--keep_statistics",
+        action="store_true",
+        help="with --from: keep the model's statistics and calibration, not those of the data",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data order and noise")
     # What is typed as anything, the parser takes for the name of a class to import and to call.
@@ -90,17 +129,46 @@ def train(parser: Any, words: list[str]) -> None:
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
     older = {f"train.{name}" for name in TrainConfig.RENAMED}
-    require_plain(words, older.union(parser.get_defaults().keys()) - {"config", "resume"})
-    options = parser.parse_args(rename_options(words, TrainConfig))
-    train, trainer = TrainConfig(**vars(options.train)), TrainerConfig(**vars(options.trainer))
+    alone = {"config", "resume", "from", "overwrite", "keep_statistics"}
+    require_plain(words, older.union(parser.get_defaults().keys()) - alone)
+    words = rename_options(words, groups)
+    source = value_of(words, "--from")
+    trained = None if source is None else load(source)
+    lr = TrainConfig.lr * FINE_TUNING
+    if trained is not None:
+        parser.set_defaults({"train.lr": lr, "data.n_steps_input": trained.config.n_steps_input})
+    options = parser.parse_args(words)
+    recipe = vars(options.train) | dict.fromkeys(budgets(words))
+    train, trainer = TrainConfig(**recipe), TrainerConfig(**vars(options.trainer))
     data = WellDataModule(
         **{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed}
     )
     changes = {k: v for k, v in vars(options.model).items() if k != "preset" and v != "preset"}
-    model = build_model(data, options.model.preset, options.seed, **changes)
-    name = f"{data.metadata.dataset_name}-{options.model.preset}"
+    if trained is None:
+        if options.keep_statistics:
+            raise WavelitError("--keep_statistics is for --from: a new model has no statistics")
+        model = build_model(data, options.model.preset, options.seed, **changes)
+        kind = options.model.preset
+    else:
+        if changes or options.model.preset != "nano":
+            raise WavelitError(
+                f"the architecture is that of {source}: leave --model.* out, or train anew"
+            )
+        if train.lr == lr and is_first():
+            print(f"fine-tuning: learning rate {lr:g}, a tenth of the default; --lr sets another")
+        model, kind = trained, f"from-{Path(str(source)).name}"
+    name = f"{data.metadata.dataset_name}-{kind}"
     folder = Path(options.run or Path("runs") / _file_name(name))
-    fit(folder, data, model, train, trainer, options.seed)
+    fit(
+        folder,
+        data,
+        model,
+        train,
+        trainer,
+        options.seed,
+        options.keep_statistics,
+        overwrite=options.overwrite,
+    )
     done(folder)
 
 
