@@ -53,6 +53,8 @@ $(VENV)/.docs: $(VENV)/.installed constraints-docs.txt
 
 $(VENV)/.tutorials: $(VENV)/.installed
 	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[tutorials]"
+	# What its networks need is in the extra; it declares an experiment tracker and thirty more.
+	$(VENV)/bin/python $(PIP) -c constraints.txt --no-deps neuraloperator
 	touch $@
 
 $(BASELINES)/.installed: pyproject.toml constraints-baselines.txt

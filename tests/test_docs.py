@@ -25,10 +25,16 @@ def code_blocks(page: str) -> list[str]:
 
 def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (block,) = code_blocks("docs/your_data.md")
-    assert "minutes=1" in block
+    text = "\n".join(code_blocks("docs/your_data.md"))
+    for long, short in (
+        ("minutes=1", "steps=2"),
+        ("steps=100", "steps=2"),
+        ("steps=50", "steps=1"),
+    ):
+        assert long in text
+        text = text.replace(long, short)
     script = tmp_path / "own_data.py"
-    script.write_text(block.replace("minutes=1", "steps=2"))
+    script.write_text(text)
     scope = runpy.run_path(str(script))
     assert scope["scores"].dataset == "mine"
     assert Path("runs/mine/report-valid.html").exists()
@@ -42,6 +48,10 @@ def test_the_recipes_run(tmp_path, monkeypatch):
     for long, short in (
         ("minutes=5", "steps=2"),
         ("steps=1000", "steps=1"),
+        ("steps=1200", "steps=2"),
+        ("steps=100", "steps=2"),
+        ("steps=150", "steps=3"),
+        ("steps=50", "steps=1"),
         ("steps=200", "steps=2"),
         ('"1M"', '"nano"'),
     ):

@@ -8,6 +8,7 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "docs" / "tutorials"
 NAMES = [
+    "another_network",
     "kuramoto_sivashinsky",
     "own_arrays",
     "pretrained",
