@@ -57,6 +57,18 @@ class Returns(nn.Module):
         return self.change(self.layer(x))
 
 
+class Kept(nn.Module):
+    """A network that keeps its last output, a tensor with a history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(4, 1, 1)
+        self.last = self.layer.weight * 2
+
+    def forward(self, x):
+        return self.layer(x)
+
+
 @pytest.fixture(scope="module", name="run")
 def network_run(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks") / "run"
@@ -235,6 +247,7 @@ def test_another_network_than_the_run_s(run):
         (lambda: nn.Conv2d(3, 1, 1), "seen as 4 channels, T C"),
         (lambda: nn.Conv2d(4, 1, 1).double(), "fails on fields"),
         (lambda: nn.GELU(), "no parameters to train"),
+        (lambda: Kept(), "cannot be copied, which averaged weights need"),
         (lambda: wavelit.wrap(conv(), "states"), "predicts 'states'"),
         (lambda: wavelit.wrap(conv(), takes="all"), "takes 'all'"),
         (lambda: wavelit.wrap(3), "network must be a Module"),

@@ -7,6 +7,7 @@ imported from that name: who continues or scores the run gives the network again
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ __all__ = [
     "has_wavelet_loss",
     "model_facts",
     "network_name",
+    "require_copies",
     "restore",
     "suit",
     "try_network",
@@ -91,6 +93,21 @@ def suit(train: TrainConfig, model: IncrementEmulator) -> TrainConfig:
     if is_first():
         print(f"{model.title} defines no wavelet loss: trained with wavelet_weight=0", flush=True)
     return dataclasses.replace(train, wavelet_weight=0.0)
+
+
+def require_copies(model: IncrementEmulator) -> None:
+    """Refuse a network that cannot be copied, as averaged weights need.
+
+    Raises:
+        WavelitError: Names what stands in the way.
+    """
+    try:
+        copy.deepcopy(model)
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise WavelitError(
+            f"{model.title} cannot be copied, which averaged weights need: {one_line(error)}; set "
+            "ema=0, or change it"
+        ) from error
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.data_scales import calibrate
-from wavelit.training.networks import channels_of, emulator_of, try_network
+from wavelit.training.networks import channels_of, emulator_of, require_copies, try_network
 from wavelit.training.ranks import is_first
 from wavelit.training.transfer import adapt, fits, names_of, require_units
 
@@ -77,6 +77,8 @@ def validate_run(
         )
     if not isinstance(model, WaveLiT):
         dataset = data.train_dataset
+        if train.ema:
+            require_copies(model)
         try_network(model, dataset.collate(dataset.__getitems__([0, min(1, len(dataset) - 1)])))
         return
     channels = {
