@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from wavelit.data.writing import write
+from wavelit.data.writing import well_file
 from wavelit.data.writing.write import write_well
 from wavelit.files import space
 
@@ -69,7 +69,7 @@ def test_the_bytes_are_those_of_a_file_without_reserve(tmp_path, monkeypatch):
         reserved = write_well(tmp_path / "a.hdf5", fields, **options)
         with monkeypatch.context() as patch:
             patch.setattr(
-                write, "hdf5_file", lambda path, size: h5py.File(path, "w", libver="earliest")
+                well_file, "hdf5_file", lambda path, size: h5py.File(path, "w", libver="earliest")
             )
             plain = write_well(tmp_path / "b.hdf5", fields, **options)
         assert reserved.read_bytes() == plain.read_bytes()

@@ -13,7 +13,7 @@ from the_well.data import WellDataset
 
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.statistics import write_statistics
-from wavelit.data.writing import write
+from wavelit.data.writing import well_file
 from wavelit.data.writing.write import write_dataset, write_well
 from wavelit.errors import WavelitError
 
@@ -244,7 +244,7 @@ def test_a_file_is_whole_or_absent(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(write, "_boundaries", fail)
+    monkeypatch.setattr(well_file, "_boundaries", fail)
     with pytest.raises(OSError, match="disk full"):
         write_well(path, {"a": 2 * GOOD}, name="toy", boundary_conditions=["open", "wall"])
     assert path.read_bytes() == before
@@ -315,7 +315,7 @@ def test_a_dataset_is_whole_or_absent(tmp_path, monkeypatch):
         write_dataset(tmp_path / "toy", {"a": field}, splits=splits, mask_field="walls", **options)
     assert list(tmp_path.iterdir()) == []
     with monkeypatch.context() as patch:
-        patch.setattr(write, "_boundaries", Mock(side_effect=OSError("disk full")))
+        patch.setattr(well_file, "_boundaries", Mock(side_effect=OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             write_dataset(tmp_path / "toy", {"a": field}, splits=splits, **options)
     assert list(tmp_path.iterdir()) == []
@@ -327,7 +327,7 @@ def test_a_dataset_is_whole_or_absent(tmp_path, monkeypatch):
 
 
 def test_statistics_of_a_dataset_leave_masked_cells_out(tmp_path):
-    field = np.random.default_rng(0).normal(size=(4, 6, 4, 5))
+    field = 50 + np.random.default_rng(0).normal(size=(4, 6, 4, 5))
     mask = np.zeros((4, 4, 5))
     mask[:, 1] = 1
     field[:, :, 1] = -999

@@ -103,16 +103,148 @@ def test_matrices(tmp_path):
         np.testing.assert_array_equal(file["t2_fields/s"], stress)
 
 
-def test_dates_are_given_in_a_unit_of_choice(tmp_path):
+def stored_time(path):
+    with h5py.File(path) as file:
+        return file["dimensions/time"][()], file["dimensions/time"].attrs["units"]
+
+
+@pytest.mark.parametrize(
+    ("step", "values", "units"),
+    [(np.timedelta64(2, "D"), 2.0, "days"), (np.timedelta64(90, "s"), 90.0, "seconds")],
+)
+def test_dates_are_counted_from_the_first(tmp_path, step, values, units):
+    dates = np.datetime64("2020-02-28", "ns") + np.arange(T) * step
+    for changes in (
+        {"fields": {"u": data_array(coords={"time": dates})}},
+        {"fields": {"u": VALUES}, "time": dates},
+        {"fields": {"u": VALUES}, "time": list(dates.astype("datetime64[s]").astype(object))},
+    ):
+        found, unit = stored_time(write(tmp_path, **changes))
+        np.testing.assert_allclose(found, values * np.arange(T))
+        assert unit == units
+
+
+def test_calendars_of_cftime(tmp_path):
+    cftime = pytest.importorskip("cftime")
+    # February has 30 days there.
+    dates = [cftime.Datetime360Day(2000, 2, 28 + i) for i in range(3)]
+    dates += [cftime.Datetime360Day(2000, 3, 1 + i) for i in range(3)]
+    found, unit = stored_time(write(tmp_path, fields={"u": data_array(coords={"time": dates})}))
+    np.testing.assert_array_equal(found, np.arange(6))
+    assert unit == "days"
+
+
+def test_an_explicit_time_stands_for_dates(tmp_path):
     dates = np.datetime64("2020-01-01", "ns") + np.arange(T) * np.timedelta64(1, "D")
     given = data_array(coords={"time": dates})
-    with pytest.raises(
-        WavelitError, match=r"'time' holds no numbers but dtype datetime64.* give time="
-    ):
-        write(tmp_path, fields={"u": given})
-    days = (dates - dates[0]) / np.timedelta64(1, "D")
-    with h5py.File(write(tmp_path, fields={"u": given}, time=days)) as file:
-        np.testing.assert_array_equal(file["dimensions/time"], np.arange(T))
+    with h5py.File(write(tmp_path, fields={"u": given}, time=TIMES)) as file:
+        np.testing.assert_array_equal(file["dimensions/time"], TIMES)
+        assert "units" not in file["dimensions/time"].attrs
+
+
+def test_units_are_kept(tmp_path):
+    given = data_array(coords={"time": TIMES, "x": np.arange(X), "y": np.arange(Y)})
+    given.attrs["units"] = "m s-1"
+    given["time"].attrs["units"] = "hours"
+    given["y"].attrs["units"] = "degrees_north"
+    speed = xarray.DataArray(np.ones(N), dims="trajectory", attrs={"units": "Pa"})
+    with h5py.File(write(tmp_path, fields={"u": given}, scalars={"p": speed, "q": 1.0})) as file:
+        assert file["t0_fields/u"].attrs["units"] == "m s-1"
+        assert file["dimensions/time"].attrs["units"] == "hours"
+        assert file["dimensions/y"].attrs["units"] == "degrees_north"
+        assert file["scalars/p"].attrs["units"] == "Pa"
+        assert "units" not in file["dimensions/x"].attrs
+        assert "units" not in file["scalars/q"].attrs
+    with h5py.File(
+        write(tmp_path, fields={"u": VALUES}, units={"u": "K", "time": "s", "x": "m"})
+    ) as file:
+        units = [file[name].attrs["units"] for name in ("t0_fields/u", "dimensions/time")]
+        assert units == ["K", "s"]
+        assert file["dimensions/x"].attrs["units"] == "m"
+
+
+def test_latitude_that_decreases_is_turned_around(tmp_path):
+    latitude = np.linspace(60, 20, X)
+    v = data_array(VECTOR, (*DIMS[:2], "latitude", "longitude", "component"))
+    given = data_array(
+        dims=(*DIMS[:2], "latitude", "longitude"), coords={"latitude": latitude}
+    ).transpose("longitude", "latitude", "time", "trajectory")
+    land = VALUES[0, 0] > 0
+    options = {"coordinates": {"latitude": latitude, "longitude": np.arange(Y)}}
+    with h5py.File(
+        write(tmp_path, fields={"u": given, "v": v}, constant_fields={"land": land}, **options)
+    ) as file:
+        np.testing.assert_allclose(file["dimensions/latitude"], latitude[::-1])
+        np.testing.assert_array_equal(file["t0_fields/u"], VALUES[:, :, ::-1])
+        np.testing.assert_array_equal(file["t1_fields/v"], VECTOR[:, :, ::-1])
+        # A plain array beside is in the order of the others.
+        np.testing.assert_array_equal(file["t0_fields/land"], land[::-1])
+
+
+def test_one_record_needs_no_trajectory(tmp_path):
+    with h5py.File(write(tmp_path, fields={"u": data_array()[0]})) as file:
+        np.testing.assert_array_equal(file["t0_fields/u"], VALUES[:1])
+
+
+def test_a_dataset_stands_for_its_variables(tmp_path):
+    given = xarray.Dataset({"u": data_array(), "w": data_array(2 * VALUES)})
+    with h5py.File(write(tmp_path, fields=given)) as file:
+        np.testing.assert_array_equal(file["t0_fields/w"], 2 * VALUES)
+
+
+def test_records_in_a_list_may_differ_in_length_and_time(tmp_path):
+    start = np.datetime64("2020-01-01", "ns")
+    records = [
+        data_array(VALUES[i, :n], DIMS[1:], {"time": start + i * 1000 + np.arange(n) * step})
+        for i, (n, step) in enumerate(
+            [(6, np.timedelta64(1, "h")), (6, np.timedelta64(2, "h")), (5, np.timedelta64(1, "h"))]
+        )
+    ]
+    for record in records:
+        record.attrs["units"] = "K"
+    folder = write_dataset(
+        tmp_path / "toy",
+        {"u": records},
+        splits={"train": 1, "valid": 1, "test": 1},
+        name="toy",
+        boundary_conditions=SIDES,
+    )
+    for split, i in {"train": 0, "valid": 1, "test": 2}.items():
+        (path,) = (folder / "data" / split).glob("*.hdf5")
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(file["t0_fields/u"][0], VALUES[i, : len(records[i])])
+            assert file["t0_fields/u"].attrs["units"] == "K"
+            assert file["scalars/time_step"][()] == [3600, 7200, 3600][i]
+            assert file["scalars/time_step"].attrs["units"] == "seconds"
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (
+            data_array(VALUES[1], DIMS[1:]).assign_attrs(units="degC"),
+            r"field 'u' is in 'K' \(field 'u' of record 0\) and in 'degC' .*convert",
+        ),
+        (
+            data_array(VALUES[1], DIMS[1:], {"x": np.arange(X) + 1}),
+            "record 0 and field 'u' of record 1 differ in their coordinate 'x'",
+        ),
+        (data_array(VALUES[1, :, :, :3], DIMS[1:]), "differ in more than their frames"),
+        (data_array(VALUES[1], ("time", "lat", "lon")), r"field 'u' of record 1: dimensions"),
+    ],
+)
+def test_records_must_fit(tmp_path, second, message):
+    first = data_array(VALUES[0], DIMS[1:], {"x": np.arange(X)}).assign_attrs(units="K")
+    with pytest.raises(WavelitError, match=message) as caught:
+        write_dataset(
+            tmp_path / "toy",
+            {"u": [first, second, first, first]},
+            splits={"train": 2, "valid": 1, "test": 1},
+            name="toy",
+            boundary_conditions=SIDES,
+        )
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def labels(values):
@@ -130,7 +262,10 @@ def labels(values):
             {"fields": {"u": xarray.DataArray(VALUES)}},
             r"\(dim_0, .*\), but due are a trajectory dimension \(trajectory,",
         ),
-        ({"fields": {"u": data_array()[0]}}, r"\(time, x, y\), but due .* expand_dims"),
+        (
+            {"fields": {"u": data_array(), "v": data_array()[0]}},
+            r"field 'v': dimensions \(time, x, y\), but due .* expand_dims",
+        ),
         (
             {"fields": {"u": data_array()[:, 0]}},
             r"\(trajectory, x, y\), but due .* a time dimension \(time, t\)",
@@ -184,7 +319,7 @@ def labels(values):
         ),
         ({"coordinates": {"r": np.arange(X), "theta": np.arange(Y)}}, r"the axes \(r, theta\)"),
         (
-            {"fields": {"u": data_array(coords={"x": np.arange(X)[::-1]})}},
+            {"fields": {"u": data_array(coords={"x": [0, 2, 1, 3, 4]})}},
             "'x': expected 5 increasing",
         ),
         (
@@ -202,7 +337,8 @@ def labels(values):
         ({"fields": {"u": xarray.Dataset({"u": data_array()})}}, "got a Dataset: pick one"),
         ({"fields": {"u": data_array().where(data_array() < 2)}}, "field 'u' has a NaN"),
         ({"fields": data_array()}, "fields: expected {name: .*}, got DataArray"),
-        ({"fields": {"u": list(data_array())}}, "field 'u': a DataArray cannot stand here"),
+        ({"fields": {"u": [data_array()[0], VALUES[1]]}}, "field 'u'.*DataArray cannot stand here"),
+        ({"fields": {"u": data_array().astype(str)}}, "field 'u': expected real .* got text"),
     ],
 )
 def test_what_could_be_misread_is_refused(tmp_path, changes, message):

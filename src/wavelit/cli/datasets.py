@@ -1,4 +1,4 @@
-"""`wavelit data`: generate, check and describe datasets."""
+"""`wavelit data`: generate, convert, check and describe datasets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from wavelit.cli.output import LONGEST
 from wavelit.errors import WavelitError, printable
 
-__all__ = ["data_check", "data_generate", "data_info"]
+__all__ = ["data_check", "data_convert", "data_generate", "data_info"]
 
 
 def data_generate(parser: Any, words: list[str]) -> None:
@@ -36,6 +36,80 @@ def data_generate(parser: Any, words: list[str]) -> None:
             system, options.size, options.root, options.seed, options.processes, force=options.force
         )
         print(folder)
+
+
+def data_convert(parser: Any, words: list[str]) -> None:
+    parser.add_argument("files", nargs="+", help="NetCDF files or zarr stores, one record each")
+    parser.add_argument("--to", type=str, help="folder of the dataset", required=True)
+    parser.add_argument(
+        "--boundary_conditions",
+        nargs="+",
+        required=True,
+        help="per axis: periodic, wall, open, or two for its sides, as in wall,open",
+    )
+    parser.add_argument("--name", type=str | None, default=None, help="that of the folder if absent")
+    parser.add_argument(
+        "--fields", nargs="+", help="variables that vary in time; all that do if absent"
+    )
+    parser.add_argument("--constant_fields", nargs="+", default=[], help="variables that do not")
+    parser.add_argument(
+        "--scalars", nargs="+", default=[], help="variables or attributes, one number a record"
+    )
+    parser.add_argument(
+        "--dims", nargs="+", default=[], help="dimensions to be renamed, as in case=trajectory"
+    )
+    parser.add_argument(
+        "--mask_field", type=str | None, default=None, help="variable that marks excluded cells"
+    )
+    parser.add_argument(
+        "--mask_excludes", type=float, default=1.0, help="its value on the cells that do not count"
+    )
+    parser.add_argument(
+        "--mask_from",
+        type=str | None,
+        default=None,
+        help="variable whose missing cells are excluded; they are written as the mask_field",
+    )
+    parser.add_argument(
+        "--splits", nargs="+", type=int, help="records of train, valid and test, as in 8 1 1"
+    )
+    parser.add_argument(
+        "--split_in_time", nargs="+", type=float, help="shares of time instead, as in 0.8 0.1 0.1"
+    )
+    parser.add_argument("--gap", type=int, default=4, help="frames left out between these")
+    parser.add_argument(
+        "--equal_steps", action="store_true", help="take an irregular time axis as regular"
+    )
+    options = parser.parse_args(words)
+    from wavelit.data.format.folder import SPLITS
+    from wavelit.data.writing.convert import convert
+
+    dims = dict(word.partition("=")[::2] for word in options.dims)
+    if strange := [word for word in options.dims if "=" not in word]:
+        raise WavelitError(f"--dims: expected OLD=NEW, got '{printable(strange[0], 60)}'")
+    splits = options.splits
+    if splits is not None and len(splits) == len(SPLITS):
+        splits = dict(zip(SPLITS, splits, strict=True))
+    folder = convert(
+        options.files,
+        options.to,
+        boundary_conditions=[
+            tuple(word.split(",")) if "," in word else word for word in options.boundary_conditions
+        ],
+        name=options.name,
+        fields=options.fields,
+        constant_fields=options.constant_fields,
+        scalars=options.scalars,
+        dims=dims,
+        mask_field=options.mask_field,
+        mask_from=options.mask_from,
+        mask_excludes=options.mask_excludes,
+        splits=splits,
+        split_in_time=options.split_in_time,
+        gap=options.gap,
+        equal_steps=options.equal_steps,
+    )
+    print(folder)
 
 
 def _add_dataset(parser: Any) -> None:

@@ -23,6 +23,7 @@ USAGE = """usage: wavelit COMMAND [options]
 commands:
   demo            simulate a system, train on it and report: from nothing to a scored emulator
   data generate   simulate a PocketWell system
+  data convert    NetCDF or zarr files to a dataset folder
   data check      look for what is wrong with a dataset folder
   data info       what a dataset folder holds
   train           train a model into a run folder
@@ -111,6 +112,7 @@ def _command(words: list[str]) -> int:
 COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "demo": runs.demo,
     "data generate": datasets.data_generate,
+    "data convert": datasets.data_convert,
     "data check": datasets.data_check,
     "data info": datasets.data_info,
     "train": runs.train,

@@ -12,10 +12,9 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import h5py
-import numpy as np
-import numpy.typing as npt
 
 __all__ = ["bytes_needed", "hdf5_file", "reserve"]
 
@@ -24,7 +23,14 @@ FILE, ARRAY = 2**15, 2**12
 CHUNK = 2**20
 
 
-def bytes_needed(arrays: Iterable[npt.NDArray[np.generic]]) -> int:
+class Sized(Protocol):
+    """An array, or what will be one."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+def bytes_needed(arrays: Iterable[Sized]) -> int:
     """Bytes that a file of these arrays takes at most."""
     return FILE + sum(array.nbytes + ARRAY for array in arrays)
 

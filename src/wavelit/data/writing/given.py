@@ -20,9 +20,11 @@ from wavelit.errors import WavelitError, one_line, printable
 __all__ = [
     "check_file_name",
     "check_name",
+    "kind_of",
     "labelled",
     "local_path",
     "mapping",
+    "masked",
     "numbers",
     "rounds_off",
 ]
@@ -71,8 +73,20 @@ def numbers(what: str, value: Any) -> Array:
             f"{what}: expected real numbers, but they make no array: {one_line(error)}"
         ) from error
     if array.dtype.kind not in "fiub":
-        raise WavelitError(f"{what}: expected real numbers, got {_kind(value, array)}")
+        raise WavelitError(
+            f"{what}: expected real numbers, got {kind_of(value, array.dtype, array.ndim)}"
+        )
     return array
+
+
+def masked(values: Any) -> Array:
+    """An array without its mask: what is hidden is NaN."""
+    if isinstance(values, np.ma.MaskedArray):
+        if not np.ma.is_masked(values):
+            return np.asarray(values.data)
+        kind = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data.astype(kind))
+    return np.asarray(values)
 
 
 def rounds_off(times: Array) -> bool:
@@ -160,9 +174,9 @@ def _nested(item: Any) -> bool:
 def _unmasked(what: str, value: np.ma.MaskedArray[Any, Any]) -> Array:
     if np.ma.is_masked(value):
         raise WavelitError(
-            f"{what}: {int(np.ma.getmaskarray(value).sum())} entries of the array are masked, and "
-            "a file holds no mask: fill them, as in array.filled(0), write the mask as a constant "
-            "field of 0 and 1, and name that as mask_field"
+            f"{what}: {int(np.ma.getmaskarray(value).sum())} entries of the array are masked: "
+            "fill them, as in array.filled(0), or write the mask as a constant field of 0 and 1, "
+            "and name that as mask_field"
         )
     return numbers(what, np.asarray(value))
 
@@ -178,18 +192,17 @@ def _tensor(what: str, value: Tensor) -> Array:
     return numbers(what, value.cpu().resolve_conj().resolve_neg().numpy())
 
 
-def _kind(value: Any, array: Array) -> str:
-    if array.dtype.kind == "c":
-        return f"dtype {array.dtype}: split complex values in two fields"
-    if array.dtype.kind in "mM":
-        return (
-            f"dates, dtype {array.dtype}: give numbers, as in (t - t[0]) / np.timedelta64(1, 's')"
-        )
-    if array.dtype.kind in "US":
-        return f"text, dtype {array.dtype}: give numbers"
-    if array.ndim == 0:
+def kind_of(value: Any, dtype: np.dtype[Any], ndim: int) -> str:
+    """What came where real numbers are due, and the way out."""
+    if dtype.kind == "c":
+        return f"dtype {dtype}: split complex values in two fields"
+    if dtype.kind in "mM":
+        return f"dates, dtype {dtype}: give numbers, as in (t - t[0]) / np.timedelta64(1, 's')"
+    if dtype.kind in "US":
+        return f"text, dtype {dtype}: give numbers"
+    if ndim == 0:
         return (
             f"{'None' if value is None else type(value).__name__}: give numbers, or an array of "
             "them"
         )
-    return f"dtype {array.dtype}: give numbers, or an array of them"
+    return f"dtype {dtype}: give numbers, or an array of them"
