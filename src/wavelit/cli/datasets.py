@@ -47,7 +47,9 @@ def data_convert(parser: Any, words: list[str]) -> None:
         required=True,
         help="per axis: periodic, wall, open, or two for its sides, as in wall,open",
     )
-    parser.add_argument("--name", type=str | None, default=None, help="that of the folder if absent")
+    parser.add_argument(
+        "--name", type=str | None, default=None, help="of the dataset; the folder's if absent"
+    )
     parser.add_argument(
         "--fields", nargs="+", help="variables that vary in time; all that do if absent"
     )

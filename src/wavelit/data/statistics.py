@@ -330,12 +330,14 @@ class Piece(NamedTuple):
         """Increments (cells and steps, component) that count, the one into the first frame
         included.
         """
+        lead = 0 if self.before is None else 1
+        steps = np.empty((len(self.frames) - 1 + lead, *self.frames.shape[1:]))
         # Excluded cells may hold infinities, of whose difference numpy warns.
         with np.errstate(invalid="ignore"):
-            joined = (
-                self.frames if self.before is None else np.concatenate([self.before, self.frames])
-            )
-            return self._select(np.diff(joined, axis=0))
+            np.subtract(self.frames[1:], self.frames[:-1], out=steps[lead:])
+            if self.before is not None:
+                np.subtract(self.frames[:1], self.before, out=steps[:1])
+        return self._select(steps)
 
     def variances(self, most: int) -> NDArray[np.float64]:
         """Variances over the cells that count of at most so many frames or a few more, (frames,

@@ -70,6 +70,8 @@ def convert(
     sides = check_sides(boundary_conditions)
     if not files:
         raise WavelitError("expected at least one file, got none: name NetCDF files or zarr stores")
+    if twice := [str(file) for i, file in enumerate(files) if file in files[:i]]:
+        raise WavelitError(f"{twice[0]} is given twice: name every file once")
     with ExitStack() as stack:
         opened = {str(file): stack.enter_context(_open(Path(file), dims or {})) for file in files}
         first_name, first = next(iter(opened.items()))
@@ -120,7 +122,7 @@ def _open(path: Path, dims: Mapping[str, str]) -> Iterator[Any]:
             # A store without consolidated metadata is read all the same.
             warnings.simplefilter("ignore")
             if path.is_dir():
-                data = xarray.open_zarr(path, chunks=None, cache=False)
+                data = xarray.open_dataset(path, engine="zarr", cache=False)
             else:
                 data = xarray.open_dataset(path, cache=False)
     except UNREADABLE as error:
@@ -135,11 +137,12 @@ def _open(path: Path, dims: Mapping[str, str]) -> Iterator[Any]:
                 f"{listed(map(str, data.sizes))}"
             )
         try:
-            yield data.rename(dims)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                renamed = data.rename(dims)
         except ValueError as error:
-            if isinstance(error, WavelitError):
-                raise
             raise WavelitError(f"{path}: dims: {one_line(error)}: choose other names") from error
+        yield renamed
 
 
 def _varying(data: Any, d: int) -> list[str]:
@@ -147,9 +150,7 @@ def _varying(data: Any, d: int) -> list[str]:
     found = []
     for name, value in data.data_vars.items():
         known = [dim for dim in value.dims if str(dim).lower() in (*TIME, *TRAJECTORY)]
-        axes = [
-            dim for dim in value.dims if dim not in known and not COMPONENT.fullmatch(str(dim))
-        ]
+        axes = [dim for dim in value.dims if dim not in known and not COMPONENT.fullmatch(str(dim))]
         timed = any(str(dim).lower() in TIME for dim in known)
         if timed and len(axes) >= d and value.dtype.kind in "fiub":
             found.append(str(name))
@@ -172,7 +173,9 @@ def _several(opened: Mapping[str, Any], name: str) -> list[Any]:
             stored = dict(zarr.open_group(path, mode="r").arrays())
             if name in stored:
                 what = f"{path}: variable '{name}'"
-                require_whole_store(what, stored[name], "_FillValue" in stored[name].attrs)
+                # Of the older format, xarray takes the fill value for missing.
+                older = getattr(getattr(stored[name], "metadata", None), "zarr_format", 2) == 2
+                require_whole_store(what, stored[name], older)
         found.append(data[name])
     return found
 

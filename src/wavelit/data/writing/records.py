@@ -124,7 +124,9 @@ def parts(
         WavelitError: trajectories are too short to be cut.
     """
     n = len(found.lengths)
-    keys = [(length, times.tobytes()) for length, times in zip(found.lengths, found.times, strict=True)]
+    keys = [
+        (length, times.tobytes()) for length, times in zip(found.lengths, found.times, strict=True)
+    ]
     number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     made, start = [], 0
     cuts = {} if counts else {T: _cuts(T, shares, gap) for T in dict.fromkeys(found.lengths)}

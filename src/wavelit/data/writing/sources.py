@@ -269,7 +269,7 @@ def _stored(what: str, value: Any) -> Source:
     fills = [np.ravel(attributes[name])[0] for name in MISSING if name in attributes]
     fills = [fill for fill in fills if isinstance(fill, np.number | int | float)]
     if module == "zarr":
-        require_whole_store(what, value, bool(fills))
+        require_whole_store(what, value, any(fill == value.fill_value for fill in fills))
 
     def fetch(index: Index) -> Array:
         try:
