@@ -6,7 +6,7 @@ BASELINES := .venv-baselines
 RUN := $(VENV)/bin/python -m
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types install tutorials baselines clean
+.PHONY: demo test lint types install tutorials baselines wheel clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/wavelit demo $(SYSTEM)
@@ -38,6 +38,10 @@ tutorials: $(VENV)/.tutorials
 	$(VENV)/bin/jupytext --quiet --to ipynb docs/tutorials/*.py
 	printf '%s\n' docs/tutorials/*.ipynb | OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore:IProgress \
 		xargs -P 2 -n 1 $(VENV)/bin/jupyter-execute --inplace
+
+# The built wheel in an empty environment, outside of the checkout.
+wheel:
+	PYTHON=$(PYTHON) scripts/check_wheel.sh
 
 # The rivals need torchvision, hence another torch with CUDA libraries of about 6 GB: an environment of their own.
 baselines: $(BASELINES)/.installed

@@ -25,6 +25,7 @@ def code_blocks(page: str) -> list[str]:
 
 def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    pytest.importorskip("xarray")
     text = "\n".join(code_blocks("docs/your_data.md"))
     for long, short in (
         ("minutes=1", "steps=2"),
@@ -39,6 +40,7 @@ def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
     assert scope["scores"].dataset == "mine"
     assert Path("runs/mine/report-valid.html").exists()
     assert scope["states"].shape == (3, 20, 1, 64, 64)
+    assert {path.name for path in Path("datasets").iterdir()} == {"mine", "record", "maps", "sea"}
 
 
 def test_the_recipes_run(tmp_path, monkeypatch):

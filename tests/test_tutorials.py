@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "tutorials"
 NAMES = [
     "another_network",
     "kuramoto_sivashinsky",
+    "land_and_ocean",
     "own_arrays",
     "pretrained",
     "reading_a_report",

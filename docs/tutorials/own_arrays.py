@@ -55,7 +55,6 @@ for step in range(steps):
 # ## The dataset
 # The splits count trajectories, in order; shuffle yours if their order means something.
 # Boundaries are named per axis: `"periodic"`, `"wall"`, `"open"`, or a pair for the two sides.
-# Keep one time step in a dataset: the model does not see it.
 
 # %%
 folder = wavelit.write_dataset(

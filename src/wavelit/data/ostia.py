@@ -39,7 +39,7 @@ def generate_ostia(
     """Write <root>/real/ostia_monthly, or return it if it is there.
 
     The field `surface_temperature` is in kelvin above 300; the constant field `land` is 1 on land,
-    where the temperature is 0: declare it by `mask_field="land"`. Time is counted in months from
+    where the temperature is 0; the files declare it as their mask. Time is counted in months from
     April 2006.
 
     Args:
@@ -87,6 +87,13 @@ def _write(
                 constant_fields={"land": land[None].astype(np.float32)},
                 coordinates={"latitude": latitude, "longitude": longitude},
                 time=np.arange(first, stop),
+                mask_field="land",
+                # Months are taken as equal steps, so that no unit of time is given.
+                units={
+                    "surface_temperature": "K",
+                    "latitude": "degrees_north",
+                    "longitude": "degrees_east",
+                },
             )
         write_statistics(str(temporary), mask_field="land")
         shutil.rmtree(folder, ignore_errors=True)
