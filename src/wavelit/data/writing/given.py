@@ -5,7 +5,7 @@ seems, or it is refused by name.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from wavelit.checks.arguments import shown
 from wavelit.errors import WavelitError, one_line, printable
 
 __all__ = [
+    "Boundaries",
     "check_file_name",
     "check_name",
+    "check_sides",
     "kind_of",
     "labelled",
     "local_path",
@@ -30,6 +32,10 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+Boundaries = Sequence["str | tuple[str, str]"]
+
+KINDS = ("periodic", "wall", "open")
+MOST_AXES = 3
 
 # Bytes: with an ending and the temporary name's additions, what file systems take.
 LONGEST_FILE_NAME = 200
@@ -140,6 +146,39 @@ def check_file_name(what: str, name: Any) -> str:
             f"{LONGEST_FILE_NAME} bytes without slashes, and no dot in front"
         )
     return text
+
+
+def check_sides(boundary_conditions: Boundaries) -> list[tuple[str, str]]:
+    """One (low, high) pair per axis.
+
+    Raises:
+        WavelitError: there are others than the three kinds, or not one to three axes.
+    """
+    entries = (
+        list(boundary_conditions)
+        if isinstance(boundary_conditions, list | tuple | np.ndarray)
+        else []
+    )
+    if not 1 <= len(entries) <= MOST_AXES:
+        raise WavelitError(
+            "boundary_conditions: expected one entry per axis, 1 to 3 axes, got "
+            f"{shown(boundary_conditions)}: write them as in ['periodic', ('wall', 'open')]"
+        )
+    sides = []
+    for entry in entries:
+        pair = tuple(entry) if isinstance(entry, list | tuple | np.ndarray) else (entry, entry)
+        if len(pair) != 2 or not all(isinstance(kind, str) and kind in KINDS for kind in pair):
+            raise WavelitError(
+                f"boundary_conditions: expected {', '.join(KINDS)} for (low, high), got "
+                f"{shown(entry)}"
+            )
+        if "periodic" in pair and pair[0] != pair[1]:
+            raise WavelitError(
+                "boundary_conditions: an axis is periodic on both sides or on none, got "
+                f"{shown(entry)}"
+            )
+        sides.append((pair[0], pair[1]))
+    return sides
 
 
 def local_path(what: str, path: Any, folder: bool = True) -> Path:

@@ -16,7 +16,7 @@ Simulations for Machine Learning, 2024, arXiv:2412.00568.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,28 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from wavelit.checks.arguments import shown
-from wavelit.data.writing.given import LARGEST, check_name, local_path, mapping, numbers
+from wavelit.data.writing.given import (
+    LARGEST,
+    Boundaries,
+    check_name,
+    check_sides,
+    local_path,
+    mapping,
+    numbers,
+)
 from wavelit.data.writing.masks import Mask, find_mask
 from wavelit.data.writing.sources import Index, Source, arrays_of, source
 from wavelit.data.writing.times import checked_times, line, time_line
+from wavelit.data.writing.units import check_units
 from wavelit.data.writing.xarrays import Given, by_name
-from wavelit.errors import WavelitError, printable
+from wavelit.errors import WavelitError
 from wavelit.files.atomic import atomic_path
 from wavelit.files.space import bytes_needed, hdf5_file
 
-__all__ = ["Boundaries", "Contents", "check_sides", "checked_given", "write_contents", "write_well"]
+__all__ = ["Contents", "checked_given", "is_shared", "write_contents", "write_well"]
 
 Array = npt.NDArray[Any]
-Boundaries = Sequence["str | tuple[str, str]"]
 
-KINDS = ("periodic", "wall", "open")
 AXES = ("x", "y", "z")
 # Root attributes of the format and of ours: no scalar of a whole file can have these names.
 RESERVED = (
@@ -193,7 +199,7 @@ def write_contents(
     checked = {key: _scalar(key, value, n) for key, value in given.scalars.items()}
     if taken := [key for key, value in checked.items() if value.ndim == 0 and key in RESERVED]:
         raise WavelitError(f"'{taken[0]}' is an attribute of the format: choose another name")
-    _check_units(given, [*items, *checked], grid)
+    check_units(given.units, [*items, *checked, *grid, "time"])
     lines = [*grid.values(), *grid.values(), times, *checked.values()]
     size = bytes_needed([*(item.source for item in items.values()), *lines])
     with atomic_path(path) as temporary, hdf5_file(temporary, size) as f:
@@ -372,35 +378,6 @@ def _scalar(name: str, value: Any, n: int) -> Array:
     return array
 
 
-def check_sides(boundary_conditions: Boundaries) -> list[tuple[str, str]]:
-    """One (low, high) pair per axis, checked."""
-    entries = (
-        list(boundary_conditions)
-        if isinstance(boundary_conditions, list | tuple | np.ndarray)
-        else []
-    )
-    if not 1 <= len(entries) <= len(AXES):
-        raise WavelitError(
-            "boundary_conditions: expected one entry per axis, 1 to 3 axes, got "
-            f"{shown(boundary_conditions)}: write them as in ['periodic', ('wall', 'open')]"
-        )
-    sides = []
-    for entry in entries:
-        pair = tuple(entry) if isinstance(entry, list | tuple | np.ndarray) else (entry, entry)
-        if len(pair) != 2 or not all(isinstance(kind, str) and kind in KINDS for kind in pair):
-            raise WavelitError(
-                f"boundary_conditions: expected {', '.join(KINDS)} for (low, high), got "
-                f"{shown(entry)}"
-            )
-        if "periodic" in pair and pair[0] != pair[1]:
-            raise WavelitError(
-                "boundary_conditions: an axis is periodic on both sides or on none, got "
-                f"{shown(entry)}"
-            )
-        sides.append((pair[0], pair[1]))
-    return sides
-
-
 def _boundaries(group: h5py.Group, sides: list[tuple[str, str]], grid: Mapping[str, Array]) -> None:
     for (axis, positions), pair in zip(grid.items(), sides, strict=True):
         for kind in dict.fromkeys(pair):
@@ -422,21 +399,6 @@ def _dataset(
     item.attrs["sample_varying"] = sample_varying
     item.attrs["time_varying"] = time_varying
     return item
-
-
-def _check_units(given: Given, names: Iterable[str], grid: Mapping[str, Array]) -> None:
-    known = [*names, *grid, "time"]
-    for name, unit in given.units.items():
-        if name not in known:
-            raise WavelitError(
-                f"units: '{printable(name, 60)}' is no field, scalar or axis: name one of "
-                f"{', '.join(known)}"
-            )
-        if not isinstance(unit, str) or len(unit) > 100 or printable(unit) != unit:
-            raise WavelitError(
-                f"units: that of '{name}' must be a text of at most 100 characters, as in 'm s-1', "
-                f"not {shown(unit)}"
-            )
 
 
 def _unit(item: Any, unit: str) -> None:

@@ -21,7 +21,13 @@ from typing import Any
 import numpy as np
 
 from wavelit.data.statistics import write_statistics
-from wavelit.data.writing.given import check_file_name, local_path, rounds_off
+from wavelit.data.writing.given import (
+    Boundaries,
+    check_file_name,
+    check_sides,
+    local_path,
+    rounds_off,
+)
 from wavelit.data.writing.masks import check_mask
 from wavelit.data.writing.progress import writing_bar
 from wavelit.data.writing.records import (
@@ -33,9 +39,7 @@ from wavelit.data.writing.records import (
 )
 from wavelit.data.writing.sources import Source
 from wavelit.data.writing.well_file import (
-    Boundaries,
     Contents,
-    check_sides,
     checked_given,
     is_shared,
     write_contents,

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wavelit.data.writing.given import kind_of, labelled, masked, numbers
-from wavelit.data.writing.sources import Index, Source, text_of
+from wavelit.data.writing.sources import Index, Source
 from wavelit.data.writing.times import Line, is_dated, time_line
+from wavelit.data.writing.units import agreed_units, units_of
 from wavelit.errors import WavelitError, one_line, printable
 
 __all__ = ["Given", "by_name"]
@@ -78,7 +79,7 @@ def by_name(given: Given, d: int) -> Given:
         for key, value in given.scalars.items()
         if labelled(value) and value.ndim
     }
-    units = _units(given)
+    units = units_of(given.units, given.fields | given.constant_fields, given.scalars)
     if not arrays and not series:
         return replace(given, units=units)
     for what, value in (arrays | series).items():
@@ -118,9 +119,9 @@ def by_name(given: Given, d: int) -> Given:
     line_units = {
         dim: text
         for dim in order.axes
-        if (text := _agreed_units(f"coordinate '{dim}'", _coords(arrays, dim)))
+        if (text := agreed_units(f"coordinate '{dim}'", _coords(arrays, dim)))
     }
-    time_units = _agreed_units("the time", _coords(arrays, order.time))
+    time_units = agreed_units("the time", _coords(arrays, order.time))
     dated = [each.units for each in (time if isinstance(time, list) else [time]) if _is_line(each)]
     if dated and dated[0]:
         time_units = dated[0]
@@ -281,36 +282,6 @@ def _labelled_source(what: str, value: Any, order: tuple[Any, ...]) -> Source:
     )
     shape = tuple(value.sizes[dim] for dim in order)
     return Source(what, shape, value.dtype.itemsize, fetch, chunks)
-
-
-def _units(given: Given) -> dict[str, str]:
-    """Units of fields and scalars that say theirs; those of several records must agree."""
-    found = dict(given.units)
-    for kind, values in (
-        ("field", given.fields | given.constant_fields),
-        ("scalar", given.scalars),
-    ):
-        for key, value in values.items():
-            several = value if isinstance(value, list | tuple) else [value]
-            labelled_ones = {
-                f"{kind} '{key}' of record {i}": each
-                for i, each in enumerate(several)
-                if hasattr(each, "attrs")
-            }
-            if text := _agreed_units(f"{kind} '{key}'", labelled_ones):
-                found.setdefault(key, text)
-    return found
-
-
-def _agreed_units(what: str, arrays: Mapping[str, Any]) -> str:
-    units = {where: text for where, value in arrays.items() if (text := text_of(value, "units"))}
-    if len(set(units.values())) > 1:
-        (first, one), *others = units.items()
-        other, another = next(pair for pair in others if pair[1] != one)
-        raise WavelitError(
-            f"{what} is in '{one}' ({first}) and in '{another}' ({other}): convert one of them"
-        )
-    return next(iter(units.values()), "")
 
 
 def _coords(arrays: Mapping[str, Any], dim: str | None) -> dict[str, Any]:
