@@ -20,8 +20,8 @@ cd "$work/outside"
 unset PYTHONPATH
 export OMP_NUM_THREADS=1 MPLBACKEND=agg PATH="$work/venv/bin:$PATH"
 python -c "import sys, wavelit; assert wavelit.__file__.startswith(sys.prefix), wavelit.__file__"
-wavelit demo shear_flow --size tiny --minutes 0.02
 wavelit data generate shear_flow --size tiny
+wavelit demo shear_flow --size tiny --minutes 0.02
 wavelit data check datasets/pocketwell/tiny/shear_flow
 wavelit rollout --help > /dev/null
 

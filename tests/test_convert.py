@@ -71,7 +71,8 @@ def test_it_does_what_the_call_does(tmp_path, name):
     words += ["--mask_field", "land", "--split_in_time", "0.4", "0.3", "0.3", "--gap", "2"]
     converted = tmp_path / "toy"
     assert main(["data", "convert", str(path), "--to", str(converted), *words]) == 0
-    data = xarray.open_zarr(path) if path.is_dir() else xarray.open_dataset(path)
+    options = {"consolidated": False} if path.is_dir() else {}
+    data = xarray.open_dataset(path, engine="zarr" if path.is_dir() else "h5netcdf", **options)
     called = write_dataset(
         tmp_path / "called",
         {"sst": data.sst, "wind": data.wind},
