@@ -14,7 +14,7 @@ rm -rf "$work"/source/src/*.egg-info
 pip() { "$work/venv/bin/python" -m pip "$@" --quiet --disable-pip-version-check; }
 pip wheel --no-deps --wheel-dir "$work" "$work/source"
 wheel=$(echo "$work"/wavelit-*.whl)
-pip install -c "$root/constraints.txt" "$wheel"
+pip install --no-compile -c "$root/constraints.txt" "$wheel"
 
 cd "$work/outside"
 unset PYTHONPATH
@@ -26,7 +26,7 @@ wavelit data check datasets/pocketwell/tiny/shear_flow
 wavelit rollout --help > /dev/null
 
 # What reads NetCDF and zarr is an extra.
-pip install -c "$root/constraints.txt" "$wheel[netcdf]"
+pip install --no-compile -c "$root/constraints.txt" "$wheel[netcdf]"
 rm -rf datasets runs
 python - "$root/docs/your_data.md" > your_data.py << 'END'
 import pathlib, re, sys
