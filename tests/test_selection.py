@@ -12,8 +12,10 @@ from conftest import write_dataset as write_synthetic
 from conftest import write_file
 from wavelit.api import evaluate, fit, load
 from wavelit.cli.main import main
+from wavelit.data.checking.check import check_dataset
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.well import WellDataset
+from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import predict
 from wavelit.evaluation.rollout import rollout
@@ -235,3 +237,46 @@ def test_a_run_learns_what_is_chosen_and_finds_it_again(tmp_path, capsys):
     words = ["train", "--config", str(tmp_path / "run.yaml"), "--run", str(tmp_path / "again")]
     main([*words, "--data.fields", "[density]", "--train.steps", "1"])
     assert load(tmp_path / "again").config.n_fields == 1
+
+
+def test_what_is_written_as_given_is_given(tmp_path):
+    rng = np.random.default_rng(0)
+    fields = {name: rng.normal(size=(5, 30, 16)).cumsum(1) for name in ("u", "q")}
+    inlet = rng.normal(size=(5, 30))
+    options = {"name": "driven", "boundary_conditions": ["periodic"], "scalars": {"inlet": inlet}}
+    write_dataset(
+        tmp_path / "parts", fields, split_in_time=(0.5, 0.25, 0.25), forcings=["q"], **options
+    )
+    data = WellDataModule(str(tmp_path / "parts"))
+    assert data.field_names == ["u"]
+    assert data.scalar_names == ["inlet (now)", "inlet (next)"]
+    dataset = data.dataset("test")
+    batch = dataset.collate(dataset.__getitems__([len(dataset) - 1]))
+    # The last window of the last trajectory.
+    assert batch.scalar_forcings[0, :, 0].numpy() == pytest.approx(inlet[-1, -5:], rel=1e-6)
+    assert batch.forcings[0, :, 0].numpy() == pytest.approx(fields["q"][-1, -5:], rel=1e-6)
+    assert check_dataset(tmp_path / "parts") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"forcings": ["speed"]}, "forcings: 'speed' does not vary in time: name fields, u"),
+        ({"forcings": ["u"]}, "no field is left to predict"),
+        ({"forcings": "u"}, "forcings must be a list of names"),
+        ({"scalars": {"inlet": np.zeros((3, 7))}}, r"or \(1, 8\), one a frame, got shape \(1, 7\)"),
+    ],
+)
+def test_what_cannot_be_given(tmp_path, changes, message):
+    u = np.random.default_rng(0).normal(size=(3, 8, 16))
+    options = {"scalars": {"speed": np.ones(3)}, **changes}
+    with pytest.raises(WavelitError, match=message):
+        write_dataset(
+            tmp_path / "parts",
+            {"u": u},
+            splits={"train": 1, "valid": 1, "test": 1},
+            name="driven",
+            boundary_conditions=["periodic"],
+            **options,
+        )
+    assert not (tmp_path / "parts").exists()

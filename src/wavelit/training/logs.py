@@ -57,7 +57,7 @@ class FirstValidation(Callback):
         for batch in data.val_dataloader():
             batch = trainer.strategy.batch_to_device(batch)
             with trainer.precision_plugin.forward_context():
-                following = model(batch.fields, batch.constants, batch.scalars)
+                following = model(batch.fields, *batch.beside())
             score.update(following, batch.target[:, 0], batch.valid)
         model.train(was_training)
         value = float(score.compute())

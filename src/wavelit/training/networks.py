@@ -126,7 +126,7 @@ def try_network(model: IncrementEmulator, batch: Batch) -> None:
     model.eval()
     try:
         with torch.random.fork_rng(devices):
-            value = model.increment(batch.fields, batch.constants, batch.scalars)
+            value = model.increment(batch.fields, *batch.beside())
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         if isinstance(error, WavelitError):
             raise

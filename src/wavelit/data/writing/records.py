@@ -288,7 +288,10 @@ def _select(found: Records, members: Sequence[int], frames: slice, d: int) -> Gi
             k: v if is_shared(v, n, shape) else _pick(v, members)
             for k, v in given.constant_fields.items()
         },
-        scalars={k: v[list(members)] if v.ndim else v for k, v in given.scalars.items()},
+        scalars={
+            k: v[list(members)][(..., frames) if v.ndim == 2 else ...] if v.ndim else v
+            for k, v in given.scalars.items()
+        },
         time=found.times[members[0]][frames],
     )
 

@@ -16,7 +16,7 @@ Simulations for Machine Learning, 2024, arXiv:2412.00568.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from wavelit.checks.arguments import require_names
 from wavelit.data.writing.given import (
     LARGEST,
     Boundaries,
@@ -39,11 +40,17 @@ from wavelit.data.writing.sources import Index, Source, arrays_of, source
 from wavelit.data.writing.times import checked_times, line, time_line
 from wavelit.data.writing.units import check_units
 from wavelit.data.writing.xarrays import Given, by_name
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, printable
 from wavelit.files.atomic import atomic_path
 from wavelit.files.space import bytes_needed, hdf5_file
 
-__all__ = ["Contents", "checked_given", "is_shared", "write_contents", "write_well"]
+__all__ = [
+    "Contents",
+    "checked_given",
+    "is_shared",
+    "write_contents",
+    "write_well",
+]
 
 Array = npt.NDArray[Any]
 
@@ -58,6 +65,7 @@ RESERVED = (
     "mask_field",
     "mask_excludes",
     "split_in_time",
+    "forcings",
 )
 
 
@@ -75,6 +83,7 @@ class Contents:
     grid_type: str = "cartesian"
     mask_field: str | None = None
     mask_excludes: float = 1.0
+    forcings: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -92,6 +101,7 @@ def write_well(
     mask_field: str | None = None,
     mask_excludes: float = 1.0,
     units: Mapping[str, str] | None = None,
+    forcings: Sequence[str] = (),
 ) -> Path:
     """Write N trajectories to one HDF5 file in The Well's format.
 
@@ -109,7 +119,8 @@ def write_well(
             wall and open.
         constant_fields: name -> (N, *S), (N, *S, d) or (N, *S, d, d); without N where it is the
             same for all trajectories.
-        scalars: name -> one number (a simulation parameter of the whole file) or (N,), one number a
+        scalars: name -> one number (a simulation parameter of the whole file), (N, T), which is a
+            forcing, or (N,), one number a
             trajectory.
         coordinates: axis name -> (n,) positions, in the order of the axes; x, y, z with 0, 1, 2 ...
             if absent.
@@ -120,6 +131,7 @@ def write_well(
             is accepted, NaN and hidden ones too, and 0 is stored in all other fields.
         mask_excludes: its value on these cells.
         units: name of a field, scalar, axis or 'time' -> its unit, in CF's spelling.
+        forcings: fields that are known in advance: models are told them and do not predict them.
 
     Returns:
         The path written.
@@ -140,7 +152,15 @@ def write_well(
         times, unit = time_line("'time'", given.time)
         line_units = {"time": unit} | given.line_units if unit else given.line_units
         given = replace(given, time=times, line_units=line_units)
-    contents = Contents(given, name, sides, grid_type, mask_field, mask_excludes)
+    contents = Contents(
+        given,
+        name,
+        sides,
+        grid_type,
+        mask_field,
+        mask_excludes,
+        tuple(require_names("forcings", forcings, 0)),
+    )
     return write_contents(path, contents)
 
 
@@ -196,7 +216,8 @@ def write_contents(
     )
     grid = _grid(given.coordinates, shape)
     times = checked_times(given.time, steps)
-    checked = {key: _scalar(key, value, n) for key, value in given.scalars.items()}
+    checked = {key: _scalar(key, value, n, steps) for key, value in given.scalars.items()}
+    forcings = _checked_forcings(contents.forcings, varying, checked)
     if taken := [key for key, value in checked.items() if value.ndim == 0 and key in RESERVED]:
         raise WavelitError(f"'{taken[0]}' is an attribute of the format: choose another name")
     check_units(given.units, [*items, *checked, *grid, "time"])
@@ -213,6 +234,8 @@ def write_contents(
             f.attrs[key] = float(checked[key])
         if mask is not None:
             f.attrs["mask_field"], f.attrs["mask_excludes"] = mask.name, mask.excludes
+        if forcings:
+            _strings(f, "forcings", forcings)
         for key, value in contents.attributes.items():
             f.attrs[key] = value
         group = f.create_group("dimensions")
@@ -224,7 +247,8 @@ def write_contents(
         group = f.create_group("scalars")
         _strings(group, "field_names", checked)
         for key, value in checked.items():
-            item = _dataset(group, key, value, sample_varying=value.ndim == 1, time_varying=False)
+            varies = {"sample_varying": value.ndim > 0, "time_varying": value.ndim == 2}
+            item = _dataset(group, key, value, **varies)
             _unit(item, given.units.get(key, ""))
         for order in range(3):
             group = f.create_group(f"t{order}_fields")
@@ -366,14 +390,29 @@ def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict
     return grid
 
 
-def _scalar(name: str, value: Any, n: int) -> Array:
+def _checked_forcings(
+    names: Sequence[str], fields: Mapping[str, Source], scalars: Mapping[str, Array]
+) -> list[str]:
+    """What is given in advance: the fields named, and every scalar that varies in time."""
+    series = [name for name, value in scalars.items() if value.ndim == 2]
+    if strange := [name for name in names if name not in (*fields, *series)]:
+        raise WavelitError(
+            f"forcings: '{printable(strange[0], 60)}' does not vary in time: name fields, "
+            f"{', '.join(fields)}, or scalars (N, T)"
+        )
+    if set(fields) <= set(names):
+        raise WavelitError("forcings: no field is left to predict: leave one of them out")
+    return list(dict.fromkeys([*names, *series]))
+
+
+def _scalar(name: str, value: Any, n: int, steps: int) -> Array:
     array = numbers(f"scalar '{name}'", value).astype(np.float64)
     bad = array[~(np.abs(array) <= LARGEST)]
-    if array.shape not in ((), (n,)) or bad.size:
+    if array.shape not in ((), (n,), (n, steps)) or bad.size:
         got = f"{bad.flat[0]}" if bad.size else f"shape {array.shape}"
         raise WavelitError(
             f"scalar '{name}': expected one number finite in float32, or {n}, one a trajectory, "
-            f"got {got}"
+            f"or ({n}, {steps}), one a frame, got {got}"
         )
     return array
 

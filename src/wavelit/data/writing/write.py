@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from wavelit.checks.arguments import require_names
 from wavelit.data.statistics import write_statistics
 from wavelit.data.writing.given import (
     Boundaries,
@@ -72,6 +73,7 @@ def write_dataset(
     gap: int = GAP,
     equal_steps: bool = False,
     units: Mapping[str, str] | None = None,
+    forcings: Sequence[str] = (),
 ) -> Path:
     """Write arrays as a folder ready for training: data/{train,valid,test}/<name>.hdf5 and
     stats.yaml.
@@ -107,6 +109,7 @@ def write_dataset(
         gap: frames left out between two splits in time; the history that models will have.
         equal_steps: take an irregular time axis, such as calendar months, as regular.
         units: as in `write_well`.
+        forcings: as in `write_well`; scalars (N, T) are among them without being named.
 
     Returns:
         The folder written.
@@ -130,7 +133,8 @@ def write_dataset(
     check_mask(mask_field, mask_excludes, given.constant_fields)
     found = Records.take(given, mask_field is not None, equal_steps)
     _check_number(found, counts, len(sides))
-    contents = Contents(found.given, name, sides, "cartesian", mask_field, mask_excludes)
+    told = tuple(require_names("forcings", forcings, 0))
+    contents = Contents(found.given, name, sides, "cartesian", mask_field, mask_excludes, told)
     if shares:
         contents = replace(contents, attributes={"split_in_time": np.array(shares)})
     return _write(path, contents, parts(found, counts, shares, gap, len(sides)))
