@@ -254,8 +254,6 @@ def test_runs_stand_side_by_side(opened, tmp_path):
         runs=runs,
         summary="",
         player=made,
-        pictures={},
-        field="pressure",
         settings={},
     )
     page = opened(path)

@@ -369,7 +369,7 @@ def test_budgets_have_bounds(options):
 def test_a_model_of_a_run_is_its_final_or_its_best_one(run, dataset):
     from wavelit import load_model
 
-    with pytest.raises(WavelitError, match="unknown weights 'x'; known: final, best"):
+    with pytest.raises(WavelitError, match="unknown weights 'x': expected one of final, best"):
         load_model(run, "x")
     assert isinstance(load_model(run, "best"), WaveLiT)
 

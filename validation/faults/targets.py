@@ -309,6 +309,15 @@ def _pretrained(folder: Path, templates: Path) -> Call:
     return WaveLiT.from_pretrained, {"name": "pocketwell/shear_flow", "local_files_only": True}
 
 
+def _wrap(folder: Path, templates: Path) -> Call:
+    import torch
+
+    from wavelit import wrap
+
+    network = torch.nn.Conv2d(4, 1, 3, padding=1)
+    return wrap, {"network": network, "predicts": "increment", "takes": "channels"}
+
+
 def _cost(folder: Path, templates: Path) -> Call:
     from wavelit.cost import describe_cost
 
@@ -354,6 +363,7 @@ TARGETS: dict[str, Callable[[Path, Path], Call]] = {
     "generate": _generate,
     "from_pretrained": _pretrained,
     "describe_cost": _cost,
+    "wrap": _wrap,
 }
 
 
