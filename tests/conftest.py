@@ -177,3 +177,12 @@ def well_folder(tmp_path: Path) -> Path:
 def shared_well_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 2-D dataset folder that tests only read."""
     return write_dataset(tmp_path_factory.mktemp("well") / "synthetic")
+
+
+@pytest.fixture(scope="session")
+def three_systems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of waves, flow and heat by name, which tests only read."""
+    from systems import write_system
+
+    root = tmp_path_factory.mktemp("systems")
+    return {name: write_system(root / name, name) for name in ("waves", "flow", "heat")}

@@ -46,6 +46,7 @@ def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
 def test_the_recipes_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_waves(Path("datasets/mine"))
+    write_waves(Path("datasets/other"))
     text = "\n".join(code_blocks("docs/howto.md"))
     for long, short in (
         ("minutes=5", "steps=2"),

@@ -7,7 +7,7 @@ They take names and folders where the functions that they call take objects. `wa
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from pytorch_lightning.callbacks import Callback
@@ -18,6 +18,7 @@ from torch import nn
 from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.folder import address
+from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import Evaluation
 from wavelit.evaluation.evaluate import evaluate as score
@@ -26,6 +27,7 @@ from wavelit.evaluation.rollout import Emulator
 from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.config import PRESETS
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.pretrained import PREFIX, pretrained
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
@@ -36,7 +38,10 @@ from wavelit.training.extras import (
     lightning_extras,
     with_nodes,
 )
-from wavelit.training.run import build_model
+from wavelit.training.joint_configuration import fit_several, names_several
+from wavelit.training.joint_folder import is_joint, load_joint
+from wavelit.training.joint_run import resume_joint
+from wavelit.training.run import Added, build_model
 from wavelit.training.run import fit as train_run
 from wavelit.training.run import resume as resume_run
 from wavelit.training.run_folder import Weights, load_model
@@ -46,7 +51,7 @@ __all__ = ["evaluate", "fit", "load", "resume"]
 
 def fit(
     folder: str | os.PathLike[str],
-    data: WellDataModule | str | os.PathLike[str],
+    data: Any,
     model: nn.Module | str = "nano",
     train: TrainConfig | None = None,
     trainer: TrainerConfig | None = None,
@@ -72,9 +77,12 @@ def fit(
         folder: Created; must not hold a run.
         data: The dataset folder, a configuration as `wavelit train --config` takes it (.yaml), or
             a data module with at least as many target frames as the pushforward is long.
-        model: A preset or a model from `wavelit.build_model`. Or a trained one, of which is kept by
-            name what fits the data, and whose learning rate is a tenth unless `train` or lr says
-            otherwise. Or any network of torch: see `wavelit.wrap`.
+            Or several: a list of folders, folders by name, or a `JointDataModule`, for a joint
+            model.
+        model: A preset or a model from `wavelit.build_model`; for several datasets joint-1M, if it
+            is left out. Or a trained one, of which is kept by name what fits the data, and whose
+            learning rate is a tenth unless `train` or lr says otherwise. Or any network of torch:
+            see `wavelit.wrap`.
         train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
         trainer: Device, precision, threads.
         seed: Seed of the weights, the data order, the noise and the unroll lengths.
@@ -95,10 +103,22 @@ def fit(
             has no statistics, or does not fit the data; a network fails on a batch or does not
             return one real tensor; the loss is not finite.
     """
+    if isinstance(data, list | tuple | Mapping | JointDataModule) or names_several(data):
+        if keep_statistics:
+            raise WavelitError("keep_statistics is for a model of one system: leave it out")
+        if isinstance(trainer, TrainerConfig | None):
+            trainer = with_nodes(trainer or TrainerConfig(), strategy, num_nodes)
+        added = Added(**lightning_extras(callbacks, logger, strategy))
+        return fit_several(folder, data, model, train, trainer, seed, recipe, added, overwrite)
     if train is not None:
         require_instance("train", train, TrainConfig, "give a TrainConfig, or its entries by name")
     if trainer is not None:
         require_instance("trainer", trainer, TrainerConfig, "give a TrainerConfig")
+    if isinstance(model, JointWaveLiT):
+        raise WavelitError(
+            "a joint model is trained on several datasets: give a list of them, or one of its "
+            "systems, model[name]"
+        )
     if not isinstance(model, nn.Module):
         require_name("preset", model, PRESETS)
     require_whole("seed", seed, 0, 2**63 - 1)
@@ -172,8 +192,15 @@ def resume(
     if isinstance(strategy, str):
         raise WavelitError("the name of a strategy is in the run folder: give an object, or none")
     extras = lightning_extras(callbacks, logger, strategy)
+    path = require_path("folder", folder)
+    if is_joint(path):
+        if budget or model is not None:
+            raise WavelitError(
+                f"{path} is a joint run, which goes on as it began: name no budget and no model"
+            )
+        return resume_joint(path, Added(**extras))
     return resume_run(
-        require_path("folder", folder),
+        path,
         [*extras.pop("callbacks"), RolloutPictures()],
         model=model,
         budget=budget or None,
@@ -182,9 +209,7 @@ def resume(
 
 
 @overload
-def load(
-    name: str | os.PathLike[str], weights: Weights = "final", model: None = None
-) -> WaveLiT: ...
+def load(name: str | os.PathLike[str], weights: Weights = "final", model: None = None) -> Any: ...
 
 
 @overload
@@ -195,8 +220,9 @@ def load(
 
 def load(
     name: str | os.PathLike[str], weights: Weights = "final", model: nn.Module | None = None
-) -> IncrementEmulator:
-    """A trained model in evaluation mode: of a run, one that comes with the package, or any other.
+) -> Any:
+    """A trained model in evaluation mode: of a run, one that comes with the package, or any other;
+    a `WaveLiT`, or of a joint run a `JointWaveLiT`.
 
     >>> wavelit.load("shear_flow").spatial
     2
@@ -217,6 +243,12 @@ def load(
     folder = require_path("name", name)
     text = os.fspath(name)
     if (folder / "config.yaml").exists():
+        if is_joint(folder):
+            if model is not None:
+                raise WavelitError(
+                    f"{text} is a joint run, which its folder holds: leave model out"
+                )
+            return load_joint(folder, weights)
         return load_model(folder, weights) if model is None else load_model(folder, weights, model)
     if model is not None:
         raise WavelitError(f"{text} is no run folder: a network's own weights are in one")
@@ -239,6 +271,7 @@ def evaluate(
     stencil: bool | None = None,
     field: str | Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    system: str | None = None,
 ) -> Evaluation:
     """Scores on a split, one step ahead and in rollouts, with persistence beside them.
 
@@ -264,6 +297,7 @@ def evaluate(
         stencil: Whether a linear stencil stands beside an emulator; beside a run it always does.
         field: Of a run, the fields whose pictures are in the report; the first if absent.
         out: Of a run, where scores and report go; the run folder if absent.
+        system: Of a joint run, the system.
 
     Raises:
         WavelitError: An emulator without data, a run without weights, or data that do not fit.
@@ -283,9 +317,10 @@ def evaluate(
             starts=starts,
             out=out,
             model=model,
+            system=system,
         )[0]
-    if field is not None or out is not None:
-        raise WavelitError("field and out are for run folders: an emulator gets no report")
+    if field is not None or out is not None or system is not None:
+        raise WavelitError("field, out and system are for run folders: an emulator has no report")
     if model is not None:
         raise WavelitError("two emulators are given: model= is for the network of a run folder")
     if data is None:

@@ -10,6 +10,7 @@ nor caches and is a lower bound.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -19,11 +20,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wavelit.benchmarks.timing import medians
 from wavelit.checks.arguments import require_name, require_real, require_whole, shown
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, printable
 from wavelit.model.config import PRESETS, WaveLiTConfig, padded_shape
+from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.wavelit import WaveLiT
 
-__all__ = ["describe_cost"]
+__all__ = ["Shares", "describe_cost", "describe_shares", "shares_of"]
 
 # Times that a kept byte passes the memory bus in a step: written, read by what follows, read by the
 # backward pass.
@@ -139,6 +141,89 @@ def describe_cost(
             f"estimate          at least {max(arithmetic, traffic) * 1e3:.2f} ms a training step "
             f"at {flops_per_second:.3g} FLOP/s and {bytes_per_second:.3g} B/s, bound by {bound} "
             "(an estimate, not measured)"
+        )
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shares:
+    """What of a system in a joint model is shared by all its systems.
+
+    Args:
+        parameters: Active for the system.
+        shared: Of these, shared by all.
+        flops: Of one prediction of one sample.
+        shared_flops: Of these, in modules that are shared by all.
+    """
+
+    parameters: int
+    shared: int
+    flops: int
+    shared_flops: int
+
+
+def shares_of(joint: JointWaveLiT, resolution: Sequence[int]) -> dict[str, Shares]:
+    """Parameters and FLOPs of every system of a joint model, and how many all share.
+
+    A matrix that is put together from blocks of fields counts as shared only if it is the same for
+    all systems.
+
+    Args:
+        joint: The model.
+        resolution: Points along each axis.
+
+    Raises:
+        WavelitError: A grid that a system cannot take.
+    """
+    common = {id(p) for p in joint.parameters()}
+    for system in joint.values():
+        common &= {id(p) for p in system.parameters()}
+    found = {}
+    for name, system in joint.items():
+        config = system.config
+        padded_shape(resolution, config)
+        fields = torch.randn(1, config.n_steps_input, config.n_fields, *resolution)
+        constants = torch.randn(1, config.n_constant_fields, *resolution)
+        scalars = torch.ones(1, config.n_scalars)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            system(
+                fields,
+                constants if config.n_constant_fields else None,
+                scalars if config.n_scalars else None,
+            )
+        counts = {
+            module: sum(operations.values())
+            for module, operations in counter.get_flop_counts().items()
+        }
+        top = type(system).__name__
+        found[name] = Shares(
+            system.n_parameters,
+            joint.n_shared,
+            counter.get_total_flops(),
+            sum(counts.get(f"{top}.{path}", 0) for path in _shared_modules(system, common)),
+        )
+    return found
+
+
+def _shared_modules(system: torch.nn.Module, common: set[int]) -> list[str]:
+    """The outermost modules all of whose parameters are in `common`."""
+    paths: list[str] = []
+    for path, module in system.named_modules():
+        own = [id(p) for p in module.parameters()]
+        inside = any(path.startswith(f"{outer}.") for outer in paths)
+        if path and own and not inside and common.issuperset(own):
+            paths.append(path)
+    return paths
+
+
+def describe_shares(joint: JointWaveLiT, resolution: Sequence[int]) -> str:
+    """Lines that say what each system of a joint model has, and what all share."""
+    lines = [joint.describe(), f"a prediction of {' x '.join(map(str, resolution))} points:"]
+    for name, shares in shares_of(joint, resolution).items():
+        lines.append(
+            f"  {printable(name, 40):32s} {shares.parameters / 1e6:6.2f}M parameters, "
+            f"{shares.shared / shares.parameters:4.0%} shared; {shares.flops / 1e9:6.2f} GFLOP, "
+            f"{shares.shared_flops / shares.flops:4.0%} shared"
         )
     return "\n".join(lines)
 

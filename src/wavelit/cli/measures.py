@@ -12,6 +12,12 @@ def info(parser: Any, words: list[str]) -> None:
         "--preset", type=str | None, default=None, help="say what this preset costs"
     )
     parser.add_argument(
+        "--joint",
+        type=str | None,
+        default=None,
+        help="joint run or weights folder: what its systems share",
+    )
+    parser.add_argument(
         "--resolution", type=int, nargs="+", default=[64, 64], help="points per axis"
     )
     parser.add_argument("--fields", type=int, default=4, help="field channels")
@@ -26,6 +32,12 @@ def info(parser: Any, words: list[str]) -> None:
         "--bandwidth", type=float | None, default=None, help="its memory bandwidth in bytes/s"
     )
     options = parser.parse_args(words)
+    if options.joint is not None:
+        from wavelit.cost import describe_shares
+        from wavelit.model.foundation import JointWaveLiT
+
+        print(describe_shares(JointWaveLiT.from_pretrained(options.joint), options.resolution))
+        return
     if options.preset is not None:
         from wavelit.cost import describe_cost
 

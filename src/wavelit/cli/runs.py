@@ -39,6 +39,7 @@ def demo(parser: Any, words: list[str]) -> None:
 
 def train(parser: Any, words: list[str]) -> None:
     from wavelit.api import fit, load, resume
+    from wavelit.cli.joint import names_several, train_joint
     from wavelit.cli.options import (
         TypeNames,
         architecture,
@@ -51,6 +52,7 @@ def train(parser: Any, words: list[str]) -> None:
     )
     from wavelit.data.datamodule import WellDataModule
     from wavelit.model.config import PRESETS, WaveLiTConfig
+    from wavelit.model.joint_config import JOINT_PRESETS
     from wavelit.training.config import TrainConfig, TrainerConfig
     from wavelit.training.extras import FINE_TUNING
     from wavelit.training.ranks import is_first
@@ -60,6 +62,9 @@ def train(parser: Any, words: list[str]) -> None:
         if is_first():
             print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
 
+    if names_several(words):
+        done(train_joint(words))
+        return
     groups = {
         "data": WellDataModule,
         "model": WaveLiTConfig,
@@ -113,6 +118,14 @@ def train(parser: Any, words: list[str]) -> None:
         WellDataModule, "data", skip={"seed", "n_steps_output", "storage_options"}
     )
     parser.add_argument(
+        "--data.paths",
+        type=str,
+        nargs="+",
+        default=None,
+        help="several dataset folders in place of one: a joint model, whose presets are "
+        f"{', '.join(JOINT_PRESETS)}",
+    )
+    parser.add_argument(
         "--data.storage_options",
         type=mapping,
         default=None,
@@ -141,7 +154,11 @@ def train(parser: Any, words: list[str]) -> None:
     recipe = vars(options.train) | dict.fromkeys(budgets(words))
     train, trainer = TrainConfig(**recipe), TrainerConfig(**vars(options.trainer))
     data = WellDataModule(
-        **{**vars(options.data), "n_steps_output": train.pushforward, "seed": options.seed}
+        **{
+            **{name: value for name, value in vars(options.data).items() if name != "paths"},
+            "n_steps_output": train.pushforward,
+            "seed": options.seed,
+        }
     )
     changes = {k: v for k, v in vars(options.model).items() if k != "preset" and v != "preset"}
     if trained is None:
@@ -225,9 +242,14 @@ def evaluate(parser: Any, words: list[str]) -> None:
         "time, if absent",
     )
     _add_fields(parser)
+    _add_system(parser)
     options = parser.parse_args(words)
     from wavelit.evaluation.evaluate_run import evaluate_run
+    from wavelit.training.joint_folder import is_joint
 
+    if options.system is None and is_joint(options.run):
+        _evaluate_joint(options)
+        return
     print_scores(
         *evaluate_run(
             options.run,
@@ -239,8 +261,36 @@ def evaluate(parser: Any, words: list[str]) -> None:
             starts=options.starts,
             out=options.out,
             orientation=options.orientation,
+            system=options.system,
         )
     )
+
+
+def _add_system(parser: Any) -> None:
+    parser.add_argument(
+        "--system", type=str | None, default=None, help="of a joint run, the system"
+    )
+
+
+def _evaluate_joint(options: Any) -> None:
+    """A table for every system; fields and their pictures are for one."""
+    from wavelit.evaluation.joint_runs import evaluate_systems
+
+    for name in ("data", "field", "orientation"):
+        if getattr(options, name) is not None:
+            raise WavelitError(
+                f"--{name} is for one system: {options.run} is a joint run, name one by --system"
+            )
+    scores = evaluate_systems(
+        options.run,
+        options.split,
+        options.weights,
+        options.device,
+        starts=options.starts,
+        out=options.out,
+    )
+    for evaluation in scores.values():
+        print_scores(evaluation, None)
 
 
 def compare(parser: Any, words: list[str]) -> None:
@@ -288,6 +338,7 @@ def rollout(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
     _add_orientation(parser)
+    _add_system(parser)
     options = parser.parse_args(words)
     if (options.run is None) == (options.pretrained is None):
         raise WavelitError("name a run folder, or a system with --pretrained, and not both")
@@ -298,6 +349,7 @@ def rollout(parser: Any, words: list[str]) -> None:
             ("weights", "final"),
             ("out", None),
             ("orientation", None),
+            ("system", None),
         ):
             if getattr(options, name) != default:
                 raise WavelitError(
@@ -321,6 +373,7 @@ def rollout(parser: Any, words: list[str]) -> None:
             options.device,
             out=options.out,
             orientation=options.orientation,
+            system=options.system,
         )
     for path in paths:
         print(path)

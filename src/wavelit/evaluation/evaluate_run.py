@@ -56,10 +56,17 @@ from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.pretrained import PREFIX
 from wavelit.model.wavelit import WaveLiT
+from wavelit.training.joint_folder import load_joint_settings
 from wavelit.training.networks import model_facts
 from wavelit.training.run_folder import Weights, load_settings
 
-__all__ = ["evaluate_run", "record_pretrained_rollout", "record_rollout"]
+__all__ = [
+    "evaluate_run",
+    "name_of",
+    "record_pretrained_rollout",
+    "record_rollout",
+    "suffix_of",
+]
 
 
 def evaluate_run(
@@ -74,6 +81,7 @@ def evaluate_run(
     out: str | os.PathLike[str] | None = None,
     orientation: str | Sequence[str] | None = None,
     model: nn.Module | None = None,
+    system: str | None = None,
 ) -> tuple[Evaluation, Path]:
     """Score a run's model on a split, with persistence and a linear stencil beside it, and write
     its JSON and report.
@@ -91,6 +99,7 @@ def evaluate_run(
         out: Where the files go; the run folder if absent.
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
         model: The network, of a run of a network of one's own.
+        system: Of a joint run, the system; of any other None.
 
     Returns:
         The scores, and the path of the report.
@@ -106,12 +115,10 @@ def evaluate_run(
         require_path("data", data)
         data = os.fspath(data)
     target = folder if out is None else require_path("out", out)
-    emulator, module, trajectories = open_run(folder, weights, data, split, model)
+    emulator, module, trajectories = open_run(folder, weights, data, split, model, system)
     fields = fields_to_show(module.field_names, field)
     view = view_of(trajectories.layouts[0].axes, orientation)
-    name = f"{emulator.title} {emulator.n_parameters / 1e6:.2f}M" + (
-        ", best checkpoint" if weights == "best" else ""
-    )
+    name = name_of(emulator, weights)
     played = _Played(name, trajectories)
     evaluation = evaluate(
         emulator.to(device),
@@ -124,16 +131,11 @@ def evaluate_run(
         watch=played.keep,
     )
     evaluation = replace(
-        evaluation, last_validation=last_validation(folder / "logs" / "metrics.csv")
+        evaluation, last_validation=last_validation(folder / "logs" / "metrics.csv", system)
     )
     # Scores of other weights or data stand beside one another.
     elsewhere = None if data is None else (data if isinstance(data, str) else data.path)
-    parts = (
-        []
-        if elsewhere is None
-        else [_file_name(part) for part in Path(os.path.abspath(elsewhere)).parts[-2:]]
-    )
-    suffix = "-".join([*parts, split, *(["best"] if weights == "best" else [])])
+    suffix = suffix_of(split, weights, elsewhere, system)
     evaluation.save(target / f"evaluation-{suffix}.json")
     kept = [
         field_name
@@ -150,7 +152,7 @@ def evaluate_run(
             **read_json(folder / "environment.json"),
             "fields whose mean is kept": ", ".join(kept) or "none",
             "model": model_facts(emulator),
-            "configuration": load_settings(folder),
+            "configuration": (load_settings if system is None else load_joint_settings)(folder),
         },
         metrics_csv=folder / "logs" / "metrics.csv",
         fields=fields,
@@ -160,6 +162,24 @@ def evaluate_run(
         view=view,
     )
     return evaluation, report
+
+
+def name_of(model: IncrementEmulator, weights: Weights) -> str:
+    """What a run's model is called in tables."""
+    best = ", best checkpoint" if weights == "best" else ""
+    return f"{model.title} {model.n_parameters / 1e6:.2f}M{best}"
+
+
+def suffix_of(
+    split: str, weights: Weights, elsewhere: str | None = None, system: str | None = None
+) -> str:
+    """What tells the files of a judgement from those of others: the system, other data, the split,
+    other weights.
+    """
+    parts = [] if system is None else [_file_name(system)]
+    if elsewhere is not None:
+        parts += [_file_name(part) for part in Path(os.path.abspath(elsewhere)).parts[-2:]]
+    return "-".join([*parts, split, *(["best"] if weights == "best" else [])])
 
 
 class _Played:
@@ -186,6 +206,7 @@ def record_rollout(
     out: str | os.PathLike[str] | None = None,
     orientation: str | Sequence[str] | None = None,
     model: nn.Module | None = None,
+    system: str | None = None,
 ) -> list[Path]:
     """Roll out one trajectory of a split and write it as HDF5, PNG, GIF and, where ffmpeg is, MP4.
 
@@ -199,6 +220,7 @@ def record_rollout(
         out: Where the files go; the run folder if absent.
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
         model: The network, of a run of a network of one's own.
+        system: Of a joint run, the system; of any other None.
 
     Returns:
         The files written. Where the prediction stops being finite a warning names the step, and the
@@ -212,8 +234,9 @@ def record_rollout(
     require_name("weights", weights, get_args(Weights))
     require_whole("trajectory", trajectory, 0)
     target = folder if out is None else require_path("out", out)
-    emulator, module, trajectories = open_run(folder, weights, None, split, model)
-    stem = target / f"rollout-{split}-{trajectory}{'-best' if weights == 'best' else ''}"
+    emulator, module, trajectories = open_run(folder, weights, None, split, model, system)
+    suffix = suffix_of(f"{split}-{trajectory}", weights, system=system)
+    stem = target / f"rollout-{suffix}"
     return _record(emulator, module, trajectories, trajectory, stem, field, device, orientation)
 
 

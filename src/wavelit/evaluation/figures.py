@@ -301,14 +301,17 @@ def training_figure(path: str | Path) -> Figure:
     return figure
 
 
-def last_validation(path: str | Path) -> float | None:
-    """The last validation VRMSE in a `metrics.csv`; None where there is none, or no file."""
+def last_validation(path: str | Path, system: str | None = None) -> float | None:
+    """The last validation VRMSE in a `metrics.csv`, of one system in that of a joint run; None
+    where there is none, or no file.
+    """
+    score = "val_vrmse" if system is None else f"val_vrmse/{system}"
     path = Path(path)
     lines = _table(path) if path.is_file() else []
     clock = next((name for name in ("samples", "step") if lines and name in lines[0]), None)
-    if clock is None or "val_vrmse" not in lines[0]:
+    if clock is None or score not in lines[0]:
         return None
-    points = _points(path, lines, clock, "val_vrmse")
+    points = _points(path, lines, clock, score)
     return points[-1][1] if points and math.isfinite(points[-1][1]) else None
 
 

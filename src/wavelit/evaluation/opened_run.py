@@ -21,7 +21,8 @@ from wavelit.evaluation.player import Rollout
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.run_folder import Weights, fields_of, load_data, load_model, load_settings
+from wavelit.training.joint_folder import load_system
+from wavelit.training.run_folder import Weights, fields_of, load_data, load_model, settings_of
 
 __all__ = ["chosen_device", "open_run", "roll_out_one", "several", "to_play"]
 
@@ -35,15 +36,22 @@ def chosen_device(device: str | None) -> str:
     )
 
 
-def _trained_on(folder: Path) -> dict[str, Any]:
-    """What a run was trained on, with all its entries checked but "resolution", which older runs
-    lack as they do "time steps".
+def _trained_on(folder: Path, system: str | None) -> dict[str, Any]:
+    """What a run, or a system of a joint one, was trained on, with all its entries checked but
+    "resolution", which older runs lack as they do "time steps".
 
     Raises:
         WavelitError: fields.json has no such entry, or another's kind of value.
     """
     path = folder / "fields.json"
-    facts = read_json(path)
+    facts: Any = read_json(path)
+    if system is not None:
+        facts = facts.get(system) if isinstance(facts, dict) else None
+    if not isinstance(facts, dict):
+        raise WavelitError(
+            f"{printable(path)}: expected the names and grid of the data, got {shown(facts)}: put "
+            "the run's own file back, or train it anew"
+        )
     kinds: dict[str, tuple[str, bool, type]] = {
         "fields": ("names", True, str),
         "constant fields": ("names", True, str),
@@ -73,8 +81,10 @@ def open_run(
     data: WellDataModule | str | None,
     split: str,
     network: nn.Module | None = None,
+    system: str | None = None,
 ) -> tuple[IncrementEmulator, WellDataModule, WellDataset]:
-    """The model, its data and the trajectories of the split, which the model can be judged on.
+    """The model, its data and the trajectories of the split, which the model can be judged on; of a
+    joint run those of one system.
 
     Args:
         folder: The run.
@@ -82,25 +92,32 @@ def open_run(
         data: Another dataset folder; the run's own if None.
         split: The split.
         network: The network, of a run of a network of the user's own.
+        system: Of a joint run, the system.
 
     Raises:
         WavelitError: they are of other fields or boundaries, or have a scalar without the logarithm
             that the model sees.
     """
-    model: IncrementEmulator = (
-        load_model(folder, weights) if network is None else load_model(folder, weights, network)
-    )
-    module = load_data(folder)
+    model: IncrementEmulator
+    if system is not None:
+        if network is not None:
+            raise WavelitError(f"{folder} is a joint run, which its folder holds: leave model out")
+        model, module = load_system(folder, system, weights)
+    else:
+        model = (
+            load_model(folder, weights) if network is None else load_model(folder, weights, network)
+        )
+        module = load_data(folder)
     if isinstance(data, WellDataModule):
         module = data
     elif data is not None:
-        module = WellDataModule(**{**load_settings(folder)["data"], "path": os.fspath(data)})
+        module = WellDataModule(**{**settings_of(module), "path": os.fspath(data)})
     if model.n_steps_input not in (None, module.n_steps_input):
         raise WavelitError(
             f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "
             f"{model.n_steps_input}: give the data as many"
         )
-    trained_on, path = _trained_on(folder), printable(module.path)
+    trained_on, path = _trained_on(folder, system), printable(module.path)
     for kind, names in fields_of(module).items():
         if names != trained_on[kind]:
             raise WavelitError(

@@ -25,15 +25,16 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
-from wavelit.checks.arguments import require_device
-from wavelit.checks.settings import from_mapping
+from wavelit.checks.arguments import listed, require_device
+from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.errors import WavelitError, one_line, printable
 from wavelit.files.atomic import atomic_path
 from wavelit.files.plain import read_json
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.joint_config import JointConfig
 from wavelit.model.signature import Signature
 
 __all__ = [
@@ -44,10 +45,12 @@ __all__ = [
     "WEIGHTS",
     "is_complete",
     "pretrained",
+    "read_joint",
     "read_model",
     "read_weights",
     "require_finite",
     "resolve",
+    "write_joint",
     "write_model",
 ]
 
@@ -60,6 +63,7 @@ VERSION, CHECKSUM, SIGNATURE = "wavelit_version", "weights_sha256", "signature"
 NETWORK = "network"
 
 Module = TypeVar("Module", bound=IncrementEmulator)
+Joint = TypeVar("Joint", bound=nn.Module)
 
 
 def pretrained() -> list[str]:
@@ -115,19 +119,25 @@ def write_model(
         model: Whose weights they are; complex ones are stored as pairs of real numbers.
         config: The architecture, or what is known of another network.
     """
+    entries = dict(config) if isinstance(config, dict) else dataclasses.asdict(config)
+    if model.signature is not None:
+        entries[SIGNATURE] = model.signature.to_dict()
+    _write(folder, model, entries)
+
+
+def write_joint(folder: Path, model: nn.Module, config: JointConfig) -> None:
+    """Write a joint model likewise; config.json holds the systems with their signatures."""
+    _write(folder, model, config.to_dict())
+
+
+def _write(folder: Path, model: nn.Module, entries: dict[str, Any]) -> None:
     from wavelit import __version__
 
     state = {name: _plain(value) for name, value in model.state_dict().items()}
     weights = save(state, metadata={"format": "pt"})
     with atomic_path(folder / WEIGHTS) as scratch:
         scratch.write_bytes(weights)
-    facts = config if isinstance(config, dict) else dataclasses.asdict(config)
-    entries = facts | {
-        VERSION: __version__,
-        CHECKSUM: hashlib.sha256(weights).hexdigest(),
-    }
-    if model.signature is not None:
-        entries[SIGNATURE] = model.signature.to_dict()
+    entries |= {VERSION: __version__, CHECKSUM: hashlib.sha256(weights).hexdigest()}
     with atomic_path(folder / CONFIG) as scratch:
         scratch.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf8")
 
@@ -150,33 +160,71 @@ def read_model(
             force_download, local_files_only.
 
     Raises:
-        WavelitError: Nothing there, a configuration of another version, or weights that are
-            damaged, not finite, or of another network.
+        WavelitError: Nothing there, a joint model, a configuration of another version, or weights
+            that are damaged, not finite, or of another network.
     """
     device = require_device(device)
+    folder, entries, where, checksum = _opened(name, hub)
+    if "joint" in entries and "n_fields" not in entries:
+        systems = entries.get("systems")
+        names = listed(systems) if isinstance(systems, dict) else "several systems"
+        raise WavelitError(
+            f"{where} is of a joint model of {names}: load it by JointWaveLiT.from_pretrained and "
+            "take one by its name"
+        )
+    signed = entries.pop(SIGNATURE, None)
+    config = from_mapping(WaveLiTConfig, entries, where)
+    signature = None if signed is None else _signature(signed, config, where)
+    model: Module = _restored(folder, lambda: build(config), checksum, strict)
+    model.signature, model.trained = signature, True
+    return model.to(device).eval()
+
+
+def read_joint(
+    name: str | os.PathLike[str],
+    build: Callable[[JointConfig], Joint],
+    device: str | torch.device = "cpu",
+    strict: bool = True,
+    **hub: Any,
+) -> Joint:
+    """A joint model likewise."""
+    device = require_device(device)
+    folder, entries, where, checksum = _opened(name, hub)
+    config = JointConfig.from_dict(entries, where)
+    model: Joint = _restored(folder, lambda: build(config), checksum, strict)
+    return model.to(device).eval()
+
+
+def _opened(
+    name: str | os.PathLike[str], hub: dict[str, Any]
+) -> tuple[Path, dict[str, Any], str, Any]:
+    """A model's folder, its configuration, that file as errors name it, and the checksum."""
     folder = Path(_download(resolve(name), hub))
     entries = read_json(folder / CONFIG)
-    version, checksum, signed = (entries.pop(name, None) for name in (VERSION, CHECKSUM, SIGNATURE))
+    require_mapping(str(folder / CONFIG), entries)
     if NETWORK in entries:
         raise WavelitError(
             f"{printable(name)} holds weights of {printable(entries[NETWORK], 80)}, a network of "
             "its user's own: give it in Python, wavelit.load(folder, model=network), of its run "
             "folder"
         )
+    version, checksum = entries.pop(VERSION, None), entries.pop(CHECKSUM, None)
     where = (
         f"{folder / CONFIG}"
         if version is None
         else f"{folder / CONFIG}, of version {printable(version, 40)}"
     )
-    config = from_mapping(WaveLiTConfig, entries, where)
-    signature = None if signed is None else _signature(signed, config, where)
+    return folder, entries, where, checksum
+
+
+def _restored(folder: Path, build: Callable[[], Any], checksum: Any, strict: bool) -> Any:
+    """A network with the weights of a folder."""
     with torch.device("meta"):
-        due = build(config).state_dict()
+        due = build().state_dict()
     state = read_weights(folder, due, checksum, strict)
-    model = build(config)
+    model = build()
     model.load_state_dict(state, strict=strict)
-    model.signature, model.trained = signature, True
-    return model.to(device).eval()
+    return model
 
 
 def read_weights(

@@ -48,7 +48,7 @@ from wavelit.model.pyramid import Exchange, Pyramid
 from wavelit.model.tokenizer import WaveletTokenizer
 from wavelit.ops.depthwise import DepthwiseConv
 
-__all__ = ["DatasetFacts", "WaveLiT"]
+__all__ = ["DatasetFacts", "WaveLiT", "configuration_of"]
 
 
 class DatasetFacts(Protocol):
@@ -206,25 +206,7 @@ class WaveLiT(
             WavelitError: Several boundary types and no `boundary_conditions`; a periodic axis that
                 does not divide.
         """
-        if boundary_conditions is None:
-            kinds = sorted({kind.lower() for kind in metadata.boundary_condition_types})
-            if len(kinds) != 1:
-                raise WavelitError(
-                    f"{metadata.dataset_name} has boundaries "
-                    f"{', '.join(kinds) or 'of no stated type'}: say which axis has which, "
-                    "boundary_conditions=((low, high), ...)"
-                )
-            boundary_conditions = ((kinds[0], kinds[0]),) * metadata.n_spatial_dims
-        facts: dict[str, Any] = {
-            "n_fields": metadata.n_fields,
-            "n_constant_fields": metadata.n_constant_fields,
-            "n_scalars": metadata.n_constant_scalars,
-            "spatial": metadata.n_spatial_dims,
-            "boundary_conditions": tuple(tuple(pair) for pair in boundary_conditions),
-        }
-        config = WaveLiTConfig.preset(preset, **{**facts, **changes})
-        padded_shape(metadata.spatial_resolution, config)
-        return cls(config)
+        return cls(configuration_of(metadata, boundary_conditions, preset, **changes))
 
     def increment(
         self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
@@ -372,6 +354,36 @@ class WaveLiT(
                     f"{name} are {value.dtype}, the weights {dtype}: convert by .to({dtype}), "
                     "a numpy array by .astype"
                 )
+
+
+def configuration_of(
+    metadata: DatasetFacts,
+    boundary_conditions: Sequence[Sequence[str]] | None = None,
+    preset: str = "3M",
+    **changes: Any,
+) -> WaveLiTConfig:
+    """The configuration of a model for a dataset of The Well; arguments and errors as for
+    `WaveLiT.from_metadata`.
+    """
+    if boundary_conditions is None:
+        kinds = sorted({kind.lower() for kind in metadata.boundary_condition_types})
+        if len(kinds) != 1:
+            raise WavelitError(
+                f"{metadata.dataset_name} has boundaries "
+                f"{', '.join(kinds) or 'of no stated type'}: say which axis has which, "
+                "boundary_conditions=((low, high), ...)"
+            )
+        boundary_conditions = ((kinds[0], kinds[0]),) * metadata.n_spatial_dims
+    facts: dict[str, Any] = {
+        "n_fields": metadata.n_fields,
+        "n_constant_fields": metadata.n_constant_fields,
+        "n_scalars": metadata.n_constant_scalars,
+        "spatial": metadata.n_spatial_dims,
+        "boundary_conditions": tuple(tuple(pair) for pair in boundary_conditions),
+    }
+    config = WaveLiTConfig.preset(preset, **{**facts, **changes})
+    padded_shape(metadata.spatial_resolution, config)
+    return config
 
 
 def _crop(y: Tensor, shape: Sequence[int]) -> Tensor:

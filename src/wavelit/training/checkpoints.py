@@ -29,7 +29,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import atomic_path, flush
-from wavelit.training.module import EmulatorModule
+from wavelit.training.module import TrainingModule
 
 __all__ = [
     "BEST",
@@ -158,7 +158,7 @@ class _BestCheckpoint(_Checkpoint):
 
 
 def _budget_spent(module: pl.LightningModule) -> bool:
-    return isinstance(module, EmulatorModule) and module.budget_spent()
+    return isinstance(module, TrainingModule) and module.budget_spent()
 
 
 def _forget_last_batch(loops: Any) -> None:

@@ -114,7 +114,7 @@ class TrainConfig:
             },
         )
 
-    def total_steps(self, batch_size: int) -> int | None:
+    def total_steps(self, batch_size: float) -> int | None:
         """Optimiser steps of the whole run, or None for a budget in minutes."""
         return math.ceil(self.samples / batch_size) if self.samples is not None else self.steps
 

@@ -27,7 +27,7 @@ from rich.progress import (
 )
 
 from wavelit.errors import WavelitError, one_line
-from wavelit.training.module import EmulatorModule
+from wavelit.training.module import TrainingModule
 from wavelit.training.ranks import is_first
 
 __all__ = ["FirstValidation", "PrintProgress", "ProgressBar", "csv_logger", "told_once"]
@@ -70,13 +70,15 @@ class PrintProgress(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
-        assert isinstance(pl_module, EmulatorModule)
+        assert isinstance(pl_module, TrainingModule)
         print(
             f"step {trainer.global_step:6d}  {pl_module.progress:4.0%}  "
             f"{pl_module.train_seconds:6.0f} s  train loss {metrics['train_loss']:.4f}  validation "
             f"VRMSE {metrics['val_vrmse']:.4f}",
             flush=True,
         )
+        if details := pl_module.details():
+            print(f"  {details}", flush=True)
 
 
 class ProgressBar(Callback):
@@ -101,7 +103,7 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin the bar where the run is."""
-        assert isinstance(pl_module, EmulatorModule)
+        assert isinstance(pl_module, TrainingModule)
         if not trainer.is_global_zero:
             return
         first, done = trainer.global_step, pl_module.progress
@@ -116,7 +118,7 @@ class ProgressBar(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
     ) -> None:
         """Move the bar, a few times a second."""
-        assert isinstance(pl_module, EmulatorModule)
+        assert isinstance(pl_module, TrainingModule)
         now = time.monotonic()
         if self._task is None or (now < self._drawn + INTERVAL and pl_module.progress < 1):
             return
@@ -134,6 +136,9 @@ class ProgressBar(Callback):
             self._bar.update(
                 self._task, score=f"{float(trainer.callback_metrics['val_vrmse']):.4f}"
             )
+            assert isinstance(pl_module, TrainingModule)
+            if details := pl_module.details():
+                self._bar.console.print(details, markup=False, highlight=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the last bar on the terminal."""

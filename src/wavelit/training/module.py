@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -45,8 +45,16 @@ __all__ = [
     "EMA",
     "DivergedError",
     "EmulatorModule",
+    "Increment",
+    "TrainingModule",
+    "increment_of",
     "parameter_groups",
+    "window_inputs",
+    "window_loss",
 ]
+
+Increment = Callable[..., Tensor]
+"""(fields, constants, scalars) to the scaled increment, as `IncrementEmulator.increment`."""
 
 
 class DivergedError(WavelitError):
@@ -63,49 +71,29 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
 
 
-class EmulatorModule(pl.LightningModule):
-    """An emulator in training: a WaveLiT, or another network that predicts the scaled increment.
+class TrainingModule(pl.LightningModule):
+    """What all trainings share: optimiser, learning rate, clipping, clock, and what a checkpoint
+    holds besides weights.
+
+    A subclass defines `training_step` and `validation_step`, and sets `_samples` to what a step was
+    made on, for errors.
 
     Args:
-        model: The emulator; its statistics must be set.
+        model: What is trained.
         config: How to train.
         seed: Seed of noise and unroll lengths.
         batch_size: Samples of a step, over all devices.
-        field_names: Names of the C channels, for the logs.
-
-    Raises:
-        WavelitError: `activation_checkpointing` is asked of a network that cannot, or
-            `wavelet_weight` of one that defines no `wavelet_loss`.
     """
 
-    def __init__(
-        self,
-        model: IncrementEmulator,
-        config: TrainConfig,
-        seed: int,
-        batch_size: int,
-        field_names: Sequence[str],
-    ) -> None:
+    def __init__(self, model: nn.Module, config: TrainConfig, seed: int, batch_size: float) -> None:
         super().__init__()
         self.model = model
-        model.checkpoint_activations(config.activation_checkpointing)
-        if config.wavelet_weight and type(model).wavelet_loss is IncrementEmulator.wavelet_loss:
-            raise WavelitError(
-                f"{type(model).__name__} has no wavelet loss: set wavelet_weight to 0, or define "
-                "wavelet_loss(error)"
-            )
         self.config = config
         self.seed = seed
         self.total_steps = config.total_steps(batch_size)
-        self.vrmse = VRMSE(field_names, model.spatial)
-        # A plain attribute: the compiled module shares the model's parameters and must not stand in
-        # the checkpoint twice.
-        self._increment = (
-            [torch.compile(model.increment, dynamic=None)] if config.compile else [model.increment]
-        )
         # Seconds spent training so far, validation not counted.
         self.train_seconds = 0.0
-        self._samples: list[int] = []
+        self._samples = ""
         self._started: float | None = None
         self._random_state: dict[str, Any] | None = None
 
@@ -125,64 +113,15 @@ class EmulatorModule(pl.LightningModule):
         running = 0.0 if self._started is None else time.perf_counter() - self._started
         return self.train_seconds + running >= 60 * self.config.minutes
 
+    def details(self) -> str:
+        """What is printed after a validation beside its score."""
+        return ""
+
     def configure_optimizers(self) -> Optimizer:
         groups = parameter_groups(self.model, self.config.weight_decay)
         # The fused kernel knows no complex numbers.
         fused = not any(p.is_complex() for p in self.model.parameters())
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), fused=fused)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        fields, target, unroll = self._inputs(batch)
-        predicted = self._increment[0](fields, *batch.beside(unroll))
-        true = self.model.normalizer.increment(target - fields[:, -1])
-        self._samples = batch.indices.tolist()
-        loss = self.model.loss(predicted, true, self.config.wavelet_weight, batch.valid)
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"the training loss became {loss.item()} at step {self.global_step} on samples "
-                f"{batch.indices.tolist()} of the training split; a checkpoint written before is "
-                "kept: ask `wavelit data check`, or train anew with a lower lr"
-            )
-        self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
-        return loss
-
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
-        """The history the model sees (B, T, C, *S), the state it should predict (B, C, *S), and
-        which frame of the target that is.
-        """
-        fields, config = batch.fields, self.config
-        draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
-        if config.noise:
-            generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
-            xi = torch.randn(fields.shape, generator=generator).to(fields)
-            size = (
-                torch.rand(len(fields), generator=generator)
-                .to(fields)
-                .view(-1, *(1,) * (fields.ndim - 1))
-            )
-            std = self.model.normalizer.delta_std.view(-1, *(1,) * self.model.spatial)
-            fields = _inside(fields + size * config.noise * std * xi, batch.valid)
-        unroll = 0
-        if config.pushforward > 1 and self.progress >= config.pushforward_from:
-            unroll = int(draw.integers(config.pushforward))
-        with torch.no_grad():
-            for step in range(unroll):
-                following = self.model(fields, *batch.beside(step))
-                fields = torch.cat([fields[:, 1:], _inside(following[:, None], batch.valid)], 1)
-        return fields, batch.target[:, unroll], unroll
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        if batch.n_filled is not None:
-            self.log("val_filled", batch.n_filled.sum().float(), reduce_fx="sum")
-        self.vrmse.update(
-            self.model(batch.fields, *batch.beside()),
-            batch.target[:, 0],
-            batch.valid,
-        )
-
-    def on_validation_epoch_end(self) -> None:
-        self.log("val_vrmse", self.vrmse.compute().float(), prog_bar=True)
-        self.vrmse.reset()
 
     def on_train_start(self) -> None:
         if self._random_state is not None:
@@ -224,7 +163,7 @@ class EmulatorModule(pl.LightningModule):
         if not torch.isfinite(norm):
             raise DivergedError(
                 f"the gradient became {norm.item()} at step {self.global_step} on samples "
-                f"{self._samples} of the training split; a checkpoint written before is kept: ask "
+                f"{self._samples}; a checkpoint written before is kept: ask "
                 "`wavelit data check`, or train anew with a lower lr"
             )
 
@@ -246,6 +185,130 @@ class EmulatorModule(pl.LightningModule):
         if self._started is not None:
             self.train_seconds += time.perf_counter() - self._started
             self._started = None
+
+
+class EmulatorModule(TrainingModule):
+    """An emulator in training: a WaveLiT, or another network that predicts the scaled increment.
+
+    Args:
+        model: The emulator; its statistics must be set.
+        config: How to train.
+        seed: Seed of noise and unroll lengths.
+        batch_size: Samples of a step, over all devices.
+        field_names: Names of the C channels, for the logs.
+
+    Raises:
+        WavelitError: `activation_checkpointing` is asked of a network that cannot, or
+            `wavelet_weight` of one that defines no `wavelet_loss`.
+    """
+
+    model: IncrementEmulator
+
+    def __init__(
+        self,
+        model: IncrementEmulator,
+        config: TrainConfig,
+        seed: int,
+        batch_size: int,
+        field_names: Sequence[str],
+    ) -> None:
+        super().__init__(model, config, seed, batch_size)
+        model.checkpoint_activations(config.activation_checkpointing)
+        if config.wavelet_weight and type(model).wavelet_loss is IncrementEmulator.wavelet_loss:
+            raise WavelitError(
+                f"{type(model).__name__} has no wavelet loss: set wavelet_weight to 0, or define "
+                "wavelet_loss(error)"
+            )
+        self.vrmse = VRMSE(field_names, model.spatial)
+        # A plain attribute: the compiled module shares the model's parameters and must not stand in
+        # the checkpoint twice.
+        self._increment = [increment_of(model, config)]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self._samples = f"{batch.indices.tolist()} of the training split"
+        loss = window_loss(self.model, self._increment[0], batch, self._inputs(batch), self.config)
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"the training loss became {loss.item()} at step {self.global_step} on samples "
+                f"{self._samples}; a checkpoint written before is "
+                "kept: ask `wavelit data check`, or train anew with a lower lr"
+            )
+        self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
+        return loss
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
+        draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
+        return window_inputs(self.model, batch, self.config, draw, self.progress)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if batch.n_filled is not None:
+            self.log("val_filled", batch.n_filled.sum().float(), reduce_fx="sum")
+        self.vrmse.update(
+            self.model(batch.fields, *batch.beside()),
+            batch.target[:, 0],
+            batch.valid,
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_vrmse", self.vrmse.compute().float(), prog_bar=True)
+        self.vrmse.reset()
+
+
+def increment_of(model: IncrementEmulator, config: TrainConfig) -> Increment:
+    """What predicts the scaled increment, compiled if the recipe says so."""
+    return torch.compile(model.increment, dynamic=None) if config.compile else model.increment
+
+
+def window_inputs(
+    model: IncrementEmulator,
+    batch: Batch,
+    config: TrainConfig,
+    draw: np.random.Generator,
+    progress: float,
+) -> tuple[Tensor, Tensor, int]:
+    """The history that a model in training sees (B, T, C, *S), the state that it should predict
+    (B, C, *S), and which frame of the target that is.
+
+    Args:
+        model: The emulator.
+        batch: Windows.
+        config: How to train.
+        draw: Of the noise and the length of the unroll.
+        progress: Share of the budget spent.
+    """
+    fields = batch.fields
+    if config.noise:
+        generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
+        xi = torch.randn(fields.shape, generator=generator).to(fields)
+        size = (
+            torch.rand(len(fields), generator=generator)
+            .to(fields)
+            .view(-1, *(1,) * (fields.ndim - 1))
+        )
+        std = model.normalizer.delta_std.view(-1, *(1,) * model.spatial)
+        fields = _inside(fields + size * config.noise * std * xi, batch.valid)
+    unroll = 0
+    if config.pushforward > 1 and progress >= config.pushforward_from:
+        unroll = int(draw.integers(config.pushforward))
+    with torch.no_grad():
+        for step in range(unroll):
+            following = model(fields, *batch.beside(step))
+            fields = torch.cat([fields[:, 1:], _inside(following[:, None], batch.valid)], 1)
+    return fields, batch.target[:, unroll], unroll
+
+
+def window_loss(
+    model: IncrementEmulator,
+    increment: Increment,
+    batch: Batch,
+    inputs: tuple[Tensor, Tensor, int],
+    config: TrainConfig,
+) -> Tensor:
+    """The training loss of a batch by what `window_inputs` made of it."""
+    fields, target, unroll = inputs
+    predicted = increment(fields, *batch.beside(unroll))
+    true = model.normalizer.increment(target - fields[:, -1])
+    return model.loss(predicted, true, config.wavelet_weight, batch.valid)
 
 
 def _inside(states: Tensor, valid: Tensor | None) -> Tensor:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from wavelit.training.logs import (
     csv_logger,
     told_once,
 )
-from wavelit.training.module import EMA, EmulatorModule
+from wavelit.training.module import EMA, EmulatorModule, TrainingModule
 from wavelit.training.networks import channels_of, network_name, restore, suit
 from wavelit.training.prepare import prepare, sign, validate_run
 from wavelit.training.ranks import RankWatch, is_first
@@ -69,7 +69,7 @@ from wavelit.training.run_state import (
 )
 from wavelit.training.trainer import check_trainer, make_trainer, quieten
 
-__all__ = ["build_model", "fit", "resume"]
+__all__ = ["Added", "build_model", "fit", "new_run", "resume", "run_module"]
 
 
 def build_model(
@@ -165,6 +165,25 @@ def fit(
     # Errors in the data come before anything is written.
     StepBatchSampler(len(data.train_dataset), data.batch_size, seed)
     data.windows("valid")
+    with new_run(folder, first, overwrite):
+        if first:
+            write_run_folder(folder, data, model, train, trainer, seed)
+        added = Added(callbacks, loggers, strategy)
+        return _run(folder, data, model, train, trainer, seed, None, added)
+
+
+@contextmanager
+def new_run(folder: Path, first: bool, overwrite: bool = False) -> Iterator[None]:
+    """Own a folder in which a run begins; if it fails with nothing worth keeping, its files go.
+
+    Args:
+        folder: The run.
+        first: Whether this process writes.
+        overwrite: Whether a run that the folder holds is removed.
+
+    Raises:
+        WavelitError: The folder holds a run, or another process trains there.
+    """
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else None
     if overwrite and found is not None:
         found -= WRITTEN
@@ -178,9 +197,7 @@ def fit(
                     overwrite_run(folder)
                 clear(folder, anew=True)
                 ours = True
-                write_run_folder(folder, data, model, train, trainer, seed)
-            added = _Added(callbacks, loggers, strategy)
-            return _run(folder, data, model, train, trainer, seed, None, added)
+            yield
     except BaseException:
         # Without a checkpoint or weights there is nothing to keep, and nothing that should stop the
         # next attempt.
@@ -190,8 +207,8 @@ def fit(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Added:
-    """What a user adds of Lightning's; it is not recorded."""
+class Added:
+    """What is added of Lightning's; it is not recorded."""
 
     callbacks: Sequence[Callback] = ()
     loggers: Sequence[Logger] = ()
@@ -261,7 +278,7 @@ def resume(
         emulator.signature = read_signature(folder)
         if budget is not None:
             train = _extend(folder, train, budget, state, data.batch_size * trainer.n_processes)
-        added = _Added(callbacks, loggers, strategy)
+        added = Added(callbacks, loggers, strategy)
         return _run(folder, data, emulator, train, trainer, settings["seed"], found, added)
 
 
@@ -312,14 +329,42 @@ def _run(
     trainer: TrainerConfig,
     seed: int,
     resumed: tuple[Path, dict[str, Any]] | None,
-    added: _Added,
+    added: Added,
 ) -> IncrementEmulator:
-    torch.set_num_threads(trainer.threads)
-    quieten()
-    # A model that was loaded is in evaluation mode.
-    model.train()
     batch_size = data.batch_size * trainer.n_processes
     module = EmulatorModule(model, train, seed, batch_size, data.field_names)
+    run_module(folder, data, module, trainer, resumed, added)
+    model.trained = True
+    return model.eval()
+
+
+def run_module(
+    folder: Path,
+    data: Any,
+    module: TrainingModule,
+    trainer: TrainerConfig,
+    resumed: tuple[Path, dict[str, Any]] | None,
+    added: Added,
+) -> None:
+    """Train in a run folder and write what comes of it.
+
+    Args:
+        folder: The run.
+        data: A data module with `train_sampler` and `batch_size`.
+        module: What is trained, with `model`, `config` and `seed`.
+        trainer: Device, precision, threads.
+        resumed: The checkpoint to go on from, and what it holds.
+        added: What is added of Lightning's.
+
+    Raises:
+        WavelitError: The run was interrupted, its loss is not finite, the checkpoint does not
+            serve, or another rank died.
+    """
+    torch.set_num_threads(trainer.threads)
+    quieten()
+    train, seed = module.config, module.seed
+    # A model that was loaded is in evaluation mode.
+    module.model.train()
     # Nothing below draws from the global generators, but what a user adds may.
     pl.seed_everything(seed, verbose=False)
     path, state = resumed or (None, {})
@@ -331,7 +376,7 @@ def _run(
         train.validate_every,
         log_every_n_steps=min(50, train.validate_every, module.total_steps or 50),
         enable_checkpointing=True,
-        callbacks=[watch, *added.callbacks, *_callbacks(folder, train)],
+        callbacks=[watch, *added.callbacks, *_callbacks(folder, module)],
         logger=[
             csv_logger(folder, first_step),
             TensorBoardLogger(folder, name="logs", version=""),
@@ -365,20 +410,18 @@ def _run(
     finally:
         watch.end()
     if is_first():
-        write_weights(folder, model)
+        write_weights(folder, module.model)
         steps = max(first_step, lightning.global_step)
         record_outcome(
             folder,
             {
                 "steps": steps,
-                "samples": steps * batch_size,
+                "samples": round(steps * data.batch_size * trainer.n_processes),
                 "train_seconds": round(module.train_seconds, 2),
                 "threads": torch.get_num_threads(),
                 "device": str(lightning.strategy.root_device),
             },
         )
-    model.trained = True
-    return model.eval()
 
 
 def _advice(folder: Path) -> str:
@@ -388,9 +431,11 @@ def _advice(folder: Path) -> str:
     return f"continue from step {found[1]['global_step']} with `wavelit train --resume {folder}`"
 
 
-def _callbacks(folder: Path, train: TrainConfig) -> list[Callback]:
-    shown = ProgressBar() if sys.stdout.isatty() else PrintProgress()
-    callbacks: list[Callback] = [FirstValidation(), shown]
+def _callbacks(folder: Path, module: TrainingModule) -> list[Callback]:
+    train = module.config
+    callbacks: list[Callback] = [ProgressBar() if sys.stdout.isatty() else PrintProgress()]
+    if isinstance(module, EmulatorModule):
+        callbacks.insert(0, FirstValidation())
     if train.ema:
         callbacks.append(EMA(train.ema))
     return [

@@ -32,7 +32,7 @@ from typing import Any, Literal, get_args, overload
 import torch
 import yaml
 
-from wavelit.checks.arguments import require_name, require_whole, shown
+from wavelit.checks.arguments import listed, require_name, require_whole, shown
 from wavelit.checks.settings import from_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError, printable
@@ -40,6 +40,7 @@ from wavelit.files.atomic import atomic_folder, atomic_path
 from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.network import Channels
 from wavelit.model.pretrained import (
     CHECKSUM,
@@ -62,6 +63,8 @@ from wavelit.training.networks import describe, model_facts, network_name, resto
 __all__ = [
     "WRITTEN",
     "Weights",
+    "environment_of",
+    "facts_of",
     "fields_of",
     "load_data",
     "load_model",
@@ -70,7 +73,9 @@ __all__ = [
     "read_config",
     "read_signature",
     "record_outcome",
+    "require_facts",
     "require_same_data",
+    "settings_of",
     "write_file",
     "write_run_folder",
     "write_weights",
@@ -105,25 +110,30 @@ def write_run_folder(
     run's.
     """
     settings = {
-        "data": {
-            **{name: getattr(data, name) for name in inspect.signature(WellDataModule).parameters},
-            # The run is found again from any working directory.
-            "path": data.path if "://" in data.path else os.path.abspath(data.path),
-        },
+        "data": settings_of(data),
         "train": dataclasses.asdict(train),
         "trainer": dataclasses.asdict(trainer),
         "seed": seed,
     }
     text = yaml.safe_dump(settings, sort_keys=False)
     write_file(folder / "model.json", json.dumps(model_facts(model), indent=2))
-    write_file(folder / "fields.json", json.dumps(_facts(data), indent=2))
+    write_file(folder / "fields.json", json.dumps(facts_of(data), indent=2))
     if model.signature is not None:
         write_file(folder / "signature.json", json.dumps(model.signature.to_dict(), indent=2))
-    write_file(folder / "environment.json", json.dumps(_environment(model), indent=2))
+    write_file(folder / "environment.json", json.dumps(environment_of(model), indent=2))
     write_file(folder / "config.yaml", text)
 
 
-def write_weights(folder: Path, model: IncrementEmulator) -> None:
+def settings_of(data: WellDataModule) -> dict[str, Any]:
+    """The arguments of a data module."""
+    return {
+        **{name: getattr(data, name) for name in inspect.signature(WellDataModule).parameters},
+        # It is found again from any working directory.
+        "path": data.path if "://" in data.path else os.path.abspath(data.path),
+    }
+
+
+def write_weights(folder: Path, model: Any) -> None:
     """Write the trained model, whole or not at all.
 
     Raises:
@@ -131,7 +141,7 @@ def write_weights(folder: Path, model: IncrementEmulator) -> None:
     """
     require_finite(folder / "weights", model.state_dict())
     with atomic_folder(folder / "weights") as scratch:
-        if isinstance(model, WaveLiT):
+        if isinstance(model, WaveLiT | JointWaveLiT):
             model.save_pretrained(scratch)
         else:
             write_model(scratch, model, describe(model))
@@ -162,6 +172,12 @@ def load_settings(folder: Path) -> dict[str, Any]:
             f"{folder} is not a run folder: it has no config.yaml; train one with `wavelit train`"
         )
     settings = read_yaml(path)
+    if isinstance(settings, dict) and isinstance(settings.get("systems"), list):
+        names = [system.get("name") for system in settings["systems"] if isinstance(system, dict)]
+        raise WavelitError(
+            f"{folder} is a joint run of {listed(names)}: name one of them, --system NAME in "
+            "`wavelit evaluate` and `wavelit rollout`"
+        )
     due = {"data": dict, "train": dict, "trainer": dict, "seed": int}
     if not isinstance(settings, dict) or settings.keys() != due.keys():
         raise WavelitError(
@@ -316,8 +332,17 @@ def require_same_data(folder: Path, data: WellDataModule) -> None:
     Raises:
         WavelitError: Names the first difference.
     """
+    require_facts(folder, data, read_json(folder / "fields.json"))
+
+
+def require_facts(folder: Path, data: WellDataModule, then: dict[str, Any]) -> None:
+    """Refuse data that are not those of a run, as `facts_of` had them then.
+
+    Raises:
+        WavelitError: Names the first difference.
+    """
     # As JSON has it: lists for tuples. Runs of older versions know less of their data.
-    then, now = read_json(folder / "fields.json"), json.loads(json.dumps(_facts(data)))
+    now = json.loads(json.dumps(facts_of(data)))
     for name, value in now.items():
         if name in then and then[name] != value:
             values = f": {printable(value, 120)} there, {printable(then[name], 120)} in the run"
@@ -327,7 +352,7 @@ def require_same_data(folder: Path, data: WellDataModule) -> None:
             )
 
 
-def _facts(data: WellDataModule) -> dict[str, Any]:
+def facts_of(data: WellDataModule) -> dict[str, Any]:
     """What tells one dataset from another: names, grid, boundaries, statistics, and the values
     of two windows.
     """
@@ -349,7 +374,8 @@ def _facts(data: WellDataModule) -> dict[str, Any]:
     }
 
 
-def _environment(model: IncrementEmulator) -> dict[str, Any]:
+def environment_of(model: Any) -> dict[str, Any]:
+    """Parameters, versions, machine and commit."""
     git = shutil.which("git")
     commit = "" if git is None else _output([git, "rev-parse", "HEAD"])
     packages = ("wavelit", "torch", "pytorch-lightning", "the_well", "numpy")
@@ -371,5 +397,6 @@ def _output(words: list[str]) -> str:
 
 
 def write_file(path: Path, text: str) -> None:
+    """Write a file of the run, whole or not at all."""
     with atomic_path(path) as scratch:
         scratch.write_text(text + "\n", encoding="utf8")

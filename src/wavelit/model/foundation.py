@@ -1,0 +1,298 @@
+"""The joint model: one trunk for several systems, each of them an emulator of its own.
+
+    joint = JointWaveLiT.from_pretrained("runs/joint/weights")
+    joint["rayleigh_benard"](fields, constants, scalars)  # the next state, in physical units
+
+A system is a `WaveLiT` whose blocks are those of all, so that rollouts, scores and reports take it
+as it is. Its own are: the linear skip, statistics, scales, kept means, what the blocks are told of
+it (`conditioner`), and what reads and writes its fields, or their places in a vocabulary of fields
+(`vocabulary`). Its parts are kept by name and drawn from a stream of that name: other systems that
+come, go, or stand before it change nothing of it.
+
+References:
+    McCabe et al., Multiple Physics Pretraining, 2024, arXiv 2310.02994 (fields by name).
+    Sankaran, Wang, Perdikaris, 2026, arXiv 2605.25949 trains one WaveLiT on eight systems; how it
+    reads different fields is not stated there and is a choice made here.
+"""
+
+# No postponed annotations here: the hub mixin reads the type of `config` from the constructor's
+# signature.
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from wavelit.errors import WavelitError
+from wavelit.model.conditioner import SPREAD, Conditioner, grid_facts, one_hot_sides
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.joint_config import TRUNK, JointConfig, SystemConfig, scalars_of
+from wavelit.model.pretrained import read_joint, write_joint
+from wavelit.model.signature import Signature
+from wavelit.model.vocabulary import Vocabulary, key_of, seeded
+from wavelit.model.wavelit import WaveLiT
+
+__all__ = ["JointWaveLiT", "SystemEmulator", "Trunk"]
+
+
+class Trunk(nn.Module):
+    """Blocks, their last norm, and what tells them of a system.
+
+    Args:
+        config: A system's; its layout does not matter.
+        seed: Of the initial weights.
+        names: Of the stream that they are drawn from.
+    """
+
+    def __init__(self, config: WaveLiTConfig, seed: int, *names: str) -> None:
+        super().__init__()
+        # Only what makes up a trunk counts; with a scalar the blocks have a modulation.
+        whole = WaveLiTConfig(
+            n_fields=1, n_scalars=1, **{entry: getattr(config, entry) for entry in TRUNK}
+        )
+        with seeded(seed, "trunk", *names):
+            donor = WaveLiT(whole)
+        self.pyramid, self.norm = donor.pyramid, donor.norm
+        self.conditioner = Conditioner(whole.condition_dim, config.spatial, seed, *names)
+        self.scalars = Vocabulary(seed)
+
+    def pieces(self, scalars: Sequence[str]) -> list[nn.Parameter]:
+        """For every scalar what its presence and its value add to the condition, (2, E_c)."""
+        shape = (2, self.conditioner.dim)
+        return [self.scalars.block("scalar", name, shape=shape, bound=SPREAD) for name in scalars]
+
+
+class SystemEmulator(WaveLiT):
+    """One system of a joint model: a WaveLiT whose blocks are those of the trunk.
+
+    Saved by itself it is a joint model of one system.
+
+    Args:
+        config: Its architecture and the layout of its data.
+        name: Its name in the joint model.
+        joint: The joint model's configuration.
+        trunk: What runs it.
+        vocabulary: What reads and writes its fields; None: it has weights of its own.
+    """
+
+    def __init__(
+        self,
+        config: WaveLiTConfig,
+        name: str,
+        joint: JointConfig,
+        trunk: Trunk,
+        vocabulary: Vocabulary | None,
+    ) -> None:
+        super().__init__(config)
+        self.name, self.joint_config = name, joint
+        signature = joint.system(name).signature
+        self.signature: Signature | None = signature
+        self.condition = None
+        self.pyramid, self.norm, self.conditioner = trunk.pyramid, trunk.norm, trunk.conditioner
+        self.pieces = nn.ParameterList(trunk.pieces(scalars_of(signature)))
+        self.embedding = (
+            nn.Parameter(SPREAD * torch.randn(trunk.conditioner.dim))
+            if joint.system_embedding
+            else None
+        )
+        self.register_buffer("sides", one_hot_sides(config.boundary_conditions), persistent=False)
+        self.register_buffer("facts", grid_facts(signature), persistent=False)
+        self.sides: Tensor
+        self.facts: Tensor
+        if vocabulary is not None:
+            vocabulary.furnish(self, signature)
+
+    def _condition(self, scalars: Tensor | None) -> Tensor:
+        seen = None
+        if scalars is not None and self.config.condition:
+            seen = self.normalizer.scalars(scalars)
+        condition: Tensor = self.conditioner(
+            seen, list(self.pieces), self.sides, self.facts, self.embedding
+        )
+        return condition
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        config = dataclasses.replace(
+            self.joint_config, systems={self.name: self.joint_config.system(self.name)}
+        )
+        alone = JointWaveLiT(config)
+        alone[self.name].load_state_dict(self.state_dict())
+        write_joint(save_directory, alone, config)
+
+
+class JointWaveLiT(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="wavelit",
+    license="mit",
+    tags=["PDE", "emulator", "wavelets"],
+):
+    """Emulators of several systems by name, which share a trunk.
+
+    Args:
+        config: The systems, and what they share.
+    """
+
+    def __init__(self, config: JointConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config.architecture, config.seed) if config.trunk == "shared" else None
+        self.vocabulary = Vocabulary(config.seed) if config.adapters == "field" else None
+        self.systems = nn.ModuleDict()
+        for name, system in config.systems.items():
+            trunk = self.trunk or Trunk(system.model, config.seed, name)
+            with seeded(config.seed, "system", name):
+                self.systems[key_of(name)] = SystemEmulator(
+                    system.model, name, config, trunk, self.vocabulary
+                )
+        self.register_state_dict_post_hook(_leave_out_repeated)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_repeat)  # type: ignore[no-untyped-call]
+
+    def __getitem__(self, name: str) -> SystemEmulator:
+        """The emulator of the system `name`.
+
+        Raises:
+            WavelitError: The model knows none of that name; the message lists those that it knows.
+        """
+        self.config.system(name)
+        system = self.systems[key_of(name)]
+        assert isinstance(system, SystemEmulator)
+        return system
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the systems, in their order."""
+        return iter(self.config.systems)
+
+    def __len__(self) -> int:
+        return len(self.config.systems)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.config.systems
+
+    def items(self) -> Iterator[tuple[str, SystemEmulator]]:
+        """Names and emulators."""
+        return ((name, self[name]) for name in self)
+
+    def values(self) -> Iterator[SystemEmulator]:
+        """Emulators, in the order of their names."""
+        return (self[name] for name in self)
+
+    @property
+    def n_parameters(self) -> int:
+        """Trainable parameters that are stored, of all systems."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @property
+    def n_shared(self) -> int:
+        """Parameters that every system runs through."""
+        common: dict[int, int] | None = None
+        for system in self.values():
+            own = {id(p): p.numel() for p in system.parameters()}
+            common = own if common is None else {k: n for k, n in common.items() if k in own}
+        return sum((common or {}).values())
+
+    def describe(self) -> str:
+        """In a sentence what is stored and what is shared."""
+        active = [system.n_parameters for system in self.values()]
+        return (
+            f"{len(self)} systems: {self.n_parameters:,} parameters stored; "
+            f"{min(active):,} to {max(active):,} active for a system, of which {self.n_shared:,} "
+            f"are shared by all ({self.n_shared / max(active):.0%} to "
+            f"{self.n_shared / min(active):.0%})"
+        )
+
+    def checkpoint_activations(self, enabled: bool) -> None:
+        """Keep only the blocks' inputs for the backward pass."""
+        for system in self.values():
+            system.checkpoint_activations(enabled)
+
+    def with_systems(
+        self, systems: Mapping[str, SystemConfig], renamed: Mapping[str, str] | None = None
+    ) -> "JointWaveLiT":
+        """A joint model of these systems: what has a name that is known keeps its values.
+
+        Args:
+            systems: All systems that it is to have.
+            renamed: For a system that was called otherwise, its name here.
+
+        Returns:
+            A new model, in evaluation mode if this one is.
+
+        Raises:
+            WavelitError: Systems that cannot share a trunk, or another layout under a known name.
+        """
+        joint = JointWaveLiT(dataclasses.replace(self.config, systems=systems))
+        before = {new: old for old, new in (renamed or {}).items()}
+        known, state = self.state_dict(), {}
+        for key, value in joint.state_dict().items():
+            parts = key.split(".")
+            for new, old in before.items():
+                if parts[0] == "systems" and parts[1] == key_of(new):
+                    parts[1] = key_of(old)
+            kept = known.get(".".join(parts))
+            if kept is not None and kept.shape != value.shape:
+                raise WavelitError(
+                    f"{key} has shape {tuple(kept.shape)} in the model and {tuple(value.shape)} "
+                    "for these data: give the system another name"
+                )
+            state[key] = value if kept is None else kept
+        joint.load_state_dict(state)
+        return joint.train(self.training)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        map_location: str | torch.device = "cpu",
+        strict: bool = True,
+        **hub: Any,
+    ) -> Self:
+        """A trained joint model.
+
+        Args:
+            name: A run folder, a folder that `save_pretrained` wrote, or a name on the Hugging Face
+                hub.
+            map_location: Where its weights go.
+            strict: Whether the weights must be all that the configuration asks for, and no others.
+            **hub: For a name on the hub, what `huggingface_hub.hf_hub_download` takes.
+
+        Raises:
+            WavelitError: No such model, one of a single system that is not joint, an entry that
+                this version does not know, or weights that are damaged, not finite or of another
+                model.
+        """
+        return read_joint(name, cls, map_location, strict, **hub)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """What `save_pretrained` and `push_to_hub` write; the card is theirs."""
+        write_joint(save_directory, self, self.config)
+
+
+def _repeated(module: nn.Module) -> dict[str, str]:
+    """Names under which a shared parameter stands once more, and its first name."""
+    first: dict[int, str] = {}
+    again = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            again[name] = first[id(parameter)]
+    return again
+
+
+def _leave_out_repeated(
+    module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any
+) -> None:
+    for name in _repeated(module):
+        state.pop(f"{prefix}{name}", None)
+
+
+def _repeat(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for name, first in _repeated(module).items():
+        if f"{prefix}{first}" in state:
+            state[f"{prefix}{name}"] = state[f"{prefix}{first}"]

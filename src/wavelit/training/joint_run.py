@@ -1,0 +1,217 @@
+"""Joint runs: train a model on several datasets into a new folder, or continue one that was
+interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+
+from wavelit.checks.arguments import require_name
+from wavelit.checks.settings import from_mapping
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.joint import JointDataModule, of_system
+from wavelit.data.sampling import StepBatchSampler
+from wavelit.data.signature import signature_of
+from wavelit.errors import WavelitError
+from wavelit.files.atomic import named
+from wavelit.files.owner import owned
+from wavelit.model.foundation import JointWaveLiT
+from wavelit.model.joint_config import JOINT_PRESETS, JointConfig, SystemConfig
+from wavelit.model.vocabulary import number_of
+from wavelit.model.wavelit import configuration_of
+from wavelit.training.checkpoints import model_weights, newest_checkpoint, require_same_model
+from wavelit.training.config import TrainerConfig
+from wavelit.training.data_scales import calibrate
+from wavelit.training.joint import JointModule, JointTrainConfig
+from wavelit.training.joint_folder import (
+    is_trained,
+    load_joint_data,
+    load_joint_settings,
+    read_joint_config,
+    require_same_systems,
+    write_joint_folder,
+)
+from wavelit.training.prepare import validate_run
+from wavelit.training.run import Added, new_run, run_module
+from wavelit.training.run_state import clear, require_free
+from wavelit.training.trainer import check_trainer
+
+__all__ = ["build_joint", "fit_joint", "resume_joint"]
+
+# What determines a joint model beside its systems.
+JOINT_ENTRIES = ("adapters", "trunk", "system_embedding")
+
+
+def build_joint(
+    data: JointDataModule, preset: str = "joint-1M", seed: int = 0, **changes: Any
+) -> JointWaveLiT:
+    """A joint model for the datasets, with the statistics of each measured.
+
+    Args:
+        data: The datasets.
+        preset: A key of `wavelit.model.joint_config.JOINT_PRESETS`.
+        seed: Seed of the initial weights.
+        changes: Entries of `JointConfig` and of `WaveLiTConfig` to change.
+
+    Raises:
+        WavelitError: An unknown preset or entry, one that does not fit a dataset, or systems that
+            cannot share a trunk; it names the system.
+    """
+    require_name("preset", preset, JOINT_PRESETS)
+    joint = {name: changes.pop(name) for name in JOINT_ENTRIES if name in changes}
+    systems = {}
+    for name, system in data.systems.items():
+        with of_system(name):
+            systems[name] = _system(system, {**JOINT_PRESETS[preset], **changes})
+    model = JointWaveLiT(JointConfig(systems, seed=seed, **joint))
+    for name, system in data.systems.items():
+        with of_system(name):
+            model[name].normalizer.set_statistics(system.statistics)
+            calibrate(model[name], system, number_of(seed, "calibration", name))
+    return model
+
+
+def _system(data: WellDataModule, changes: dict[str, Any]) -> SystemConfig:
+    if changes.get("n_steps_input", data.n_steps_input) != data.n_steps_input:
+        raise WavelitError(
+            f"n_steps_input={changes['n_steps_input']} of the model is not the data's "
+            f"{data.n_steps_input}: give it to the data"
+        )
+    config = configuration_of(
+        data.metadata,
+        data.boundary_conditions,
+        "nano",
+        **{
+            "n_steps_input": data.n_steps_input,
+            "n_constant_fields": len(data.constant_field_names),
+            "n_scalars": len(data.scalar_names),
+            **changes,
+        },
+    )
+    return SystemConfig(config, signature_of(data))
+
+
+def fit_joint(
+    folder: str | os.PathLike[str],
+    data: JointDataModule,
+    model: JointWaveLiT,
+    train: JointTrainConfig,
+    trainer: TrainerConfig | None = None,
+    seed: int = 0,
+    added: Added | None = None,
+    overwrite: bool = False,
+) -> JointWaveLiT:
+    """Train a joint model into a new run folder; sets the process's threads and the global seeds.
+
+    Args:
+        folder: Created; must not hold a run.
+        data: The datasets, with at least as many target frames as the pushforward is long.
+        model: From `build_joint`, for these data.
+        train: Budget and recipe; a budget in samples counts the windows of all systems.
+        trainer: Device, precision, threads.
+        seed: Seed of the data order, the noise and the unroll lengths.
+        added: More of Lightning's, which is not recorded.
+        overwrite: Whether a run that the folder holds is removed.
+
+    Returns:
+        The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
+
+    Raises:
+        WavelitError: The folder holds a run; a split is too short; too few target frames; the model
+            has other systems or another layout than the data; a loss is not finite.
+    """
+    folder, trainer = Path(os.path.expanduser(folder)), trainer or TrainerConfig()
+    # Further devices and machines run the same call: the first of them writes.
+    added = _with_strategy(added, data, trainer)
+    first = check_trainer(trainer, added.strategy) == 0
+    if first:
+        require_free(folder, overwrite)
+    if list(model) != list(data.systems):
+        raise WavelitError(
+            f"the model has the systems {', '.join(model)}, the data {', '.join(data.systems)}: "
+            "use `wavelit.training.joint_run.build_joint`"
+        )
+    data.seed = seed
+    for name, system in data.systems.items():
+        system.seed = number_of(seed, "batches", name)
+        with of_system(name):
+            validate_run(system, model[name], train, trainer)
+            # Errors in the data come before anything is written.
+            StepBatchSampler(len(system.train_dataset), system.batch_size, system.seed)
+            system.windows("valid")
+    data.__dict__.pop("train_sampler", None)
+    with new_run(folder, first, overwrite):
+        if first:
+            write_joint_folder(folder, data, model, train, trainer, seed)
+        return _run(folder, data, model, train, trainer, seed, None, added)
+
+
+def resume_joint(folder: str | os.PathLike[str], added: Added | None = None) -> JointWaveLiT:
+    """Continue an interrupted joint run from its last checkpoint; the rest is as if it had never
+    stopped.
+
+    Raises:
+        WavelitError: No joint run or checkpoint there, or one of another model, other data than the
+            run's, or another process that trains there.
+    """
+    folder = Path(os.path.expanduser(folder))
+    settings = load_joint_settings(folder)
+    where = str(folder / "config.yaml")
+    train = from_mapping(JointTrainConfig, settings["train"], f"{where}, train")
+    trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
+    config, data = read_joint_config(folder), load_joint_data(folder)
+    added = _with_strategy(added, data, trainer)
+    first = check_trainer(trainer, added.strategy) == 0
+    with named(folder), owned(folder, "training") if first else nullcontext():
+        if first:
+            clear(folder, anew=False)
+        if is_trained(folder):
+            raise WavelitError(
+                f"{folder} is trained to the end of its budget: score it with `wavelit evaluate "
+                f"{folder}`"
+            )
+        found = newest_checkpoint(folder / "checkpoints")
+        if found is None:
+            raise WavelitError(
+                f"{folder} has no checkpoint yet: start it again by the command that began it"
+            )
+        path, state = found
+        with torch.device("meta"):
+            require_same_model(path, model_weights(state), JointWaveLiT(config))
+        require_same_systems(folder, data)
+        model = JointWaveLiT(config)
+        return _run(folder, data, model, train, trainer, settings["seed"], found, added)
+
+
+def _run(
+    folder: Path,
+    data: JointDataModule,
+    model: JointWaveLiT,
+    train: JointTrainConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    resumed: tuple[Path, dict[str, Any]] | None,
+    added: Added,
+) -> JointWaveLiT:
+    names = {name: system.field_names for name, system in data.systems.items()}
+    module = JointModule(model, train, seed, data.batch_size * trainer.n_processes, names)
+    run_module(folder, data, module, trainer, resumed, added)
+    return model.eval()
+
+
+def _with_strategy(added: Added | None, data: JointDataModule, trainer: TrainerConfig) -> Added:
+    """Steps without some system leave its own weights without a gradient, of which several
+    processes must be told.
+    """
+    added = added or Added()
+    partial = min(data.shares.values()) < 1
+    if added.strategy is None and partial and trainer.n_processes > 1:
+        return dataclasses.replace(added, strategy=DDPStrategy(find_unused_parameters=True))
+    return added
