@@ -282,7 +282,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(run, three_systems, tmp_pat
     checkpoints = [
         torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (run, folder)
     ]
-    assert checkpoints[0]["global_step"] == 12
+    assert checkpoints[0]["global_step"] == STEPS
     for key in ("state_dict", "current_model_state", "optimizer_states", "running_losses"):
         assert key in checkpoints[0], key
     assert differences(*checkpoints) == []
@@ -470,8 +470,10 @@ def test_mistakes_name_the_system_and_write_nothing(three_systems, tmp_path):
             wavelit.fit(tmp_path / "run", systems, steps=1)
         assert "\n" not in str(refused.value)
         assert not (tmp_path / "run").exists()
-    with pytest.raises(WavelitError, match="a list of them, or one of its"):
-        wavelit.fit(tmp_path / "run", waves, build_joint(JointDataModule([waves]), **SMALL))
+    alone = build_joint(JointDataModule([waves]), **SMALL)
+    for model in (alone, alone["waves"]):
+        with pytest.raises(WavelitError, match=r"datasets by name, also on one: give {name"):
+            wavelit.fit(tmp_path / "run", waves, model)
     with pytest.raises(WavelitError, match="several datasets need a joint model"):
         wavelit.fit(tmp_path / "run", [waves, flow], wavelit.load("shear_flow"))
     with pytest.raises(WavelitError, match="unknown preset 'nono'"):

@@ -27,7 +27,7 @@ from wavelit.evaluation.rollout import Emulator
 from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.config import PRESETS
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.model.foundation import JointWaveLiT
+from wavelit.model.foundation import JointWaveLiT, SystemEmulator
 from wavelit.model.pretrained import PREFIX, pretrained
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
@@ -114,10 +114,10 @@ def fit(
         require_instance("train", train, TrainConfig, "give a TrainConfig, or its entries by name")
     if trainer is not None:
         require_instance("trainer", trainer, TrainerConfig, "give a TrainerConfig")
-    if isinstance(model, JointWaveLiT):
+    if isinstance(model, JointWaveLiT | SystemEmulator):
         raise WavelitError(
-            "a joint model is trained on several datasets: give a list of them, or one of its "
-            "systems, model[name]"
+            "a joint model is trained on datasets by name, also on one: give {name: folder}, and "
+            "the whole model"
         )
     if not isinstance(model, nn.Module):
         require_name("preset", model, PRESETS)

@@ -54,7 +54,7 @@ def evaluate_systems(
     target = folder if out is None else require_path("out", out)
     found = {}
     for system in (entry["name"] for entry in load_joint_settings(folder)["systems"]):
-        model, module, _ = open_run(folder, weights, None, split, system)
+        model, module, _ = open_run(folder, weights, None, split, system=system)
         evaluation = evaluate(
             model.to(device),
             module,

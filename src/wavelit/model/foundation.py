@@ -268,7 +268,10 @@ class JointWaveLiT(
                 this version does not know, or weights that are damaged, not finite or of another
                 model.
         """
-        return read_joint(name, cls, map_location, strict, **hub)
+        model = read_joint(name, cls, map_location, strict, **hub)
+        for system in model.values():
+            system.trained = True
+        return model
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """What `save_pretrained` and `push_to_hub` write; the card is theirs."""

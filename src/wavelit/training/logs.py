@@ -27,7 +27,7 @@ from rich.progress import (
 )
 
 from wavelit.errors import WavelitError, one_line
-from wavelit.training.module import TrainingModule
+from wavelit.training.module import EmulatorModule, TrainingModule
 from wavelit.training.ranks import is_first
 
 __all__ = ["FirstValidation", "PrintProgress", "ProgressBar", "csv_logger", "told_once"]
