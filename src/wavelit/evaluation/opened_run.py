@@ -36,7 +36,7 @@ def chosen_device(device: str | None) -> str:
     )
 
 
-def _trained_on(folder: Path, system: str | None) -> dict[str, Any]:
+def _trained_on(folder: Path, system: str | None = None) -> dict[str, Any]:
     """What a run, or a system of a joint one, was trained on, with all its entries checked but
     "resolution", which older runs lack as they do "time steps".
 
