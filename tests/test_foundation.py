@@ -5,6 +5,7 @@ folder; what it refuses.
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -200,6 +201,19 @@ def test_systems_come_go_and_are_renamed_with_what_they_learnt():
     assert torch.equal(model["waves"](*arguments), other["sound"](*arguments))
     with pytest.raises(WavelitError, match="give the system another name"):
         joint(adapters="system").with_systems({"waves": SYSTEMS["flow"]})
+
+
+def test_a_system_predicts_from_arrays_by_name():
+    emulator = stirred(joint())["flow"]
+    (history, _, scalars), fields = inputs(emulator), SYSTEMS["flow"].signature.fields
+    arrays = {
+        fields[0].name: history[0, :, 0].numpy(),
+        fields[1].name: history[0, :, 1:].movedim(1, -1).numpy(),
+    }
+    found = emulator.predict(arrays, {"Re": float(scalars[0, 0])})
+    following = emulator(history[:1], None, scalars[:1])
+    np.testing.assert_allclose(found["pressure"][0], following[0, 0].detach(), rtol=1e-5, atol=1e-5)
+    assert found["velocity"].shape == (1, 16, 16, 2)
 
 
 def test_a_field_that_a_system_lacks_is_not_read():

@@ -59,6 +59,7 @@ def info(parser: Any, words: list[str]) -> None:
 
     from wavelit import __version__
     from wavelit.model.config import PRESETS, WaveLiTConfig
+    from wavelit.model.joint_config import JOINT_PRESETS
     from wavelit.model.wavelit import WaveLiT
 
     print(f"wavelit {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
@@ -75,6 +76,7 @@ def info(parser: Any, words: list[str]) -> None:
             f"  {name:5s} {count / 1e6:6.2f}M  E {config.embed_dim}, {config.num_heads} heads, "
             f"{config.depth} blocks"
         )
+    print(f"joint presets: {', '.join(JOINT_PRESETS)}; what one's systems share: --joint FOLDER")
 
 
 def benchmark_speed(parser: Any, words: list[str]) -> None:

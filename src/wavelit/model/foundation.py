@@ -212,6 +212,11 @@ class JointWaveLiT(
         for system in self.values():
             system.checkpoint_activations(enabled)
 
+    def mark_trained(self) -> None:
+        """Say of every system that it has been trained, as `IncrementEmulator.trained` does."""
+        for system in self.values():
+            system.trained = True
+
     def with_systems(
         self, systems: Mapping[str, SystemConfig], renamed: Mapping[str, str] | None = None
     ) -> "JointWaveLiT":
@@ -269,8 +274,7 @@ class JointWaveLiT(
                 model.
         """
         model = read_joint(name, cls, map_location, strict, **hub)
-        for system in model.values():
-            system.trained = True
+        model.mark_trained()
         return model
 
     def _save_pretrained(self, save_directory: Path) -> None:

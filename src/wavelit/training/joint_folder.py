@@ -164,6 +164,7 @@ def load_joint(folder: str | os.PathLike[str], weights: Weights = "final") -> Jo
     require_finite(checkpoint, state)
     model = JointWaveLiT(config)
     model.load_state_dict(state)
+    model.mark_trained()
     return model.eval()
 
 

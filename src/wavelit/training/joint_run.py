@@ -203,6 +203,7 @@ def _run(
     names = {name: system.field_names for name, system in data.systems.items()}
     module = JointModule(model, train, seed, data.batch_size * trainer.n_processes, names)
     run_module(folder, data, module, trainer, resumed, added)
+    model.mark_trained()
     return model.eval()
 
 
