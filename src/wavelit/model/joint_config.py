@@ -51,8 +51,9 @@ JOINT_PRESETS: dict[str, dict[str, int]] = {
     "joint-10M": {
         "embed_dim": 256,
         "num_heads": 8,
-        "depth": 10,
+        "depth": 12,
         "num_scales": 3,
+        "num_exchanges": 3,
         "detail_dim": 0,
     },
 }
