@@ -374,7 +374,7 @@ def test_the_commands_train_and_score_several_datasets(
         "data": {"paths": [str(three_systems["waves"])], "batch_size": 2},
         "systems": [{"path": str(three_systems["flow"]), "name": "channel", "batch_size": 3}],
         "model": model,
-        "train": {"steps": 3, "validate_every": 3},
+        "train": {"samples": 3000, "validate_every": 3},
         "trainer": {"accelerator": "cpu"},
     }
     config.write_text(yaml.safe_dump(content))
@@ -398,6 +398,11 @@ def test_the_commands_train_and_score_several_datasets(
     small = [word for name, value in SMALL.items() for word in (f"--model.{name}", str(value))]
     budget = ["--steps", "1", "--validate_every=1", "--trainer.accelerator", "cpu"]
     assert main(["train", *paths, *budget, *small]) == 0
+    # A folder before a file that names others is one more system.
+    config.write_text(yaml.safe_dump({**content, "data": {}}))
+    words = ["train", paths[1], "--config", str(config), "--run", "more"]
+    assert main([*words, "--steps", "1", "--validate_every", "1"]) == 0
+    assert list(load_joint("more")) == ["channel", "heat"]
     assert list(load_joint("runs/joint-2-joint-1M")) == ["heat", "waves"]
 
 
@@ -463,6 +468,7 @@ def test_mistakes_name_the_system_and_write_nothing(three_systems, tmp_path):
         ({"a": waves, "b": str(tmp_path / "nothing")}, r"system 'b': .*nothing"),
         ([waves, line], r"system 'rod' has 1 axes, 'waves' has 2"),
         ([waves, short], r"system 'heat': 2 training windows cannot fill one step"),
+        ({"a": waves, 3: waves}, r"a system's name must be text, not 3"),
         ({"a": waves, "b": 3}, r"system 'b': its data must be a WellDataModule"),
     ]
     for systems, message in mistakes:

@@ -12,6 +12,10 @@ from wavelit.files.plain import load_yaml, read_yaml
 
 __all__ = ["names_several", "train_joint"]
 
+# What words before any option are called.
+BEFORE = ""
+BUDGETS = frozenset(("steps", "samples", "minutes"))
+
 
 def names_several(words: Sequence[str]) -> bool:
     """Whether a command line names several datasets, itself or in a file."""
@@ -19,7 +23,9 @@ def names_several(words: Sequence[str]) -> bool:
 
     options = _options(words)
     return any(
-        name == "data.paths" or (name == "config" and bool(values) and names_several(values[-1]))
+        name == "data.paths"
+        or (name == BEFORE and len(values) > 1)
+        or (name == "config" and bool(values) and names_several(values[-1]))
         for name, values in options
     )
 
@@ -31,6 +37,7 @@ def train_joint(words: Sequence[str]) -> Path:
     from wavelit.training.ranks import is_first
 
     content: dict[str, Any] = {}
+    typed: set[str] = set()
     where, run, overwrite = "the command line", None, False
     homes = _homes()
     for name, values in _options(words):
@@ -42,18 +49,23 @@ def train_joint(words: Sequence[str]) -> Path:
             run = _one(name, values)
         elif name == "overwrite" and not values:
             overwrite = True
-        elif name == "data.paths":
-            content = _over(content, {group: {entry: list(values)}}, where)
+        elif name in (BEFORE, "data.paths"):
+            content = _over(content, {"data": {"paths": list(values)}}, where)
         elif name == "seed":
             content = _over(content, {name: load_yaml(_one(name, values), name)}, where)
         elif name in homes or (entry and group in homes.values()):
             value = load_yaml(_one(name, values), name)
             content = _over(content, {homes.get(name, group): {entry or name: value}}, where)
+            typed.add(entry or name)
         else:
             raise WavelitError(
                 f"unknown option --{printable(name, 60)} of a joint training: it has --config, "
                 f"--run, --seed, --overwrite and those of {', '.join(sorted(set(homes.values())))}"
             )
+    if typed & BUDGETS and isinstance(content["train"], dict):
+        # A budget that is typed goes before that of a file.
+        kept = content["train"].items()
+        content["train"] = {k: v for k, v in kept if k in typed or k not in BUDGETS}
     asked = joint_configuration(content, where)
     folder = Path(run or Path("runs") / f"joint-{len(asked.data.systems)}-{asked.preset}")
     model = build_joint(asked.data, asked.preset, asked.seed, **asked.changes)
@@ -93,8 +105,8 @@ def _homes() -> dict[str, str]:
 
 
 def _options(words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Options without their dashes, each with the words that follow it; several words before any
-    are datasets.
+    """Options without their dashes, each with the words that follow it; words before any are
+    datasets.
     """
     found: list[tuple[str, list[str]]] = []
     paths: list[str] = []
@@ -104,7 +116,7 @@ def _options(words: Sequence[str]) -> list[tuple[str, list[str]]]:
             found.append((name, [value] if equals else []))
         else:
             (found[-1][1] if found else paths).append(word)
-    return [("data.paths", paths), *found] if len(paths) > 1 else found
+    return [(BEFORE, paths), *found] if paths else found
 
 
 def _one(name: str, values: Sequence[str]) -> str:

@@ -125,6 +125,9 @@ class JointDataModule(pl.LightningDataModule):
             raise WavelitError(
                 f"name the datasets of a joint model, one at least, not {shown(systems)}"
             )
+        for name in systems if isinstance(systems, Mapping) else ():
+            if not isinstance(name, str) or not name:
+                raise WavelitError(f"a system's name must be text, not {shown(name)}")
         named = (
             {name: _named(name, each, options) for name, each in systems.items()}
             if isinstance(systems, Mapping)
