@@ -12,7 +12,7 @@ right, left = (np.sin(x + phase - c * t) + 0.5 * np.sin(2 * x - phase - 2 * c * 
 shared = {"splits": {"train": 8, "valid": 2, "test": 2}, "boundary_conditions": ["periodic"]}
 wavelit.write_dataset("right", {"height": right}, name="right", **shared)
 wavelit.write_dataset("left", {"height": left, "tracer": left**2}, name="left", **shared)
-joint = wavelit.fit("run", ["right", "left"], steps=40, validate_every=20)
+joint = wavelit.fit("run", ["right", "left"], steps=20, validate_every=20)
 print(joint.describe())
 print(wavelit.evaluate("run", system="left"))  # and run/report-left-valid.html
 print(wavelit.evaluate(joint["right"], "right", split="test"))
