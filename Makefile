@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 # Two processes of one thread each: small operators on two busy threads can be many times slower than on one.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 -m "not slow"
 
 lint: $(VENV)/.installed
 	$(RUN) ruff check .

@@ -107,6 +107,7 @@ def test_stages_run_in_order_and_once(root, stages):
     assert list(run(**options)) == []
 
 
+@pytest.mark.slow
 def test_the_search_does_without_a_test_split(root, tmp_path):
     for system in (MAZE, INCLUSIONS):
         shutil.copytree(
@@ -135,6 +136,7 @@ def test_a_result_of_other_settings_does_not_pass(stages, tmp_path):
         list(run(["final"], **options))
 
 
+@pytest.mark.slow
 def test_rates_count_in_the_reference_models_milliseconds(root, tmp_path):
     options = {"systems": [MAZE], "root": root, "output": tmp_path}
     list(run(["rates"], models=["WaveLiT"], **options))
@@ -168,6 +170,7 @@ def test_rates_count_in_the_reference_models_milliseconds(root, tmp_path):
         list(run(["rates"], models=["without gate"], reference="softmax twin", **options))
 
 
+@pytest.mark.slow
 def test_what_diverges_is_recorded_and_what_fails_is_not(root, tmp_path, monkeypatch):
     options = {"models": [TWIN], "systems": [MAZE], "root": root, "output": tmp_path}
     list(run(["rates"], **options))

@@ -38,6 +38,7 @@ def test_transforms():
     }
 
 
+@pytest.mark.slow
 def test_startup():
     rows = startup._rows(1)
     require_rows(rows, {"case", "seconds", "smallest", "largest", "processes"}, {"processes"})

@@ -23,6 +23,7 @@ def code_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("xarray")

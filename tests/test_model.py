@@ -405,6 +405,7 @@ def test_compiles_without_graph_breaks(change):
     torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_steps_take_any_batch():
     """One graph for batches of any size, forward and backward."""
     model = randomised(small(n_scalars=1, depth=1, num_exchanges=1))
