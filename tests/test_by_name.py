@@ -398,3 +398,35 @@ def _with(model, signature):
     other.normalizer.scalar_mean.zero_()
     other.signature = signature
     return other
+
+
+@pytest.mark.parametrize(
+    ("hours", "message"),
+    [
+        ([0, 0, 12, 18], "is 2001-01-01T00.* after 2001-01-01T00.*: sort it"),
+        ([18, 12, 6, 0], "coordinate 'time' is 2001-01-01T12.* after 2001-01-01T18"),
+    ],
+)
+def test_times_that_repeat_or_run_backwards_are_refused(model, hours, message):
+    time = np.datetime64("2001-01-01", "ns") + np.array(hours[:T]) * np.timedelta64(1, "h")
+    with pytest.raises(WavelitError, match=message):
+        model.predict(dataset(time), {"Prandtl": 1.0})
+
+
+def test_uneven_times_are_told_and_places_out_of_order_refused(model):
+    parts = [dataset(np.array(times)) for times in ([0.0, 0.1], [0.2, 0.5])]
+    uneven = xr.concat(parts, "time", data_vars="minimal")
+    with pytest.warns(UserWarning, match="coordinate 'time' is uneven, its steps differ by a fac"):
+        found = model.predict(uneven, {"Prandtl": 1.0})
+    assert found.time.values == pytest.approx([0.6])
+    shuffled = dataset().isel(x=[1, 0, *range(2, 8)])
+    with pytest.raises(WavelitError, match=r"coordinate 'x' is 0\.0 after 0\.5: sort it"):
+        model.predict(shuffled, {"Prandtl": 1.0})
+
+
+def test_scalars_are_those_of_the_same_samples(model):
+    several = xr.concat([dataset(), dataset()], "trajectory").assign_coords(trajectory=[7, 8])
+    prandtl = xr.DataArray([1.0, 2.0], {"trajectory": [7, 8]}, ["trajectory"])
+    model.predict(several, {"Prandtl": prandtl})
+    with pytest.raises(WavelitError, match="differ in their coordinate 'trajectory': align them"):
+        model.predict(several, {"Prandtl": prandtl[::-1]})

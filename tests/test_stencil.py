@@ -164,8 +164,8 @@ GROWING = np.geomspace(0.1, 100, 30)
         ({"training": 0.005}, "Over-fitted: one step ahead the error is 0.0100, 2.0 times the"),
         ({"single": 0.3, "training": 0.1}, "a linear stencil does as well: train on more"),
         ({"training": 0.0067}, "Better than"),
-        ({"rollout": GROWING}, "Unstable from step 16 on: 3 of 3 rollouts"),
-        ({"rollout": [[0.1] * 30, [0.1] * 30, [0.1] * 9 + [np.inf] * 21]}, "step 10 on: 1 of 3"),
+        ({"rollout": GROWING}, "Unstable from step 16 on: in 3 of 3 rollouts"),
+        ({"rollout": [[0.1] * 30, [0.1] * 30, [0.1] * 9 + [np.inf] * 21]}, "step 10 on: in 1 of 3"),
         # What comes back is not unstable.
         ({"rollout": [0.1] * 10 + [5.0] * 2 + [0.1] * 18, "linear": (0.1, 2.0)}, "Better than"),
     ],

@@ -1,6 +1,6 @@
 """Which case a model is, in one sentence, from scores beside persistence and a linear stencil.
 
-unstable    a rollout leaves the range of the data
+unstable    a rollout's error exceeds three spreads of the truth and twice persistence's, to its end
 over-fitted the error on the split is far above that on training windows
 no better   persistence or the linear stencil does as well, one step ahead or in rollouts
 better      than both
@@ -67,7 +67,7 @@ def verdict(model: str, scores: Mapping[str, Scores], training_error: float | No
         # A stencil that is sharp one step ahead may blow up in rollouts.
         but = [
             f", but better {elsewhere}: {format_score(each[model])} against "
-            f"{format_score(each[name])}"
+            f"{format_score(each[name])}{', which grows' if each[name] > UNSTABLE else ''}"
             for elsewhere, each in ahead.items()
             if (name, elsewhere) not in beaten_by
         ]
@@ -89,7 +89,7 @@ def _mean(values: Array) -> float:
 
 
 def _unstable(rollout: Array, persistence: Array) -> str:
-    """The sentence for rollouts (rollouts, steps, C) that leave the data's range, else ""."""
+    """The sentence for rollouts (rollouts, steps, C) whose errors stay that large, else ""."""
     curves, held = rollout.mean(2), persistence.mean(2)
     beyond = ~(curves <= np.maximum(UNSTABLE, TIMES_PERSISTENCE * held))
     # From a step on: to the end of the rollout.
@@ -99,7 +99,7 @@ def _unstable(rollout: Array, persistence: Array) -> str:
         return ""
     first = int(lasting[ended].argmax(1).min()) + 1
     return (
-        f"Unstable from step {first} on: {int(ended.sum())} of {len(curves)} rollouts leave the "
-        "range of the data and do not come back: train for longer, with more input noise, or with "
-        "pushforward."
+        f"Unstable from step {first} on: in {int(ended.sum())} of {len(curves)} rollouts the error "
+        f"exceeds {UNSTABLE:g} spreads of the truth and does not come back: train for longer, with "
+        "more input noise, or with pushforward."
     )

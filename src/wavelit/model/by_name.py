@@ -27,6 +27,9 @@ from wavelit.model.rollout import rollout
 from wavelit.model.seen import far_from, require_all, require_finite_scalar
 from wavelit.model.signature import Quantity, Signature
 
+# The scalar that `write_dataset` adds where records differ in it.
+TIME_STEP = "time_step"
+
 __all__ = ["Signed", "predict"]
 
 Array = NDArray[Any]
@@ -368,6 +371,8 @@ class _Given:
             what, value = f"scalar '{printable(each.name, 60)}'", self.scalars[each.name]
             if is_labelled(value):
                 self.labels.require_unit(what, value, each.unit)
+                for dim in value.dims:
+                    self.labels.require_same(what, value, str(dim))
                 value = value.values
             values = require_array(what, value).astype(np.float64)
             if values.shape not in ((), (1,), (n,)):
@@ -375,6 +380,12 @@ class _Given:
                     f"{what} must be a number or ({n},), one a sample, not {values.shape}"
                 )
             require_finite_scalar(what, values, log)
+            step = self.labels.time_step if each.name == TIME_STEP else None
+            if step is not None and not np.allclose(values, step, rtol=0.01, atol=0.0):
+                raise WavelitError(
+                    f"{what} is {values.flat[0]:.4g}, but the fields' times are {step:.4g} apart: "
+                    "give the step that they have"
+                )
             if each.ranges is not None:
                 self._tell(what, values, each.ranges[0], each.unit, log)
             columns.append(np.broadcast_to(values, (n,)))

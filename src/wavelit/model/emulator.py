@@ -153,10 +153,11 @@ class IncrementEmulator(nn.Module):
         Returns:
             The predicted fields by the names that they came by, as what they came: ([N,] steps, *S)
             with components at the end; DataArrays with their coordinates and the times after the
-            last.
+            last. Cells that do not count are 0.
 
         Raises:
-            WavelitError: A missing or unknown name, another shape, unit or grid, a value that is
-                not finite, or a model whose weights do not name its fields.
+            WavelitError: A missing or unknown name, another shape, unit or grid, coordinates out of
+                order, samples that are not the same, a value that is not finite, or a model whose
+                weights do not name its fields.
         """
         return predict(self, arrays, scalars, steps, mask)

@@ -55,6 +55,8 @@ class Labels:
 
     def __init__(self, signature: Signature, told: list[str]) -> None:
         self.signature, self.told = signature, told
+        # Between frames, in the signature's unit; None where it is not known.
+        self.time_step: float | None = None
         self._came: dict[str, Any] = {}
         self._arranged: dict[str, Any] = {}
         self._coordinates: dict[str, tuple[str, Any]] = {}
@@ -92,7 +94,7 @@ class Labels:
             )
         # A forcing has more frames than the fields: it goes on to the last step.
         for dim in (*axes, *n, *([] if kind == "forcing" else t)):
-            self._require_same(what, value, dim)
+            self.require_same(what, value, dim)
         self._came[name] = value
         # An axis that runs down, as latitude may, is turned round, and back at the end.
         down = {axis: slice(None, None, -1) for axis in axes if self._runs_down(value, axis)}
@@ -147,8 +149,12 @@ class Labels:
                 f"{printable(unit, 40)}: convert it, or mend attrs['units'] if both are one"
             )
 
-    def _require_same(self, what: str, value: Any, dim: str) -> None:
-        """Take note of a coordinate, or compare it with that of the arrays before."""
+    def require_same(self, what: str, value: Any, dim: str) -> None:
+        """Take note of a coordinate, or compare it with that of the arrays before.
+
+        Raises:
+            WavelitError: It is another, or out of order.
+        """
         if dim not in value.coords:
             return
         coordinate = value.coords[dim]
@@ -161,8 +167,9 @@ class Labels:
             )
 
     def _compare(self, dim: str, coordinate: Any) -> None:
-        """Tell of a spacing or time step that is not the training data's."""
+        """Tell of a spacing or time step that is not the training data's, or is uneven."""
         signature, values = self.signature, coordinate.values
+        self._require_order(dim, values)
         if dim in signature.axes:
             axis = signature.axes.index(dim)
             self.require_unit(f"coordinate '{dim}'", coordinate, signature.axis_units[axis])
@@ -172,6 +179,7 @@ class Labels:
         elif dim.lower() in TIME:
             known, unit = signature.time_step, signature.time_unit
             own, what = self._time_step(coordinate), "time step"
+            self.time_step = own
         else:
             return
         if known is None or own is None:
@@ -182,6 +190,26 @@ class Labels:
             self.told.append(
                 f"the {what} is {own:.4g}; the model was trained on {seen} {unit}".rstrip()
                 + ", which it assumes"
+            )
+
+    def _require_order(self, dim: str, values: Array) -> None:
+        """Refuse positions that turn back or repeat, and times that run backwards; tell of uneven
+        ones.
+        """
+        if (steps := _differences(values)) is None or not len(steps):
+            return
+        name, is_axis = printable(dim, 40), dim in self.signature.axes
+        if not (steps > 0).all() and not (is_axis and (steps < 0).all()):
+            bad = int(np.argmax(steps <= 0)) + 1
+            raise WavelitError(
+                f"coordinate '{name}' is {printable(values[bad], 40)} after "
+                f"{printable(values[bad - 1], 40)}: sort it, with the fields, and leave out what "
+                "is there twice"
+            )
+        if np.ptp(steps) > TOLERANCE * np.abs(steps).max():
+            self.told.append(
+                f"coordinate '{name}' is uneven, its steps differ by a factor of "
+                f"{np.abs(steps).max() / np.abs(steps).min():.3g}; the model assumes equal ones"
             )
 
     def _time_step(self, coordinate: Any) -> float | None:
@@ -209,7 +237,7 @@ class Labels:
     def _following(self, times: Array, steps: int) -> Any:
         """The times after the last; None where there is no telling."""
         if len(times) > 1:
-            step = times[-1] - times[-2]
+            step = sorted(np.diff(times))[(len(times) - 1) // 2]
         elif times.dtype.kind in "fiu" and self.signature.time_step is not None:
             step = self.signature.time_step[0]
         else:
@@ -229,6 +257,20 @@ def _step(values: Array) -> float | None:
     if values.dtype.kind not in "fiu" or values.ndim != 1 or len(values) < 2:
         return None
     return abs(float(values[-1]) - float(values[0])) / (len(values) - 1)
+
+
+def _differences(values: Array) -> NDArray[np.float64] | None:
+    """Steps between numbers or dates, in any unit; None of other things."""
+    if values.ndim != 1 or len(values) < 2:
+        return None
+    if values.dtype.kind in "fiu":
+        return np.diff(values.astype(np.float64))
+    steps = np.diff(values)
+    if steps.dtype.kind == "m":
+        return (steps / np.timedelta64(1, "s")).astype(np.float64)
+    if all(hasattr(step, "total_seconds") for step in steps):
+        return np.array([step.total_seconds() for step in steps])
+    return None
 
 
 def _word(unit: str) -> str:
