@@ -383,3 +383,11 @@ def test_a_dataset_from_arrays(tmp_path):
         write_dataset(tmp_path / "b", fields, splits={"train": 10}, **again)
     with pytest.raises(WavelitError, match="no such local folder"):
         write_statistics(tmp_path / "b")
+
+
+def test_a_component_and_a_field_of_one_name_are_refused(tmp_path):
+    u = np.random.default_rng(0).normal(size=(1, 5, 8, 6))
+    fields = {"g_x": u, "g": np.stack([u, u], -1)}
+    with pytest.raises(WavelitError, match="'g_x' names both a component and another field"):
+        write_well(tmp_path / "a.hdf5", fields, name="a", boundary_conditions=["open", "open"])
+    assert not list(tmp_path.iterdir())

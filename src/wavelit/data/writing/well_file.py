@@ -16,6 +16,7 @@ Simulations for Machine Learning, 2024, arXiv:2412.00568.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -215,6 +216,7 @@ def write_contents(
         contents.mask_field, contents.mask_excludes, {k: items[k].source for k in constants}, shape
     )
     grid = _grid(given.coordinates, shape)
+    _require_channels_apart({key: item.order for key, item in items.items()}, list(grid))
     times = checked_times(given.time, steps)
     checked = {key: _scalar(key, value, n, steps) for key, value in given.scalars.items()}
     forcings = _checked_forcings(contents.forcings, varying, checked)
@@ -388,6 +390,19 @@ def _grid(coordinates: Mapping[str, Any] | None, shape: tuple[int, ...]) -> dict
                 "value off"
             )
     return grid
+
+
+def _require_channels_apart(orders: Mapping[str, int], axes: Sequence[str]) -> None:
+    """A component of a field has a name of its own, velocity_x, that no other may have."""
+    seen: dict[str, str] = {}
+    for name, order in orders.items():
+        for along in itertools.product(axes, repeat=order):
+            channel = f"{name}_{''.join(along)}" if order else name
+            if (other := seen.setdefault(channel, name)) != name:
+                raise WavelitError(
+                    f"'{printable(channel, 60)}' names both a component and another field, of "
+                    f"'{printable(other, 60)}' and '{printable(name, 60)}': rename one"
+                )
 
 
 def _checked_forcings(
