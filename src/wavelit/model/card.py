@@ -6,14 +6,11 @@ It says nothing that is not known: no licence, no place where it would have been
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from wavelit.checks.arguments import listed
 from wavelit.errors import printable
-from wavelit.model.signature import Quantity
-
-if TYPE_CHECKING:
-    from wavelit.model.wavelit import WaveLiT
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.signature import Quantity, Signature
 
 __all__ = ["card"]
 
@@ -24,16 +21,15 @@ tags: [PDE, emulator, wavelets]
 """
 
 
-def card(model: WaveLiT) -> str:
+def card(config: WaveLiTConfig, n_parameters: int, signature: Signature | None) -> str:
     """README.md of a folder of weights, with the front matter that the hub reads."""
-    config = model.config
-    size = f"{model.n_parameters / 1e6:.2f}M"
+    size = f"{n_parameters / 1e6:.2f}M"
     said = (
         f"{HEAD}# WaveLiT, {size} parameters\n\n"
         f"It predicts the next state of {config.n_fields} channels on {config.spatial}-D grids "
         f"from the last {config.n_steps_input}, in physical units.\n"
     )
-    if (own := model.signature) is not None:
+    if (own := signature) is not None:
         kinds = {
             "fields": (*own.fields, *own.forcing_fields),
             "constant fields": own.constants,

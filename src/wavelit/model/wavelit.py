@@ -183,7 +183,7 @@ class WaveLiT(
 
     def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
         """The card that they write: `wavelit.model.card`."""
-        return ModelCard(card(self))
+        return ModelCard(card(self.config, self.n_parameters, self.signature))
 
     @classmethod
     def from_metadata(
