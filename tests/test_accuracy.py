@@ -28,6 +28,8 @@ from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
 from wavelit.training.module import DivergedError
 
+pytestmark = pytest.mark.slow
+
 MAZE, INCLUSIONS = "acoustic_scattering_maze", "acoustic_scattering_inclusions"
 TWIN = "patchify twin"
 

@@ -44,6 +44,7 @@ def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
     assert {path.name for path in Path("datasets").iterdir()} == {"mine", "record", "maps", "sea"}
 
 
+@pytest.mark.slow
 def test_the_recipes_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_waves(Path("datasets/mine"))

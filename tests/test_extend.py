@@ -122,6 +122,7 @@ def test_a_budget_that_is_no_larger_is_refused(budget, message, ended):
     assert before == {path: path.read_bytes() for path in ended.glob("*.*")}
 
 
+@pytest.mark.slow
 def test_the_command_extends(ended, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(ended, folder)

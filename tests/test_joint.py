@@ -39,6 +39,8 @@ from wavelit.training.joint_configuration import joint_configuration
 from wavelit.training.joint_folder import load_joint, load_joint_data
 from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
 
+pytestmark = pytest.mark.slow
+
 STEPS = 14
 RECIPE = JointTrainConfig(
     steps=STEPS, validate_every=5, checkpoint_every=4, pushforward=2, pushforward_from=0.3

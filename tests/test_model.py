@@ -398,6 +398,7 @@ def test_outputs_and_gradients_are_the_golden_ones(record_property):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_compiles_without_graph_breaks(change):
     model = randomised(small(**change))
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

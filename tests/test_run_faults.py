@@ -71,6 +71,7 @@ runs.train({data!r}, {folder!r})
         ("replace", "config.yaml", 1),
     ],
 )
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_ends_like_an_uninterrupted_one(
     name, part, nth, dataset, run, tmp_path
 ):
