@@ -7,8 +7,9 @@ import pytest
 
 from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit.errors import WavelitError
-from wavelit.evaluation.evaluate_run import _file_name, evaluate_run
+from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.evaluation.opened_run import _trained_on
+from wavelit.evaluation.pictures import file_part
 
 FACTS = {
     "fields": ["a"],
@@ -50,7 +51,7 @@ def test_older_runs_know_less(tmp_path):
 
 @pytest.mark.parametrize("name", ["../x", "a\\b", "\x1b[31m", "\udcff", "n" * 4000, ""])
 def test_a_folders_name_stays_one_part_of_a_files(name, tmp_path):
-    part = _file_name(name)
+    part = file_part(name)
     assert "/" not in part
     assert len(part) <= 80
     (tmp_path / f"evaluation-{part}.json").write_text("{}")

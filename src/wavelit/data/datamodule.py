@@ -6,6 +6,7 @@ split, of whole trajectories.
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from functools import cached_property
@@ -124,6 +125,15 @@ class WellDataModule(pl.LightningDataModule):
         self.cache_bytes = cache_bytes
         self.fields = None if fields is None else list(fields)
         self.forcings = None if forcings is None else list(forcings)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made with."""
+        return {name: getattr(self, name) for name in inspect.signature(WellDataModule).parameters}
+
+    def replaced(self, **changes: Any) -> WellDataModule:
+        """Another one, made with the same arguments but these."""
+        return WellDataModule(**{**self.arguments, **changes})
 
     def dataset(self, split: str, n_steps_output: int = 1, **options: Any) -> WellDataset:
         """The windows of a split; `options` go to `WellDataset`.

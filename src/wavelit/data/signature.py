@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 import numpy as np
@@ -135,10 +134,8 @@ def _ranges(data: WellDataModule) -> Ranges:
     dataset = data.train_dataset
     if not dataset.in_memory:
         # Windows of two frames, so that little is read.
-        settings = {name: getattr(data, name) for name in _parameters()}
-        dataset = WellDataModule(
-            **{**settings, "n_steps_input": 1, "n_steps_output": 1, "cache_bytes": 0}
-        ).train_dataset
+        pairs = data.replaced(n_steps_input=1, n_steps_output=1, cache_bytes=0)
+        dataset = pairs.train_dataset
     chosen = range(0, len(dataset), -(-len(dataset) // WINDOWS))
     fields, constants, forcings = _Extremes(), _Extremes(), _Extremes()
     for start in range(0, len(chosen), TOGETHER):
@@ -155,10 +152,6 @@ def _ranges(data: WellDataModule) -> Ranges:
         | constants.named(dataset.constant_channels)
         | forcings.named(dataset.forcing_channels)
     )
-
-
-def _parameters() -> list[str]:
-    return list(inspect.signature(WellDataModule).parameters)
 
 
 def _repeated(valid: Tensor | None, n_frames: int) -> Tensor | None:

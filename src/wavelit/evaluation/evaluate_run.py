@@ -176,9 +176,9 @@ def suffix_of(
     """What tells the files of a judgement from those of others: the system, other data, the split,
     other weights.
     """
-    parts = [] if system is None else [_file_name(system)]
+    parts = [] if system is None else [file_part(system)]
     if elsewhere is not None:
-        parts += [_file_name(part) for part in Path(os.path.abspath(elsewhere)).parts[-2:]]
+        parts += [file_part(part) for part in Path(os.path.abspath(elsewhere)).parts[-2:]]
     return "-".join([*parts, split, *(["best"] if weights == "best" else [])])
 
 
@@ -351,8 +351,3 @@ def _places(
         axis: line for axis, line in zip(layout.axes, positions, strict=True) if line is not None
     }
     return time, known if len(known) == len(positions) else None
-
-
-def _file_name(text: str) -> str:
-    """A folder's name as part of a file's, at most 80 characters."""
-    return file_part(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.joint_folder import load_system
-from wavelit.training.run_folder import Weights, fields_of, load_data, load_model, settings_of
+from wavelit.training.run_folder import Weights, fields_of, load_data, load_model
 
 __all__ = ["chosen_device", "open_run", "roll_out_one", "several", "to_play"]
 
@@ -111,7 +110,7 @@ def open_run(
     if isinstance(data, WellDataModule):
         module = data
     elif data is not None:
-        module = WellDataModule(**{**settings_of(module), "path": os.fspath(data)})
+        module = module.replaced(path=data)
     if model.n_steps_input not in (None, module.n_steps_input):
         raise WavelitError(
             f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from wavelit.checks.arguments import require_whole
 from wavelit.checks.settings import from_mapping, require_mapping
@@ -68,16 +69,28 @@ def read_configuration(path: str | os.PathLike[str]) -> Configuration:
     return Configuration(data, changes.pop("preset", "nano"), changes, train, trainer, seed)
 
 
-def recipe_of(train: TrainConfig | None, entries: dict[str, Any]) -> TrainConfig:
+Recipe = TypeVar("Recipe", bound=TrainConfig)
+
+
+def recipe_of(
+    train: Recipe | None,
+    entries: Mapping[str, Any],
+    kind: type[Recipe] = TrainConfig,  # type: ignore[assignment]
+) -> Recipe:
     """A recipe from single entries, of five minutes unless they name a budget.
+
+    Args:
+        train: A whole recipe, in place of entries.
+        entries: Of `kind`.
+        kind: The recipe's class.
 
     Raises:
         WavelitError: A whole recipe is given as well, or an entry is unknown or does not fit.
     """
     if train is not None and entries:
-        raise WavelitError(f"give {', '.join(entries)} to the TrainConfig, or leave train out")
+        raise WavelitError(f"give {', '.join(entries)} to the {kind.__name__}, or leave train out")
     if train is not None:
         return train
     if not entries.keys() & {"steps", "samples", "minutes"}:
         entries = {"minutes": MINUTES, **entries}
-    return from_mapping(TrainConfig, entries, "train")
+    return from_mapping(kind, entries, "train")

@@ -118,14 +118,7 @@ def _mean_drift(data: WellDataModule) -> Tensor:
     (C,), in physical units.
     """
     # Windows of two frames, so that little besides the ends is read.
-    pairs = WellDataModule(
-        data.path,
-        n_steps_input=1,
-        storage_options=data.storage_options,
-        cache_bytes=0,
-        fields=data.fields,
-        forcings=data.forcings,
-    )
+    pairs = data.replaced(n_steps_input=1, n_steps_output=1, cache_bytes=0)
     dataset, ends = pairs.train_dataset, []
     for index, layout in enumerate(dataset.layouts):
         first = max(int(dataset.file_index_offsets[index]), 0)

@@ -18,7 +18,7 @@ import dataclasses
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from wavelit.checks.arguments import require_instance, require_path, require_whole, shown
 from wavelit.checks.settings import from_mapping, require_mapping
@@ -29,7 +29,7 @@ from wavelit.files.plain import read_yaml
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
-from wavelit.training.configuration import MINUTES
+from wavelit.training.configuration import recipe_of
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_run import JOINT_ENTRIES, build_joint, fit_joint
 from wavelit.training.run import Added
@@ -187,13 +187,9 @@ def fit_several(
 
 
 def _recipe(train: TrainConfig | None, recipe: Mapping[str, Any]) -> JointTrainConfig:
-    """A recipe from single entries, of five minutes unless they name a budget."""
-    if train is None:
-        budget = {} if recipe.keys() & {"steps", "samples", "minutes"} else {"minutes": MINUTES}
-        return from_mapping(JointTrainConfig, {**budget, **recipe}, "train")
-    if recipe:
-        raise WavelitError(f"give {', '.join(recipe)} to the JointTrainConfig, or leave train out")
-    if isinstance(train, JointTrainConfig):
-        return train
-    require_instance("train", train, TrainConfig, "give a JointTrainConfig, or its entries by name")
-    return JointTrainConfig(**dataclasses.asdict(train))
+    """As `recipe_of`; a recipe of a single system's is taken too."""
+    if train is not None and not recipe and not isinstance(train, JointTrainConfig):
+        due = "give a JointTrainConfig, or its entries by name"
+        require_instance("train", train, TrainConfig, due)
+        return JointTrainConfig(**dataclasses.asdict(train))
+    return recipe_of(cast("JointTrainConfig | None", train), recipe, JointTrainConfig)

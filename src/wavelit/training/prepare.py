@@ -97,16 +97,18 @@ def validate_run(
 
 def sign(model: IncrementEmulator, data: WellDataModule, seed: int, keep: bool) -> None:
     """Give a model statistics and calibration, and the signature of the data."""
+    signature = None
+    if keep and model.signature is not None:
+        signature = signature_of(data)
+        require_units(model.signature, signature)
     if _take_statistics(model, data, seed, keep) or not _is_signed(model, data):
-        model.signature = signature_of(data)
+        model.signature = signature or signature_of(data)
 
 
 def _take_statistics(model: IncrementEmulator, data: WellDataModule, seed: int, keep: bool) -> bool:
     """Give a model the statistics and calibration of the data, unless it has them or is to keep
     its own; whether it came with others.
     """
-    if keep and model.signature is not None:
-        require_units(model.signature, signature_of(data))
     ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
     model.normalizer.set_statistics(data.statistics)
     if all(

@@ -247,10 +247,9 @@ def resume(
     where = str(folder / "config.yaml")
     train = from_mapping(TrainConfig, settings["train"], f"{where}, train")
     trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
-    if network_name(folder) is None:
-        config = read_config(folder)
-        if model is not None:
-            raise WavelitError(f"{folder} is the run of a WaveLiT: leave model out")
+    config = read_config(folder) if network_name(folder) is None else None
+    if config is not None and model is not None:
+        raise WavelitError(f"{folder} is the run of a WaveLiT: leave model out")
     first = check_trainer(trainer, strategy) == 0
     with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
@@ -267,7 +266,7 @@ def resume(
             )
         path, state = found
         data = load_data(folder)
-        if network_name(folder) is None:
+        if config is not None:
             with torch.device("meta"):
                 require_same_model(path, model_weights(state), WaveLiT(config))
             emulator: IncrementEmulator = WaveLiT(config)

@@ -127,7 +127,7 @@ def write_run_folder(
 def settings_of(data: WellDataModule) -> dict[str, Any]:
     """The arguments of a data module."""
     return {
-        **{name: getattr(data, name) for name in inspect.signature(WellDataModule).parameters},
+        **data.arguments,
         # It is found again from any working directory.
         "path": data.path if "://" in data.path else os.path.abspath(data.path),
     }

@@ -20,8 +20,8 @@ from wavelit.data.writing.given import Boundaries, check_sides
 from wavelit.data.writing.sources import require_whole_store, text_of
 from wavelit.data.writing.times import is_dated
 from wavelit.data.writing.write import write_dataset
-from wavelit.data.writing.xarrays import COMPONENT, TIME, TRAJECTORY
 from wavelit.errors import WavelitError, one_line, printable
+from wavelit.model.labelled import COMPONENT, TIME, TRAJECTORY
 
 __all__ = ["convert"]
 

@@ -11,7 +11,6 @@ decreases, as latitude may, is turned around in all of them. Values are read pie
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,14 +23,11 @@ from wavelit.data.writing.sources import Index, Source
 from wavelit.data.writing.times import Line, is_dated, time_line
 from wavelit.data.writing.units import agreed_units, units_of
 from wavelit.errors import WavelitError, one_line, printable
+from wavelit.model.labelled import COMPONENT, TIME, TRAJECTORY
 
 __all__ = ["Given", "by_name"]
 
 Array = npt.NDArray[Any]
-
-TRAJECTORY = ("trajectory", "sample", "member", "ensemble", "run")
-TIME = ("time", "t")
-COMPONENT = re.compile(r"comp(onent)?_?[0-9ij]?")
 
 
 @dataclass(frozen=True)
