@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wavelit.data.joint import JointDataModule
 from wavelit.data.writing.write import write_dataset
 from waves import plane_waves
 
@@ -35,3 +36,8 @@ def write_system(
         options["boundary_conditions"] = ["open", "wall"]
     splits = dict(zip(("train", "valid", "test"), counts, strict=True))
     return write_dataset(folder, fields, splits=splits, name=name, **options)
+
+
+def joint_data(systems: dict, shares: dict | None = None) -> JointDataModule:
+    """Systems by name, with targets of two frames."""
+    return JointDataModule(systems, shares, n_steps_output=2)
