@@ -378,3 +378,55 @@ def test_what_is_shared_is_said():
     assert f"{model.n_parameters:,} parameters stored" in model.describe()
     assert f"{shared:,} are shared by all" in model.describe()
     assert joint(trunk="private").n_shared < model.n_shared / 4
+
+
+@pytest.mark.parametrize(
+    "options", [{"rank": 2}, {"own": ["stencils", "gains"]}, {"rank": 3, "own": ["gains"]}]
+)
+def test_a_system_has_parts_of_the_blocks_for_itself(options, tmp_path):
+    plain, model = joint(), joint(**options)
+    for name, emulator in model.items():
+        # At the start the terms are zero and the copies equal.
+        assert torch.equal(emulator(*inputs(emulator)), plain[name](*inputs(emulator)))
+    stirred(model)
+    before = {name: emulator(*inputs(emulator)) for name, emulator in model.items()}
+    mine = dict(model["waves"].pyramid.named_parameters())
+    others = {id(p) for name in ("flow", "polymer") for p in model[name].parameters()}
+    own = {name: p for name, p in mine.items() if id(p) not in others}
+    kinds = {name.rsplit(".", 2)[-2] + "." + name.rsplit(".", 1)[-1] for name in own}
+    assert ("expand.up" in kinds) == ("rank" in options)
+    assert ("local.weight" in kinds) == ("stencils" in options.get("own", ()))
+    assert ("attention_norm.gain" in kinds) == ("gains" in options.get("own", ()))
+    with torch.no_grad():
+        for parameter in own.values():
+            parameter.add_(0.5)
+    after = {name: emulator(*inputs(emulator)) for name, emulator in model.items()}
+    assert [name for name in model if not torch.equal(before[name], after[name])] == ["waves"]
+    with torch.no_grad():
+        model.trunk.pyramid.towers[0][0].mlp.contract.weight.add_(0.5)
+    assert not torch.equal(after["flow"], model["flow"](*inputs(model["flow"])))
+    model.save_pretrained(tmp_path)
+    again = JointWaveLiT.from_pretrained(tmp_path)
+    assert again.config == model.config
+    assert torch.equal(again["flow"](*inputs(again["flow"])), model["flow"](*inputs(model["flow"])))
+
+
+def test_low_rank_terms_are_added_to_the_shared_map():
+    emulator = stirred(joint(rank=2))["waves"]
+    linear = emulator.pyramid.towers[0][0].mlp.contract
+    x = torch.randn(3, linear.shared.in_features)
+    due = linear.shared(x) + x @ linear.down.T @ linear.up.T
+    torch.testing.assert_close(linear(x), due)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": -1}, "rank"),
+        ({"own": ["kernels"]}, "stencils"),
+        ({"rank": 1, "trunk": "private"}, "shared trunk"),
+    ],
+)
+def test_parts_of_blocks_are_checked(options, message):
+    with pytest.raises(WavelitError, match=message):
+        joint(**options)

@@ -5,9 +5,10 @@
 
 A system is a `WaveLiT` whose blocks are those of all, so that rollouts, scores and reports take it
 as it is. Its own are: the linear skip, statistics, scales, kept means, what the blocks are told of
-it (`conditioner`), and what reads and writes its fields, or their places in a vocabulary of fields
-(`vocabulary`). Its parts are kept by name and drawn from a stream of that name: other systems that
-come, go, or stand before it change nothing of it.
+it (`conditioner`), what reads and writes its fields, or their places in a vocabulary of fields
+(`vocabulary`), and parts of the blocks where the configuration says so (`block_adapters`). Its
+parts are kept by name and drawn from a stream of that name: other systems that come, go, or stand
+before it change nothing of it.
 
 References:
     McCabe et al., Multiple Physics Pretraining, 2024, arXiv 2310.02994 (fields by name).
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from wavelit.errors import WavelitError
+from wavelit.model.block_adapters import own_blocks
 from wavelit.model.conditioner import SPREAD, Conditioner, grid_facts, one_hot_sides
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.joint_config import TRUNK, JointConfig, SystemConfig, scalars_of
@@ -95,6 +97,8 @@ class SystemEmulator(WaveLiT):
         self.signature: Signature | None = signature
         self.condition = None
         self.pyramid, self.norm, self.conditioner = trunk.pyramid, trunk.norm, trunk.conditioner
+        if joint.rank or joint.own:
+            self.pyramid = own_blocks(trunk.pyramid, joint.rank, joint.own)
         self.pieces = nn.ParameterList(trunk.pieces(scalars_of(signature)))
         self.embedding = (
             nn.Parameter(SPREAD * torch.randn(trunk.conditioner.dim))

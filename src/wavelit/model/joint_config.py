@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wavelit.checks.arguments import listed, require_name, require_whole, shown
+from wavelit.checks.arguments import listed, require_name, require_names, require_whole, shown
 from wavelit.checks.settings import check_types, from_mapping, require_mapping
 from wavelit.errors import WavelitError, printable
 from wavelit.model.config import WaveLiTConfig
@@ -29,6 +29,8 @@ __all__ = [
 
 ADAPTERS = ("field", "system")
 TRUNKS = ("shared", "private")
+# What of shared blocks a system can have for itself (`wavelit.model.block_adapters`).
+OWN = ("stencils", "gains")
 # What a trunk is made of: systems that share one agree in it.
 TRUNK = (
     "spatial",
@@ -92,6 +94,8 @@ class JointConfig:
         trunk: "shared" by all systems, or "private" to each: the control.
         system_embedding: Whether the blocks are told the name of the system; without it they know
             its PDE scalars, boundaries, spacing and time step alone.
+        rank: Of the terms that each system adds to the linear maps of shared blocks; 0: none.
+        own: What of shared blocks each system has for itself: "stencils", "gains".
         seed: Of the initial weights; every part has a stream of its own, by its name.
 
     Raises:
@@ -102,12 +106,24 @@ class JointConfig:
     adapters: str = "field"
     trunk: str = "shared"
     system_embedding: bool = True
+    rank: int = 0
+    own: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         require_name("adapters", self.adapters, ADAPTERS)
         require_name("trunk", self.trunk, TRUNKS)
+        require_whole("rank", self.rank, 0)
+        own = require_names("own", self.own, 0)
+        for name in own:
+            require_name("own", name, OWN)
+        object.__setattr__(self, "own", tuple(own))
+        if self.trunk == "private" and (self.rank or own):
+            raise WavelitError(
+                "rank and own are what a system adds to a shared trunk: leave them out with "
+                "trunk private"
+            )
         require_whole("seed", self.seed, 0, 2**63 - 1)
         if not self.systems:
             raise WavelitError("a joint model needs a system: name one dataset at least")

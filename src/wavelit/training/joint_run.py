@@ -46,7 +46,7 @@ from wavelit.training.trainer import check_trainer
 __all__ = ["build_joint", "fit_joint", "resume_joint"]
 
 # What determines a joint model beside its systems.
-JOINT_ENTRIES = ("adapters", "trunk", "system_embedding")
+JOINT_ENTRIES = ("adapters", "trunk", "system_embedding", "rank", "own")
 
 
 def build_joint(
