@@ -114,7 +114,7 @@ def test_configs_are_the_recipe_of_the_demo(path):
     [
         (["tarin"], "unknown command 'tarin'; known: demo"),
         (["train", "--data.path", "nowhere", "--train.steps", "1"], "nowhere"),
-        (["train", "--data.path", "nowhere"], "name one budget"),
+        (["train", "--data.path", "nowhere"], "nowhere/data/train: no such folder"),
         (["train", "--data.path", "nowhere", "--train.step", "1"], "--train.step"),
         (["train", "--data.path", "nowhere", "--train.lr", "fast"], "lr"),
         (["train", "--resume", "nowhere"], "is not a run folder"),
@@ -242,3 +242,8 @@ def test_a_second_interrupt_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setattr("wavelit.cli.main.signal.signal", interrupted)
     assert main() == 130
     assert capsys.readouterr().err == "wavelit: interrupted\n"
+
+
+def test_a_budget_is_due(dataset, capsys):
+    assert main(["train", str(dataset)]) == 2
+    assert "name one budget" in capsys.readouterr().err

@@ -123,6 +123,12 @@ def test_a_budget_that_is_no_larger_is_refused(budget, message, ended):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("budget", ["steps", {"epochs": 3}])
+def test_a_budget_that_is_none_is_refused(budget, ended):
+    with pytest.raises(WavelitError, match="budget: "):
+        wavelit.training.run.resume(ended, budget=budget)
+
+
 def test_the_command_extends(ended, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(ended, folder)

@@ -18,6 +18,7 @@ from wavelit.data.checking.check import check_dataset
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format import handles
 from wavelit.data.format.folder import find_files
+from wavelit.data.format.hdf5 import UnfitError, has
 from wavelit.data.statistics import compute_statistics, load_statistics, write_statistics
 from wavelit.data.well import WellDataset
 from wavelit.data.writing.write import write_dataset
@@ -327,3 +328,13 @@ def test_reading_by_another_librarys_hand(well_folder, monkeypatch):
         node[5]
     theirs = TheWells(path=str(well_folder), well_split_name="train")
     assert dataset.metadata.field_names == theirs.metadata.field_names
+
+
+def test_an_attribute_whose_presence_hdf5_cannot_tell_is_named():
+    class Damaged:
+        @property
+        def attrs(self):
+            raise RuntimeError("Can't determine if attribute exists")
+
+    with pytest.raises(UnfitError, match="root attribute 'mask_field' cannot be read"):
+        has(Damaged(), "mask_field", "root attribute 'mask_field'")

@@ -280,6 +280,12 @@ def test_a_table_that_is_none_is_named(content, tmp_path):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_table_that_is_not_there_is_named():
+    with pytest.raises(WavelitError, match=r"lines is no table.*metrics\.csv of a run") as caught:
+        figures.training_figure("two\nlines")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_lines_cut_short_or_too_long_are_drawn(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,loss\n1,0.5,7\n2\n3,0.4\n")
     (axes,) = figures.training_figure(tmp_path / "metrics.csv").get_axes()

@@ -2,6 +2,7 @@
 processes, foreign environments.
 """
 
+import json
 import os
 import re
 import shutil
@@ -125,6 +126,20 @@ def test_a_damaged_checkpoint_is_passed_over(spoilt, run, tmp_path):
     assert ("last.ckpt cannot be read" in said) == (spoilt in ("last", "last and best"))
     assert ("best.ckpt cannot be read" in said) == ("last and best" in spoilt)
     assert same_weights(folder, run)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_damaged_record_of_the_environment_stops_nothing(trained, run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    if not trained:
+        shutil.rmtree(folder / "weights")
+    path = folder / "environment.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.warns(UserWarning, match=r"environment\.json cannot be read"):
+        resume(folder)
+    assert same_weights(folder, run)
+    assert json.loads(path.read_text())["steps"] > 0
 
 
 @pytest.mark.parametrize("gone", ["config.json", "model.safetensors", "both", "damaged"])

@@ -14,7 +14,6 @@ __all__ = ["names_several", "train_joint"]
 
 # What words before any option are called.
 BEFORE = ""
-BUDGETS = frozenset(("steps", "samples", "minutes"))
 
 
 def names_several(words: Sequence[str]) -> bool:
@@ -32,6 +31,7 @@ def names_several(words: Sequence[str]) -> bool:
 
 def train_joint(words: Sequence[str]) -> Path:
     """Train as the command line says; the run's folder."""
+    from wavelit.training.config import BUDGETS
     from wavelit.training.joint_configuration import joint_configuration
     from wavelit.training.joint_run import build_joint, fit_joint
     from wavelit.training.ranks import is_first
@@ -62,7 +62,7 @@ def train_joint(words: Sequence[str]) -> Path:
                 f"unknown option --{printable(name, 60)} of a joint training: it has --config, "
                 f"--run, --seed, --overwrite and those of {', '.join(sorted(set(homes.values())))}"
             )
-    if typed & BUDGETS and isinstance(content["train"], dict):
+    if not typed.isdisjoint(BUDGETS) and isinstance(content["train"], dict):
         # A budget that is typed goes before that of a file.
         kept = content["train"].items()
         content["train"] = {k: v for k, v in kept if k in typed or k not in BUDGETS}

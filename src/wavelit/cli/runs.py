@@ -152,14 +152,17 @@ def train(parser: Any, words: list[str]) -> None:
         parser.set_defaults({"train.lr": lr, "data.n_steps_input": trained.config.n_steps_input})
     options = parser.parse_args(words)
     recipe = vars(options.train) | dict.fromkeys(budgets(words))
-    train, trainer = TrainConfig(**recipe), TrainerConfig(**vars(options.trainer))
     data = WellDataModule(
         **{
             **{name: value for name, value in vars(options.data).items() if name != "paths"},
-            "n_steps_output": train.pushforward,
+            # A recipe with another is refused.
+            "n_steps_output": max(1, options.train.pushforward),
             "seed": options.seed,
         }
     )
+    # A word that is no dataset is named first: what else is missing matters less.
+    known_as = data.metadata.dataset_name
+    train, trainer = TrainConfig(**recipe), TrainerConfig(**vars(options.trainer))
     changes = {k: v for k, v in vars(options.model).items() if k != "preset" and v != "preset"}
     if trained is None:
         if options.keep_statistics:
@@ -174,7 +177,7 @@ def train(parser: Any, words: list[str]) -> None:
         if train.lr == lr and is_first():
             print(f"fine-tuning: learning rate {lr:g}, a tenth of the default; --lr sets another")
         model, kind = trained, f"from-{Path(str(source)).name}"
-    name = f"{data.metadata.dataset_name}-{kind}"
+    name = f"{known_as}-{kind}"
     folder = Path(options.run or Path("runs") / _file_name(name))
     fit(
         folder,

@@ -52,13 +52,12 @@ from wavelit.evaluation.pictures import fields_to_show, file_part
 from wavelit.evaluation.player import Rollout
 from wavelit.evaluation.report import write_report
 from wavelit.evaluation.rollout import write_rollout
-from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.pretrained import PREFIX
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.joint_folder import load_joint_settings
 from wavelit.training.networks import model_facts
-from wavelit.training.run_folder import Weights, load_settings
+from wavelit.training.run_folder import Weights, load_settings, read_environment
 
 __all__ = [
     "evaluate_run",
@@ -149,7 +148,7 @@ def evaluate_run(
         truth=first.truth,
         prediction=first.predictions[name],
         run_info={
-            **read_json(folder / "environment.json"),
+            **(read_environment(folder) or {}),
             "fields whose mean is kept": ", ".join(kept) or "none",
             "model": model_facts(emulator),
             "configuration": (load_settings if system is None else load_joint_settings)(folder),

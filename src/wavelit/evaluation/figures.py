@@ -15,6 +15,7 @@ screen.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ from wavelit.evaluation.pictures import (
     save,
     show,
 )
+from wavelit.files.plain import read_text
 from wavelit.metrics import isotropic_spectrum
 
 __all__ = ["last_validation", "rollout_figure", "save", "training_figure"]
@@ -317,9 +319,8 @@ def last_validation(path: str | Path, system: str | None = None) -> float | None
 
 def _table(path: Path) -> list[dict[str, str]]:
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
+        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except (WavelitError, OSError, csv.Error) as error:
         raise WavelitError(
             f"{printable(path)} is no table: {one_line(error)}: give the metrics.csv of a run"
         ) from error

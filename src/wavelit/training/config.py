@@ -20,6 +20,7 @@ __all__ = ["TrainConfig", "TrainerConfig"]
 Schedule = Literal["cosine", "wsd"]
 # Of anything counted: more would overflow what counts it.
 MOST = 10**12
+BUDGETS = ("steps", "samples", "minutes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        budgets = [n for n in ("steps", "samples", "minutes") if getattr(self, n) is not None]
+        budgets = [n for n in BUDGETS if getattr(self, n) is not None]
         if len(budgets) != 1:
             raise WavelitError(
                 "name one budget, steps, samples or minutes; came "

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import Strategy
 from torch import nn
 
-from wavelit.checks.settings import from_mapping
+from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.data.signature import signature_of
@@ -35,7 +35,7 @@ from wavelit.training.checkpoints import (
     newest_checkpoint,
     require_same_model,
 )
-from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.config import BUDGETS, TrainConfig, TrainerConfig
 from wavelit.training.data_scales import calibrate
 from wavelit.training.logs import (
     FirstValidation,
@@ -243,6 +243,8 @@ def resume(
             run's, another process that trains there, a budget that is spent, or no network.
     """
     folder = Path(os.path.expanduser(folder))
+    if budget is not None:
+        require_mapping("budget", budget, BUDGETS)
     settings = load_settings(folder)
     where = str(folder / "config.yaml")
     train = from_mapping(TrainConfig, settings["train"], f"{where}, train")

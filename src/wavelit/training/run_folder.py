@@ -25,6 +25,7 @@ import os
 import platform
 import shutil
 import subprocess
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
@@ -71,6 +72,7 @@ __all__ = [
     "load_settings",
     "own_weights",
     "read_config",
+    "read_environment",
     "read_signature",
     "record_outcome",
     "require_facts",
@@ -149,8 +151,20 @@ def write_weights(folder: Path, model: Any) -> None:
 
 def record_outcome(folder: Path, outcome: dict[str, Any]) -> None:
     """Add to environment.json what the training came to."""
+    known = read_environment(folder) or {}
+    write_file(folder / "environment.json", json.dumps(known | outcome, indent=2))
+
+
+def read_environment(folder: Path) -> dict[str, Any] | None:
+    """What environment.json says, with a warning and None where a failing disk has cut it:
+    training and scores do without.
+    """
     path = folder / "environment.json"
-    write_file(path, json.dumps(read_json(path) | outcome, indent=2))
+    try:
+        return read_json(path) if path.exists() else {}
+    except WavelitError as error:
+        warnings.warn(f"{error}: what it said of the run's beginning is lost", stacklevel=2)
+        return None
 
 
 def own_weights(folder: Path, model: IncrementEmulator | None) -> dict[str, torch.Tensor]:

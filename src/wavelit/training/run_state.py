@@ -15,12 +15,17 @@ import yaml
 
 from wavelit.errors import WavelitError
 from wavelit.files.atomic import sweep
-from wavelit.files.plain import read_json
 from wavelit.model.pretrained import WEIGHTS, is_complete
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.checkpoints import LAST, PREVIOUS, newest_checkpoint
 from wavelit.training.networks import network_name
-from wavelit.training.run_folder import WRITTEN, load_settings, own_weights, write_file
+from wavelit.training.run_folder import (
+    WRITTEN,
+    load_settings,
+    own_weights,
+    read_environment,
+    write_file,
+)
 
 __all__ = [
     "clear",
@@ -137,9 +142,9 @@ def is_trained(folder: Path) -> bool:
     """Whether a run has ended and its weights are there, undamaged."""
     if not is_complete(folder / "weights"):
         return False
-    path = folder / "environment.json"
-    environment = read_json(path) if path.exists() else {}
-    if "extended_from" in environment and "steps" not in environment:
+    environment = read_environment(folder)
+    # Where it cannot be read, what is left of the training is done again.
+    if environment is None or ("extended_from" in environment and "steps" not in environment):
         return False
     try:
         if network_name(folder) is None:
@@ -160,7 +165,7 @@ def extend_run(folder: Path, train: Any, done: dict[str, Any]) -> None:
         train: Its recipe with the new budget.
         done: What it has come to so far.
     """
-    environment = read_json(folder / "environment.json")
+    environment = read_environment(folder) or {}
     for name in ("steps", "samples", "train_seconds"):
         environment.pop(name, None)
     earlier = environment.get("extended_from")

@@ -19,7 +19,9 @@ __all__ = ["check_customs", "check_grid", "check_times"]
 def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
     """What the format asks for and reading does without."""
     findings = []
-    if "simulation_parameters" not in file.attrs:
+    with reading(layout.path, "root attribute 'simulation_parameters'"):
+        told = "simulation_parameters" in file.attrs
+    if not told:
         message = (
             "root attribute 'simulation_parameters' is missing; list the scalars that are the same "
             "in the whole file"

@@ -20,6 +20,7 @@ from wavelit.data.format.hdf5 import (
     UnfitError,
     array,
     flags,
+    has,
     label_of,
     members,
     names,
@@ -155,7 +156,7 @@ def _examine(file: h5py.File, path: str) -> tuple[list[str], FileLayout | None]:
         boundary_conditions=conditions,
         mask=mask,
         units=_units(groups, fields, scalars, lines),
-        split_in_time="split_in_time" in file.attrs,
+        split_in_time=has(file, "split_in_time", "root attribute 'split_in_time'"),
         forcings=forcings,
     )
 
@@ -307,7 +308,7 @@ def _require_sizes(fields: Sequence[FieldLayout], grid: _Grid) -> None:
 
 def _mask(file: h5py.File, fields: Sequence[FieldLayout]) -> Mask | None:
     """The mask that a file declares by the root attributes mask_field and mask_excludes."""
-    if "mask_field" not in file.attrs:
+    if not has(file, "mask_field", "root attribute 'mask_field'"):
         return None
     name = text(file, "mask_field", "root attribute 'mask_field'")
     known = [field.name for field in fields if field.order == 0 and not field.time_varying]
@@ -324,9 +325,9 @@ def _forcings(
     file: h5py.File, fields: Sequence[FieldLayout], scalars: Sequence[_Scalar]
 ) -> tuple[str, ...]:
     """What a file declares as given in advance by the root attribute forcings."""
-    if "forcings" not in file.attrs:
-        return ()
     label = "root attribute 'forcings'"
+    if not has(file, "forcings", label):
+        return ()
     found = names(file, "forcings", label, "add it")
     known = [field.name for field in fields if field.time_varying]
     known += [scalar.name for scalar in scalars if scalar.time_varying]

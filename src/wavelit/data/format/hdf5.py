@@ -118,10 +118,20 @@ def text(item: Any, name: str, label: str, fix: str = "add it") -> str:
     return found[0]
 
 
+def has(item: Any, name: str, label: str) -> bool:
+    """Whether a group or dataset has an attribute.
+
+    Raises:
+        UnfitError: HDF5 cannot tell.
+    """
+    with _examining(label):
+        return name in item.attrs
+
+
 def label_of(item: Any, name: str) -> str:
     """An attribute that is worth keeping if it is one printable text, such as a unit; else ""."""
     try:
-        return text(item, name, name) if name in item.attrs else ""
+        return text(item, name, name) if has(item, name, name) else ""
     except UnfitError:
         return ""
 
