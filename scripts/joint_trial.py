@@ -3,8 +3,9 @@
     python scripts/joint_trial.py --root datasets/pocketwell/small --steps 200 --name field \
         --model.adapters field --train.lr 0.008 shear_flow active_matter
 
-Options after --model. and --train. are entries of `build_joint` and `JointTrainConfig`. What the
-trial took is told in samples; seconds depend on what else the machine did.
+Options after --model. and --train. are entries of `build_joint` and `JointTrainConfig`, those after
+--share. names of systems. What the trial took is told in samples; seconds depend on what else the
+machine did.
 """
 
 from __future__ import annotations
@@ -54,12 +55,14 @@ def main(words: list[str]) -> Path:
     given, systems = options(words)
     root, seed, steps = Path(given["root"]), int(given.get("seed", 0)), int(given["steps"])
     model_entries, train_entries = entries(given, "model"), entries(given, "train")
-    data = {}
-    for name in systems:
-        data[name] = {"path": str(root / name), "mask_field": SYSTEMS[name].mask_field}
-    joint_data = JointDataModule(
-        {name: WellDataModule(**each) for name, each in data.items()}, seed=seed
-    )
+    shares, batch_size = entries(given, "share"), int(given.get("batch_size", 4))
+    data = {
+        name: WellDataModule(
+            str(root / name), batch_size=batch_size, mask_field=SYSTEMS[name].mask_field
+        )
+        for name in systems
+    }
+    joint_data = JointDataModule(data, shares, seed)
     model = build_joint(joint_data, given.get("preset", "joint-1M"), seed, **model_entries)
     recipe = JointTrainConfig(steps=steps, validate_every=steps, **train_entries)
     facts = {"stored": model.n_parameters, "shared": model.n_shared}
@@ -78,9 +81,12 @@ def main(words: list[str]) -> Path:
         "preset": given.get("preset", "joint-1M"),
         "model": model_entries,
         "train": {"steps": steps, **train_entries},
+        "batch_size": batch_size,
+        "shares": shares,
         "seed": seed,
         "windows of each system": {
-            name: steps * each.batch_size for name, each in joint_data.systems.items()
+            name: round(steps * each.batch_size * joint_data.shares[name])
+            for name, each in joint_data.systems.items()
         },
         "parameters": facts,
         "train_seconds": outcome["train_seconds"],

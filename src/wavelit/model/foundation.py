@@ -80,7 +80,8 @@ class SystemEmulator(WaveLiT):
         name: Its name in the joint model.
         joint: The joint model's configuration.
         trunk: What runs it.
-        vocabulary: What reads and writes its fields; None: it has weights of its own.
+        vocabulary: What reads and writes its fields, by configuration, and the convolution between
+            at full resolution, which a shared trunk has; None: it has weights of its own.
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class SystemEmulator(WaveLiT):
         self.register_buffer("facts", grid_facts(signature), persistent=False)
         self.sides: Tensor
         self.facts: Tensor
-        if vocabulary is not None:
+        if vocabulary is not None and joint.adapters == "field":
             vocabulary.furnish(self, signature)
+        if vocabulary is not None and joint.trunk == "shared":
+            vocabulary.furnish_middle(self)
 
     def _condition(self, scalars: Tensor | None) -> Tensor:
         seen = None
@@ -147,7 +150,8 @@ class JointWaveLiT(
         super().__init__()
         self.config = config
         self.trunk = Trunk(config.architecture, config.seed) if config.trunk == "shared" else None
-        self.vocabulary = Vocabulary(config.seed) if config.adapters == "field" else None
+        by_field, shared = config.adapters == "field", self.trunk is not None
+        self.vocabulary = Vocabulary(config.seed) if by_field or shared else None
         self.systems = nn.ModuleDict()
         for name, system in config.systems.items():
             trunk = self.trunk or Trunk(system.model, config.seed, name)

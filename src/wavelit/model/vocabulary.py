@@ -164,6 +164,18 @@ class Vocabulary(nn.Module):
         if model.detail is not None:
             self._furnish_convolutions(model.detail, config, signature)
 
+    def furnish_middle(self, model: WaveLiT) -> None:
+        """Put one convolution for all systems between those that read and write at full
+        resolution: no field has a channel there.
+        """
+        if model.detail is None:
+            return
+        spatial, hidden = model.config.spatial, model.config.detail_dim
+        width, shape = str(hidden), (hidden, hidden, *(KERNEL,) * spatial)
+        mixed = self.block("mix", width, shape=shape, bound=(hidden * KERNEL**spatial) ** -0.5)
+        bias = self.block("mix", "bias", width, shape=(hidden,))
+        model.detail.mix = _FieldConv([mixed], 1, [bias])  # type: ignore[assignment]
+
     def _embed(
         self, config: WaveLiTConfig, signature: Signature, q: int, coefficients: str
     ) -> FieldLinear:
@@ -219,10 +231,6 @@ class Vocabulary(nn.Module):
             for each in quantities
         ]
         head.read = _FieldConv(seen, 1, [self.block("see", "bias", width, shape=(hidden,))])
-        mixed = self.block(
-            "mix", width, shape=(hidden, hidden, *window), bound=(hidden * cells) ** -0.5
-        )
-        head.mix = _FieldConv([mixed], 1, [self.block("mix", "bias", width, shape=(hidden,))])
         rows, biases = [], []
         for field in signature.fields:
             n = len(field.channels)
