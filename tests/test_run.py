@@ -200,7 +200,7 @@ def test_a_folder_holds_one_run(dataset, run):
 def test_nothing_is_written_when_the_data_cannot_serve(dataset, tmp_path):
     data = WellDataModule(str(dataset), batch_size=10_000)
     model = build_model(WellDataModule(str(dataset)), **SMALL)
-    with pytest.raises(WavelitError, match="cannot fill one step.*num_nodes"):
+    with pytest.raises(WavelitError, match=r"cannot fill one step.*num_nodes"):
         fit(tmp_path / "run", data, model, TrainConfig(steps=1), ONE_THREAD)
     with pytest.raises(WavelitError, match="n_steps_output=3, not 1"):
         fit(tmp_path / "run", WellDataModule(str(dataset)), model, RECIPE, ONE_THREAD)

@@ -67,11 +67,7 @@ class Process:
 def cli(words: Sequence[str]) -> Callable[[], int]:
     """The command line as a program runs it."""
     # Imported here: an interrupt while Python starts is no business of the program's.
-    try:
-        from wavelit.cli.main import main
-    except ImportError:
-        # Commits before the command line had a folder.
-        from wavelit.cli import main
+    from wavelit.cli.main import main
 
     def run() -> int:
         sys.argv = ["wavelit", *words]

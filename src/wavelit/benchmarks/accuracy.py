@@ -76,7 +76,7 @@ from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.module import EMA, DivergedError, EmulatorModule
 from wavelit.training.trainer import make_trainer, quieten
 
-__all__ = ["band_errors", "run"]
+__all__ = ["band_errors", "run", "set_up", "time_step"]
 
 # Steps timed for a rate, after as many that are not, in so many turns.
 RATE_STEPS, RATE_TURNS = 8, 5
@@ -137,7 +137,7 @@ def run(
         for name in names:
             require_name(kind, name, known)
     if "rates" in stages:
-        _set_up()
+        set_up()
         wanted = {*itertools.product(models, systems), *itertools.product(models, LR_SYSTEMS)}
         missing = sorted(wanted - read_rates(tuning).keys(), key=lambda pair: pair[::-1])
         for system, pairs in itertools.groupby(missing, key=lambda pair: pair[1]):
@@ -160,15 +160,16 @@ def run(
         work = [(cell, rate_of(cell, rates, tuning), folder, root, weights) for cell in cells]
         work = [item for item in work if not is_done(*item[:3])]
         if processes == 1:
-            _set_up()
+            set_up()
             yield from itertools.starmap(_run_cell, work)
         else:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(processes, context, initializer=_set_up) as pool:
+            with ProcessPoolExecutor(processes, context, initializer=set_up) as pool:
                 yield from pool.map(_run_cell, *zip(*work, strict=True)) if work else ()
 
 
-def _set_up() -> None:
+def set_up() -> None:
+    """Make this process one that measures: one thread, no denormal numbers, memory kept."""
     torch.set_num_threads(1)
     # Ahead of a wave increments are denormal numbers, which the processor computes with at a
     # fraction of its speed.
@@ -285,7 +286,7 @@ def _measure_rates(
         # A processor's speed wanders within a minute: both are timed next to each other, and the
         # median ratio counts.
         turns = [
-            [_time_step(name, system, root) for name in (reference, model)]
+            [time_step(name, system, root) for name in (reference, model)]
             for _ in range(RATE_TURNS)
         ]
         (its, _), (own, parameters) = sorted(turns, key=lambda pair: pair[1][0] / pair[0][0])[
@@ -309,7 +310,7 @@ def _measure_rates(
     write_rows(output / "rates.csv", [*rate_rows(output), *rows])
 
 
-def _time_step(model: str, system: str, root: Path) -> tuple[float, int]:
+def time_step(model: str, system: str, root: Path) -> tuple[float, int]:
     """Milliseconds a training sample, median over some steps, and the model's parameters."""
     data, clock = _data(system, root, 0), _Clock()
     emulator = build(model, data, 0)

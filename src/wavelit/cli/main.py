@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from wavelit.cli import datasets, measures, runs
+from wavelit.cli import datasets, measures, runs, transfer
 from wavelit.cli.output import LONGEST, print_error
 from wavelit.errors import WavelitError, printable, system_error
 
@@ -34,6 +34,7 @@ commands:
   benchmark speed time the reader, the transforms, training, inference and rollouts; one CSV each
   benchmark accuracy
                   train and score WaveLiT, The Well's models and controls alike; resumable
+  transfer        one model for several systems, against one for each; resumable
 
 `wavelit COMMAND --help` explains the options of a command."""
 
@@ -122,4 +123,5 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "info": measures.info,
     "benchmark speed": measures.benchmark_speed,
     "benchmark accuracy": measures.benchmark_accuracy,
+    "transfer": transfer.transfer,
 }

@@ -53,8 +53,8 @@ class StepBatchSampler(Sampler[list[int]]):
         if batch_size < 1 or n_samples < batch_size * n_ranks:
             raise WavelitError(
                 f"{n_samples} training windows cannot fill one step of batch_size={batch_size} on "
-                f"{n_ranks} process(es), devices times num_nodes; use a batch_size between 1 and the "
-                "number of windows a process"
+                f"{n_ranks} process(es), devices times num_nodes; use a batch_size between 1 and "
+                "the number of windows a process"
             )
         if seed < 0 or first_step < 0 or not 0 <= rank < n_ranks:
             raise WavelitError(

@@ -1,0 +1,269 @@
+"""One model for several systems, at a budget in core-minutes: joint runs, their control with a
+private trunk for each system, and those that leave a system out; one JSON a run, resumable within.
+
+A joint step costs what it takes next to one step of WaveLiT `nano` on each of its systems, measured
+in turns on a quiet machine; their rates (results/accuracy/rates.csv) then turn minutes into steps,
+so that a run does not depend on what else is running.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from wavelit.benchmarks.accuracy import time_step
+from wavelit.benchmarks.protocol import REFERENCE, read_rates
+from wavelit.benchmarks.results import scores_of
+from wavelit.benchmarks.timing import environment
+from wavelit.checks.arguments import listed, require_name
+from wavelit.errors import WavelitError
+from wavelit.evaluation.evaluate import evaluate
+from wavelit.files.atomic import atomic_path
+from wavelit.files.plain import read_json, read_yaml
+from wavelit.model.foundation import JointWaveLiT
+from wavelit.training.config import BUDGETS, TrainConfig
+from wavelit.training.joint_configuration import JointConfiguration, joint_configuration
+from wavelit.training.joint_folder import is_trained, load_joint
+from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
+from wavelit.training.run import Added
+
+__all__ = ["JointCell", "measure_cost", "run_joint", "score_test", "steps_of"]
+
+# Turns of a joint step and of the steps that it is compared with, and steps of a turn.
+TURNS, STEPS = 5, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class JointCell:
+    """One joint run.
+
+    Args:
+        minutes: Core-minutes of all systems together.
+        seed: Of weights, data order and noise.
+        trunk: "shared", or "private" to each system: the control.
+        without: A system that is left out, or None.
+    """
+
+    minutes: float
+    seed: int
+    trunk: str = "shared"
+    without: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its result and of its run folder, relative to theirs."""
+        kind = "joint" if self.trunk == "shared" else "control"
+        left_out = "" if self.without is None else f"-without_{self.without}"
+        return f"{self.minutes:g}min/{kind}{left_out}-{self.seed}"
+
+    def configure(self, config: Path, root: Path, steps: int) -> JointConfiguration:
+        """What the file asks for, at this cell's budget and seed, of the datasets in `root`.
+
+        Raises:
+            WavelitError: The file has no systems by name, or not the one that is left out.
+        """
+        content = dict(read_yaml(config))
+        systems = [dict(each) for each in content.get("systems") or ()]
+        names = [str(each.get("name")) for each in systems]
+        if self.without is not None:
+            require_name("without", self.without, names)
+        content["systems"] = [
+            {**each, "path": str(root / Path(each["path"]).name)}
+            for each, name in zip(systems, names, strict=True)
+            if name != self.without
+        ]
+        recipe = {k: v for k, v in content.get("train", {}).items() if k not in BUDGETS}
+        content["train"] = {**recipe, "steps": steps, "validate_every": steps}
+        content["model"] = {**content.get("model", {}), "trunk": self.trunk}
+        content["trainer"] = {"accelerator": "cpu", "threads": 1}
+        content["seed"] = self.seed
+        return joint_configuration(content, str(config))
+
+
+def steps_of(minutes: float, cost: float, data: Any, rates: Mapping[tuple[str, str], float]) -> int:
+    """Joint steps that so many core-minutes come to.
+
+    Args:
+        minutes: The budget.
+        cost: Of a joint step, in those of WaveLiT `nano` on the same windows.
+        data: The datasets, with batch sizes and shares.
+        rates: Milliseconds a training sample by (model, system).
+
+    Raises:
+        WavelitError: A system has no rate.
+    """
+    milliseconds = 0.0
+    for name, system in data.systems.items():
+        if (REFERENCE, name) not in rates:
+            raise WavelitError(
+                f"rates.csv has no rate of {REFERENCE} on {name}: `wavelit benchmark accuracy "
+                "rates`"
+            )
+        milliseconds += rates[REFERENCE, name] * system.batch_size * data.shares[name]
+    return max(1, int(minutes * 60e3 / (cost * milliseconds)))
+
+
+def measure_cost(config: Path, root: Path, output: Path) -> Path:
+    """Time joint steps in turns with those of WaveLiT `nano` on every system; their ratio, the
+    median of the turns, goes to cost.json.
+    """
+    ratios = []
+    for _ in range(TURNS):
+        asked = JointCell(1.0, 0).configure(config, root, 3 * STEPS)
+        joint = _time_joint_step(asked)
+        own = sum(
+            time_step(REFERENCE, name, root)[0] * 1e-3 * asked.data.shares[name] * system.batch_size
+            for name, system in asked.data.systems.items()
+        )
+        ratios.append(joint / own)
+    result = {
+        "config": read_yaml(config),
+        "cost": round(float(np.median(ratios)), 4),
+        "turns": [round(ratio, 4) for ratio in ratios],
+        **environment(),
+    }
+    return _write(output / "cost.json", result)
+
+
+def _time_joint_step(asked: JointConfiguration) -> float:
+    """Seconds a step, mean over steps; of those with the same systems the median counts."""
+    model, clock = build_joint(asked.data, asked.preset, asked.seed, **asked.changes), _Clock()
+    recipe = dataclasses.replace(asked.train, validate_every=10**9)
+    with tempfile.TemporaryDirectory() as folder:
+        fit_joint(
+            Path(folder) / "run",
+            asked.data,
+            model,
+            recipe,
+            asked.trainer,
+            asked.seed,
+            Added(callbacks=(clock,)),
+        )
+    times: dict[tuple[str, ...], list[float]] = {}
+    for step, seconds in enumerate(np.diff(clock.times), start=1):
+        if step >= STEPS:
+            times.setdefault(tuple(asked.data.train_sampler.names(step)), []).append(seconds)
+    n_steps = sum(len(each) for each in times.values())
+    return sum(float(np.median(each)) * len(each) for each in times.values()) / n_steps
+
+
+class _Clock(Callback):
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        self.times.append(time.perf_counter())
+
+
+def run_joint(
+    cells: Sequence[JointCell], config: Path, root: Path, output: Path, runs: Path, tuning: Path
+) -> Iterator[Path]:
+    """Train and score what is missing, on validation, and yield every result's path.
+
+    Args:
+        cells: The runs.
+        config: The joint configuration, whose systems stand in `root`.
+        root: Folder of the datasets.
+        output: Folder of the results, with cost.json.
+        runs: Folder of the run folders; one that was cut goes on.
+        tuning: Folder of the rates of `wavelit benchmark accuracy`.
+
+    Raises:
+        WavelitError: No cost or rate is there, or a result of another recipe.
+    """
+    if not (output / "cost.json").exists():
+        raise WavelitError(f"{output / 'cost.json'} is missing: `wavelit transfer cost` first")
+    cost, rates = float(read_json(output / "cost.json")["cost"]), read_rates(tuning)
+    for cell in cells:
+        asked = cell.configure(config, root, 1)
+        asked = cell.configure(config, root, steps_of(cell.minutes, cost, asked.data, rates))
+        path = output / f"{cell.name}.json"
+        if path.exists():
+            _require_same(path, asked.train)
+        else:
+            _write(path, _run(cell, asked, runs / cell.name))
+        yield path
+
+
+def _run(cell: JointCell, asked: JointConfiguration, folder: Path) -> dict[str, Any]:
+    if is_trained(folder):
+        model = load_joint(folder)
+    elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").glob("*.ckpt")):
+        model = resume_joint(folder)
+    else:
+        built = build_joint(asked.data, asked.preset, asked.seed, **asked.changes)
+        model = fit_joint(
+            folder, asked.data, built, asked.train, asked.trainer, asked.seed, overwrite=True
+        )
+    outcome = read_json(folder / "environment.json")
+    steps = asked.train.steps or 0
+    return {
+        **dataclasses.asdict(cell),
+        "preset": asked.preset,
+        "model": asked.changes,
+        "train": dataclasses.asdict(asked.train),
+        "shares": asked.data.shares,
+        "windows": {
+            name: round(steps * system.batch_size * asked.data.shares[name])
+            for name, system in asked.data.systems.items()
+        },
+        "parameters": model.n_parameters,
+        "shared": model.n_shared,
+        "active": {name: emulator.n_parameters for name, emulator in model.items()},
+        "seconds": outcome.get("train_seconds"),
+        "valid": _scores(model, asked, "valid"),
+        **environment(),
+    }
+
+
+def _scores(model: JointWaveLiT, asked: JointConfiguration, split: str) -> dict[str, Any]:
+    return {
+        name: scores_of(evaluate(emulator, asked.data.systems[name], split, rollout_batch_size=4))
+        for name, emulator in model.items()
+    }
+
+
+def score_test(
+    cells: Sequence[JointCell], config: Path, root: Path, output: Path, runs: Path
+) -> Iterator[Path]:
+    """Score finished runs on the test split, once, and add it to their results.
+
+    Raises:
+        WavelitError: A run has no result yet.
+    """
+    for cell in cells:
+        path = output / f"{cell.name}.json"
+        if not path.exists():
+            raise WavelitError(f"{path} is missing: train it first")
+        result = read_json(path)
+        if "test" not in result:
+            asked = cell.configure(config, root, 1)
+            result["test"] = _scores(load_joint(runs / cell.name), asked, "test")
+            _write(path, result)
+        yield path
+
+
+def _require_same(path: Path, train: TrainConfig) -> None:
+    """A result of another recipe must not pass for this one."""
+    was, due = read_json(path).get("train"), json.loads(json.dumps(dataclasses.asdict(train)))
+    if was != due:
+        names = [name for name in due if not isinstance(was, dict) or was.get(name) != due[name]]
+        raise WavelitError(
+            f"{path} was run with another {listed(names)}: remove it, or name another --output"
+        )
+
+
+def _write(path: Path, result: Mapping[str, Any]) -> Path:
+    with atomic_path(path) as temporary:
+        text = json.dumps(result, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf8")
+    return path

@@ -1,0 +1,46 @@
+"""`wavelit transfer`: one model for several systems, measured against one for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["transfer"]
+
+
+def transfer(parser: Any, words: list[str]) -> None:
+    """What the command line asks for; every result is a JSON, and what is there is not run
+    again.
+    """
+    parser.add_argument(
+        "stage",
+        type=str,
+        help="cost: what a joint step takes; joint: one model for all systems; control: the same "
+        "with a trunk of its own for each; test: score what is trained on the test split, once",
+    )
+    parser.add_argument(
+        "--config", type=str, default="configs/joint/pocketwell.yaml", help="the joint training"
+    )
+    parser.add_argument("--minutes", type=float, default=40.0, help="core-minutes of a run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the runs")
+    parser.add_argument(
+        "--without",
+        type=str,
+        nargs="+",
+        default=[],
+        help="leave a system out: one run for each that is named",
+    )
+    parser.add_argument(
+        "--root", type=str, default="datasets/pocketwell/small", help="folder of the datasets"
+    )
+    parser.add_argument(
+        "--output", type=str, default="results/transfer", help="folder of the results"
+    )
+    parser.add_argument("--runs", type=str, default="runs/transfer", help="folder of the runs")
+    parser.add_argument(
+        "--tuning", type=str, default="results/accuracy", help="folder of the rates of nano"
+    )
+    options = parser.parse_args(words)
+    from wavelit.benchmarks.transfer import run
+
+    for path in run(**vars(options)):
+        print(path, flush=True)

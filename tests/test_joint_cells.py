@@ -1,0 +1,143 @@
+"""`wavelit transfer`: what a run is, how long, that it goes on where it was cut, and that the test
+split is read last.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from systems import write_system
+from wavelit.benchmarks import joint_cells
+from wavelit.benchmarks.joint_cells import JointCell, steps_of
+from wavelit.benchmarks.transfer import run
+from wavelit.cli.main import main
+from wavelit.errors import WavelitError
+from wavelit.files.plain import read_json
+
+NAMES = ("waves", "flow", "heat")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("systems")
+    for name in NAMES:
+        write_system(root / name, name, (6, 3, 3))
+    return root
+
+
+@pytest.fixture
+def place(root, tmp_path):
+    """Options of a run: rates of a second a sample, a joint step as dear as its systems' own."""
+    systems = [{"name": name, "path": f"elsewhere/{name}"} for name in NAMES]
+    systems[0]["share"] = 0.5
+    model = {"embed_dim": 8, "num_heads": 2, "depth": 2, "levels": 1, "detail_dim": 2}
+    content = {
+        "data": {"batch_size": 2},
+        "systems": systems,
+        "model": model,
+        "train": {"samples": 7, "lr": 0.004},
+    }
+    (tmp_path / "joint.yaml").write_text(yaml.safe_dump(content))
+    output = tmp_path / "results"
+    output.mkdir()
+    (output / "cost.json").write_text('{"cost": 1.0}')
+    lines = [f"WaveLiT,{name},4,1000" for name in NAMES]
+    (output / "rates.csv").write_text("\n".join(["model,system,batch_size,ms_per_sample", *lines]))
+    return {
+        "config": tmp_path / "joint.yaml",
+        "root": root,
+        "output": output,
+        "runs": tmp_path / "runs",
+        "tuning": output,
+        "minutes": 0.5,
+    }
+
+
+def test_minutes_become_steps_by_rates_shares_and_cost(place):
+    asked = JointCell(1.0, 0).configure(place["config"], place["root"], 1)
+    rates = {("WaveLiT", name): float(1000 * (n + 1)) for n, name in enumerate(NAMES)}
+    # Two windows a step: of waves in every second one 1 s, of flow 2 s, of heat 3 s each.
+    second = 2 * (0.5 * 1 + 2 + 3)
+    assert steps_of(10.0, 1.5, asked.data, rates) == int(600 / (1.5 * second))
+    with pytest.raises(WavelitError, match="no rate of WaveLiT on heat"):
+        steps_of(10.0, 1.5, asked.data, {k: v for k, v in rates.items() if k[1] != "heat"})
+
+
+def test_a_cell_changes_budget_seed_trunk_and_systems_alone(place):
+    cell = JointCell(40.0, 3, "private", "flow")
+    asked = cell.configure(place["config"], place["root"], 11)
+    assert cell.name == "40min/control-without_flow-3"
+    assert list(asked.data.systems) == ["heat", "waves"]
+    assert asked.data.systems["heat"].path == str(place["root"] / "heat")
+    assert (asked.train.steps, asked.train.samples, asked.train.lr) == (11, None, 0.004)
+    assert asked.changes["trunk"] == "private"
+    assert asked.seed == 3
+    assert asked.data.shares["waves"] == 0.5
+    with pytest.raises(WavelitError, match="without"):
+        JointCell(1.0, 0, without="tides").configure(place["config"], place["root"], 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stage": "all"}, "stage"),
+        ({"minutes": 0}, "minutes"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"without": ["tides"]}, "tides"),
+        ({"config": "nowhere.yaml"}, "nowhere"),
+    ],
+)
+def test_mistakes_are_named_and_write_nothing(change, message, place):
+    with pytest.raises((WavelitError, FileNotFoundError), match=message):
+        list(run(**{"stage": "joint", **place, **change}))
+    assert not place["runs"].exists()
+
+
+def test_a_cost_is_due_first(place):
+    (place["output"] / "cost.json").unlink()
+    with pytest.raises(WavelitError, match=r"cost\.json is missing: `wavelit transfer cost`"):
+        list(run("joint", **place))
+
+
+@pytest.mark.slow
+def test_joint_and_control_runs_are_scored_once_and_test_is_read_last(place, monkeypatch, capsys):
+    words = [f"--{name}={value}" for name, value in place.items()]
+    for stage in ("joint", "control"):
+        assert main(["transfer", stage, *words]) == 0
+    (joint,) = place["output"].glob("0.5min/joint-0.json")
+    result = read_json(joint)
+    assert set(result["valid"]) == set(NAMES)
+    assert "test" not in result
+    steps = result["train"]["steps"]
+    assert result["windows"] == {"flow": 2 * steps, "heat": 2 * steps, "waves": steps}
+    control = read_json(place["output"] / "0.5min" / "control-0.json")
+    assert control["shared"] < 0.5 * result["shared"]
+    assert control["train"] == result["train"]
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_cells, "_run", lambda *_: pytest.fail("run again"))
+        assert list(run("joint", **place)) == [joint]
+    assert len(list(run("test", **place))) == 2
+    scored = read_json(joint)
+    assert set(scored["test"]) == set(NAMES)
+    assert {k: v for k, v in scored.items() if k != "test"} == result
+    content = yaml.safe_load(Path(place["config"]).read_text())
+    content["train"]["lr"] = 0.001
+    Path(place["config"]).write_text(yaml.safe_dump(content))
+    with pytest.raises(WavelitError, match="was run with another lr"):
+        list(run("joint", **place))
+
+
+@pytest.mark.slow
+def test_a_cell_that_was_cut_goes_on(place, monkeypatch):
+    (whole,) = (read_json(path) for path in run("joint", **place))
+    (place["output"] / "0.5min" / "joint-0.json").unlink()
+    folder = place["runs"] / "0.5min" / "joint-0"
+    for path in (folder / "weights").iterdir():
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_cells, "fit_joint", lambda *_, **__: pytest.fail("begun anew"))
+        (path,) = run("joint", **place)
+    again = json.loads(path.read_text())
+    assert again["valid"] == whole["valid"]
