@@ -23,7 +23,7 @@ from tables import asked, markdown, put, read
 
 from wavelit.data.pocketwell import SYSTEMS, System
 from wavelit.data.well import WellDataset
-from wavelit.wavelets.transform import dwt
+from wavelit.evaluation.snapshots import anomaly, haar_shares
 
 ROOT = Path("datasets/pocketwell/small")
 TABLE = Path("results/pocketwell.csv")
@@ -78,26 +78,11 @@ def compressibility(dataset: WellDataset) -> tuple[float, float]:
     """Share of the energy about the mean in the largest 1 % and 5 % of Haar coefficients, mean
     over snapshots and channels.
     """
-    spatial = dataset.metadata.n_spatial_dims
-    level = min(int(n & -n).bit_length() - 1 for n in dataset.metadata.spatial_resolution)
     shares = []
     for index in range(0, len(dataset), max(1, len(dataset) // 40)):
-        x = torch.nan_to_num(dataset[index]["input_fields"][0].movedim(-1, 0).double())
-        x = x - x.flatten(1).mean(1).view(-1, *(1,) * spatial)
-        approximation, *details = dwt(x, "haar", level, (True,) * spatial)
-        bands = [approximation, *(band for d in details for band in d.values())]
-        energy = (
-            torch.cat([band.flatten(1) for band in bands], 1)
-            .square()
-            .sort(1, descending=True)
-            .values
-        )
-        total = energy.sum(1)
-        n = energy.shape[1]
-        kept = torch.stack(
-            [energy[:, : max(1, round(share * n))].sum(1) / total for share in (0.01, 0.05)]
-        )
-        shares.append(kept[:, total > 0])
+        state = torch.nan_to_num(dataset[index]["input_fields"][0].movedim(-1, 0))
+        kept = haar_shares(anomaly(state), (0.01, 0.05))
+        shares.append(kept[:, torch.isfinite(kept[0])])
     one, five = torch.cat(shares, 1).mean(1).tolist()
     return one, five
 

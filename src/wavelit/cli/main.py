@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from wavelit.cli import datasets, measures, runs, transfer
+from wavelit.cli import datasets, diagnosis, measures, runs, transfer
 from wavelit.cli.output import LONGEST, print_error
 from wavelit.errors import WavelitError, printable, system_error
 
@@ -26,6 +26,7 @@ commands:
   data convert    NetCDF or zarr files to a dataset folder
   data check      look for what is wrong with a dataset folder
   data info       what a dataset folder holds
+  diagnose        what a dataset is like, and which model to start from
   train           train a model into a run folder
   evaluate        score a run on a split and write its report
   compare         score runs of one dataset side by side and write their report
@@ -116,6 +117,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "data convert": datasets.data_convert,
     "data check": datasets.data_check,
     "data info": datasets.data_info,
+    "diagnose": diagnosis.diagnose,
     "train": runs.train,
     "evaluate": runs.evaluate,
     "compare": runs.compare,

@@ -16,7 +16,7 @@ from wavelit.data.format.selection import channel_names
 from wavelit.data.well import WellDataset
 from wavelit.model.signature import Quantity, Signature
 
-__all__ = ["signature_of"]
+__all__ = ["cell_spacing", "signature_of"]
 
 # Training windows whose values are looked at, and how many at a time.
 WINDOWS, TOGETHER = 256, 8
@@ -88,7 +88,7 @@ def signature_of(data: WellDataModule) -> Signature:
         forcing_scalars=_forcing_scalars(dataset),
         axes=first.axes,
         axis_units=tuple(units.get(axis, "") for axis in first.axes),
-        spacing=_spacing(dataset),
+        spacing=cell_spacing(dataset),
         time_step=(min(steps), max(steps)),
         time_unit=units.get("time", ""),
         boundary_conditions=data.boundary_conditions,
@@ -180,7 +180,7 @@ class _Extremes:
         return {name: (low, high) for name, low, high in pairs if low <= high}
 
 
-def _spacing(dataset: WellDataset) -> tuple[float, ...] | None:
+def cell_spacing(dataset: WellDataset) -> tuple[float, ...] | None:
     """Mean distance between cells along every axis of the first trajectory; None where positions
     do not increase.
     """

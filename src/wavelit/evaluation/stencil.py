@@ -26,7 +26,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.model.normalizer import Normalizer
 
-__all__ = ["LinearStencil", "fit_stencil", "training_windows"]
+__all__ = ["LinearStencil", "fit_stencil", "fit_windows", "frames_read", "training_windows"]
 
 # Training windows that are looked at, evenly spaced, and how many at a time.
 WINDOWS, TOGETHER = 64, 4
@@ -95,24 +95,47 @@ def fit_stencil(
         WavelitError: There is no window.
     """
     n_fields, periodic = len(data.field_names), _periodic(data)
-    n_frames = _frames(data.n_steps_input, n_fields, len(periodic))
+    n_frames = frames_read(data.n_steps_input, n_fields, len(periodic))
     if n_frames is None:
         return None
     normalizer = Normalizer(n_fields, len(data.constant_field_names), len(data.scalar_names))
     normalizer.set_statistics(data.statistics)
-    cells = 3 ** len(periodic)
-    n_columns = n_frames * n_fields * cells + 1
+    windows = training_windows(data) if windows is None else windows
+    return fit_windows(windows, normalizer, periodic, n_frames, WINDOWS)
+
+
+def fit_windows(
+    windows: Iterable[Batch],
+    normalizer: Normalizer,
+    periodic: tuple[bool, ...],
+    n_frames: int,
+    n_windows: int,
+) -> LinearStencil:
+    """Fit a stencil to the increments of windows.
+
+    Args:
+        windows: Batches of windows.
+        normalizer: Scales the inputs.
+        periodic: Whether each axis wraps.
+        n_frames: Frames of the history that are read.
+        n_windows: About how many windows there are: cells are drawn from each accordingly.
+
+    Raises:
+        WavelitError: There is no window.
+    """
+    n_fields = len(normalizer.mean)
+    n_columns = n_frames * n_fields * 3 ** len(periodic) + 1
     gram = torch.zeros(n_columns, n_columns, dtype=torch.float64)
     moments = torch.zeros(n_columns, n_fields, dtype=torch.float64)
-    grid = tuple(int(n) for n in data.metadata.spatial_resolution)
     n_rows = int(max(MOST_PRODUCTS / n_columns**2, LEAST_CELLS * n_columns))
     generator = torch.Generator().manual_seed(0)
     found = False
-    for batch in training_windows(data) if windows is None else windows:
+    for batch in windows:
+        grid = batch.fields.shape[3:]
         frames = batch.fields[:, -n_frames:].flatten(3)  # (B, frames, C, cells)
         following = batch.target[:, 0].flatten(2)
         for sample in range(len(frames)):
-            where = _drawn(batch.valid, sample, frames.shape[3], n_rows // WINDOWS, generator)
+            where = _drawn(batch.valid, sample, frames.shape[3], n_rows // n_windows, generator)
             around = frames[sample][:, :, _neighbours(where, grid, periodic)].double()
             inputs = _features(around[None], normalizer, n_frames)[0]  # (F, rows, 3^d)
             step = following[sample][:, where].double() - frames[sample, -1][:, where].double()
@@ -133,8 +156,8 @@ def _periodic(data: WellDataModule) -> tuple[bool, ...]:
     return tuple(low == "periodic" for low, _ in data.boundary_conditions)
 
 
-def _frames(n_steps_input: int, n_fields: int, spatial: int) -> int | None:
-    """How many frames of the history are read; None: not even one."""
+def frames_read(n_steps_input: int, n_fields: int, spatial: int) -> int | None:
+    """How many frames of a history a stencil reads; None: one frame has too many inputs."""
     for n_frames in sorted({n_steps_input, min(2, n_steps_input), 1}, reverse=True):
         if n_frames * n_fields * 3**spatial <= MOST_COLUMNS:
             return n_frames
