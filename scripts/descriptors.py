@@ -34,7 +34,10 @@ def row(folder: Path, system: str) -> Descriptors:
     """The descriptors of a dataset of a system, with the growth of its twin runs."""
     glance = next(line for line in read(GLANCE) if line["system"] == system)
     growth = glance["growth_per_interval"]
-    return replace(measure_descriptors(folder, seed=SEED), growth=float(growth) if growth else None)
+    found = measure_descriptors(folder, seed=SEED)
+    # What is beyond depends on the processor.
+    digits = {name: float(f"{value:.6g}") for name, value in found.values.items()}
+    return replace(found, **{**digits, "growth": float(growth) if growth else None})
 
 
 def measure(systems: list[str], root: Path) -> None:

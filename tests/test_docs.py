@@ -138,6 +138,7 @@ def test_the_readme_names_every_room_and_is_short():
     [
         ("pocketwell_glance", "pocketwell.md"),
         ("pocketwell_training", "pocketwell.md"),
+        ("descriptors", "diagnose.md"),
         ("performance", "performance.md"),
         ("accuracy", "results.md"),
         ("stability", "results.md"),
