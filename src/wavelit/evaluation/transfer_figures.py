@@ -56,10 +56,12 @@ def map_figure(found: TransferMap) -> Figure:
             label.set_rotation_mode("anchor")
         ax.set_xlabel("fine-tuned on")
         ax.set_ylabel("trained on")
-        ax.set_title(
+        figure.suptitle(
             f"{plain(found.measure.replace('_', ' '))}: error over the better from-scratch\n"
             f"{trajectories} trajectories, {minutes:g} core-minutes",
-            loc="left",
+            x=0.01,
+            ha="left",
+            fontsize=10,
         )
         bar = figure.colorbar(image, ax=ax, fraction=0.05, pad=0.02, extend="both")
         ticks = [-limit, 0.0, limit]
