@@ -17,16 +17,25 @@ import torch
 from the_well.data.datasets import WellMetadata
 from torch.utils.data import DataLoader
 
-from wavelit.checks.arguments import require_mask, require_name, require_names, require_whole
+from wavelit.checks.arguments import (
+    require_mask,
+    require_name,
+    require_names,
+    require_real,
+    require_whole,
+    shown,
+)
 from wavelit.data.batch import Batch, names_with_forcings
 from wavelit.data.format.folder import address, require_storage_options
 from wavelit.data.format.layout import (
     common_boundaries,
+    mask_of,
     require_agreement,
     uneven_lengths,
 )
+from wavelit.data.part import Part
 from wavelit.data.sampling import StepBatchSampler
-from wavelit.data.statistics import load_statistics, require_logarithms
+from wavelit.data.statistics import load_statistics, require_logarithms, statistics_over
 from wavelit.data.well import WellDataset
 from wavelit.data.workers import data_loader
 from wavelit.errors import WavelitError
@@ -77,6 +86,13 @@ class WellDataModule(pl.LightningDataModule):
             that vary in time and are no forcings if absent.
         forcings: names of fields and scalars that vary in time and are given in advance, not
             predicted; those that the files declare if absent.
+        trajectories: how many trajectories of the training split are given, from the first on, file
+            by file; all if absent.
+        holdout: share of the time of the given trajectories, at its end, that is kept from training
+            and takes the place of the validation split; if absent that split is read.
+
+    With `trajectories` or `holdout` the statistics are those of what is given for training,
+    whatever stats.yaml says.
 
     Raises:
         WavelitError: an argument is of another type or out of bounds, or `storage_options` are not
@@ -97,6 +113,8 @@ class WellDataModule(pl.LightningDataModule):
         cache_bytes: int = 2 * 1024**3,
         fields: list[str] | None = None,
         forcings: list[str] | None = None,
+        trajectories: int | None = None,
+        holdout: float | None = None,
     ) -> None:
         super().__init__()
         for name, value, least, most in (
@@ -113,6 +131,10 @@ class WellDataModule(pl.LightningDataModule):
         for name, names in (("fields", fields), ("forcings", forcings)):
             if names is not None:
                 require_names(name, names, 0)
+        if trajectories is not None:
+            require_whole("trajectories", trajectories, 1, LARGEST)
+        if holdout is not None and not 0 < require_real("holdout", holdout) < 1:
+            raise WavelitError(f"holdout must be a share between 0 and 1, not {shown(holdout)}")
         self.path = address(path)
         self.n_steps_input = n_steps_input
         self.n_steps_output = n_steps_output
@@ -125,11 +147,17 @@ class WellDataModule(pl.LightningDataModule):
         self.cache_bytes = cache_bytes
         self.fields = None if fields is None else list(fields)
         self.forcings = None if forcings is None else list(forcings)
+        # A number of trajectories, not of numpy's: it is written as YAML.
+        self.n_trajectories = None if trajectories is None else int(trajectories)
+        self.holdout = None if holdout is None else float(holdout)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """What it was made with."""
-        return {name: getattr(self, name) for name in inspect.signature(WellDataModule).parameters}
+        # Whole trajectories are what the method of that name gives.
+        attributes = {"trajectories": "n_trajectories"}
+        names = inspect.signature(WellDataModule).parameters
+        return {name: getattr(self, attributes.get(name, name)) for name in names}
 
     def replaced(self, **changes: Any) -> WellDataModule:
         """Another one, made with the same arguments but these."""
@@ -150,9 +178,12 @@ class WellDataModule(pl.LightningDataModule):
         return dataset
 
     def _open(self, split: str, n_steps_output: int, **options: Any) -> WellDataset:
+        held = split == "valid" and self.holdout is not None
+        part = Part(self.n_trajectories, self.holdout, held)
         return WellDataset(
             self.path,
-            well_split_name=split,
+            well_split_name="train" if held else split,
+            part=part if held or split == "train" else None,
             mask_field=self.mask_field,
             mask_excludes=self.mask_excludes,
             cache_bytes=self.cache_bytes,
@@ -207,12 +238,21 @@ class WellDataModule(pl.LightningDataModule):
     @cached_property
     def statistics(self) -> Statistics:
         train, forced = self.train_dataset, self.train_dataset.forced
+        table = None
+        if self.n_trajectories is not None or self.holdout is not None:
+            table = statistics_over(
+                self.path,
+                lambda layout: mask_of(layout, self.mask_field, self.mask_excludes),
+                self.storage_options,
+                train.layouts,
+            )
         return load_statistics(
             self.path,
             train.layouts,
             self.storage_options,
             [] if forced is None else forced.layouts,
             train.forcing_values(),
+            table,
         )
 
     @property

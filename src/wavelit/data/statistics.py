@@ -15,6 +15,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,6 +82,7 @@ def load_statistics(
     storage_options: dict[str, Any] | None = None,
     forcings: Sequence[FileLayout] = (),
     forcing_scalars: NDArray[np.float64] | None = None,
+    table: Any = None,
 ) -> Statistics:
     """Read `path`/stats.yaml, flat by channel, and take those of the scalars from the training
     files.
@@ -93,6 +95,7 @@ def load_statistics(
             constant fields twice, as `wavelit.data.batch.with_forcings` has them.
         forcing_scalars: values (N, G) of the scalars that are given, which follow the scalars
             twice.
+        table: what `statistics_over` returned, of a part of the data, in place of the file.
 
     Raises:
         WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a
@@ -100,7 +103,10 @@ def load_statistics(
     """
     file = f"{path.rstrip('/')}/stats.yaml"
     fix = _fix(path)
-    table = read_table(path, storage_options)
+    if table is None:
+        table = read_table(path, storage_options)
+    else:
+        file, fix = f"{path}, the part that is given", "give more trajectories, or a longer part"
 
     def entry(key: str, field: FieldLayout) -> NDArray[np.float64]:
         try:
@@ -258,18 +264,29 @@ def statistics_over(
     path: str | os.PathLike[str],
     mask: Callable[[FileLayout], Mask | None],
     storage_options: dict[str, Any] | None = None,
+    parts: Sequence[FileLayout] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """`compute_statistics` over the cells that count by the mask of each file; all where it is
     None.
+
+    Args:
+        path: dataset folder.
+        mask: the mask of a file.
+        storage_options: what fsspec needs to open the address.
+        parts: files to go through, and how many trajectories and steps of each; all if absent.
     """
     path = address(path)
     fs, files = find_files(split_folder(path, "train"), storage_options)
+    counts = {part.path: (part.n_trajectories, part.n_steps) for part in parts or ()}
     values: dict[str, Moments] = {}
     deltas: dict[str, Moments] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for name in files:
+    for name in files if parts is None else counts:
         with open_file(fs, name) as file:
             layout = read_layout(file, name)
+            if name in counts:
+                n_trajectories, n_steps = counts[name]
+                layout = replace(layout, n_trajectories=n_trajectories, n_steps=n_steps)
             for field in layout.fields:
                 shapes[field.name] = (len(layout.axes),) * field.order
                 value = values.setdefault(field.name, Moments(field.n_components))
@@ -381,7 +398,8 @@ def pieces(
         lead = (trajectory,) if field.sample_varying else ()
         before = None
         for start in range(0, n_frames, step):
-            index = (*lead, slice(start, start + step)) if field.time_varying else lead
+            stop = min(start + step, n_frames)
+            index = (*lead, slice(start, stop)) if field.time_varying else lead
             with reading(layout.path, f"field '{field.name}'"):
                 frames = np.asarray(dataset[index], dtype=np.float64)
             if not field.time_varying:

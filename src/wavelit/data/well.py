@@ -38,6 +38,7 @@ from wavelit.data.format.handles import Handles, Node
 from wavelit.data.format.layout import FileLayout, mask_of, require_agreement, require_steps
 from wavelit.data.format.metadata import tables
 from wavelit.data.format.selection import select
+from wavelit.data.part import Part
 from wavelit.errors import WavelitError
 
 __all__ = ["WellDataset"]
@@ -63,6 +64,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             time and are no forcings if absent. Constant fields always stay.
         forcings: fields and scalars that vary in time and are given in advance; those that the
             files declare if absent.
+        part: the part of the split that is read; all of it if absent.
         **options: everything else that The Well's class takes.
 
     Raises:
@@ -71,6 +73,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
     """
 
     layouts: tuple[FileLayout, ...]
+    files_paths: list[str]
+    # The step at which the part begins in each file.
+    first_steps: tuple[int, ...]
 
     def __init__(
         self,
@@ -82,9 +87,10 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         cache_bytes: int = 0,
         fields: Sequence[str] | None = None,
         forcings: Sequence[str] | None = None,
+        part: Part | None = None,
         **options: Any,
     ) -> None:
-        self._choice = fields, forcings
+        self._choice, self._part = (fields, forcings), part or Part()
         path = None if path is None else os.fspath(path)
         if path is not None:
             find_files(split_folder(path, well_split_name), options.get("storage_options"))
@@ -101,10 +107,10 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         self.mask_channel = (
             None if self.mask is None else self.constant_channels.index(self.mask.field)
         )
-        self.in_memory = sum(layout.nbytes for layout in self.layouts) <= cache_bytes
-        needed = self.layouts
+        self.in_memory = sum(layout.nbytes for layout in self._stored) <= cache_bytes
+        needed = self._stored
         if self.boundary_return_type is None:
-            needed = tuple(replace(layout, boundaries=()) for layout in self.layouts)
+            needed = tuple(replace(layout, boundaries=()) for layout in needed)
         self._handles = Handles(self.fs, needed, self.in_memory, keep=self.cache_small)
         # Forcings are the fields of a dataset of their own, from the same files.
         self.forced: WellDataset | None = None
@@ -119,6 +125,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
                 cache_bytes=cache_bytes,
                 fields=self._forcing_fields,
                 forcings=self.metadata.scalar_names,
+                part=part,
                 **options,
             )
 
@@ -126,6 +133,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         layouts: list[FileLayout] = []
         self._forcing_fields: list[str] = []
         for path in self.files_paths:
+            if self._part.is_full(layouts):
+                break
             with open_file(self.fs, path, **IO_PARAMS["fsspec_params"]) as file:
                 chosen = select(read_layout(file, path), *self._choice)
             layouts.append(chosen.predicted)
@@ -133,9 +142,13 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
                 self._forcing_fields = [f.name for f in chosen.forcings.fields if f.time_varying]
         require_agreement(layouts)
         require_steps(layouts, self.n_steps_input, self.n_steps_output, self.min_dt_stride)
-        self.layouts = tuple(layouts)
+        needed = 1 + self.min_dt_stride * (self.n_steps_input + self.n_steps_output - 1)
+        self.files_paths = self.files_paths[: len(layouts)]
+        # Whole files are opened, of which a part is read.
+        self._stored: tuple[FileLayout, ...] = tuple(layouts)
+        self.layouts, self.first_steps = self._part.cut(layouts, self.data_path, needed)
         known = tables(
-            layouts,
+            self.layouts,
             self.n_steps_input,
             self.n_steps_output,
             self.min_dt_stride,
@@ -170,7 +183,11 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
     def forcing_values(self) -> NDArray[np.float64] | None:
         """All values (trajectories and frames, G) of the scalars that are given in advance."""
         values = [self._handles[number].scalars for number in range(len(self.layouts))]
-        known = [x.double().flatten(0, 1) for x in values if x is not None]
+        known = [
+            x[: layout.n_trajectories, start : start + layout.n_steps].double().flatten(0, 1)
+            for x, layout, start in zip(values, self.layouts, self.first_steps, strict=True)
+            if x is not None
+        ]
         return torch.cat(known).numpy() if known else None
 
     def close(self) -> None:
@@ -203,7 +220,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         )
         if self.full_trajectory_mode and self.start_output_steps_at_t >= 0:
             start = self.start_output_steps_at_t - self.n_steps_input * self.min_dt_stride
-        return file_index, trajectory, start
+        return file_index, trajectory, start + self.first_steps[file_index]
 
     def _load_one_sample(self, index: int) -> tuple[dict[str, Any], int, int, int, int]:
         """The Well's step from an index to raw tensors, its file replaced by one that is open
@@ -255,7 +272,8 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         if high <= low:
             return low
         intervals = self.n_steps_input + self.n_steps_output - 1
-        high = min(high, (self.n_steps_per_trajectory[file_index] - 1 - start) // intervals)
+        stop = self.first_steps[file_index] + self.n_steps_per_trajectory[file_index]
+        high = min(high, (stop - 1 - start) // intervals)
         return int(torch.randint(low, high + 1, ())) if high > low else low
 
     @property

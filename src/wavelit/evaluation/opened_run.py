@@ -110,7 +110,8 @@ def open_run(
     if isinstance(data, WellDataModule):
         module = data
     elif data is not None:
-        module = module.replaced(path=data)
+        # Parts of the training split are of the run's own data.
+        module = module.replaced(path=data, trajectories=None, holdout=None)
     if model.n_steps_input not in (None, module.n_steps_input):
         raise WavelitError(
             f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "
