@@ -28,7 +28,7 @@ from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.config import PRESETS
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
-from wavelit.model.pretrained import PREFIX, pretrained
+from wavelit.model.pretrained import PREFIX, holds_joint, pretrained
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import read_configuration, recipe_of
@@ -38,6 +38,7 @@ from wavelit.training.extras import (
     lightning_extras,
     with_nodes,
 )
+from wavelit.training.fine_tune import as_joint
 from wavelit.training.joint_configuration import fit_several, names_several
 from wavelit.training.joint_folder import is_joint, load_joint
 from wavelit.training.joint_run import resume_joint
@@ -81,8 +82,9 @@ def fit(
             model.
         model: A preset or a model from `wavelit.build_model`; for several datasets joint-1M, if it
             is left out. Or a trained one, of which is kept by name what fits the data, and whose
-            learning rate is a tenth unless `train` or lr says otherwise. Or any network of torch:
-            see `wavelit.wrap`.
+            learning rate is a tenth unless `train` or lr says otherwise. A trained joint model or
+            one of its systems is taken for one dataset too (`wavelit.training.fine_tune`). Or any
+            network of torch: see `wavelit.wrap`.
         train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
         trainer: Device, precision, threads.
         seed: Seed of the weights, the data order, the noise and the unroll lengths.
@@ -96,33 +98,40 @@ def fit(
         **recipe: Entries of `TrainConfig` in place of `train`, such as minutes=5 or steps=1000.
 
     Returns:
-        The trained model, averaged weights, in evaluation mode; also in `folder`/weights.
+        The trained model, averaged weights, in evaluation mode; also in `folder`/weights. Of
+        several datasets a `JointWaveLiT`, of one its emulator.
 
     Raises:
         WavelitError: The folder holds a run; a split is too short; too few target frames; the model
             has no statistics, or does not fit the data; a network fails on a batch or does not
             return one real tensor; the loss is not finite.
     """
-    if isinstance(data, list | tuple | Mapping | JointDataModule) or names_several(data):
+    several = isinstance(data, list | tuple | Mapping | JointDataModule) or names_several(data)
+    if isinstance(model, SystemEmulator) and model.trained:
+        model = as_joint(model)
+    tuned = isinstance(model, JointWaveLiT) and model.trained and not several
+    if several or (tuned and not _is_configuration(data)):
         if keep_statistics:
-            raise WavelitError("keep_statistics is for a model of one system: leave it out")
+            raise WavelitError("keep_statistics is for a model that is not joint: leave it out")
         if isinstance(trainer, TrainerConfig | None):
             trainer = with_nodes(trainer or TrainerConfig(), strategy, num_nodes)
         added = Added(**lightning_extras(callbacks, logger, strategy))
-        return fit_several(folder, data, model, train, trainer, seed, recipe, added, overwrite)
+        given = [data] if tuned else data
+        joint = fit_several(folder, given, model, train, trainer, seed, recipe, added, overwrite)
+        return next(joint.values()) if tuned else joint
     if train is not None:
         require_instance("train", train, TrainConfig, "give a TrainConfig, or its entries by name")
     if trainer is not None:
         require_instance("trainer", trainer, TrainerConfig, "give a TrainerConfig")
-    if isinstance(model, JointWaveLiT | SystemEmulator):
+    if isinstance(model, JointWaveLiT | SystemEmulator) and not model.trained:
         raise WavelitError(
-            "a joint model is trained on datasets by name, also on one: give {name: folder}, and "
-            "the whole model"
+            "a new joint model is trained on datasets by name, also on one: give {name: folder}, "
+            "and the whole model"
         )
     if not isinstance(model, nn.Module):
         require_name("preset", model, PRESETS)
     require_whole("seed", seed, 0, 2**63 - 1)
-    if isinstance(data, str | os.PathLike) and os.fspath(data).endswith((".yaml", ".yml")):
+    if _is_configuration(data):
         if train is not None or trainer is not None or recipe or model != "nano" or seed:
             raise WavelitError(f"{os.fspath(data)} says how to train: give it and the folder alone")
         asked = read_configuration(data)
@@ -151,6 +160,10 @@ def fit(
         overwrite=overwrite,
         **extras,
     )
+
+
+def _is_configuration(data: Any) -> bool:
+    return isinstance(data, str | os.PathLike) and os.fspath(data).endswith((".yaml", ".yml"))
 
 
 def resume(
@@ -194,11 +207,9 @@ def resume(
     extras = lightning_extras(callbacks, logger, strategy)
     path = require_path("folder", folder)
     if is_joint(path):
-        if budget or model is not None:
-            raise WavelitError(
-                f"{path} is a joint run, which goes on as it began: name no budget and no model"
-            )
-        return resume_joint(path, Added(**extras))
+        if model is not None:
+            raise WavelitError(f"{path} is a joint run, which its folder holds: leave model out")
+        return _alone(resume_joint(path, Added(**extras), budget or None))
     return resume_run(
         path,
         [*extras.pop("callbacks"), RolloutPictures()],
@@ -222,7 +233,7 @@ def load(
     name: str | os.PathLike[str], weights: Weights = "final", model: nn.Module | None = None
 ) -> Any:
     """A trained model in evaluation mode: of a run, one that comes with the package, or any other;
-    a `WaveLiT`, or of a joint run a `JointWaveLiT`.
+    a `WaveLiT`, or of several systems a `JointWaveLiT`.
 
     >>> wavelit.load("shear_flow").spatial
     2
@@ -248,7 +259,7 @@ def load(
                 raise WavelitError(
                     f"{text} is a joint run, which its folder holds: leave model out"
                 )
-            return load_joint(folder, weights)
+            return _alone(load_joint(folder, weights))
         return load_model(folder, weights) if model is None else load_model(folder, weights, model)
     if model is not None:
         raise WavelitError(f"{text} is no run folder: a network's own weights are in one")
@@ -256,7 +267,15 @@ def load(
         raise WavelitError(f"{text} is no run folder, which alone has {weights} weights")
     shipped = f"{PREFIX}{text.removeprefix(PREFIX)}"
     known = not folder.exists() and shipped in pretrained()
-    return WaveLiT.from_pretrained(shipped if known else name)
+    chosen = shipped if known else name
+    if holds_joint(chosen):
+        return _alone(JointWaveLiT.from_pretrained(chosen))
+    return WaveLiT.from_pretrained(chosen)
+
+
+def _alone(joint: JointWaveLiT) -> JointWaveLiT | SystemEmulator:
+    """Of a joint model of one system the emulator, which serves without a name."""
+    return next(joint.values()) if len(joint) == 1 else joint
 
 
 def evaluate(
@@ -297,7 +316,7 @@ def evaluate(
         stencil: Whether a linear stencil stands beside an emulator; beside a run it always does.
         field: Of a run, the fields whose pictures are in the report; the first if absent.
         out: Of a run, where scores and report go; the run folder if absent.
-        system: Of a joint run, the system.
+        system: Of a joint run of several systems, which one.
 
     Raises:
         WavelitError: An emulator without data, a run without weights, or data that do not fit.

@@ -1,7 +1,8 @@
-"""`wavelit train` on several datasets: options over those of a file."""
+"""`wavelit train` on several datasets, or from a joint model: options over those of a file."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +11,28 @@ from typing import Any
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
-__all__ = ["names_several", "train_joint"]
+__all__ = ["JOINT_ALONE", "names_several", "train_joint"]
 
 # What words before any option are called.
 BEFORE = ""
+# Options that take several values.
+LISTS = frozenset(("data.paths", "fields", "data.fields", "forcings", "data.forcings"))
+# Options of fine-tuning that a model of one system has not.
+JOINT_ALONE = ("--system", "--trunk", "--trunk_lr", "--rank", "--train.trunk", "--train.trunk_lr")
 
 
 def names_several(words: Sequence[str]) -> bool:
-    """Whether a command line names several datasets, itself or in a file."""
+    """Whether a command line names several datasets, itself or in a file, or a joint model to
+    start from.
+    """
+    from wavelit.model.pretrained import holds_joint
     from wavelit.training.joint_configuration import names_several
+    from wavelit.training.joint_folder import is_joint
 
     options = _options(words)
     return any(
         name == "data.paths"
+        or (name == "from" and bool(values) and (is_joint(values[0]) or holds_joint(values[0])))
         or (name == BEFORE and len(values) > 1)
         or (name == "config" and bool(values) and names_several(values[-1]))
         for name, values in options
@@ -38,15 +48,18 @@ def train_joint(words: Sequence[str]) -> Path:
 
     content: dict[str, Any] = {}
     typed: set[str] = set()
-    where, run, overwrite = "the command line", None, False
-    homes = _homes()
-    for name, values in _options(words):
+    where, overwrite = "the command line", False
+    single: dict[str, str] = {}
+    options = _options(words)
+    tuned = any(name == "from" for name, _ in options)
+    homes = _homes() | {"trunk": "train" if tuned else "model"}
+    for name, values in _datasets_apart(options) if tuned else options:
         group, _, entry = name.partition(".")
         if name == "config":
             where = _one(name, values)
             content = _over(content, read_yaml(where), where)
-        elif name == "run":
-            run = _one(name, values)
+        elif name in ("run", "from") or (tuned and name in ("system", "rank")):
+            single[name] = _one(name, values)
         elif name == "overwrite" and not values:
             overwrite = True
         elif name in (BEFORE, "data.paths"):
@@ -66,11 +79,20 @@ def train_joint(words: Sequence[str]) -> Path:
         # A budget that is typed goes before that of a file.
         kept = content["train"].items()
         content["train"] = {k: v for k, v in kept if k in typed or k not in BUDGETS}
-    asked = joint_configuration(content, where)
-    folder = Path(run or Path("runs") / f"joint-{len(asked.data.systems)}-{asked.preset}")
-    model = build_joint(asked.data, asked.preset, asked.seed, **asked.changes)
+    if tuned:
+        asked, model, kind = _fine_tuning(content, where, single)
+    else:
+        asked = joint_configuration(content, where)
+        model = build_joint(asked.data, asked.preset, asked.seed, **asked.changes)
+        kind = f"joint-{len(asked.data.systems)}-{asked.preset}"
+    folder = Path(single.get("run") or Path("runs") / kind)
     if is_first():
-        print(model.describe(), flush=True)
+        trunk = sum(parameter.numel() for parameter in model.trunk_parameters())
+        alone = (
+            f"{model.n_parameters:,} parameters, of which {trunk:,} are the trunk's, which is "
+            f"{asked.train.trunk}"
+        )
+        print(model.describe() if len(model) > 1 else alone, flush=True)
     fit_joint(
         folder,
         asked.data,
@@ -81,6 +103,63 @@ def train_joint(words: Sequence[str]) -> Path:
         overwrite=overwrite,
     )
     return folder
+
+
+def _fine_tuning(
+    content: dict[str, Any], where: str, single: dict[str, str]
+) -> tuple[Any, Any, str]:
+    """What is asked for, the model made ready for it, and a name for the run."""
+    from wavelit.api import load
+    from wavelit.evaluation.pictures import file_part
+    from wavelit.training.extras import FINE_TUNING
+    from wavelit.training.fine_tune import as_joint, made_ready, rank_of, with_histories
+    from wavelit.training.joint import JointTrainConfig
+    from wavelit.training.joint_configuration import joint_configuration
+    from wavelit.training.ranks import is_first
+
+    source, start = single["from"], single.get("system")
+    if content.get("model"):
+        raise WavelitError(
+            f"the architecture is that of {source}: leave --model.* out, or train anew"
+        )
+    model = as_joint(load(source))
+    lr = JointTrainConfig.lr * FINE_TUNING
+    content = _over({"data": {}, "train": {"lr": lr}}, content, where)
+    data = content["data"]
+    if isinstance(data, dict) and "path" in data:
+        # A file for a model of one system names a dataset so.
+        rest = {name: value for name, value in data.items() if name != "path"}
+        content["data"] = {"paths": [data["path"]], **rest}
+    asked = joint_configuration(content, where)
+    told = [content["data"], *(content.get("systems") or ())]
+    if not any("n_steps_input" in each for each in told):
+        opened = with_histories(model, asked.data, start)
+        asked = dataclasses.replace(asked, data=opened)
+    if asked.train.lr == lr and is_first():
+        print(f"fine-tuning: learning rate {lr:g}, a tenth of the default; --lr sets another")
+    rank = single.get("rank")
+    model = made_ready(
+        model,
+        asked.data,
+        start,
+        rank=rank_of(asked.train) if rank is None else load_yaml(rank, "rank"),
+        seed=asked.seed,
+    )
+    names = list(asked.data.systems)
+    begun = names[0] if len(names) == 1 else f"joint-{len(names)}"
+    return asked, model, file_part(f"{begun}-from-{Path(source).name}")
+
+
+def _datasets_apart(options: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """Options, of which those with one value leave what follows it to the datasets."""
+    found: list[tuple[str, list[str]]] = []
+    paths: list[str] = []
+    for name, values in options:
+        n = 0 if name in (BEFORE, "overwrite") else len(values) if name in LISTS else 1
+        paths += values[n:]
+        if name != BEFORE:
+            found.append((name, values[:n]))
+    return [*found, (BEFORE, paths)] if paths else found
 
 
 def _homes() -> dict[str, str]:

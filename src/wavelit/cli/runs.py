@@ -39,7 +39,7 @@ def demo(parser: Any, words: list[str]) -> None:
 
 def train(parser: Any, words: list[str]) -> None:
     from wavelit.api import fit, load, resume
-    from wavelit.cli.joint import names_several, train_joint
+    from wavelit.cli.joint import JOINT_ALONE, names_several, train_joint
     from wavelit.cli.options import (
         TypeNames,
         architecture,
@@ -105,7 +105,8 @@ def train(parser: Any, words: list[str]) -> None:
         type=str | None,
         default=None,
         help="model to fine-tune: a run folder, a PocketWell system or a saved model; what fits is "
-        "kept by name, and the learning rate is a tenth",
+        "kept by name, and the learning rate is a tenth. A joint model too, which takes --system "
+        "NAME to start from, --trunk free, frozen or low-rank, --trunk_lr and --rank",
     )
     parser.add_argument(
         "--keep_statistics",
@@ -146,6 +147,9 @@ def train(parser: Any, words: list[str]) -> None:
     require_plain(words, older.union(parser.get_defaults().keys()) - alone)
     words = rename_options(words, groups)
     source = value_of(words, "--from")
+    if strange := [option for option in JOINT_ALONE if value_of(words, option) is not None]:
+        of = "this one is new" if source is None else f"{source} is none"
+        raise WavelitError(f"{strange[0]} is for a joint model that is fine-tuned: {of}")
     trained = None if source is None else load(source)
     lr = TrainConfig.lr * FINE_TUNING
     if trained is not None:
@@ -248,9 +252,9 @@ def evaluate(parser: Any, words: list[str]) -> None:
     _add_system(parser)
     options = parser.parse_args(words)
     from wavelit.evaluation.evaluate_run import evaluate_run
-    from wavelit.training.joint_folder import is_joint
+    from wavelit.training.joint_folder import systems_of
 
-    if options.system is None and is_joint(options.run):
+    if options.system is None and len(systems_of(options.run)) > 1:
         _evaluate_joint(options)
         return
     print_scores(
@@ -271,7 +275,7 @@ def evaluate(parser: Any, words: list[str]) -> None:
 
 def _add_system(parser: Any) -> None:
     parser.add_argument(
-        "--system", type=str | None, default=None, help="of a joint run, the system"
+        "--system", type=str | None, default=None, help="of a joint run of several, the system"
     )
 
 

@@ -26,7 +26,8 @@ from wavelit.evaluation.page import flat, text_of, write_page
 from wavelit.evaluation.player import MAX_RUNS, Rollout, player
 from wavelit.evaluation.report import summary
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.training.run_folder import Weights, fields_of, load_settings
+from wavelit.training.joint_folder import chosen_system, settings_alone
+from wavelit.training.run_folder import Weights, fields_of
 
 __all__ = ["compare_runs"]
 
@@ -74,7 +75,7 @@ def compare_runs(
     paths = [require_path("folders", folder) for folder in folders]
     names = _names(paths)
     runs = {
-        name: _Run(path, *open_run(path, weights, data, split))
+        name: _Run(path, *open_run(path, weights, data, split, system=chosen_system(path)))
         for name, path in zip(names, paths, strict=True)
     }
     _require_same_data(runs)
@@ -199,7 +200,7 @@ def _summary(evaluation: Evaluation, names: list[str]) -> str:
 
 def _differences(runs: dict[str, _Run]) -> dict[str, dict[str, str]]:
     """The settings in which the runs differ, and their sizes, by run."""
-    settings = {name: dict(flat(load_settings(run.folder))) for name, run in runs.items()}
+    settings = {name: dict(flat(settings_alone(run.folder))) for name, run in runs.items()}
     entries = sorted({entry for each in settings.values() for entry in each})
     differing = [
         entry

@@ -55,7 +55,7 @@ from wavelit.evaluation.rollout import write_rollout
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.pretrained import PREFIX
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.joint_folder import load_joint_settings
+from wavelit.training.joint_folder import chosen_system, load_joint_settings
 from wavelit.training.networks import model_facts
 from wavelit.training.run_folder import Weights, load_settings, read_environment
 
@@ -98,7 +98,7 @@ def evaluate_run(
         out: Where the files go; the run folder if absent.
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
         model: The network, of a run of a network of one's own.
-        system: Of a joint run, the system; of any other None.
+        system: Of a joint run of several systems, which one; of any other None.
 
     Returns:
         The scores, and the path of the report.
@@ -114,7 +114,9 @@ def evaluate_run(
         require_path("data", data)
         data = os.fspath(data)
     target = folder if out is None else require_path("out", out)
-    emulator, module, trajectories = open_run(folder, weights, data, split, model, system)
+    # The only system of a run needs no name, neither here nor in the names of the files.
+    of = chosen_system(folder, system)
+    emulator, module, trajectories = open_run(folder, weights, data, split, model, of)
     fields = fields_to_show(module.field_names, field)
     view = view_of(trajectories.layouts[0].axes, orientation)
     name = name_of(emulator, weights)
@@ -130,7 +132,7 @@ def evaluate_run(
         watch=played.keep,
     )
     evaluation = replace(
-        evaluation, last_validation=last_validation(folder / "logs" / "metrics.csv", system)
+        evaluation, last_validation=last_validation(folder / "logs" / "metrics.csv", of)
     )
     # Scores of other weights or data stand beside one another.
     elsewhere = None if data is None else (data if isinstance(data, str) else data.path)
@@ -151,7 +153,7 @@ def evaluate_run(
             **(read_environment(folder) or {}),
             "fields whose mean is kept": ", ".join(kept) or "none",
             "model": model_facts(emulator),
-            "configuration": (load_settings if system is None else load_joint_settings)(folder),
+            "configuration": (load_settings if of is None else load_joint_settings)(folder),
         },
         metrics_csv=folder / "logs" / "metrics.csv",
         fields=fields,
@@ -219,7 +221,7 @@ def record_rollout(
         out: Where the files go; the run folder if absent.
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
         model: The network, of a run of a network of one's own.
-        system: Of a joint run, the system; of any other None.
+        system: Of a joint run of several systems, which one; of any other None.
 
     Returns:
         The files written. Where the prediction stops being finite a warning names the step, and the
@@ -233,7 +235,8 @@ def record_rollout(
     require_name("weights", weights, get_args(Weights))
     require_whole("trajectory", trajectory, 0)
     target = folder if out is None else require_path("out", out)
-    emulator, module, trajectories = open_run(folder, weights, None, split, model, system)
+    of = chosen_system(folder, system)
+    emulator, module, trajectories = open_run(folder, weights, None, split, model, of)
     suffix = suffix_of(f"{split}-{trajectory}", weights, system=system)
     stem = target / f"rollout-{suffix}"
     return _record(emulator, module, trajectories, trajectory, stem, field, device, orientation)
@@ -334,7 +337,7 @@ def _places(
     """Times of a trajectory's frames and positions along the axes, as its file has them; None
     where they do not increase.
     """
-    number, row, _ = dataset.locate(trajectory)
+    number, row, start = dataset.locate(trajectory)
     layout = dataset.layouts[number]
     with (
         open_file(dataset.fs, layout.path) as file,
@@ -344,6 +347,7 @@ def _places(
             np.asarray(file["dimensions"][name][()], np.float64) for name in ("time", *layout.axes)
         ]
     lines = [line[row] if line.ndim == 2 else line for line in lines]
+    lines[0] = lines[0][start:]
     times, *positions = (line if (np.diff(line) > 0).all() else None for line in lines)
     time = None if times is None or rounds_off(times) else times
     known = {

@@ -124,13 +124,17 @@ class SystemEmulator(WaveLiT):
         )
         return condition
 
+    def alone(self) -> "JointWaveLiT":
+        """A joint model of this system alone, with a copy of its weights."""
+        systems = {self.name: self.joint_config.system(self.name)}
+        joint = JointWaveLiT(dataclasses.replace(self.joint_config, systems=systems))
+        joint[self.name].load_state_dict(self.state_dict())
+        joint[self.name].trained = self.trained
+        return joint.train(self.training)
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        config = dataclasses.replace(
-            self.joint_config, systems={self.name: self.joint_config.system(self.name)}
-        )
-        alone = JointWaveLiT(config)
-        alone[self.name].load_state_dict(self.state_dict())
-        write_joint(save_directory, alone, config)
+        alone = self.alone()
+        write_joint(save_directory, alone, alone.config)
 
 
 class JointWaveLiT(
@@ -219,6 +223,23 @@ class JointWaveLiT(
         """Keep only the blocks' inputs for the backward pass."""
         for system in self.values():
             system.checkpoint_activations(enabled)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Blocks, their last norm, the conditioning and the convolution between those that read and
+        write, of all trunks; without what a system has for itself in blocks of others.
+        """
+        trunks = [self.trunk] if self.trunk is not None else self.values()
+        parts: list[nn.Module] = []
+        for each in trunks:
+            parts += [each.pyramid, each.norm, each.conditioner]
+        parts += [each.detail.mix for each in self.values() if each.detail is not None]
+        found = {id(parameter): parameter for part in parts for parameter in part.parameters()}
+        return list(found.values())
+
+    @property
+    def trained(self) -> bool:
+        """Whether all systems come from a training: further training then is fine-tuning."""
+        return all(system.trained for system in self.values())
 
     def mark_trained(self) -> None:
         """Say of every system that it has been trained, as `IncrementEmulator.trained` does."""

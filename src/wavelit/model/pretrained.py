@@ -43,6 +43,7 @@ __all__ = [
     "NETWORK",
     "PREFIX",
     "WEIGHTS",
+    "holds_joint",
     "is_complete",
     "pretrained",
     "read_joint",
@@ -106,6 +107,17 @@ def resolve(name: str | os.PathLike[str]) -> str:
 def is_complete(folder: Path) -> bool:
     """Whether a folder holds a model's weights and what they are of."""
     return all((folder / name).is_file() for name in (CONFIG, WEIGHTS))
+
+
+def holds_joint(name: str | os.PathLike[str]) -> bool:
+    """Whether a folder, or a model of the package, is a joint model; what is on the hub alone is
+    not looked at.
+    """
+    path, known = Path(os.path.expanduser(name)), os.fspath(name) in pretrained()
+    if not known and not any((each / CONFIG).exists() for each in (path / "weights", path)):
+        return False
+    content = read_json(Path(resolve(name)) / CONFIG)
+    return isinstance(content, dict) and "joint" in content
 
 
 def write_model(

@@ -5,7 +5,8 @@ of fine-tuning.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
@@ -14,6 +15,7 @@ from pytorch_lightning.strategies import Strategy
 from wavelit.checks.arguments import require_instance, shown
 from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import recipe_of
 from wavelit.training.ranks import is_first
@@ -23,21 +25,26 @@ __all__ = ["FINE_TUNING", "fine_tuning_recipe", "history_of", "lightning_extras"
 # Learning rate of fine-tuning over that of training anew.
 FINE_TUNING = 0.1
 
+Recipe = TypeVar("Recipe", bound=TrainConfig)
+
 
 def fine_tuning_recipe(
-    model: Any, train: TrainConfig | None, entries: dict[str, Any]
-) -> TrainConfig | None:
+    model: Any,
+    train: TrainConfig | None,
+    entries: Mapping[str, Any],
+    kind: type[Recipe] = TrainConfig,  # type: ignore[assignment]
+) -> Recipe | None:
     """A tenth of the learning rate for a trained model, said in a line; None where the model is
     not trained, or the learning rate is given.
     """
-    if not (isinstance(model, IncrementEmulator) and model.trained):
+    if not (isinstance(model, IncrementEmulator | JointWaveLiT) and model.trained):
         return None
     if train is not None or "lr" in entries:
         return None
-    lr = TrainConfig.lr * FINE_TUNING
+    lr = kind.lr * FINE_TUNING
     if is_first():
         print(f"fine-tuning: learning rate {lr:g}, a tenth of the default; lr sets another")
-    return recipe_of(None, {**entries, "lr": lr})
+    return recipe_of(None, {**entries, "lr": lr}, kind)
 
 
 def history_of(model: Any) -> int | None:

@@ -48,9 +48,10 @@ from wavelit.training.module import (
     window_loss,
 )
 
-__all__ = ["BALANCES", "JointModule", "JointTrainConfig", "RunningLoss"]
+__all__ = ["BALANCES", "TRUNKS", "JointModule", "JointTrainConfig", "RunningLoss"]
 
 BALANCES = ("running", "sum", "excess")
+TRUNKS = ("free", "frozen", "low-rank")
 # How far a divisor may be from the median of all.
 FURTHEST = 5.0
 # Of the running means; their warm-up forgets the first losses soon.
@@ -66,15 +67,27 @@ class JointTrainConfig(TrainConfig):
     Args:
         balance: "running", "sum" or "excess", as `wavelit.training.joint` has it.
         reference: For every system the validation VRMSE that `excess` compares with.
+        trunk: Of a trained model: "free" to change; "frozen", so that a system's own parts alone
+            are trained; or "low-rank", which is frozen but for terms of low rank of each system.
+        trunk_lr: Learning rate of a free trunk over that of the systems' own parts.
     """
 
     lr: float = 8e-3
     balance: str = "running"
     reference: Mapping[str, float] | None = None
+    trunk: str = "free"
+    trunk_lr: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_name("balance", self.balance, BALANCES)
+        require_name("trunk", self.trunk, TRUNKS)
+        require_real("trunk_lr", self.trunk_lr, beyond=True)
+        if self.trunk != "free" and self.trunk_lr != 1:
+            raise WavelitError(
+                f"trunk_lr={self.trunk_lr:g} is for a free trunk: this one is {self.trunk}; leave "
+                "one of them out"
+            )
         if (self.reference is None) == (self.balance == "excess"):
             raise WavelitError(
                 "a reference belongs to balance excess, and is due for it: reference: {system: "
@@ -133,6 +146,13 @@ class JointModule(TrainingModule):
     ) -> None:
         super().__init__(model, config, seed, batch_size)
         model.checkpoint_activations(config.activation_checkpointing)
+        # Without gradients neither the optimiser nor its weight decay moves them.
+        for parameter in model.trunk_parameters():
+            parameter.requires_grad_(config.trunk == "free")
+        if config.trunk == "low-rank" and not model.config.rank:
+            raise WavelitError(
+                "trunk low-rank is for a model whose systems have terms of low rank: give it a rank"
+            )
         if config.reference is not None and set(config.reference) != set(model):
             raise WavelitError(
                 f"the reference is of {listed(config.reference)}; the systems are {listed(model)}: "
@@ -147,6 +167,21 @@ class JointModule(TrainingModule):
         self.running = {name: RunningLoss() for name in model}
         self.excess = dict.fromkeys(model, 1.0)
         self._last: dict[str, float] = {}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        groups = super().parameter_groups()
+        if self.config.trunk_lr == 1:
+            return groups
+        trunk = {id(parameter) for parameter in self.model.trunk_parameters()}
+        return [
+            {
+                **group,
+                "params": [p for p in group["params"] if (id(p) in trunk) == is_trunk],
+                "lr_factor": self.config.trunk_lr if is_trunk else 1.0,
+            }
+            for is_trunk in (False, True)
+            for group in groups
+        ]
 
     def training_step(self, batch: JointBatch, batch_idx: int) -> Tensor:
         self._samples = f"of {listed(batch)}"

@@ -30,6 +30,8 @@ from wavelit.model.config import WaveLiTConfig
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import recipe_of
+from wavelit.training.extras import fine_tuning_recipe
+from wavelit.training.fine_tune import made_ready, rank_of, with_histories
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_run import JOINT_ENTRIES, build_joint, fit_joint
 from wavelit.training.run import Added
@@ -149,7 +151,8 @@ def fit_several(
         folder: Created; must not hold a run.
         data: Folders, folders by name, a `JointDataModule`, or a file of settings that names
             several.
-        model: A joint model, or a preset; "nano", which `fit` has by default, means joint-1M.
+        model: A joint model, or a preset; "nano", which `fit` has by default, means joint-1M. Of
+            a trained model is kept by name what fits the data (`wavelit.training.fine_tune`).
         train: Budget and recipe.
         trainer: Device, precision, threads.
         seed: Seed of the weights, the data order, the noise and the unroll lengths.
@@ -173,9 +176,15 @@ def fit_several(
     require_whole("seed", seed, 0, 2**63 - 1)
     if trainer is not None:
         require_instance("trainer", trainer, TrainerConfig, "give a TrainerConfig")
-    train = _recipe(train, recipe)
+    trained = isinstance(model, JointWaveLiT) and model.trained
+    train = fine_tuning_recipe(model, train, recipe, JointTrainConfig) or _recipe(train, recipe)
     if not isinstance(data, JointDataModule):
+        each = list(data.values()) if isinstance(data, Mapping) else data
         data = JointDataModule(data, seed=seed, n_steps_output=train.pushforward)
+        if trained and not any(isinstance(one, WellDataModule) for one in each):
+            data = with_histories(model, data)
+    if trained:
+        model = made_ready(model, data, rank=rank_of(train), seed=seed)
     if isinstance(model, str):
         model = build_joint(data, PRESET if model == "nano" else model, seed)
     if not isinstance(model, JointWaveLiT):

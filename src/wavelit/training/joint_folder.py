@@ -29,12 +29,15 @@ from wavelit.training.run_folder import (
     Weights,
     environment_of,
     facts_of,
+    load_settings,
     require_facts,
     settings_of,
     write_file,
 )
+from wavelit.training.run_state import goes_on
 
 __all__ = [
+    "chosen_system",
     "is_joint",
     "is_trained",
     "load_joint",
@@ -43,6 +46,8 @@ __all__ = [
     "load_system",
     "read_joint_config",
     "require_same_systems",
+    "settings_alone",
+    "systems_of",
     "write_joint_folder",
 ]
 
@@ -57,6 +62,40 @@ def is_joint(folder: str | os.PathLike[str]) -> bool:
         return False
     settings = read_yaml(path)
     return isinstance(settings, dict) and "systems" in settings
+
+
+def chosen_system(folder: str | os.PathLike[str], system: str | None = None) -> str | None:
+    """The system of a joint run that is meant: the one named, or the only one; None of any other
+    run.
+
+    Raises:
+        WavelitError: The run has several systems, of which none is named.
+    """
+    names = [] if system is not None else systems_of(folder)
+    if len(names) > 1:
+        raise WavelitError(
+            f"{folder} is a joint run of {listed(names)}: name one of them, --system NAME in "
+            "`wavelit evaluate` and `wavelit rollout`"
+        )
+    return names[0] if names else system
+
+
+def systems_of(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of a joint run's systems; none of any other folder."""
+    if not is_joint(folder):
+        return []
+    path = Path(os.path.expanduser(folder))
+    return [entry["name"] for entry in load_joint_settings(path)["systems"]]
+
+
+def settings_alone(folder: Path) -> dict[str, Any]:
+    """The settings of a run of one system, joint or not, under the same names."""
+    if not is_joint(folder):
+        return load_settings(folder)
+    settings = load_joint_settings(folder)
+    (system,) = settings.pop("systems")
+    data = {name: value for name, value in system.items() if name not in ("name", "share")}
+    return {"data": data, **settings}
 
 
 def write_joint_folder(
@@ -187,7 +226,7 @@ def load_system(
 
 def is_trained(folder: Path) -> bool:
     """Whether a joint run has ended and its weights are there, undamaged."""
-    if not is_complete(folder / "weights"):
+    if not is_complete(folder / "weights") or goes_on(folder):
         return False
     try:
         JointWaveLiT.from_pretrained(folder / "weights")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy
 
 from wavelit.checks.arguments import require_name
-from wavelit.checks.settings import from_mapping
+from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule, of_system
 from wavelit.data.sampling import StepBatchSampler
@@ -27,7 +28,7 @@ from wavelit.model.joint_config import JOINT_PRESETS, JointConfig, SystemConfig
 from wavelit.model.vocabulary import number_of
 from wavelit.model.wavelit import configuration_of
 from wavelit.training.checkpoints import model_weights, newest_checkpoint, require_same_model
-from wavelit.training.config import TrainerConfig
+from wavelit.training.config import BUDGETS, TrainerConfig
 from wavelit.training.data_scales import calibrate
 from wavelit.training.joint import JointModule, JointTrainConfig
 from wavelit.training.joint_folder import (
@@ -40,7 +41,7 @@ from wavelit.training.joint_folder import (
 )
 from wavelit.training.prepare import validate_run
 from wavelit.training.run import Added, new_run, run_module
-from wavelit.training.run_state import clear, require_free
+from wavelit.training.run_state import clear, extend, require_free
 from wavelit.training.trainer import check_trainer
 
 __all__ = ["build_joint", "fit_joint", "resume_joint"]
@@ -133,6 +134,11 @@ def fit_joint(
     first = check_trainer(trainer, added.strategy) == 0
     if first:
         require_free(folder, overwrite)
+    if train.trunk != "free" and not model.trained:
+        raise WavelitError(
+            f"trunk {train.trunk} is for a trained model, whose trunk is worth keeping: give one, "
+            "--from MODEL in `wavelit train`, or leave it out"
+        )
     if list(model) != list(data.systems):
         raise WavelitError(
             f"the model has the systems {', '.join(model)}, the data {', '.join(data.systems)}: "
@@ -153,15 +159,26 @@ def fit_joint(
         return _run(folder, data, model, train, trainer, seed, None, added)
 
 
-def resume_joint(folder: str | os.PathLike[str], added: Added | None = None) -> JointWaveLiT:
+def resume_joint(
+    folder: str | os.PathLike[str],
+    added: Added | None = None,
+    budget: Mapping[str, Any] | None = None,
+) -> JointWaveLiT:
     """Continue an interrupted joint run from its last checkpoint; the rest is as if it had never
     stopped.
 
+    Args:
+        folder: The run.
+        added: More of Lightning's.
+        budget: As for `wavelit.training.run.resume`; samples are windows of all systems.
+
     Raises:
         WavelitError: No joint run or checkpoint there, or one of another model, other data than the
-            run's, or another process that trains there.
+            run's, another process that trains there, or a budget that is spent.
     """
     folder = Path(os.path.expanduser(folder))
+    if budget is not None:
+        require_mapping("budget", budget, BUDGETS)
     settings = load_joint_settings(folder)
     where = str(folder / "config.yaml")
     train = from_mapping(JointTrainConfig, settings["train"], f"{where}, train")
@@ -172,10 +189,11 @@ def resume_joint(folder: str | os.PathLike[str], added: Added | None = None) -> 
     with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
             clear(folder, anew=False)
-        if is_trained(folder):
+        trained = is_trained(folder)
+        if budget is None and trained:
             raise WavelitError(
                 f"{folder} is trained to the end of its budget: score it with `wavelit evaluate "
-                f"{folder}`"
+                f"{folder}`, or extend it with --train.steps N (steps=N)"
             )
         found = newest_checkpoint(folder / "checkpoints")
         if found is None:
@@ -187,6 +205,9 @@ def resume_joint(folder: str | os.PathLike[str], added: Added | None = None) -> 
             require_same_model(path, model_weights(state), JointWaveLiT(config))
         require_same_systems(folder, data)
         model = JointWaveLiT(config)
+        if budget is not None:
+            batch_size = data.batch_size * trainer.n_processes
+            train = extend(folder, settings, train, budget, state, batch_size, trained)
         return _run(folder, data, model, train, trainer, settings["seed"], found, added)
 
 
@@ -202,7 +223,11 @@ def _run(
 ) -> JointWaveLiT:
     names = {name: system.field_names for name, system in data.systems.items()}
     module = JointModule(model, train, seed, data.batch_size * trainer.n_processes, names)
-    run_module(folder, data, module, trainer, resumed, added)
+    try:
+        run_module(folder, data, module, trainer, resumed, added)
+    finally:
+        # Frozen for this run alone.
+        model.requires_grad_(True)
     model.mark_trained()
     return model.eval()
 

@@ -117,8 +117,12 @@ class TrainingModule(pl.LightningModule):
         """What is printed after a validation beside its score."""
         return ""
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Those of the optimiser; `lr_factor` is what the learning rate of one is multiplied by."""
+        return parameter_groups(self.model, self.config.weight_decay)
+
     def configure_optimizers(self) -> Optimizer:
-        groups = parameter_groups(self.model, self.config.weight_decay)
+        groups = self.parameter_groups()
         # The fused kernel knows no complex numbers.
         fused = not any(p.is_complex() for p in self.model.parameters())
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.95), fused=fused)
@@ -142,7 +146,7 @@ class TrainingModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         factor = learning_rate_factor(self.progress, self.config, self.total_steps)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.config.lr * factor
+            group["lr"] = self.config.lr * factor * group.get("lr_factor", 1.0)
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int) -> None:
         self._stop_clock()

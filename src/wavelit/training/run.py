@@ -61,7 +61,7 @@ from wavelit.training.run_folder import (
 )
 from wavelit.training.run_state import (
     clear,
-    extend_run,
+    extend,
     is_trained,
     overwrite_run,
     remove_run,
@@ -256,7 +256,8 @@ def resume(
     with named(folder), owned(folder, "training") if first else nullcontext():
         if first:
             clear(folder, anew=False)
-        if budget is None and is_trained(folder):
+        trained = is_trained(folder)
+        if budget is None and trained:
             raise WavelitError(
                 f"{folder} is trained to the end of its budget: score it with `wavelit evaluate "
                 f"{folder}`, or extend it with --train.steps N (steps=N)"
@@ -278,48 +279,10 @@ def resume(
         require_same_data(folder, data)
         emulator.signature = read_signature(folder)
         if budget is not None:
-            train = _extend(folder, train, budget, state, data.batch_size * trainer.n_processes)
+            batch_size = data.batch_size * trainer.n_processes
+            train = extend(folder, settings, train, budget, state, batch_size, trained)
         added = Added(callbacks, loggers, strategy)
         return _run(folder, data, emulator, train, trainer, settings["seed"], found, added)
-
-
-def _extend(
-    folder: Path,
-    train: TrainConfig,
-    budget: Mapping[str, Any],
-    state: dict[str, Any],
-    batch_size: int,
-) -> TrainConfig:
-    """Give a run a larger budget, said in a line.
-
-    Raises:
-        WavelitError: The budget is none, or spent.
-    """
-    step = int(state["global_step"])
-    done = {"steps": step, "samples": step * batch_size, "minutes": state["train_seconds"] / 60}
-    before = {name: getattr(train, name) for name in done}
-    recipe = dataclasses.replace(train, **{**dict.fromkeys(done), **budget})
-    (name,) = (name for name in done if getattr(recipe, name) is not None)
-    asked = getattr(recipe, name)
-    if asked <= done[name] or (before[name] is not None and asked <= before[name]):
-        had = max(done[name], before[name] or 0)
-        raise WavelitError(
-            f"{folder} has had {had:.6g} {name}: extend it to more, {asked:.6g} were asked for"
-        )
-    (own,) = (name for name in done if before[name] is not None)
-    ended = own != name or done[own] >= before[own] or is_trained(folder)
-    restart = done[name] if ended else train.restart_at * before[own]
-    recipe = dataclasses.replace(recipe, restart_at=restart / asked)
-    if is_first():
-        extend_run(folder, recipe, done)
-        how = (
-            f"its schedule was at its end, so the learning rate rises again to {recipe.lr:g} and "
-            "falls as before"
-            if ended
-            else "its schedule goes on over the larger budget"
-        )
-        print(f"extended from step {step} to {asked:.6g} {name}: {how}", flush=True)
-    return recipe
 
 
 def _run(

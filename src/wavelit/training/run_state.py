@@ -7,9 +7,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -18,7 +18,9 @@ from wavelit.files.atomic import sweep
 from wavelit.model.pretrained import WEIGHTS, is_complete
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.checkpoints import LAST, PREVIOUS, newest_checkpoint
+from wavelit.training.config import TrainConfig
 from wavelit.training.networks import network_name
+from wavelit.training.ranks import is_first
 from wavelit.training.run_folder import (
     WRITTEN,
     load_settings,
@@ -29,12 +31,15 @@ from wavelit.training.run_folder import (
 
 __all__ = [
     "clear",
-    "extend_run",
+    "extend",
+    "goes_on",
     "is_trained",
     "overwrite_run",
     "remove_run",
     "require_free",
 ]
+
+Recipe = TypeVar("Recipe", bound=TrainConfig)
 
 # What evaluations leave beside a run: of its model, and gone with it.
 JUDGED = ("evaluation-*.json", "report-*.html", "rollout-*")
@@ -142,9 +147,7 @@ def is_trained(folder: Path) -> bool:
     """Whether a run has ended and its weights are there, undamaged."""
     if not is_complete(folder / "weights"):
         return False
-    environment = read_environment(folder)
-    # Where it cannot be read, what is left of the training is done again.
-    if environment is None or ("extended_from" in environment and "steps" not in environment):
+    if goes_on(folder):
         return False
     try:
         if network_name(folder) is None:
@@ -156,12 +159,74 @@ def is_trained(folder: Path) -> bool:
     return True
 
 
-def extend_run(folder: Path, train: Any, done: dict[str, Any]) -> None:
+def goes_on(folder: Path) -> bool:
+    """Whether a run was extended and has not come to its new end."""
+    environment = read_environment(folder)
+    # Where it cannot be read, what is left of the training is done again.
+    return environment is None or ("extended_from" in environment and "steps" not in environment)
+
+
+def extend(
+    folder: Path,
+    settings: dict[str, Any],
+    train: Recipe,
+    budget: Mapping[str, Any],
+    state: dict[str, Any],
+    batch_size: float,
+    trained: bool,
+) -> Recipe:
+    """Give a run a larger budget, said in a line.
+
+    Args:
+        folder: The run.
+        settings: What its config.yaml holds.
+        train: Its recipe.
+        budget: One of steps, samples and minutes, of the whole run.
+        state: What its last checkpoint holds.
+        batch_size: Samples of a step, over all devices.
+        trained: Whether it has ended.
+
+    Raises:
+        WavelitError: The budget is none, or spent.
+    """
+    step = int(state["global_step"])
+    done = {
+        "steps": step,
+        "samples": round(step * batch_size),
+        "minutes": state["train_seconds"] / 60,
+    }
+    before = {name: getattr(train, name) for name in done}
+    recipe = dataclasses.replace(train, **{**dict.fromkeys(done), **budget})
+    (name,) = (name for name in done if getattr(recipe, name) is not None)
+    asked = getattr(recipe, name)
+    if asked <= done[name] or (before[name] is not None and asked <= before[name]):
+        had = max(done[name], before[name] or 0)
+        raise WavelitError(
+            f"{folder} has had {had:.6g} {name}: extend it to more, {asked:.6g} were asked for"
+        )
+    (own,) = (name for name in done if before[name] is not None)
+    ended = own != name or done[own] >= before[own] or trained
+    restart = done[name] if ended else train.restart_at * before[own]
+    recipe = dataclasses.replace(recipe, restart_at=restart / asked)
+    if is_first():
+        _write_budget(folder, settings, recipe, done)
+        how = (
+            f"its schedule was at its end, so the learning rate rises again to {recipe.lr:g} and "
+            "falls as before"
+            if ended
+            else "its schedule goes on over the larger budget"
+        )
+        print(f"extended from step {step} to {asked:.6g} {name}: {how}", flush=True)
+    return recipe
+
+
+def _write_budget(folder: Path, settings: dict[str, Any], train: Any, done: dict[str, Any]) -> None:
     """Give a run another budget: in config.yaml, after what it came to has been moved out of the
     way in environment.json, by which it is no longer at its end.
 
     Args:
         folder: The run.
+        settings: What config.yaml holds.
         train: Its recipe with the new budget.
         done: What it has come to so far.
     """
@@ -171,5 +236,5 @@ def extend_run(folder: Path, train: Any, done: dict[str, Any]) -> None:
     earlier = environment.get("extended_from")
     environment["extended_from"] = [*(earlier if isinstance(earlier, list) else []), done]
     write_file(folder / "environment.json", json.dumps(environment, indent=2))
-    settings = load_settings(folder) | {"train": dataclasses.asdict(train)}
+    settings = settings | {"train": dataclasses.asdict(train)}
     write_file(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))

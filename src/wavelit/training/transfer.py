@@ -10,7 +10,7 @@ what it was. The history is aligned at its newest frame. The blocks are taken as
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from wavelit.model.signature import Quantity, Signature
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.data_scales import calibrate
 
-__all__ = ["Names", "adapt", "fits", "names_of"]
+__all__ = ["Names", "adapt", "fits", "names_of", "require_axes", "require_units", "take"]
 
 Index = list[int | None]
 KINDS = ("fields", "constants", "scalars")
@@ -99,10 +99,7 @@ def adapt(
         WavelitError: The data have another number of axes, no field in common with the model, or
             the model does not know the names of its channels.
     """
-    if (axes := int(data.metadata.n_spatial_dims)) != model.config.spatial:
-        raise WavelitError(
-            f"the model is of {model.config.spatial}-D fields, {data.path} of {axes}-D: train anew"
-        )
+    require_axes(model.config.spatial, data)
     if model.signature is None:
         raise WavelitError(
             "the model does not know the names of its fields, and has other counts, history or "
@@ -130,10 +127,21 @@ def adapt(
     fresh = WaveLiT(config)
     fresh.normalizer.set_statistics(data.statistics)
     calibrate(fresh, data, seed)
-    with torch.no_grad():
-        _copy(model, fresh, old, new, keep_statistics)
+    take(model, fresh, old, new, keep_statistics)
     fresh.signature, fresh.trained = signature, True
     return fresh, _lines(old, new)
+
+
+def require_axes(spatial: int, data: WellDataModule) -> None:
+    """Refuse data of another number of axes than a model has.
+
+    Raises:
+        WavelitError: Names both numbers.
+    """
+    if (axes := int(data.metadata.n_spatial_dims)) != spatial:
+        raise WavelitError(
+            f"the model is of {spatial}-D fields, {data.path} of {axes}-D: train anew"
+        )
 
 
 def require_units(ours: Signature, theirs: Signature) -> None:
@@ -153,7 +161,25 @@ def require_units(ours: Signature, theirs: Signature) -> None:
                 )
 
 
-def _copy(model: WaveLiT, fresh: WaveLiT, old: Names, new: Names, keep_statistics: bool) -> None:
+@torch.no_grad()
+def take(
+    model: WaveLiT,
+    fresh: WaveLiT,
+    old: Names,
+    new: Names,
+    keep_statistics: bool = False,
+    among: Collection[str] | None = None,
+) -> None:
+    """Give a new model what a trained one knows of its channels.
+
+    Args:
+        model: The trained model.
+        fresh: The new one.
+        old: Names of the channels of the trained model.
+        new: Those of the new one.
+        keep_statistics: Whether statistics and calibration are taken too.
+        among: Keys of the state dict that may be written to; all if absent.
+    """
     fields, constants, scalars = (_index(getattr(new, kind), getattr(old, kind)) for kind in KINDS)
     c, k, t = len(old.fields), len(old.constants), old.history
     earlier = new.history - t
@@ -190,6 +216,8 @@ def _copy(model: WaveLiT, fresh: WaveLiT, old: Names, new: Names, keep_statistic
     }
     theirs = model.state_dict()
     for name, value in fresh.state_dict().items():
+        if among is not None and name not in among:
+            continue
         if name in statistics:
             if keep_statistics:
                 value.copy_(_taken(theirs[name], statistics[name], value))
