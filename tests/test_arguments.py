@@ -363,3 +363,16 @@ def test_what_an_error_shows_is_short():
     assert arguments.listed(str(n) for n in range(1000)).endswith(" and 948 more")
     assert arguments.require_whole("n", np.int64(3)) == 3
     assert arguments.require_device(torch.device("cpu")) == "cpu"
+
+
+@pytest.mark.parametrize("path", ["file:///dev/zero", "s3://bucket/run"])
+def test_an_address_is_no_path_to_write_to(path):
+    with pytest.raises(WavelitError, match="run must be a path on this machine, not the address"):
+        arguments.require_path("run", path)
+    assert arguments.require_path("run", "a:b").name == "a:b"
+
+
+@pytest.mark.parametrize("values", [[None], ["a", None], [1], "ab", None])
+def test_names_are_texts(values):
+    with pytest.raises(WavelitError, match="names must be a list of names"):
+        arguments.require_names("names", values)

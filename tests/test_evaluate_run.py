@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import h5py
 import pytest
 
 from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
+from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
-from wavelit.evaluation.evaluate_run import evaluate_run
+from wavelit.evaluation.evaluate_run import _places, evaluate_run
 from wavelit.evaluation.opened_run import _trained_on
 from wavelit.evaluation.pictures import file_part
 
@@ -66,3 +68,21 @@ def test_another_resolution_is_told(run, tmp_path):
         UserWarning, match="has the resolution 16 x 16; the run was trained on 32 x 16"
     ):
         evaluate_run(folder, device="cpu")
+
+
+@pytest.mark.parametrize("end", [1e300, None])
+def test_positions_that_cannot_be_written_are_left_out_of_a_rollout(end, dataset, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(dataset, folder)
+    for path in (folder / "data" / "valid").iterdir():
+        with h5py.File(path, "a") as file:
+            line = file["dimensions/x"]
+            line = line[()].astype("f8")
+            line[-1] = line[-1] if end is None else end
+            attributes = dict(file["dimensions/x"].attrs)
+            del file["dimensions/x"]
+            file["dimensions/x"] = line
+            file["dimensions/x"].attrs.update(attributes)
+    trajectories = WellDataModule(str(folder)).trajectories("valid").dataset
+    _, coordinates = _places(trajectories, 0)
+    assert (coordinates is None) == (end is not None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ __all__ = [
     "require_whole",
     "shown",
 ]
+
+# file:///a, s3://b: read by what reads datasets, and by nothing that writes.
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/(/|$)")
 
 
 def shown(value: object) -> str:
@@ -114,10 +118,10 @@ def require_names(name: str, values: Any, at_least: int = 1) -> list[str]:
         WavelitError: it is none, or too short.
     """
     if isinstance(values, list | tuple) and len(values) >= at_least:
-        wrong = next((each for each in values if not isinstance(each, str)), None)
-        if wrong is None:
+        wrong = [each for each in values if not isinstance(each, str)]
+        if not wrong:
             return list(values)
-        values = wrong
+        values = wrong[0]
     raise WavelitError(f"{name} must be a list of names, at least {at_least}, not {shown(values)}")
 
 
@@ -135,7 +139,7 @@ def require_path(name: str, value: Any, is_file: bool = False) -> Path:
     """A path, ~ spelled out, that may be a file's if `is_file`.
 
     Raises:
-        WavelitError: it is no text or path, holds a NUL, or names no file.
+        WavelitError: it is no text or path, holds a NUL, names no file, or is an address.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if (
@@ -147,6 +151,8 @@ def require_path(name: str, value: Any, is_file: bool = False) -> Path:
         raise WavelitError(
             f"{name} must be the path of a {'file' if is_file else 'folder'}, not {shown(value)}"
         )
+    if ADDRESS.match(text):
+        raise WavelitError(f"{name} must be a path on this machine, not the address {shown(value)}")
     return Path(os.path.expanduser(text))
 
 

@@ -41,6 +41,7 @@ def names_several(words: Sequence[str]) -> bool:
 
 def train_joint(words: Sequence[str]) -> Path:
     """Train as the command line says; the run's folder."""
+    from wavelit.checks.arguments import require_path
     from wavelit.training.config import BUDGETS
     from wavelit.training.joint_configuration import joint_configuration
     from wavelit.training.joint_run import build_joint, fit_joint
@@ -85,7 +86,7 @@ def train_joint(words: Sequence[str]) -> Path:
         asked = joint_configuration(content, where)
         model = build_joint(asked.data, asked.preset, asked.seed, **asked.changes)
         kind = f"joint-{len(asked.data.systems)}-{asked.preset}"
-    folder = Path(single.get("run") or Path("runs") / kind)
+    folder = require_path("run", single.get("run") or f"runs/{kind}")
     if is_first():
         trunk = sum(parameter.numel() for parameter in model.trunk_parameters())
         alone = (

@@ -32,7 +32,7 @@ from wavelit.checks.arguments import (
 )
 from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule
-from wavelit.data.format.folder import open_file
+from wavelit.data.format.folder import address, open_file
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import WellDataset
@@ -111,8 +111,7 @@ def evaluate_run(
     require_name("split", split, ("valid", "test"))
     require_name("weights", weights, get_args(Weights))
     if data is not None and not isinstance(data, WellDataModule):
-        require_path("data", data)
-        data = os.fspath(data)
+        data = address(data, "data")
     target = folder if out is None else require_path("out", out)
     # The only system of a run needs no name, neither here nor in the names of the files.
     of = chosen_system(folder, system)
@@ -335,7 +334,7 @@ def _places(
     dataset: WellDataset, trajectory: int
 ) -> tuple[NDArray[np.float64] | None, dict[str, NDArray[np.float64]] | None]:
     """Times of a trajectory's frames and positions along the axes, as its file has them; None
-    where they do not increase.
+    where they do not increase in the float32 that they are written as.
     """
     number, row, start = dataset.locate(trajectory)
     layout = dataset.layouts[number]
@@ -348,7 +347,12 @@ def _places(
         ]
     lines = [line[row] if line.ndim == 2 else line for line in lines]
     lines[0] = lines[0][start:]
-    times, *positions = (line if (np.diff(line) > 0).all() else None for line in lines)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = [np.diff(line.astype(np.float32)) for line in lines]
+    times, *positions = (
+        line if ((step > 0) & np.isfinite(step)).all() else None
+        for line, step in zip(lines, steps, strict=True)
+    )
     time = None if times is None or rounds_off(times) else times
     known = {
         axis: line for axis, line in zip(layout.axes, positions, strict=True) if line is not None
