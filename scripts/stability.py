@@ -17,7 +17,7 @@ from accuracy_scores import runs
 from safetensors.torch import load_file
 from tables import markdown, put, read
 
-from wavelit.benchmarks.accuracy import _data, _set_up
+from wavelit.benchmarks.accuracy import _data, set_up
 from wavelit.benchmarks.entries import build
 from wavelit.benchmarks.protocol import THE_EIGHT, Cell
 from wavelit.benchmarks.timing import environment, write_rows
@@ -35,7 +35,7 @@ def measure(models: Sequence[str]) -> None:
     """Roll every trajectory of validation out from its start; one row for every weights file
     whose result is in the tables.
     """
-    _set_up()
+    set_up()
     rows = list(map(dict, read(RESULT))) if RESULT.exists() else []
     done = {(row["model"], row["system"], int(row["seed"])) for row in rows}
     for (model, system), each in sorted(runs().items()):

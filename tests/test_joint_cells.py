@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from systems import write_system
-from wavelit.benchmarks import joint_cells
+from wavelit.benchmarks import few_cells, joint_cells, transfer
+from wavelit.benchmarks.few_cells import ARMS, choose
 from wavelit.benchmarks.joint_cells import JointCell, steps_of
 from wavelit.benchmarks.transfer import run
 from wavelit.cli.main import main
@@ -19,11 +20,17 @@ from wavelit.files.plain import read_json
 NAMES = ("waves", "flow", "heat")
 
 
+class Plain:
+    """A system without a mask."""
+
+    mask_field = None
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("systems")
     for name in NAMES:
-        write_system(root / name, name, (6, 3, 3))
+        write_system(root / name, name, (6, 3, 3), n_steps=40)
     return root
 
 
@@ -141,3 +148,44 @@ def test_a_cell_that_was_cut_goes_on(place, monkeypatch):
         (path,) = run("joint", **place)
     again = json.loads(path.read_text())
     assert again["valid"] == whole["valid"]
+
+
+def test_the_arm_is_chosen_by_what_was_held_out():
+    assert choose({"nano": 0.3, "free": 0.2, "frozen": float("nan")}) == "free"
+    assert choose({"nano": float("inf"), "free": float("inf"), "frozen": 0.9}) == "frozen"
+
+
+@pytest.mark.slow
+def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
+    list(run("joint", **place))
+    monkeypatch.setattr(few_cells, "LEARNING_RATES", (1e-2, 1e-3))
+    monkeypatch.setattr(few_cells, "SYSTEMS", dict.fromkeys(NAMES, Plain()))
+    monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
+    options = place | {"targets": ["flow"], "trajectories": ["2"], "source": "0.5min/joint-0"}
+    (path,) = run("few", **options)
+    result = read_json(path)
+    assert set(result["arms"]) == set(ARMS)
+    held = {arm: found["holdout"] for arm, found in result["arms"].items()}
+    assert result["chosen"] == min(held, key=held.get)
+    assert result["scratch"] in ("nano", "joint architecture")
+    for found in result["arms"].values():
+        assert set(found["holdout_by_lr"]) == {"0.01", "0.001"}
+        assert found["holdout"] == min(found["holdout_by_lr"].values())
+        assert found["valid"]["one_step"] > 0
+    folder = place["runs"] / "few" / "0.5min_joint-0" / "flow-2-0"
+    settings = yaml.safe_load((folder / "frozen-0.01" / "config.yaml").read_text())
+    assert settings["train"]["trunk"] == "frozen"
+    assert settings["systems"][0]["trajectories"] == 2
+    assert settings["systems"][0]["holdout"] == 0.2
+    # Of a further seed the learning rates are those of the first.
+    (second,) = run("few", **options, seeds=[1])
+    for arm, found in read_json(second)["arms"].items():
+        assert list(found["holdout_by_lr"]) == [str(result["arms"][arm]["lr"])]
+    with pytest.raises(WavelitError, match="learning rates are chosen with seed 0"):
+        list(run("few", **{**options, "trajectories": ["3"], "seeds": [1]}))
+
+
+@pytest.mark.parametrize("given", ["0", "many", "1.5"])
+def test_trajectories_are_counted(given, place):
+    with pytest.raises(WavelitError, match="numbers from 1 on, or 'all'"):
+        list(run("few", **place, targets=["heat"], trajectories=[given]))

@@ -36,7 +36,15 @@ from wavelit.training.joint_folder import is_trained, load_joint
 from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
 from wavelit.training.run import Added
 
-__all__ = ["JointCell", "measure_cost", "run_joint", "score_test", "steps_of"]
+__all__ = [
+    "JointCell",
+    "cost_of",
+    "measure_cost",
+    "run_joint",
+    "score_test",
+    "steps_of",
+    "write_result",
+]
 
 # Turns of a joint step and of the steps that it is compared with, and steps of a turn.
 TURNS, STEPS = 5, 8
@@ -112,6 +120,18 @@ def steps_of(minutes: float, cost: float, data: Any, rates: Mapping[tuple[str, s
     return max(1, int(minutes * 60e3 / (cost * milliseconds)))
 
 
+def cost_of(output: Path) -> float:
+    """What `measure_cost` found.
+
+    Raises:
+        WavelitError: It has not been measured.
+    """
+    path = output / "cost.json"
+    if not path.exists():
+        raise WavelitError(f"{path} is missing: `wavelit transfer cost` first")
+    return float(read_json(path)["cost"])
+
+
 def measure_cost(config: Path, root: Path, output: Path) -> Path:
     """Time joint steps in turns with those of WaveLiT `nano` on every system; their ratio, the
     median of the turns, goes to cost.json.
@@ -131,7 +151,7 @@ def measure_cost(config: Path, root: Path, output: Path) -> Path:
         "turns": [round(ratio, 4) for ratio in ratios],
         **environment(),
     }
-    return _write(output / "cost.json", result)
+    return write_result(output / "cost.json", result)
 
 
 def _time_joint_step(asked: JointConfiguration) -> float:
@@ -180,9 +200,7 @@ def run_joint(
     Raises:
         WavelitError: No cost or rate is there, or a result of another recipe.
     """
-    if not (output / "cost.json").exists():
-        raise WavelitError(f"{output / 'cost.json'} is missing: `wavelit transfer cost` first")
-    cost, rates = float(read_json(output / "cost.json")["cost"]), read_rates(tuning)
+    cost, rates = cost_of(output), read_rates(tuning)
     for cell in cells:
         asked = cell.configure(config, root, 1)
         asked = cell.configure(config, root, steps_of(cell.minutes, cost, asked.data, rates))
@@ -190,7 +208,7 @@ def run_joint(
         if path.exists():
             _require_same(path, asked.train)
         else:
-            _write(path, _run(cell, asked, runs / cell.name))
+            write_result(path, _run(cell, asked, runs / cell.name))
         yield path
 
 
@@ -248,7 +266,7 @@ def score_test(
         if "test" not in result:
             asked = cell.configure(config, root, 1)
             result["test"] = _scores(load_joint(runs / cell.name), asked, "test")
-            _write(path, result)
+            write_result(path, result)
         yield path
 
 
@@ -262,7 +280,8 @@ def _require_same(path: Path, train: TrainConfig) -> None:
         )
 
 
-def _write(path: Path, result: Mapping[str, Any]) -> Path:
+def write_result(path: Path, result: Mapping[str, Any]) -> Path:
+    """Write a result, whole or not at all."""
     with atomic_path(path) as temporary:
         text = json.dumps(result, indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf8")

@@ -4,7 +4,8 @@ cost     what a joint step takes, next to steps of WaveLiT `nano` on its systems
 joint    one model for all systems, or for all but those that are left out in turn
 control  the same code and budget with a private trunk for every system: what is gained over it is
          gained by sharing
-test     the scores of finished runs on the test split; read once, when all choices are made
+few      a few trajectories of a system, from the joint model and from scratch
+test     the scores of finished joint runs on the test split; read once, when all choices are made
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wavelit.benchmarks.accuracy import set_up
-from wavelit.benchmarks.joint_cells import JointCell, measure_cost, run_joint, score_test
+from wavelit.benchmarks.few_cells import FewCell, run_few
+from wavelit.benchmarks.joint_cells import (
+    JointCell,
+    cost_of,
+    measure_cost,
+    run_joint,
+    score_test,
+)
+from wavelit.benchmarks.protocol import read_rates
 from wavelit.checks.arguments import (
     require_name,
     require_names,
@@ -23,18 +32,25 @@ from wavelit.checks.arguments import (
     require_real,
     require_whole,
 )
+from wavelit.data.pocketwell import SYSTEMS
+from wavelit.errors import WavelitError
 
 __all__ = ["STAGES", "run"]
 
-STAGES = ("cost", "joint", "control", "test")
+STAGES = ("cost", "joint", "control", "few", "test")
+# Given where none are named: one, some, and all.
+FEW = ("1", "4", "all")
 
 
 def run(
     stage: str,
     config: str | os.PathLike[str] = "configs/joint/pocketwell.yaml",
-    minutes: float = 40.0,
+    minutes: float | None = None,
     seeds: Sequence[int] = (0,),
     without: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    trajectories: Sequence[str] = FEW,
+    source: str = "40min/joint-0",
     root: str | os.PathLike[str] = "datasets/pocketwell/small",
     output: str | os.PathLike[str] = "results/transfer",
     runs: str | os.PathLike[str] = "runs/transfer",
@@ -45,9 +61,13 @@ def run(
     Args:
         stage: Of `STAGES`.
         config: Configuration of a joint training.
-        minutes: Core-minutes of a run.
+        minutes: Core-minutes of a run; 40 of a joint one, 1 of those on a few trajectories if
+            absent.
         seeds: Of the runs.
-        without: Systems to leave out, a run for each.
+        without: Systems to leave out, a joint run for each.
+        targets: Systems of which a few trajectories are given.
+        trajectories: How many: numbers, or "all".
+        source: The joint run that `few` starts from, such as 40min/joint-0.
         root: Folder of the datasets, each under its system's name.
         output: Folder of the results.
         runs: Folder of the run folders.
@@ -57,28 +77,46 @@ def run(
         WavelitError: An unknown stage or system, or an earlier stage is missing.
     """
     require_name("stage", stage, STAGES)
+    if minutes is None:
+        minutes = 1.0 if stage == "few" else 40.0
     require_real("minutes", minutes, beyond=True)
     for seed in seeds:
         require_whole("seeds", seed, 0)
     left_out: list[str | None] = [*require_names("without", list(without), 0)] or [None]
-    source, folder = require_path("config", config, is_file=True), require_path("root", root)
+    counts = [_count(each) for each in trajectories]
+    for target in require_names("targets", list(targets), int(stage == "few")):
+        require_name("target", target, SYSTEMS)
+    file, folder = require_path("config", config, is_file=True), require_path("root", root)
     results, trained = require_path("output", output), require_path("runs", runs)
+    rates = require_path("tuning", tuning)
     set_up()
     if stage == "cost":
-        yield measure_cost(source, folder, results)
-        return
-    trunks = {"joint": ["shared"], "control": ["private"], "test": ["shared", "private"]}[stage]
-    cells = [
-        JointCell(minutes, seed, trunk, system)
-        for seed, trunk, system in itertools.product(seeds, trunks, left_out)
-    ]
-    if stage == "test":
-        yield from score_test(
-            [cell for cell in cells if (results / f"{cell.name}.json").exists()],
-            source,
-            folder,
-            results,
-            trained,
+        yield measure_cost(file, folder, results)
+    elif stage == "few":
+        few = [
+            FewCell(source, target, count, minutes, seed)
+            for seed, target, count in itertools.product(seeds, targets, counts)
+        ]
+        asked = JointCell(minutes, 0).configure(file, folder, 1)
+        yield from run_few(
+            few, asked, cost_of(results), read_rates(rates), folder, results, trained
         )
-        return
-    yield from run_joint(cells, source, folder, results, trained, require_path("tuning", tuning))
+    else:
+        trunks = {"joint": ["shared"], "control": ["private"], "test": ["shared", "private"]}
+        cells = [
+            JointCell(minutes, seed, trunk, system)
+            for seed, trunk, system in itertools.product(seeds, trunks[stage], left_out)
+        ]
+        if stage == "test":
+            there = [cell for cell in cells if (results / f"{cell.name}.json").exists()]
+            yield from score_test(there, file, folder, results, trained)
+        else:
+            yield from run_joint(cells, file, folder, results, trained, rates)
+
+
+def _count(given: str | int) -> int | None:
+    if given == "all":
+        return None
+    if not str(given).isdecimal() or int(given) < 1:
+        raise WavelitError(f"trajectories are numbers from 1 on, or 'all', not '{given}'")
+    return int(given)

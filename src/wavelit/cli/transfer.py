@@ -15,12 +15,18 @@ def transfer(parser: Any, words: list[str]) -> None:
         "stage",
         type=str,
         help="cost: what a joint step takes; joint: one model for all systems; control: the same "
-        "with a trunk of its own for each; test: score what is trained on the test split, once",
+        "with a trunk of its own for each; few: a few trajectories, from the joint model and from "
+        "scratch; test: score what is trained on the test split, once",
     )
     parser.add_argument(
         "--config", type=str, default="configs/joint/pocketwell.yaml", help="the joint training"
     )
-    parser.add_argument("--minutes", type=float, default=40.0, help="core-minutes of a run")
+    parser.add_argument(
+        "--minutes",
+        type=float | None,
+        default=None,
+        help="core-minutes of a run; 40 if absent, 1 of those on a few trajectories",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the runs")
     parser.add_argument(
         "--without",
@@ -28,6 +34,19 @@ def transfer(parser: Any, words: list[str]) -> None:
         nargs="+",
         default=[],
         help="leave a system out: one run for each that is named",
+    )
+    parser.add_argument(
+        "--targets",
+        type=str,
+        nargs="+",
+        default=[],
+        help="systems of which a few trajectories are given",
+    )
+    parser.add_argument(
+        "--trajectories", type=str, nargs="+", default=["1", "4", "all"], help="how many of them"
+    )
+    parser.add_argument(
+        "--source", type=str, default="40min/joint-0", help="joint run that few starts from"
     )
     parser.add_argument(
         "--root", type=str, default="datasets/pocketwell/small", help="folder of the datasets"

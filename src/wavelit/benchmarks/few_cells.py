@@ -1,0 +1,249 @@
+"""A few trajectories of a system: what starting from a joint model is worth over starting from
+nothing; one JSON a cell, resumable within.
+
+Every arm has the same core-minutes. It sees the given trajectories but for the last fifth of their
+time, by which its learning rate, its best step and, among arms, the one that a user would take are
+chosen: with a few trajectories nobody has a validation split.
+
+nano                  WaveLiT `nano` from scratch
+joint architecture    one system of the joint model from scratch
+free                  from the joint model, all of it trained
+frozen                from the joint model, its trunk kept
+low-rank              from the joint model, its trunk kept but for terms of low rank
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wavelit.benchmarks.joint_cells import steps_of, write_result
+from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE
+from wavelit.benchmarks.results import scores_of
+from wavelit.benchmarks.timing import environment
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.joint import JointDataModule
+from wavelit.data.pocketwell import SYSTEMS
+from wavelit.errors import WavelitError
+from wavelit.evaluation.evaluate import evaluate
+from wavelit.files.plain import read_json
+from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.foundation import JointWaveLiT
+from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.fine_tune import RANK, for_dataset
+from wavelit.training.joint import JointTrainConfig
+from wavelit.training.joint_configuration import JointConfiguration
+from wavelit.training.joint_folder import is_trained as joint_is_trained
+from wavelit.training.joint_folder import load_joint
+from wavelit.training.joint_run import build_joint, fit_joint
+from wavelit.training.run import build_model, fit
+from wavelit.training.run_folder import load_model
+from wavelit.training.run_state import is_trained
+
+__all__ = ["ARMS", "FewCell", "choose", "run_few"]
+
+SCRATCH = ("nano", "joint architecture")
+STARTED = ("free", "frozen", "low-rank")
+ARMS = (*SCRATCH, *STARTED)
+LEARNING_RATES = (1.1e-2, 4e-3, 1.4e-3)
+# The last fifth of the time of the given trajectories.
+HOLDOUT = 0.2
+# Looks at it in a run.
+LOOKS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class FewCell:
+    """One target, one start, some trajectories.
+
+    Args:
+        source: Name of the joint run that is started from, as `JointCell.name` has it.
+        target: The system.
+        trajectories: How many of the training split are given; None: all.
+        minutes: Core-minutes of every arm.
+        seed: Of weights, data order and noise.
+    """
+
+    source: str
+    target: str
+    trajectories: int | None
+    minutes: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its result and of its run folders, relative to theirs."""
+        given = "all" if self.trajectories is None else self.trajectories
+        return f"few/{self.source.replace('/', '_')}/{self.target}-{given}-{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    cell: FewCell
+    joint: JointConfiguration
+    cost: float
+    rates: Mapping[tuple[str, str], float]
+    root: Path
+    runs: Path
+
+    def data(self, batch_size: int) -> WellDataModule:
+        """What is given."""
+        return WellDataModule(
+            str(self.root / self.cell.target),
+            batch_size=batch_size,
+            seed=self.cell.seed,
+            mask_field=SYSTEMS[self.cell.target].mask_field,
+            trajectories=self.cell.trajectories,
+            holdout=HOLDOUT,
+        )
+
+
+def run_few(
+    cells: Sequence[FewCell],
+    joint: JointConfiguration,
+    cost: float,
+    rates: Mapping[tuple[str, str], float],
+    root: Path,
+    output: Path,
+    runs: Path,
+) -> Iterator[Path]:
+    """Run what is missing, scored on validation, and yield every result's path.
+
+    Args:
+        cells: What is run; the learning rates of a seed above 0 are those chosen with seed 0.
+        joint: The joint training, whose recipe and architecture the arms have.
+        cost: Of a joint step, in those of WaveLiT `nano` on the same windows.
+        rates: Milliseconds a training sample by (model, system).
+        root: Folder of the datasets.
+        output: Folder of the results.
+        runs: Folder of the run folders, the joint runs among them.
+
+    Raises:
+        WavelitError: No joint run of that name, no rate of the target, or seed 0 is missing.
+    """
+    for cell in cells:
+        path = output / f"{cell.name}.json"
+        if not path.exists():
+            setting = _Setting(cell, joint, cost, rates, root, runs)
+            write_result(path, _run(setting, _learning_rates(cell, output)))
+        yield path
+
+
+def _learning_rates(cell: FewCell, output: Path) -> dict[str, tuple[float, ...]]:
+    if cell.seed == 0:
+        return dict.fromkeys(ARMS, LEARNING_RATES)
+    path = output / f"{dataclasses.replace(cell, seed=0).name}.json"
+    if not path.exists():
+        raise WavelitError(
+            f"{path} is missing: learning rates are chosen with seed 0, run it first"
+        )
+    return {arm: (found["lr"],) for arm, found in read_json(path)["arms"].items()}
+
+
+def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    cell = setting.cell
+    folder = setting.runs / cell.source
+    if not joint_is_trained(folder):
+        raise WavelitError(f"{folder} is no trained joint run: `wavelit transfer joint` first")
+    source = load_joint(folder)
+    everything = WellDataModule(
+        str(setting.root / cell.target), mask_field=SYSTEMS[cell.target].mask_field
+    )
+    arms: dict[str, dict[str, Any]] = {}
+    for arm in ARMS:
+        tried = {lr: _train(setting, source, arm, lr) for lr in rates[arm]}
+        lr = min(tried, key=lambda each: tried[each][0])
+        holdout, emulator = tried[lr]
+        scores = scores_of(evaluate(emulator, everything, "valid", rollout_batch_size=4))
+        arms[arm] = {
+            "lr": lr,
+            "holdout": holdout,
+            "holdout_by_lr": {str(each): score for each, (score, _) in tried.items()},
+            "valid": {"one_step": scores["one_step"], "rollout": scores["rollout"]},
+        }
+    chosen = choose({arm: found["holdout"] for arm, found in arms.items()})
+    scratch = choose({arm: arms[arm]["holdout"] for arm in SCRATCH})
+    return {
+        "kind": "few",
+        **dataclasses.asdict(cell),
+        "chosen": chosen,
+        "scratch": scratch,
+        "valid": arms[chosen]["valid"],
+        "arms": arms,
+        **environment(),
+    }
+
+
+def choose(holdout: Mapping[str, float]) -> str:
+    """The arm with the lowest error on the time that was held out; one that is not finite is
+    taken last.
+    """
+    return min(holdout, key=lambda arm: (not math.isfinite(holdout[arm]), holdout[arm]))
+
+
+def _train(
+    setting: _Setting, source: JointWaveLiT, arm: str, lr: float
+) -> tuple[float, IncrementEmulator]:
+    """The best error on what is held out, and the weights that had it."""
+    cell = setting.cell
+    folder = setting.runs / cell.name / f"{arm.replace(' ', '_')}-{lr:g}"
+    trainer = TrainerConfig(accelerator="cpu", threads=1)
+    if arm == "nano":
+        if not is_trained(folder):
+            data = setting.data(BATCH_SIZE)
+            rate = setting.rates.get((REFERENCE, cell.target))
+            if rate is None:
+                raise WavelitError(
+                    f"rates.csv has no rate of {REFERENCE} on {cell.target}: `wavelit benchmark "
+                    "accuracy rates`"
+                )
+            steps = max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
+            recipe = TrainConfig(steps=steps, lr=lr, validate_every=max(1, steps // LOOKS))
+            model = build_model(data, "nano", cell.seed)
+            fit(folder, data, model, recipe, trainer, cell.seed, overwrite=True)
+        return _best(folder), load_model(folder, "best")
+    if not joint_is_trained(folder):
+        _train_joint(setting, source, arm, lr, folder, trainer)
+    return _best(folder), load_joint(folder, "best")[cell.target]
+
+
+def _train_joint(
+    setting: _Setting,
+    source: JointWaveLiT,
+    arm: str,
+    lr: float,
+    folder: Path,
+    trainer: TrainerConfig,
+) -> None:
+    cell, asked = setting.cell, setting.joint
+    batch_size = next(iter(asked.data.systems.values())).batch_size
+    data = JointDataModule({cell.target: setting.data(batch_size)}, seed=cell.seed)
+    if arm == "joint architecture":
+        model = build_joint(data, asked.preset, cell.seed, **asked.changes)
+    else:
+        rank = RANK if arm == "low-rank" and not source.config.rank else 0
+        model = for_dataset(source, data.systems[cell.target], rank=rank, seed=cell.seed)
+        if list(model) != [cell.target]:
+            raise WavelitError(f"{data.systems[cell.target].path} is not called {cell.target}")
+    steps = steps_of(cell.minutes, setting.cost, data, setting.rates)
+    recipe: JointTrainConfig = dataclasses.replace(
+        asked.train,
+        steps=steps,
+        samples=None,
+        minutes=None,
+        lr=lr,
+        validate_every=max(1, steps // LOOKS),
+        trunk=arm if arm in ("frozen", "low-rank") else "free",
+    )
+    fit_joint(folder, data, model, recipe, trainer, cell.seed, overwrite=True)
+
+
+def _best(folder: Path) -> float:
+    """The lowest validation VRMSE in a run's metrics."""
+    with open(folder / "logs" / "metrics.csv", newline="", encoding="utf8") as file:
+        found = [float(line["val_vrmse"]) for line in csv.DictReader(file) if line["val_vrmse"]]
+    return min((score for score in found if math.isfinite(score)), default=math.inf)
