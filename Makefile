@@ -6,14 +6,17 @@ BASELINES := .venv-baselines
 RUN := $(VENV)/bin/python -m
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types install tutorials baselines wheel clean
+.PHONY: demo test test-long lint types install tutorials baselines wheel clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/wavelit demo $(SYSTEM)
 
 # Two processes of one thread each: small operators on two busy threads can be many times slower than on one.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 -m "not slow and not long"
+
+test-long: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 -m "long and not slow"
 
 lint: $(VENV)/.installed
 	$(RUN) ruff check .

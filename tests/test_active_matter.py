@@ -215,6 +215,7 @@ def turbulence():
     return simulate((64, 64), times, SYSTEM.parameters[0], [np.random.default_rng(0)]).fields
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_turbulence_lasts(turbulence):
     speed = np.sqrt((turbulence["velocity"] ** 2).sum(-1).mean((2, 3)))

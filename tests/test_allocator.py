@@ -34,6 +34,7 @@ def page_faults(mode: str) -> int:
     return int(run.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_kept_memory_is_not_fetched_again():
     assert page_faults("keep") < 0.1 * page_faults("return")

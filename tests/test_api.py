@@ -19,6 +19,7 @@ from wavelit.moved import MOVED
 CALLS = ("write_dataset", "fit", "load", "evaluate", "rollout")
 
 
+@pytest.mark.long
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"wavelit": wavelit, "np": np, "torch": torch}
@@ -49,6 +50,7 @@ def test_new_places_are_there():
                 assert hasattr(home, last) or importlib.import_module(word)
 
 
+@pytest.mark.long
 def test_a_model_knows_neither_trainer_nor_reader():
     """The network is imported without Lightning, The Well, the data and the training."""
     code = (

@@ -17,6 +17,7 @@ def require_rows(rows: list[dict], keys: set[str], positive: set[str]) -> None:
         assert all(row[key] > 0 for key in positive)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_reader_compares_equal_samples():
     rows = reader._rows(8, n_trajectories=2, n_steps=7, n_windows=8, rounds=1)
@@ -38,6 +39,7 @@ def test_transforms():
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_startup():
     rows = startup._rows(1)

@@ -23,6 +23,7 @@ def code_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -44,6 +45,7 @@ def test_own_data_end_in_a_trained_model(tmp_path, monkeypatch):
     assert {path.name for path in Path("datasets").iterdir()} == {"mine", "record", "maps", "sea"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_recipes_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[1] / "examples"
 SCRIPTS = [p for p in sorted(FOLDER.glob("*.py")) if p.read_text().startswith("# Runs in CI.")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_runs_as_it_stands(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 TRIALS = {"files": 14, "calls": 8, "kills": 2, "disks": 2, "pairs": 1}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="trials are forked and watched through /proc")
 def test_no_fault_falls_short(tmp_path):
     output = tmp_path / "faults.json"

@@ -35,6 +35,7 @@ def test_a_terminal_shows_rate_time_loss_and_score(dataset, tmp_path, monkeypatc
         assert words in shown, words
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bytes_", [watch.BYTES, 1])
 def test_a_validation_leaves_a_picture(bytes_, dataset, tmp_path, monkeypatch):
     """Pictures change nothing of the run, and are left out where a window would be too large."""

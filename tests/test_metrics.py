@@ -188,6 +188,7 @@ def _process(rank: int, store: str, results) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.long
 def test_two_processes_equal_one(tmp_path):
     with mp.Manager() as manager:
         results = manager.dict()

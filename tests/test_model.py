@@ -389,6 +389,7 @@ def test_outputs_and_gradients_are_the_golden_ones(record_property):
         assert narrow[key] == pytest.approx(expected, rel=1e-3, abs=1e-4), key
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     [
@@ -406,6 +407,7 @@ def test_compiles_without_graph_breaks(change):
     torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_compiled_steps_take_any_batch():
     """One graph for batches of any size, forward and backward."""

@@ -236,6 +236,7 @@ def _report(folder, factor, name):
         )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_reports_of_a_run_at_once_are_whole_and_their_own(tmp_path):
     metrics_csv(tmp_path / "metrics.csv")

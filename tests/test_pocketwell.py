@@ -44,6 +44,7 @@ def folder(root, request):
     return root / "tiny" / request.param
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_process_gives_the_bytes_of_two(root, folder, tmp_path):
     again = generate(folder.name, "tiny", root=tmp_path, processes=1, progress=False)

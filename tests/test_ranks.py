@@ -12,6 +12,8 @@ import pytest
 
 from runs import SMALL, run_script, same_weights, wave_dataset, whole_run  # noqa: F401, as fixtures
 
+pytestmark = pytest.mark.long
+
 
 def test_a_rank_left_in_the_environment_is_no_rank(dataset, run, tmp_path):
     script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import runs\n"

@@ -42,6 +42,7 @@ runs.train({data!r}, {folder!r})
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed_at", [7, 14, 23])
 def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tmp_path):
     folder = tmp_path / "killed"
@@ -251,6 +252,7 @@ except WavelitError as error:
 """
 
 
+@pytest.mark.long
 def test_reading_processes_leave_signals_to_the_run(dataset, tmp_path):
     script = STOPPED.format(
         tests=str(Path(__file__).parent), data=str(dataset), folder=str(tmp_path / "run")

@@ -60,6 +60,7 @@ runs.train({data!r}, {folder!r})
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "part", "nth"),
     [
@@ -98,6 +99,7 @@ def test_a_run_killed_while_it_writes_ends_like_an_uninterrupted_one(
     ]
 
 
+@pytest.mark.long
 def test_checkpoints_need_no_temporary_folder(dataset, run, tmp_path):
     script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import runs\n"
     # Set after the imports, some of which make a file there.

@@ -200,6 +200,7 @@ def test_a_trajectory_does_not_depend_on_its_companions():
             assert (field[0] == both.fields[name][i]).all()
 
 
+@pytest.mark.long
 def test_the_wells_reader_reads_it(tmp_path):
     folder = generate(
         "viscoelastic_instability", "tiny", root=tmp_path, processes=1, progress=False

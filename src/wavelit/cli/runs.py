@@ -23,14 +23,18 @@ def demo(parser: Any, words: list[str]) -> None:
         "--root", type=str, default="datasets/pocketwell", help="where datasets are kept"
     )
     parser.add_argument("--size", type=str, default="small", help="tiny, small or large")
-    parser.add_argument("--minutes", type=float, default=5.0, help="minutes of training")
+    parser.add_argument(
+        "--minutes", type=float | None, default=None, help="minutes of training; 3.5 if absent"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args(words)
     import dataclasses
 
     from wavelit.demo import DEMO, demo
 
-    train = dataclasses.replace(DEMO, minutes=options.minutes)
+    train = DEMO
+    if options.minutes is not None:
+        train = dataclasses.replace(DEMO, minutes=options.minutes)
     evaluation, report = demo(
         options.system, options.run, options.size, options.root, train, threads=options.threads
     )
@@ -39,6 +43,7 @@ def demo(parser: Any, words: list[str]) -> None:
 
 def train(parser: Any, words: list[str]) -> None:
     from wavelit.api import fit, load, resume
+    from wavelit.checks.arguments import require_path
     from wavelit.cli.joint import JOINT_ALONE, names_several, train_joint
     from wavelit.cli.options import (
         TypeNames,
@@ -80,7 +85,7 @@ def train(parser: Any, words: list[str]) -> None:
         for name, number in (("steps", int), ("samples", int), ("minutes", float)):
             parser.add_argument(f"--train.{name}", type=number | None, default=None)
         options = parser.parse_args(rename_options(words, groups))
-        folder = Path(options.resume)
+        folder = require_path("resume", options.resume)
         resume(folder, **vars(options.train))
         done(folder)
         return
@@ -182,7 +187,7 @@ def train(parser: Any, words: list[str]) -> None:
             print(f"fine-tuning: learning rate {lr:g}, a tenth of the default; --lr sets another")
         model, kind = trained, f"from-{Path(str(source)).name}"
     name = f"{known_as}-{kind}"
-    folder = Path(options.run or Path("runs") / _file_name(name))
+    folder = require_path("run", options.run or Path("runs") / _file_name(name))
     fit(
         folder,
         data,
