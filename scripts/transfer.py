@@ -132,6 +132,11 @@ def _pair(values: list[float], digits: int = 3) -> str:
 
 SECTIONS = {"trials": trials, "joint": joint, "few": few}
 
+
+def tables() -> list[str]:
+    return [make() for make in SECTIONS.values()]
+
+
 if __name__ == "__main__":
     for section, make in SECTIONS.items():
         put(PAGE, f"<!-- {section}: scripts/transfer.py -->", f"<!-- end of {section} -->", make())

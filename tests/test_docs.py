@@ -144,6 +144,7 @@ def test_the_readme_names_every_room_and_is_short():
         ("performance", "performance.md"),
         ("accuracy", "results.md"),
         ("stability", "results.md"),
+        ("transfer", "transfer.md"),
     ],
 )
 def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):
