@@ -15,6 +15,7 @@ from wavelit.benchmarks.joint_cells import JointCell, steps_of
 from wavelit.benchmarks.transfer import run
 from wavelit.cli.main import main
 from wavelit.errors import WavelitError
+from wavelit.evaluation.transfer import read_pairs, transfer_map
 from wavelit.files.plain import read_json
 
 NAMES = ("waves", "flow", "heat")
@@ -151,8 +152,8 @@ def test_a_cell_that_was_cut_goes_on(place, monkeypatch):
 
 
 def test_the_arm_is_chosen_by_what_was_held_out():
-    assert choose({"nano": 0.3, "free": 0.2, "frozen": float("nan")}) == "free"
-    assert choose({"nano": float("inf"), "free": float("inf"), "frozen": 0.9}) == "frozen"
+    assert choose({"scratch nano": 0.3, "free": 0.2, "frozen": float("nan")}) == "free"
+    assert choose({"scratch nano": float("inf"), "free": float("inf"), "frozen": 0.9}) == "frozen"
 
 
 @pytest.mark.slow
@@ -167,7 +168,7 @@ def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
     assert set(result["arms"]) == set(ARMS)
     held = {arm: found["holdout"] for arm, found in result["arms"].items()}
     assert result["chosen"] == min(held, key=held.get)
-    assert result["scratch"] in ("nano", "joint architecture")
+    assert result["scratch"] in ("scratch nano", "scratch joint")
     for found in result["arms"].values():
         assert set(found["holdout_by_lr"]) == {"0.01", "0.001"}
         assert found["holdout"] == min(found["holdout_by_lr"].values())
@@ -189,3 +190,22 @@ def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
 def test_trajectories_are_counted(given, place):
     with pytest.raises(WavelitError, match="numbers from 1 on, or 'all'"):
         list(run("few", **place, targets=["heat"], trajectories=[given]))
+
+
+@pytest.mark.slow
+def test_pairs_make_a_map(place, monkeypatch):
+    monkeypatch.setattr(few_cells, "LEARNING_RATES", (1e-2,))
+    monkeypatch.setattr(few_cells, "SYSTEMS", dict.fromkeys(NAMES, Plain()))
+    monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
+    monkeypatch.setattr(transfer, "ALONE", 0.2)
+    options = place | {"targets": ["waves", "flow"], "trajectories": ["2"]}
+    paths = list(run("pairs", **{**options, "minutes": 0.1}))
+    assert [path.stem for path in paths[:2]] == ["alone_waves-0", "alone_flow-0"]
+    cells = read_pairs(place["output"])
+    assert [(cell["source"], cell["target"]) for cell in cells] == [
+        ("flow", "waves"),
+        ("waves", "flow"),
+    ]
+    found = transfer_map(cells)
+    assert found.ratios.shape == (2, 2)
+    assert (found.elsewhere > 0).sum() == 2

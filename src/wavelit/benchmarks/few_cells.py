@@ -5,11 +5,14 @@ Every arm has the same core-minutes. It sees the given trajectories but for the 
 time, by which its learning rate, its best step and, among arms, the one that a user would take are
 chosen: with a few trajectories nobody has a validation split.
 
-nano                  WaveLiT `nano` from scratch
-joint architecture    one system of the joint model from scratch
-free                  from the joint model, all of it trained
-frozen                from the joint model, its trunk kept
-low-rank              from the joint model, its trunk kept but for terms of low rank
+scratch nano     WaveLiT `nano` from nothing
+scratch joint    one system of the joint model from nothing
+free             from the joint model, all of it trained
+frozen           from the joint model, its trunk kept
+low-rank         from the joint model, its trunk kept but for terms of low rank
+
+Where the model that is started from knows one system alone, the cell is one of a pair, as
+`wavelit.evaluation.transfer` reads them.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ from wavelit.training.run_state import is_trained
 
 __all__ = ["ARMS", "FewCell", "choose", "run_few"]
 
-SCRATCH = ("nano", "joint architecture")
+SCRATCH = ("scratch nano", "scratch joint")
 STARTED = ("free", "frozen", "low-rank")
 ARMS = (*SCRATCH, *STARTED)
 LEARNING_RATES = (1.1e-2, 4e-3, 1.4e-3)
@@ -167,9 +170,11 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
         }
     chosen = choose({arm: found["holdout"] for arm, found in arms.items()})
     scratch = choose({arm: arms[arm]["holdout"] for arm in SCRATCH})
+    facts = {"kind": "few", **dataclasses.asdict(cell)}
+    if len(source) == 1:
+        facts |= {"kind": "pair", "source": next(iter(source))}
     return {
-        "kind": "few",
-        **dataclasses.asdict(cell),
+        **facts,
         "chosen": chosen,
         "scratch": scratch,
         "valid": arms[chosen]["valid"],
@@ -192,7 +197,7 @@ def _train(
     cell = setting.cell
     folder = setting.runs / cell.name / f"{arm.replace(' ', '_')}-{lr:g}"
     trainer = TrainerConfig(accelerator="cpu", threads=1)
-    if arm == "nano":
+    if arm == "scratch nano":
         if not is_trained(folder):
             data = setting.data(BATCH_SIZE)
             rate = setting.rates.get((REFERENCE, cell.target))
@@ -222,7 +227,7 @@ def _train_joint(
     cell, asked = setting.cell, setting.joint
     batch_size = next(iter(asked.data.systems.values())).batch_size
     data = JointDataModule({cell.target: setting.data(batch_size)}, seed=cell.seed)
-    if arm == "joint architecture":
+    if arm == "scratch joint":
         model = build_joint(data, asked.preset, cell.seed, **asked.changes)
     else:
         rank = RANK if arm == "low-rank" and not source.config.rank else 0

@@ -59,17 +59,21 @@ class JointCell:
         seed: Of weights, data order and noise.
         trunk: "shared", or "private" to each system: the control.
         without: A system that is left out, or None.
+        only: The only system, or None: the architecture of the joint model on one system.
     """
 
     minutes: float
     seed: int
     trunk: str = "shared"
     without: str | None = None
+    only: str | None = None
 
     @property
     def name(self) -> str:
         """Of its result and of its run folder, relative to theirs."""
         kind = "joint" if self.trunk == "shared" else "control"
+        if self.only is not None:
+            return f"{self.minutes:g}min/alone_{self.only}-{self.seed}"
         left_out = "" if self.without is None else f"-without_{self.without}"
         return f"{self.minutes:g}min/{kind}{left_out}-{self.seed}"
 
@@ -82,12 +86,14 @@ class JointCell:
         content = dict(read_yaml(config))
         systems = [dict(each) for each in content.get("systems") or ()]
         names = [str(each.get("name")) for each in systems]
-        if self.without is not None:
-            require_name("without", self.without, names)
+        for entry, name in (("without", self.without), ("only", self.only)):
+            if name is not None:
+                require_name(entry, name, names)
         content["systems"] = [
-            {**each, "path": str(root / Path(each["path"]).name)}
+            # Alone, a system is in every step.
+            {**each, "path": str(root / Path(each["path"]).name)} | self._share()
             for each, name in zip(systems, names, strict=True)
-            if name != self.without
+            if name != self.without and self.only in (None, name)
         ]
         recipe = {k: v for k, v in content.get("train", {}).items() if k not in BUDGETS}
         content["train"] = {**recipe, "steps": steps, "validate_every": steps}
@@ -95,6 +101,9 @@ class JointCell:
         content["trainer"] = {"accelerator": "cpu", "threads": 1}
         content["seed"] = self.seed
         return joint_configuration(content, str(config))
+
+    def _share(self) -> dict[str, float]:
+        return {} if self.only is None else {"share": 1.0}
 
 
 def steps_of(minutes: float, cost: float, data: Any, rates: Mapping[tuple[str, str], float]) -> int:

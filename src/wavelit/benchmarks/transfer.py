@@ -5,6 +5,7 @@ joint    one model for all systems, or for all but those that are left out in tu
 control  the same code and budget with a private trunk for every system: what is gained over it is
          gained by sharing
 few      a few trajectories of a system, from the joint model and from scratch
+pairs    likewise from a model of one other system, for every pair of the targets
 test     the scores of finished joint runs on the test split; read once, when all choices are made
 """
 
@@ -37,9 +38,11 @@ from wavelit.errors import WavelitError
 
 __all__ = ["STAGES", "run"]
 
-STAGES = ("cost", "joint", "control", "few", "test")
-# Given where none are named: one, some, and all.
-FEW = ("1", "4", "all")
+STAGES = ("cost", "joint", "control", "few", "pairs", "test")
+# Core-minutes of a model of one system, which pairs start from.
+ALONE = 5.0
+# How many trajectories are given where none are named.
+GIVEN = {"few": ("1", "4", "all"), "pairs": ("4",)}
 
 
 def run(
@@ -49,7 +52,7 @@ def run(
     seeds: Sequence[int] = (0,),
     without: Sequence[str] = (),
     targets: Sequence[str] = (),
-    trajectories: Sequence[str] = FEW,
+    trajectories: Sequence[str] = (),
     source: str = "40min/joint-0",
     root: str | os.PathLike[str] = "datasets/pocketwell/small",
     output: str | os.PathLike[str] = "results/transfer",
@@ -62,11 +65,11 @@ def run(
         stage: Of `STAGES`.
         config: Configuration of a joint training.
         minutes: Core-minutes of a run; 40 of a joint one, 1 of those on a few trajectories if
-            absent.
+            absent. What pairs start from has 5.
         seeds: Of the runs.
         without: Systems to leave out, a joint run for each.
         targets: Systems of which a few trajectories are given.
-        trajectories: How many: numbers, or "all".
+        trajectories: How many: numbers, or "all"; 1, 4 and all if absent, 4 of pairs.
         source: The joint run that `few` starts from, such as 40min/joint-0.
         root: Folder of the datasets, each under its system's name.
         output: Folder of the results.
@@ -78,13 +81,14 @@ def run(
     """
     require_name("stage", stage, STAGES)
     if minutes is None:
-        minutes = 1.0 if stage == "few" else 40.0
+        minutes = 1.0 if stage in ("few", "pairs") else 40.0
     require_real("minutes", minutes, beyond=True)
     for seed in seeds:
         require_whole("seeds", seed, 0)
     left_out: list[str | None] = [*require_names("without", list(without), 0)] or [None]
-    counts = [_count(each) for each in trajectories]
-    for target in require_names("targets", list(targets), int(stage == "few")):
+    counts = [_count(each) for each in trajectories or GIVEN.get(stage, ())]
+    due = {"few": 1, "pairs": 2}.get(stage, 0)
+    for target in require_names("targets", list(targets), due):
         require_name("target", target, SYSTEMS)
     file, folder = require_path("config", config, is_file=True), require_path("root", root)
     results, trained = require_path("output", output), require_path("runs", runs)
@@ -92,11 +96,19 @@ def run(
     set_up()
     if stage == "cost":
         yield measure_cost(file, folder, results)
-    elif stage == "few":
+    elif stage in ("few", "pairs"):
         few = [
             FewCell(source, target, count, minutes, seed)
             for seed, target, count in itertools.product(seeds, targets, counts)
         ]
+        if stage == "pairs":
+            alone = {target: JointCell(ALONE, 0, only=target) for target in targets}
+            yield from run_joint([*alone.values()], file, folder, results, trained, rates)
+            few = [
+                FewCell(alone[start].name, target, count, minutes, seed)
+                for seed, count in itertools.product(seeds, counts)
+                for start, target in itertools.permutations(targets, 2)
+            ]
         asked = JointCell(minutes, 0).configure(file, folder, 1)
         yield from run_few(
             few, asked, cost_of(results), read_rates(rates), folder, results, trained

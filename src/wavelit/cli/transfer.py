@@ -16,7 +16,8 @@ def transfer(parser: Any, words: list[str]) -> None:
         type=str,
         help="cost: what a joint step takes; joint: one model for all systems; control: the same "
         "with a trunk of its own for each; few: a few trajectories, from the joint model and from "
-        "scratch; test: score what is trained on the test split, once",
+        "scratch; pairs: likewise from a model of one other system; test: score what is trained "
+        "on the test split, once",
     )
     parser.add_argument(
         "--config", type=str, default="configs/joint/pocketwell.yaml", help="the joint training"
@@ -43,7 +44,11 @@ def transfer(parser: Any, words: list[str]) -> None:
         help="systems of which a few trajectories are given",
     )
     parser.add_argument(
-        "--trajectories", type=str, nargs="+", default=["1", "4", "all"], help="how many of them"
+        "--trajectories",
+        type=str,
+        nargs="+",
+        default=[],
+        help="how many of them; 1, 4 and all if absent, 4 of pairs",
     )
     parser.add_argument(
         "--source", type=str, default="40min/joint-0", help="joint run that few starts from"
