@@ -82,8 +82,13 @@ class Descriptors:
         unchanging: Channels that did not change in these windows.
         time_step: Time between frames.
         time_unit: Its unit; empty: not declared.
-        spectral_slope, haar_share, persistence, predictability, advection, correlation_steps,
-            growth: As at the top of this module.
+        spectral_slope: Slope of the spectrum, as at the top of this module.
+        haar_share: Haar compressibility, likewise.
+        persistence: Of one step, likewise.
+        predictability: By a linear stencil, likewise.
+        advection: Its share, likewise.
+        correlation_steps: Likewise.
+        growth: Of twin runs, likewise.
 
     Raises:
         WavelitError: An entry is of another type.

@@ -52,7 +52,8 @@ class Relation:
 
     Args:
         rho: Spearman's correlation; NaN where too little is known.
-        low, high: The central 95 % of permuted correlations.
+        low: Where the central 95 % of permuted correlations begin.
+        high: Where they end.
         p: Share of permutations with |rho| at least as large.
         n_systems: How many systems were permuted.
         n_pairs: Over how many pairs the correlation is.
