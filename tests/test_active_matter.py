@@ -28,6 +28,8 @@ from wavelit.data.pocketwell.bingham import fourth_moment
 from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.data.writing.write import write_well
 
+pytestmark = pytest.mark.long
+
 SHAPE = (32, 32)
 LENGTH = 10.0
 ANGLES = np.arange(4096) * (2 * math.pi / 4096)

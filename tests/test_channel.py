@@ -11,6 +11,8 @@ import torch
 
 from wavelit.data.pocketwell.channel import EXPLICIT, GAMMA, IMPLICIT, Channel, Integrator, lobatto
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def channel():

@@ -15,6 +15,8 @@ from wavelit.evaluation.compare_runs import compare_runs
 from wavelit.evaluation.evaluate_run import evaluate_run
 from waves import plane_waves
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", name="twin")
 def copied_run(run, tmp_path_factory):

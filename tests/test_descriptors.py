@@ -23,6 +23,8 @@ from wavelit.evaluation.diagnosis import diagnose, distances, expectation, known
 from wavelit.evaluation.increments import inner_cells
 from wavelit.evaluation.snapshots import anomaly, haar_shares, shell_energies, spectral_slope
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 WRAP = ["periodic", "periodic"]
 

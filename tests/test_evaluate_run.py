@@ -13,6 +13,8 @@ from wavelit.evaluation.evaluate_run import _places, evaluate_run
 from wavelit.evaluation.opened_run import _trained_on
 from wavelit.evaluation.pictures import file_part
 
+pytestmark = pytest.mark.long
+
 FACTS = {
     "fields": ["a"],
     "constant fields": [],

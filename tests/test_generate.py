@@ -20,6 +20,8 @@ from wavelit.data.pocketwell.system import SIZES
 from wavelit.errors import WavelitError
 from wavelit.files.owner import owned
 
+pytestmark = pytest.mark.long
+
 SYSTEM = "shear_flow"
 
 

@@ -29,6 +29,8 @@ from wavelit.data.pocketwell.gray_scott_reaction_diffusion import (
 from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.errors import WavelitError
 
+pytestmark = pytest.mark.long
+
 SHAPE = (32, 32)
 GLIDERS, BUBBLES, MAZE, WORMS, SPIRALS, SPOTS = SYSTEM.parameters
 

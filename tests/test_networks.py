@@ -20,6 +20,8 @@ from wavelit.model.network import Channels, NetworkEmulator
 from wavelit.model.normalizer import Normalizer
 from wavelit.training.checkpoints import load_checkpoint
 
+pytestmark = pytest.mark.long
+
 RECIPE = {"checkpoint_every": 2, "lr": 1e-3}
 
 

@@ -22,6 +22,8 @@ from wavelit.data.pocketwell.turbulent_radiative_layer_2D import (
 )
 from wavelit.data.writing.write import write_well
 
+pytestmark = pytest.mark.long
+
 T_COLD, T_HOT = 1 / CONTRAST, 1.0
 
 

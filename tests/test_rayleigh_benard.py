@@ -21,6 +21,8 @@ from wavelit.data.pocketwell.rayleigh_benard import (
 )
 from wavelit.data.pocketwell.system import SolverDivergedError
 
+pytestmark = pytest.mark.long
+
 
 def start(flow, seed=0):
     channel = flow.channel

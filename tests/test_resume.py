@@ -26,6 +26,8 @@ from wavelit.training.module import EmulatorModule
 from wavelit.training.run import build_model, fit, resume
 from wavelit.training.run_folder import load_model
 
+pytestmark = pytest.mark.long
+
 # Trains as the test does, and kills itself with SIGKILL as the given step begins.
 KILLED = """
 import os, signal, sys

@@ -20,6 +20,8 @@ from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import predict
 from wavelit.evaluation.rollout import rollout
 
+pytestmark = pytest.mark.long
+
 TRAIN = {"well_split_name": "train", "n_steps_input": 2}
 ALL = [
     *("density", "pressure", "velocity_x", "velocity_y"),

@@ -13,6 +13,8 @@ from wavelit.training.extras import fine_tuning_recipe
 from wavelit.training.prepare import prepare, sign
 from wavelit.training.transfer import adapt, fits
 
+pytestmark = pytest.mark.long
+
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 1}
 KEPT = {"detail_dim": 4}
 

@@ -23,6 +23,8 @@ from wavelit.data.pocketwell.viscoelastic_instability import (
     waves,
 )
 
+pytestmark = pytest.mark.long
+
 
 def matrix(psi):
     m, p, q = (float(v) for v in psi[:3])
