@@ -21,6 +21,8 @@ from wavelit.evaluation import figures, films, pictures
 from wavelit.evaluation.evaluate import Evaluation, Scores, format_table
 from wavelit.evaluation.report import write_report
 
+pytestmark = pytest.mark.long
+
 HOSTILE = (
     "[/red]",
     r"$\frac{$",
@@ -236,7 +238,6 @@ def _report(folder, factor, name):
         )
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_two_reports_of_a_run_at_once_are_whole_and_their_own(tmp_path):
     metrics_csv(tmp_path / "metrics.csv")

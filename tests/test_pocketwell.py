@@ -20,6 +20,8 @@ from wavelit.data.pocketwell.build import plan
 from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.errors import WavelitError
 
+pytestmark = pytest.mark.long
+
 MAZE = "acoustic_scattering_maze"
 
 
@@ -44,7 +46,6 @@ def folder(root, request):
     return root / "tiny" / request.param
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_one_process_gives_the_bytes_of_two(root, folder, tmp_path):
     again = generate(folder.name, "tiny", root=tmp_path, processes=1, progress=False)

@@ -18,7 +18,8 @@ playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install 'wavelit[browser]'"
 )
 CHROMIUM = shutil.which("chromium")
-pytestmark = [, pytest.mark.long]
+pytestmark = [
+    pytest.mark.long,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
