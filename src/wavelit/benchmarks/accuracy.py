@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import multiprocessing
 import os
 import time
@@ -55,7 +54,7 @@ from wavelit.benchmarks.protocol import (
     search_cells,
     train_config,
 )
-from wavelit.benchmarks.results import number, scores_of
+from wavelit.benchmarks.results import number, scores_of, write_result
 from wavelit.benchmarks.timing import environment, write_rows
 from wavelit.checks.arguments import (
     require_name,
@@ -76,7 +75,7 @@ from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.module import EMA, DivergedError, EmulatorModule
 from wavelit.training.trainer import make_trainer, quieten
 
-__all__ = ["band_errors", "run", "set_up", "time_step"]
+__all__ = ["Clock", "band_errors", "run", "set_up", "time_step"]
 
 # Steps timed for a rate, after as many that are not, in so many turns.
 RATE_STEPS, RATE_TURNS = 8, 5
@@ -243,7 +242,7 @@ def _refresh_batch_norms(model: IncrementEmulator, data: WellDataModule) -> None
         norm.momentum = momentum
 
 
-class _Clock(Callback):
+class Clock(Callback):
     """Seconds between the ends of consecutive steps."""
 
     def __init__(self) -> None:
@@ -312,7 +311,7 @@ def _measure_rates(
 
 def time_step(model: str, system: str, root: Path) -> tuple[float, int]:
     """Milliseconds a training sample, median over some steps, and the model's parameters."""
-    data, clock = _data(system, root, 0), _Clock()
+    data, clock = _data(system, root, 0), Clock()
     emulator = build(model, data, 0)
     _train(emulator, data, train_config(model, steps=2 * RATE_STEPS), 0, [clock])
     return float(
@@ -359,9 +358,7 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
                     temporary,
                 )
     path = cell.path(output)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf8")
-    return path
+    return write_result(path, result)
 
 
 def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | None]:

@@ -17,22 +17,22 @@ Where the model that is started from knows one system alone, the cell is one of 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wavelit.benchmarks.joint_cells import steps_of, write_result
-from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE
-from wavelit.benchmarks.results import scores_of
+from wavelit.benchmarks.joint_cells import nano_rate, steps_of
+from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
+from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
+from wavelit.evaluation.figures import validations
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT
@@ -200,13 +200,8 @@ def _train(
     if arm == "scratch nano":
         if not is_trained(folder):
             data = setting.data(BATCH_SIZE)
-            rate = setting.rates.get((REFERENCE, cell.target))
-            if rate is None:
-                raise WavelitError(
-                    f"rates.csv has no rate of {REFERENCE} on {cell.target}: `wavelit benchmark "
-                    "accuracy rates`"
-                )
-            steps = max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
+            own = Cell(REFERENCE, cell.target, cell.seed, cell.minutes, lr, "final")
+            steps = n_steps(own, nano_rate(cell.target, setting.rates))
             recipe = TrainConfig(steps=steps, lr=lr, validate_every=max(1, steps // LOOKS))
             model = build_model(data, "nano", cell.seed)
             fit(folder, data, model, recipe, trainer, cell.seed, overwrite=True)
@@ -249,6 +244,5 @@ def _train_joint(
 
 def _best(folder: Path) -> float:
     """The lowest validation VRMSE in a run's metrics."""
-    with open(folder / "logs" / "metrics.csv", newline="", encoding="utf8") as file:
-        found = [float(line["val_vrmse"]) for line in csv.DictReader(file) if line["val_vrmse"]]
+    found = validations(folder / "logs" / "metrics.csv")
     return min((score for score in found if math.isfinite(score)), default=math.inf)

@@ -11,23 +11,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
 
-from wavelit.benchmarks.accuracy import time_step
+from wavelit.benchmarks.accuracy import Clock, time_step
 from wavelit.benchmarks.protocol import REFERENCE, read_rates
-from wavelit.benchmarks.results import scores_of
+from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment
 from wavelit.checks.arguments import listed, require_name
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
-from wavelit.files.atomic import atomic_path
 from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import BUDGETS, TrainConfig
@@ -35,15 +31,16 @@ from wavelit.training.joint_configuration import JointConfiguration, joint_confi
 from wavelit.training.joint_folder import is_trained, load_joint
 from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
 from wavelit.training.run import Added
+from wavelit.training.run_folder import read_environment
 
 __all__ = [
     "JointCell",
     "cost_of",
     "measure_cost",
+    "nano_rate",
     "run_joint",
     "score_test",
     "steps_of",
-    "write_result",
 ]
 
 # Turns of a joint step and of the steps that it is compared with, and steps of a turn.
@@ -118,15 +115,24 @@ def steps_of(minutes: float, cost: float, data: Any, rates: Mapping[tuple[str, s
     Raises:
         WavelitError: A system has no rate.
     """
-    milliseconds = 0.0
-    for name, system in data.systems.items():
-        if (REFERENCE, name) not in rates:
-            raise WavelitError(
-                f"rates.csv has no rate of {REFERENCE} on {name}: `wavelit benchmark accuracy "
-                "rates`"
-            )
-        milliseconds += rates[REFERENCE, name] * system.batch_size * data.shares[name]
+    milliseconds = sum(
+        nano_rate(name, rates) * system.batch_size * data.shares[name]
+        for name, system in data.systems.items()
+    )
     return max(1, int(minutes * 60e3 / (cost * milliseconds)))
+
+
+def nano_rate(system: str, rates: Mapping[tuple[str, str], float]) -> float:
+    """Milliseconds a training sample of WaveLiT `nano`.
+
+    Raises:
+        WavelitError: There is no rate of the system.
+    """
+    if (REFERENCE, system) not in rates:
+        raise WavelitError(
+            f"rates.csv has no rate of {REFERENCE} on {system}: `wavelit benchmark accuracy rates`"
+        )
+    return rates[REFERENCE, system]
 
 
 def cost_of(output: Path) -> float:
@@ -165,7 +171,7 @@ def measure_cost(config: Path, root: Path, output: Path) -> Path:
 
 def _time_joint_step(asked: JointConfiguration) -> float:
     """Seconds a step, mean over steps; of those with the same systems the median counts."""
-    model, clock = build_joint(asked.data, asked.preset, asked.seed, **asked.changes), _Clock()
+    model, clock = build_joint(asked.data, asked.preset, asked.seed, **asked.changes), Clock()
     recipe = dataclasses.replace(asked.train, validate_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
         fit_joint(
@@ -183,14 +189,6 @@ def _time_joint_step(asked: JointConfiguration) -> float:
             times.setdefault(tuple(asked.data.train_sampler.names(step)), []).append(seconds)
     n_steps = sum(len(each) for each in times.values())
     return sum(float(np.median(each)) * len(each) for each in times.values()) / n_steps
-
-
-class _Clock(Callback):
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        self.times.append(time.perf_counter())
 
 
 def run_joint(
@@ -212,7 +210,9 @@ def run_joint(
     cost, rates = cost_of(output), read_rates(tuning)
     for cell in cells:
         asked = cell.configure(config, root, 1)
-        asked = cell.configure(config, root, steps_of(cell.minutes, cost, asked.data, rates))
+        steps = steps_of(cell.minutes, cost, asked.data, rates)
+        recipe = dataclasses.replace(asked.train, steps=steps, validate_every=steps)
+        asked = dataclasses.replace(asked, train=recipe)
         path = output / f"{cell.name}.json"
         if path.exists():
             _require_same(path, asked.train)
@@ -231,7 +231,7 @@ def _run(cell: JointCell, asked: JointConfiguration, folder: Path) -> dict[str, 
         model = fit_joint(
             folder, asked.data, built, asked.train, asked.trainer, asked.seed, overwrite=True
         )
-    outcome = read_json(folder / "environment.json")
+    outcome = read_environment(folder) or {}
     steps = asked.train.steps or 0
     return {
         **dataclasses.asdict(cell),
@@ -287,11 +287,3 @@ def _require_same(path: Path, train: TrainConfig) -> None:
         raise WavelitError(
             f"{path} was run with another {listed(names)}: remove it, or name another --output"
         )
-
-
-def write_result(path: Path, result: Mapping[str, Any]) -> Path:
-    """Write a result, whole or not at all."""
-    with atomic_path(path) as temporary:
-        text = json.dumps(result, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf8")
-    return path

@@ -1,14 +1,17 @@
-"""What an evaluation leaves in a result of the accuracy benchmark."""
+"""What an evaluation leaves in a result of the accuracy benchmark, and how results are written."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from wavelit.evaluation.evaluate import Evaluation, Row
+from wavelit.files.atomic import atomic_path
 
-__all__ = ["number", "scores_of"]
+__all__ = ["number", "scores_of", "write_result"]
 
 
 def scores_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -44,3 +47,11 @@ def _summary(name: str, evaluation: Evaluation, rows: Sequence[Row]) -> dict[str
 def number(value: float) -> float | None:
     """Four significant digits; None for what is not finite, which JSON has no number for."""
     return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> Path:
+    """Write a result, whole or not at all."""
+    with atomic_path(path) as temporary:
+        text = json.dumps(result, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf8")
+    return path

@@ -7,7 +7,7 @@ from typing import Any
 from wavelit.cli.output import LONGEST
 from wavelit.errors import WavelitError, printable
 
-__all__ = ["data_check", "data_convert", "data_generate", "data_info"]
+__all__ = ["add_dataset", "data_check", "data_convert", "data_generate", "data_info"]
 
 
 def data_generate(parser: Any, words: list[str]) -> None:
@@ -114,7 +114,8 @@ def data_convert(parser: Any, words: list[str]) -> None:
     print(folder)
 
 
-def _add_dataset(parser: Any) -> None:
+def add_dataset(parser: Any) -> None:
+    """A dataset's folder, and which of its cells count."""
     parser.add_argument("path", type=str, help="dataset folder, local or any fsspec address")
     parser.add_argument(
         "--mask_field",
@@ -128,7 +129,7 @@ def _add_dataset(parser: Any) -> None:
 
 
 def data_check(parser: Any, words: list[str]) -> None:
-    _add_dataset(parser)
+    add_dataset(parser)
     parser.add_argument("--write-statistics", action="store_true", help="compute stats.yaml first")
     options = parser.parse_args(words)
     from wavelit.data.checking.check import check_dataset
@@ -147,7 +148,7 @@ def data_check(parser: Any, words: list[str]) -> None:
 
 
 def data_info(parser: Any, words: list[str]) -> None:
-    _add_dataset(parser)
+    add_dataset(parser)
     options = parser.parse_args(words)
     from wavelit.data.checking.describe import describe_dataset
 

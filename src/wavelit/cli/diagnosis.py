@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wavelit.cli.datasets import add_dataset
 from wavelit.cli.output import LONGEST
 from wavelit.errors import printable
 
@@ -11,16 +12,7 @@ __all__ = ["diagnose"]
 
 
 def diagnose(parser: Any, words: list[str]) -> None:
-    parser.add_argument("path", type=str, help="dataset folder, local or any fsspec address")
-    parser.add_argument(
-        "--mask_field",
-        type=str | None,
-        default=None,
-        help="constant field that tells which cells count; the one declared if absent",
-    )
-    parser.add_argument(
-        "--mask_excludes", type=float, default=1.0, help="its value on the cells that do not"
-    )
+    add_dataset(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of windows")
     parser.add_argument(
         "--results", type=str, default="results/transfer", help="folder of measured transfers"

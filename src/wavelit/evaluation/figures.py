@@ -60,7 +60,7 @@ from wavelit.evaluation.pictures import (
 from wavelit.files.plain import read_text
 from wavelit.metrics import isotropic_spectrum
 
-__all__ = ["last_validation", "rollout_figure", "save", "training_figure"]
+__all__ = ["last_validation", "rollout_figure", "save", "training_figure", "validations"]
 
 Array = NDArray[Any]
 
@@ -307,14 +307,21 @@ def last_validation(path: str | Path, system: str | None = None) -> float | None
     """The last validation VRMSE in a `metrics.csv`, of one system in that of a joint run; None
     where there is none, or no file.
     """
+    found = validations(path, system)
+    return found[-1] if found and math.isfinite(found[-1]) else None
+
+
+def validations(path: str | Path, system: str | None = None) -> list[float]:
+    """All validation VRMSE in a `metrics.csv` in their order, likewise; empty where there is none,
+    or no file.
+    """
     score = "val_vrmse" if system is None else f"val_vrmse/{system}"
     path = Path(path)
     lines = _table(path) if path.is_file() else []
     clock = next((name for name in ("samples", "step") if lines and name in lines[0]), None)
     if clock is None or score not in lines[0]:
-        return None
-    points = _points(path, lines, clock, score)
-    return points[-1][1] if points and math.isfinite(points[-1][1]) else None
+        return []
+    return [value for _, value in _points(path, lines, clock, score)]
 
 
 def _table(path: Path) -> list[dict[str, str]]:

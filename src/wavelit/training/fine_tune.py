@@ -28,7 +28,6 @@ from wavelit.data.format.folder import address
 from wavelit.data.joint import JointDataModule, of_system
 from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError, printable
-from wavelit.model.config import padded_shape
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
 from wavelit.model.joint_config import SystemConfig, constants_of, scalars_of
 from wavelit.model.signature import Quantity, Signature
@@ -36,7 +35,7 @@ from wavelit.model.vocabulary import key_of, number_of
 from wavelit.training.data_scales import calibrate
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.ranks import is_first
-from wavelit.training.transfer import names_of, require_axes, take
+from wavelit.training.transfer import config_for, names_of, require_axes, take
 
 __all__ = [
     "Start",
@@ -198,7 +197,8 @@ def made_ready(
     for name, begun in starts.items():
         with of_system(name):
             source = model.config.system(begun.system)
-            systems[name] = _system(source, data.systems[name], begun.signature)
+            config = config_for(source.model, data.systems[name])
+            systems[name] = SystemConfig(config, begun.signature)
     rank = model.config.rank or rank
     joint = JointWaveLiT(dataclasses.replace(model.config, systems=systems, seed=seed, rank=rank))
     _take_shared(model, joint)
@@ -226,19 +226,6 @@ def _common(ours: Signature, theirs: Signature) -> tuple[int, ...]:
         yield {(axis, side, sides[axis][side]) for axis in range(len(sides)) for side in (0, 1)}
 
     return tuple(len(a & b) for a, b in zip(parts(ours), parts(theirs), strict=True))
-
-
-def _system(source: SystemConfig, data: WellDataModule, signature: Signature) -> SystemConfig:
-    config = dataclasses.replace(
-        source.model,
-        n_fields=len(data.field_names),
-        n_constant_fields=len(data.constant_field_names),
-        n_scalars=len(data.scalar_names),
-        n_steps_input=data.n_steps_input,
-        boundary_conditions=data.boundary_conditions,
-    )
-    padded_shape(data.metadata.spatial_resolution, config)
-    return SystemConfig(config, signature)
 
 
 @torch.no_grad()

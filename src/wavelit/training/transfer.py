@@ -20,12 +20,21 @@ from wavelit.data.batch import names_with_forcings
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError
-from wavelit.model.config import padded_shape
+from wavelit.model.config import WaveLiTConfig, padded_shape
 from wavelit.model.signature import Quantity, Signature
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.data_scales import calibrate
 
-__all__ = ["Names", "adapt", "fits", "names_of", "require_axes", "require_units", "take"]
+__all__ = [
+    "Names",
+    "adapt",
+    "config_for",
+    "fits",
+    "names_of",
+    "require_axes",
+    "require_units",
+    "take",
+]
 
 Index = list[int | None]
 KINDS = ("fields", "constants", "scalars")
@@ -84,6 +93,24 @@ def fits(model: WaveLiT, data: WellDataModule) -> bool:
     )
 
 
+def config_for(config: WaveLiTConfig, data: WellDataModule) -> WaveLiTConfig:
+    """An architecture with the layout of other data.
+
+    Raises:
+        WavelitError: Their grid does not divide as the architecture needs.
+    """
+    fitted = dataclasses.replace(
+        config,
+        n_fields=len(data.field_names),
+        n_constant_fields=len(data.constant_field_names),
+        n_scalars=len(data.scalar_names),
+        n_steps_input=data.n_steps_input,
+        boundary_conditions=data.boundary_conditions,
+    )
+    padded_shape(data.metadata.spatial_resolution, fitted)
+    return fitted
+
+
 def adapt(
     model: WaveLiT, data: WellDataModule, seed: int, keep_statistics: bool
 ) -> tuple[WaveLiT, list[str]]:
@@ -114,15 +141,7 @@ def adapt(
         )
     if keep_statistics:
         require_units(model.signature, signature)
-    config = dataclasses.replace(
-        model.config,
-        n_fields=len(new.fields),
-        n_constant_fields=len(new.constants),
-        n_scalars=len(new.scalars),
-        n_steps_input=new.history,
-        boundary_conditions=new.boundaries,
-    )
-    padded_shape(data.metadata.spatial_resolution, config)
+    config = config_for(model.config, data)
     torch.manual_seed(seed)
     fresh = WaveLiT(config)
     fresh.normalizer.set_statistics(data.statistics)
