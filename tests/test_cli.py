@@ -238,10 +238,38 @@ def test_a_second_interrupt_is_one_line_too(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr("wavelit.cli.main._command", interrupted)
     monkeypatch.setattr("wavelit.cli.main.signal.signal", interrupted)
     assert main() == 130
     assert capsys.readouterr().err == "wavelit: interrupted\n"
+
+
+# Python prints and drops what is raised in __del__.
+INTERRUPTED_IN_A_CALLBACK = """
+import sys, time
+from wavelit.cli import main as cli
+class Falling:
+    def __del__(self):
+        raise KeyboardInterrupt
+def command(parser, words):
+    Falling()
+    for _ in range(500):
+        time.sleep(0.01)
+cli.COMMANDS["info"] = command
+sys.argv = ["wavelit", "info"]
+raise SystemExit(cli.main())
+"""
+
+
+def test_an_interrupt_that_falls_into_a_callback_is_not_lost():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IN_A_CALLBACK],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "wavelit: interrupted\n")
 
 
 def test_a_budget_is_due(dataset, capsys):

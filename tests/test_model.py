@@ -337,6 +337,18 @@ def test_wrong_shapes_are_named():
         WaveLiT(small(n_scalars=1))(torch.randn(2, 4, 2, 16, 16), None, torch.ones(1, 1))
 
 
+@pytest.mark.parametrize("name", ["fields", "constants", "scalars"])
+def test_sparse_tensors_are_named(name):
+    model = WaveLiT(small(n_constant_fields=1, n_scalars=1))
+    given = {
+        "fields": torch.randn(1, 4, 2, 16, 16),
+        "constants": torch.ones(1, 1, 16, 16),
+        "scalars": torch.ones(1, 1),
+    }
+    with pytest.raises(WavelitError, match=f"{name} must be a dense tensor, not torch.sparse_coo"):
+        model(**{**given, name: given[name].to_sparse()})
+
+
 def test_wrong_precisions_are_named():
     x = torch.randn(1, 4, 2, 16, 16)
     with pytest.raises(

@@ -294,6 +294,12 @@ def test_lines_cut_short_or_too_long_are_drawn(tmp_path):
     assert axes.lines[0].get_xydata().tolist() == [[1, 0.5], [3, 0.4]]
 
 
+def test_half_a_line_that_a_kill_left_is_not_drawn(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,0.5\n2,0.25\n3,0.1")
+    (axes,) = figures.training_figure(tmp_path / "metrics.csv").get_axes()
+    assert axes.lines[0].get_xydata().tolist() == [[1, 0.5], [2, 0.25]]
+
+
 def test_a_notebook_shows_a_figure_without_pyplot(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,loss\n1,0.5\n")
     assert figures.training_figure(tmp_path / "metrics.csv")._repr_png_().startswith(b"\x89PNG")

@@ -26,7 +26,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from wavelit.checks.arguments import listed, require_names, require_real, require_whole, shown
+from wavelit.checks.arguments import (
+    listed,
+    require_dense,
+    require_names,
+    require_real,
+    require_whole,
+    shown,
+)
 from wavelit.errors import WavelitError, printable
 
 __all__ = [
@@ -296,6 +303,7 @@ def _fields(
         return u, v, None, u.new_full((1,) * (u.ndim - 1), u.shape[-1])
     if not isinstance(valid, Tensor) or valid.is_complex():
         raise WavelitError(f"valid must be a tensor, a mask (B, 1, *S), not {shown(valid)}")
+    require_dense("valid", valid)
     if (
         valid.ndim != spatial + 2
         or valid.shape[1] != 1
@@ -324,8 +332,7 @@ def _fields(
 def _require_field(name: str, value: Any, spatial: int) -> None:
     if not isinstance(value, Tensor) or value.is_complex():
         raise WavelitError(f"{name} must be a torch.Tensor of real numbers, not {shown(value)}")
-    if value.layout != torch.strided:
-        raise WavelitError(f"{name} must be a dense tensor, not {value.layout}")
+    require_dense(name, value)
     if value.ndim < spatial + 1 or not value.numel():
         raise WavelitError(
             f"{name} must be (..., C, *S) with {spatial} grid axes, none of them empty, not "

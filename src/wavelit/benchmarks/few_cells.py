@@ -11,8 +11,8 @@ free             from the joint model, all of it trained
 frozen           from the joint model, its trunk kept
 low-rank         from the joint model, its trunk kept but for terms of low rank
 
-Where the model that is started from knows one system alone, the cell is one of a pair, as
-`wavelit.evaluation.transfer` reads them.
+What starts from nothing is trained once, whatever the sources. Where the model that is started from
+knows one system alone, the cell is one of a pair, as `wavelit.evaluation.transfer` reads them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wavelit.benchmarks.joint_cells import nano_rate, steps_of
+from wavelit.benchmarks.joint_cells import nano_rate, require_same, steps_of
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
 from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment
@@ -36,7 +36,7 @@ from wavelit.evaluation.figures import validations
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT
-from wavelit.training.config import TrainConfig, TrainerConfig
+from wavelit.training.config import BUDGETS, TrainConfig, TrainerConfig
 from wavelit.training.fine_tune import RANK, for_dataset
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_configuration import JointConfiguration
@@ -47,7 +47,17 @@ from wavelit.training.run import build_model, fit
 from wavelit.training.run_folder import load_model
 from wavelit.training.run_state import is_trained
 
-__all__ = ["ARMS", "FewCell", "choose", "run_few"]
+__all__ = [
+    "ARMS",
+    "FewCell",
+    "batch_size_of",
+    "choose",
+    "load_source",
+    "recipe_of",
+    "run_few",
+    "start",
+    "with_budget",
+]
 
 SCRATCH = ("scratch nano", "scratch joint")
 STARTED = ("free", "frozen", "low-rank")
@@ -80,8 +90,17 @@ class FewCell:
     @property
     def name(self) -> str:
         """Of its result and of its run folders, relative to theirs."""
+        return f"few/{self.source.replace('/', '_')}/{self._given}"
+
+    @property
+    def scratch_name(self) -> str:
+        """Of the run folders that start from nothing, whatever the source."""
+        return f"few/scratch/{self.minutes:g}min/{self._given}"
+
+    @property
+    def _given(self) -> str:
         given = "all" if self.trajectories is None else self.trajectories
-        return f"few/{self.source.replace('/', '_')}/{self.target}-{given}-{self.seed}"
+        return f"{self.target}-{given}-{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +145,14 @@ def run_few(
         runs: Folder of the run folders, the joint runs among them.
 
     Raises:
-        WavelitError: No joint run of that name, no rate of the target, or seed 0 is missing.
+        WavelitError: No joint run of that name, no rate of the target, seed 0 is missing, or a
+            result is of another recipe.
     """
     for cell in cells:
         path = output / f"{cell.name}.json"
-        if not path.exists():
+        if path.exists():
+            require_same(path, {"minutes": cell.minutes, **recipe_of(joint)})
+        else:
             setting = _Setting(cell, joint, cost, rates, root, runs)
             write_result(path, _run(setting, _learning_rates(cell, output)))
         yield path
@@ -149,10 +171,7 @@ def _learning_rates(cell: FewCell, output: Path) -> dict[str, tuple[float, ...]]
 
 def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     cell = setting.cell
-    folder = setting.runs / cell.source
-    if not joint_is_trained(folder):
-        raise WavelitError(f"{folder} is no trained joint run: `wavelit transfer joint` first")
-    source = load_joint(folder)
+    source = load_source(setting.runs / cell.source)
     everything = WellDataModule(
         str(setting.root / cell.target), mask_field=SYSTEMS[cell.target].mask_field
     )
@@ -170,7 +189,7 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
         }
     chosen = choose({arm: found["holdout"] for arm, found in arms.items()})
     scratch = choose({arm: arms[arm]["holdout"] for arm in SCRATCH})
-    facts = {"kind": "few", **dataclasses.asdict(cell)}
+    facts = {"kind": "few", **dataclasses.asdict(cell), **recipe_of(setting.joint)}
     if len(source) == 1:
         facts |= {"kind": "pair", "source": next(iter(source))}
     return {
@@ -181,6 +200,24 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
         "arms": arms,
         **environment(),
     }
+
+
+def load_source(folder: Path) -> JointWaveLiT:
+    """The joint model that is started from.
+
+    Raises:
+        WavelitError: It is not trained.
+    """
+    if not joint_is_trained(folder):
+        raise WavelitError(f"{folder} is no trained joint run: `wavelit transfer joint` first")
+    return load_joint(folder)
+
+
+def recipe_of(joint: JointConfiguration) -> dict[str, Any]:
+    """What results of the same arms have in common, whatever their budget and learning rate."""
+    own = {*BUDGETS, "lr", "validate_every", "trunk"}
+    train = {k: v for k, v in dataclasses.asdict(joint.train).items() if k not in own}
+    return {"preset": joint.preset, "model": joint.changes, "train": train}
 
 
 def choose(holdout: Mapping[str, float]) -> str:
@@ -195,7 +232,8 @@ def _train(
 ) -> tuple[float, IncrementEmulator]:
     """The best error on what is held out, and the weights that had it."""
     cell = setting.cell
-    folder = setting.runs / cell.name / f"{arm.replace(' ', '_')}-{lr:g}"
+    parent = cell.scratch_name if arm in SCRATCH else cell.name
+    folder = setting.runs / parent / f"{arm.replace(' ', '_')}-{lr:g}"
     trainer = TrainerConfig(accelerator="cpu", threads=1)
     if arm == "scratch nano":
         if not is_trained(folder):
@@ -219,27 +257,46 @@ def _train_joint(
     folder: Path,
     trainer: TrainerConfig,
 ) -> None:
-    cell, asked = setting.cell, setting.joint
-    batch_size = next(iter(asked.data.systems.values())).batch_size
-    data = JointDataModule({cell.target: setting.data(batch_size)}, seed=cell.seed)
+    asked = setting.joint
+    data = JointDataModule(
+        {setting.cell.target: setting.data(batch_size_of(asked))}, seed=setting.cell.seed
+    )
     if arm == "scratch joint":
-        model = build_joint(data, asked.preset, cell.seed, **asked.changes)
+        model = build_joint(data, asked.preset, setting.cell.seed, **asked.changes)
     else:
         rank = RANK if arm == "low-rank" and not source.config.rank else 0
-        model = for_dataset(source, data.systems[cell.target], rank=rank, seed=cell.seed)
-        if list(model) != [cell.target]:
-            raise WavelitError(f"{data.systems[cell.target].path} is not called {cell.target}")
-    steps = steps_of(cell.minutes, setting.cost, data, setting.rates)
-    recipe: JointTrainConfig = dataclasses.replace(
-        asked.train,
-        steps=steps,
-        samples=None,
-        minutes=None,
-        lr=lr,
-        validate_every=max(1, steps // LOOKS),
-        trunk=arm if arm in ("frozen", "low-rank") else "free",
-    )
-    fit_joint(folder, data, model, recipe, trainer, cell.seed, overwrite=True)
+        model = start(source, data, rank)
+    steps = steps_of(setting.cell.minutes, setting.cost, data, setting.rates)
+    trunk = arm if arm in ("frozen", "low-rank") else "free"
+    recipe = with_budget(asked.train, steps, lr, looks=LOOKS, trunk=trunk)
+    fit_joint(folder, data, model, recipe, trainer, setting.cell.seed, overwrite=True)
+
+
+def batch_size_of(joint: JointConfiguration) -> int:
+    """Windows of a system in a joint step."""
+    return next(iter(joint.data.systems.values())).batch_size
+
+
+def start(source: JointWaveLiT, data: JointDataModule, rank: int = 0) -> JointWaveLiT:
+    """A trained joint model made ready for the one system of some data.
+
+    Raises:
+        WavelitError: The dataset has another name than the data module gives it.
+    """
+    ((name, system),) = data.systems.items()
+    model = for_dataset(source, system, rank=rank, seed=data.seed)
+    if list(model) != [name]:
+        raise WavelitError(f"{system.path} is not called {name}")
+    return model
+
+
+def with_budget(
+    recipe: JointTrainConfig, steps: int, lr: float, *, looks: int = 1, trunk: str = "free"
+) -> JointTrainConfig:
+    """A recipe at another budget and learning rate, with so many looks at the validation data."""
+    every = max(1, steps // looks)
+    changes: dict[str, Any] = {"lr": lr, "validate_every": every, "trunk": trunk}
+    return dataclasses.replace(recipe, steps=steps, samples=None, minutes=None, **changes)
 
 
 def _best(folder: Path) -> float:

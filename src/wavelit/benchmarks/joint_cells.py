@@ -26,7 +26,7 @@ from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
 from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.foundation import JointWaveLiT
-from wavelit.training.config import BUDGETS, TrainConfig
+from wavelit.training.config import BUDGETS
 from wavelit.training.joint_configuration import JointConfiguration, joint_configuration
 from wavelit.training.joint_folder import is_trained, load_joint
 from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
@@ -38,6 +38,7 @@ __all__ = [
     "cost_of",
     "measure_cost",
     "nano_rate",
+    "require_same",
     "run_joint",
     "score_test",
     "steps_of",
@@ -215,7 +216,7 @@ def run_joint(
         asked = dataclasses.replace(asked, train=recipe)
         path = output / f"{cell.name}.json"
         if path.exists():
-            _require_same(path, asked.train)
+            require_same(path, {"model": asked.changes, "train": dataclasses.asdict(asked.train)})
         else:
             write_result(path, _run(cell, asked, runs / cell.name))
         yield path
@@ -279,11 +280,28 @@ def score_test(
         yield path
 
 
-def _require_same(path: Path, train: TrainConfig) -> None:
-    """A result of another recipe must not pass for this one."""
-    was, due = read_json(path).get("train"), json.loads(json.dumps(dataclasses.asdict(train)))
-    if was != due:
-        names = [name for name in due if not isinstance(was, dict) or was.get(name) != due[name]]
+def require_same(path: Path, due: Mapping[str, Any]) -> None:
+    """A result of another recipe must not pass for this one.
+
+    Args:
+        path: The result.
+        due: Entries that it must have, among them mappings.
+
+    Raises:
+        WavelitError: An entry differs.
+    """
+    was = read_json(path)
+    due = json.loads(json.dumps(due))
+    other = [
+        name for entry, wanted in due.items() for name in _differing(entry, was.get(entry), wanted)
+    ]
+    if other:
         raise WavelitError(
-            f"{path} was run with another {listed(names)}: remove it, or name another --output"
+            f"{path} was run with another {listed(other)}: remove it, or name another --output"
         )
+
+
+def _differing(entry: str, was: Any, due: Any) -> list[str]:
+    if not (isinstance(was, dict) and isinstance(due, dict)):
+        return [] if was == due else [entry]
+    return [name for name in {**due, **was} if was.get(name) != due.get(name)]

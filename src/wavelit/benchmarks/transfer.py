@@ -4,6 +4,7 @@ cost     what a joint step takes, next to steps of WaveLiT `nano` on its systems
 joint    one model for all systems, or for all but those that are left out in turn
 control  the same code and budget with a private trunk for every system: what is gained over it is
          gained by sharing
+tuned    joint models trained on with all that there is of one of their systems
 few      a few trajectories of a system, from the joint model and from scratch
 pairs    likewise from a model of one other system, for every pair of the targets
 test     the scores of finished joint runs on the test split; read once, when all choices are made
@@ -26,6 +27,7 @@ from wavelit.benchmarks.joint_cells import (
     score_test,
 )
 from wavelit.benchmarks.protocol import read_rates
+from wavelit.benchmarks.tuned_cells import TunedCell, run_tuned
 from wavelit.checks.arguments import (
     require_name,
     require_names,
@@ -38,7 +40,7 @@ from wavelit.errors import WavelitError
 
 __all__ = ["STAGES", "run"]
 
-STAGES = ("cost", "joint", "control", "few", "pairs", "test")
+STAGES = ("cost", "joint", "control", "tuned", "few", "pairs", "test")
 # Core-minutes of a model of one system, which pairs start from.
 ALONE = 5.0
 # How many trajectories are given where none are named.
@@ -64,13 +66,13 @@ def run(
     Args:
         stage: Of `STAGES`.
         config: Configuration of a joint training.
-        minutes: Core-minutes of a run; 40 of a joint one, 1 of those on a few trajectories if
-            absent. What pairs start from has 5.
+        minutes: Core-minutes of a run; 40 of a joint one, 1 of fine-tuning and on a few
+            trajectories if absent. What pairs start from has 5.
         seeds: Of the runs.
         without: Systems to leave out, a joint run for each.
-        targets: Systems of which a few trajectories are given.
+        targets: Systems that are fine-tuned on, or of which a few trajectories are given.
         trajectories: How many: numbers, or "all"; 1, 4 and all if absent, 4 of pairs.
-        source: The joint run that `few` starts from, such as 40min/joint-0.
+        source: The joint run that `tuned` and `few` start from, such as 40min/joint-0.
         root: Folder of the datasets, each under its system's name.
         output: Folder of the results.
         runs: Folder of the run folders.
@@ -81,13 +83,13 @@ def run(
     """
     require_name("stage", stage, STAGES)
     if minutes is None:
-        minutes = 1.0 if stage in ("few", "pairs") else 40.0
+        minutes = 1.0 if stage in ("tuned", "few", "pairs") else 40.0
     require_real("minutes", minutes, beyond=True)
     for seed in seeds:
         require_whole("seeds", seed, 0)
     left_out: list[str | None] = [*require_names("without", list(without), 0)] or [None]
     counts = [_count(each) for each in trajectories or GIVEN.get(stage, ())]
-    due = {"few": 1, "pairs": 2}.get(stage, 0)
+    due = {"tuned": 1, "few": 1, "pairs": 2}.get(stage, 0)
     for target in require_names("targets", list(targets), due):
         require_name("target", target, SYSTEMS)
     file, folder = require_path("config", config, is_file=True), require_path("root", root)
@@ -96,23 +98,31 @@ def run(
     set_up()
     if stage == "cost":
         yield measure_cost(file, folder, results)
-    elif stage in ("few", "pairs"):
-        few = [
-            FewCell(source, target, count, minutes, seed)
-            for seed, target, count in itertools.product(seeds, targets, counts)
-        ]
-        if stage == "pairs":
+    elif stage in ("tuned", "few", "pairs"):
+        asked = JointCell(minutes, 0).configure(file, folder, 1)
+        given = asked, cost_of(results), read_rates(rates), folder, results, trained
+        if stage == "tuned":
+            tuned = itertools.product(seeds, targets)
+            yield from run_tuned(
+                [TunedCell(source, target, minutes, seed) for seed, target in tuned], *given
+            )
+        elif stage == "few":
+            few = itertools.product(seeds, targets, counts)
+            yield from run_few(
+                [FewCell(source, target, count, minutes, seed) for seed, target, count in few],
+                *given,
+            )
+        else:
             alone = {target: JointCell(ALONE, 0, only=target) for target in targets}
             yield from run_joint([*alone.values()], file, folder, results, trained, rates)
-            few = [
-                FewCell(alone[start].name, target, count, minutes, seed)
-                for seed, count in itertools.product(seeds, counts)
-                for start, target in itertools.permutations(targets, 2)
-            ]
-        asked = JointCell(minutes, 0).configure(file, folder, 1)
-        yield from run_few(
-            few, asked, cost_of(results), read_rates(rates), folder, results, trained
-        )
+            pairs = itertools.product(seeds, counts, itertools.permutations(targets, 2))
+            yield from run_few(
+                [
+                    FewCell(alone[start].name, target, count, minutes, seed)
+                    for seed, count, (start, target) in pairs
+                ],
+                *given,
+            )
     else:
         trunks = {"joint": ["shared"], "control": ["private"], "test": ["shared", "private"]}
         cells = [

@@ -25,6 +25,7 @@ from wavelit.errors import WavelitError, one_line, printable
 __all__ = [
     "listed",
     "require_array",
+    "require_dense",
     "require_device",
     "require_instance",
     "require_mask",
@@ -190,6 +191,18 @@ def require_array(name: str, value: Any) -> NDArray[Any]:
     if array.dtype.kind not in "fiub":
         raise WavelitError(f"{name} must be an array of real numbers, not {shown(value)}")
     return array
+
+
+def require_dense(name: str, value: Tensor) -> None:
+    """A tensor with plain storage.
+
+    Raises:
+        WavelitError: It is sparse.
+    """
+    if value.layout != torch.strided:
+        raise WavelitError(
+            f"{name} must be a dense tensor, not {value.layout}: make it so by .to_dense()"
+        )
 
 
 def require_mask(field: Any, excludes: Any) -> None:

@@ -24,10 +24,14 @@ def data_generate(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--force", action="store_true", help="compute anew what is there")
     options = parser.parse_args(words)
+    from wavelit.checks.arguments import require_name
     from wavelit.data.ostia import NAME, generate_ostia
     from wavelit.data.pocketwell import SYSTEMS, generate
 
     systems = list(SYSTEMS) if options.systems == ["pocketwell"] else options.systems
+    for system in systems:
+        # Before any is computed.
+        require_name("systems", system, [*SYSTEMS, NAME])
     for system in systems:
         if system == NAME:
             print(generate_ostia(options.root, force=options.force))

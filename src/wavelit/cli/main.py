@@ -4,9 +4,11 @@ heavy.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -42,6 +44,8 @@ commands:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    if arguments is None:
+        sys.unraisablehook = _raised_again
     # A second interrupt meets a program that is ending, also where it comes before it is ignored.
     with suppress(KeyboardInterrupt):
         try:
@@ -51,6 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("wavelit: interrupted", file=sys.stderr)
     return 130
+
+
+def _raised_again(event: Any) -> None:
+    """An interrupt that falls into a callback, where Python prints and drops it, comes once more;
+    in a moment, as raised here it would be dropped again.
+    """
+    if issubclass(event.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.01, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(event)
 
 
 def _command(words: list[str]) -> int:

@@ -15,9 +15,9 @@ def transfer(parser: Any, words: list[str]) -> None:
         "stage",
         type=str,
         help="cost: what a joint step takes; joint: one model for all systems; control: the same "
-        "with a trunk of its own for each; few: a few trajectories, from the joint model and from "
-        "scratch; pairs: likewise from a model of one other system; test: score what is trained "
-        "on the test split, once",
+        "with a trunk of its own for each; tuned: a joint model trained on with all of one of its "
+        "systems; few: a few trajectories, from the joint model and from scratch; pairs: likewise "
+        "from a model of one other system; test: score what is trained on the test split, once",
     )
     parser.add_argument(
         "--config", type=str, default="configs/joint/pocketwell.yaml", help="the joint training"
@@ -26,7 +26,7 @@ def transfer(parser: Any, words: list[str]) -> None:
         "--minutes",
         type=float | None,
         default=None,
-        help="core-minutes of a run; 40 if absent, 1 of those on a few trajectories",
+        help="core-minutes of a run; 40 if absent, 1 of tuned, few and pairs",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the runs")
     parser.add_argument(
@@ -41,7 +41,7 @@ def transfer(parser: Any, words: list[str]) -> None:
         type=str,
         nargs="+",
         default=[],
-        help="systems of which a few trajectories are given",
+        help="systems that are fine-tuned on, or of which a few trajectories are given",
     )
     parser.add_argument(
         "--trajectories",
@@ -51,7 +51,10 @@ def transfer(parser: Any, words: list[str]) -> None:
         help="how many of them; 1, 4 and all if absent, 4 of pairs",
     )
     parser.add_argument(
-        "--source", type=str, default="40min/joint-0", help="joint run that few starts from"
+        "--source",
+        type=str,
+        default="40min/joint-0",
+        help="joint run that tuned and few start from",
     )
     parser.add_argument(
         "--root", type=str, default="datasets/pocketwell/small", help="folder of the datasets"

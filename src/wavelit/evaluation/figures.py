@@ -15,7 +15,6 @@ screen.
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +56,7 @@ from wavelit.evaluation.pictures import (
     save,
     show,
 )
-from wavelit.files.plain import read_text
+from wavelit.files.plain import read_text, whole_lines
 from wavelit.metrics import isotropic_spectrum
 
 __all__ = ["last_validation", "rollout_figure", "save", "training_figure", "validations"]
@@ -326,7 +325,7 @@ def validations(path: str | Path, system: str | None = None) -> list[float]:
 
 def _table(path: Path) -> list[dict[str, str]]:
     try:
-        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        return list(csv.DictReader(whole_lines(read_text(path))))
     except (WavelitError, OSError, csv.Error) as error:
         raise WavelitError(
             f"{printable(path)} is no table: {one_line(error)}: give the metrics.csv of a run"

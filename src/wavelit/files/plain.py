@@ -19,7 +19,15 @@ import yaml
 from wavelit.checks.arguments import shown
 from wavelit.errors import WavelitError, one_line, printable
 
-__all__ = ["LONGEST_TEXT", "decode_text", "load_yaml", "read_json", "read_text", "read_yaml"]
+__all__ = [
+    "LONGEST_TEXT",
+    "decode_text",
+    "load_yaml",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "whole_lines",
+]
 
 # Bytes of a text file, and entries of a YAML file with its aliases written out.
 LONGEST_TEXT = 16 * 1024**2
@@ -46,6 +54,12 @@ def read_text(path: str | os.PathLike[str], longest: int = LONGEST_TEXT) -> str:
             return decode_text(stream.read(longest + 1), printable(path), longest)
     finally:
         os.close(descriptor)
+
+
+def whole_lines(text: str) -> list[str]:
+    """The lines of a file that lines are added to; what a kill left of the last one is dropped."""
+    lines = text.splitlines(keepends=True)
+    return lines[:-1] if lines and not lines[-1].endswith("\n") else lines
 
 
 def decode_text(content: bytes, where: str, longest: int = LONGEST_TEXT) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavelit.checks.arguments import require_instance, require_name, shown
+from wavelit.checks.arguments import require_dense, require_instance, require_name, shown
 from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.normalizer import Normalizer
@@ -181,4 +181,5 @@ def require_output(name: str, value: Any, fields: Tensor) -> Tensor:
             f"{name} returned {value.dtype} {tuple(value.shape)}; real numbers (B, C, *S) = {due} "
             "are due"
         )
+    require_dense(f"what {name} returned", value)
     return value.float() if value.dtype.itemsize < 4 else value

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wavelit.checks.arguments import require_whole, shown
+from wavelit.checks.arguments import require_dense, require_whole, shown
 from wavelit.errors import WavelitError, one_line
 
 __all__ = [
@@ -177,6 +177,7 @@ def require_state(following: Any, history: Tensor) -> Tensor:
             f"expected an emulator that returns the next state in {history.dtype}, got "
             f"{following.dtype}: convert it by .to({history.dtype})"
         )
+    require_dense("the next state of the emulator", following)
     if following.device != history.device:
         raise WavelitError(
             f"expected an emulator that returns the next state on {history.device}, got "
@@ -203,6 +204,7 @@ def tensor_of(
         raise WavelitError(
             f"{name} must be a torch.Tensor of floating-point numbers, not {shown(value)}"
         )
+    require_dense(name, value)
     return value
 
 

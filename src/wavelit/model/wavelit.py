@@ -33,6 +33,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from wavelit.checks.arguments import require_dense
 from wavelit.errors import WavelitError
 from wavelit.model.attention import AugmentedLinearAttention
 from wavelit.model.block import Block, ScaledRMSNorm
@@ -324,6 +325,10 @@ class WaveLiT(
 
     def _check(self, fields: Tensor, constants: Tensor | None, scalars: Tensor | None) -> None:
         config = self.config
+        given = {"fields": fields, "constants": constants, "scalars": scalars}
+        for name, value in given.items():
+            if value is not None:
+                require_dense(name, value)
         expected = (config.n_steps_input, config.n_fields)
         if fields.ndim != 3 + config.spatial or fields.shape[1:3] != expected:
             raise WavelitError(
@@ -348,7 +353,7 @@ class WaveLiT(
             raise WavelitError(
                 f"weights are {dtype}: keep them in float32 and compute under torch.autocast"
             )
-        for name, value in (("fields", fields), ("constants", constants), ("scalars", scalars)):
+        for name, value in given.items():
             if value is not None and value.dtype.itemsize > dtype.itemsize:
                 raise WavelitError(
                     f"{name} are {value.dtype}, the weights {dtype}: convert by .to({dtype}), "

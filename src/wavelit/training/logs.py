@@ -27,6 +27,8 @@ from rich.progress import (
 )
 
 from wavelit.errors import WavelitError, one_line
+from wavelit.files.atomic import atomic_path
+from wavelit.files.plain import whole_lines
 from wavelit.training.module import EmulatorModule, TrainingModule
 from wavelit.training.ranks import is_first
 
@@ -159,8 +161,8 @@ def csv_logger(folder: Path, first_step: int) -> CSVLogger:
     kept: list[dict[str, str]] = []
     if first_step and path.exists() and is_first():
         try:
-            with path.open(newline="", encoding="utf8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+            rows = csv.DictReader(whole_lines(path.read_text(encoding="utf8")))
+            kept = [row for row in rows if int(row["step"]) < first_step]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise WavelitError(
                 f"{path} is damaged ({one_line(error)}): remove it to go on without its curves"
@@ -169,10 +171,10 @@ def csv_logger(folder: Path, first_step: int) -> CSVLogger:
     writer = logger.experiment
     if kept:
         writer.metrics_keys = list(kept[0])
-        with path.open("w", newline="") as file:
-            rows = csv.DictWriter(file, kept[0].keys())
-            rows.writeheader()
-            rows.writerows(kept)
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            table = csv.DictWriter(file, kept[0].keys())
+            table.writeheader()
+            table.writerows(kept)
     return logger
 
 

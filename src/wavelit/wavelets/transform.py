@@ -30,6 +30,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from wavelit.checks.arguments import require_dense
 from wavelit.errors import WavelitError
 from wavelit.wavelets.lifting import lifted_analysis, lifted_synthesis, lifts
 from wavelit.wavelets.matrices import multiply
@@ -236,6 +237,7 @@ def _real(x: Tensor) -> Tensor:
         raise WavelitError(
             f"expected a real floating-point tensor, got {x.dtype}; convert it with .float()"
         )
+    require_dense("x", x)
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
