@@ -115,6 +115,7 @@ def test_configs_are_the_recipe_of_the_demo(path):
         (["tarin"], "unknown command 'tarin'; known: demo"),
         (["train", "--data.path", "nowhere", "--train.steps", "1"], "nowhere"),
         (["train", "--data.path", "nowhere"], "nowhere/data/train: no such folder"),
+        (["train", "{a: 1}"], "{a: 1}/data/train: no such folder"),
         (["train", "--data.path", "nowhere", "--train.step", "1"], "--train.step"),
         (["train", "--data.path", "nowhere", "--train.lr", "fast"], "lr"),
         (["train", "--resume", "nowhere"], "is not a run folder"),

@@ -349,6 +349,18 @@ def test_sparse_tensors_are_named(name):
         model(**{**given, name: given[name].to_sparse()})
 
 
+@pytest.mark.parametrize("name", ["fields", "constants", "scalars"])
+def test_tensors_elsewhere_are_named(name):
+    model = WaveLiT(small(n_constant_fields=1, n_scalars=1))
+    given = {
+        "fields": torch.randn(1, 4, 2, 16, 16),
+        "constants": torch.ones(1, 1, 16, 16),
+        "scalars": torch.ones(1, 1),
+    }
+    with pytest.raises(WavelitError, match=f"{name} are on meta, the model on cpu"):
+        model(**{**given, name: given[name].to("meta")})
+
+
 def test_wrong_precisions_are_named():
     x = torch.randn(1, 4, 2, 16, 16)
     with pytest.raises(

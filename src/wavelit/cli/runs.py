@@ -164,6 +164,8 @@ def train(parser: Any, words: list[str]) -> None:
     data = WellDataModule(
         **{
             **{name: value for name, value in vars(options.data).items() if name != "paths"},
+            # As it was typed: the parser reads {a: 1} as YAML where more than text is taken.
+            **({} if (typed := value_of(words, "--data.path")) is None else {"path": typed}),
             # A recipe with another is refused.
             "n_steps_output": max(1, options.train.pushforward),
             "seed": options.seed,

@@ -25,7 +25,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ from wavelit.ops.depthwise import DepthwiseConv
 from wavelit.ops.fused_attention import HEAD_EPS, NORMALISER_EPS, fused_attention
 from wavelit.ops.norm import gated, rms_norm
 from wavelit.ops.rotary import rotate
-from wavelit.ops.token_layout import TokenGrids, split_grids
+from wavelit.ops.token_layout import TokenGrids, canvas_for, split_grids
 
 __all__ = [
     "FEATURE_MAPS",
@@ -159,6 +159,7 @@ class AugmentedLinearAttention(nn.Module):
         centre: Centre the values and rescale the heads.
         gate: Multiply by SiLU(g).
         local: Add the depthwise convolution of the values.
+        kernel: Of that convolution, tokens along each axis, odd; 3 if absent.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class AugmentedLinearAttention(nn.Module):
         centre: bool = True,
         gate: bool = True,
         local: bool = True,
+        kernel: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -184,7 +186,7 @@ class AugmentedLinearAttention(nn.Module):
         self.key_gain = nn.Parameter(torch.empty(dim // num_heads))
         self.head_gain = nn.Parameter(torch.empty(dim))
         self.mean_gain = nn.Parameter(torch.empty(dim)) if centre else None
-        self.local = DepthwiseConv(dim, spatial) if local else None
+        self.local = DepthwiseConv(dim, spatial, kernel=kernel) if local else None
 
     def forward(self, x: Tensor, grids: TokenGrids) -> Tensor:
         """x: (B, L, E), the tokens of all grids in turn; tokens attend within their own grid.
@@ -210,7 +212,7 @@ class AugmentedLinearAttention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             o = attend(qk.to(wide), v.to(wide), grids)  # (B, L, E)
         if self.local is not None:
-            o = o + self.local(v, grids.canvas)
+            o = o + self.local(v, canvas_for(self.local.kernel, grids))
         if gate:
             o = gated(o, gate[0])
         y: Tensor = self.out(o)

@@ -1,5 +1,5 @@
-"""A block of the network: depthwise convolution, augmented linear attention, gated feed-forward
-network.
+"""A block of the network: depthwise convolution, augmented linear attention or what is set in its
+place (`wavelit.model.mixers`), gated feed-forward network.
 
     x += DWConv(x);   x += ls_1 Attention(norm(x));   x += ls_2 ConvGLU(norm(x))
 
@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavelit.model.attention import AugmentedLinearAttention
 from wavelit.model.config import WaveLiTConfig
+from wavelit.model.mixers import MixerKind, build_mixer
 from wavelit.ops.depthwise import ConvCanvas, DepthwiseConv, depthwise
 from wavelit.ops.norm import gated, scaled_rms_norm
 from wavelit.ops.token_layout import TokenGrids, TokenLayout, spread
@@ -95,9 +95,10 @@ class Block(nn.Module):
 
     Args:
         config: The model's; `local` covers all three convolutions.
+        mixer: What mixes the tokens; augmented linear attention unless it says otherwise.
     """
 
-    def __init__(self, config: WaveLiTConfig) -> None:
+    def __init__(self, config: WaveLiTConfig, mixer: MixerKind) -> None:
         super().__init__()
         dim, spatial, scales, local = (
             config.embed_dim,
@@ -107,8 +108,9 @@ class Block(nn.Module):
         )
         self.local = DepthwiseConv(dim, spatial, residual=True) if local else None
         self.attention_norm = ScaledRMSNorm(dim, scales)
-        self.attention = AugmentedLinearAttention(
-            dim, config.num_heads, spatial, config.feature_map, config.centre, config.gate, local
+        # Or what stands in its place; the name is a key of trained weights.
+        self.attention = build_mixer(
+            mixer, dim, config.num_heads, config.feature_map, config.centre, config.gate, local
         )
         self.attention_scale = nn.Parameter(torch.empty(scales, dim))
         self.mlp_norm = ScaledRMSNorm(dim, scales)

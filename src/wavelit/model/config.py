@@ -11,16 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavelit.checks.arguments import shown
+from wavelit.checks.arguments import require_name, shown
 from wavelit.checks.settings import check_bounds, check_types
 from wavelit.errors import WavelitError
 from wavelit.model.attention import FEATURE_MAPS
 from wavelit.model.boundaries import BOUNDARY_TYPES, BoundaryConditions
+from wavelit.model.mixers import MixerKind, read_mixers
 from wavelit.wavelets.transform import WAVELETS
 
 __all__ = ["PRESETS", "WaveLiTConfig", "pad_grid", "padded_shape"]
 
 HISTORIES = ("increments", "states")
+WALL_PADDINGS = ("edge", "zero")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,10 @@ class WaveLiTConfig:
             prediction; 0: there are none.
         condition: Modulate the blocks by the PDE scalars, if there are any; without it they need
             not be given.
+        mixers: What mixes the tokens of the blocks, one for all of them or one for each with commas
+            between: attention, attention:7, conv:7, long_conv (`wavelit.model.mixers`).
+        wall_padding: Depthwise convolutions of the blocks see the "edge" repeated beyond walls and
+            open sides, or "zero".
         conserve: Keep the mean over the grid of every field whose mean does not change in the
             training data, as far as `wavelit.training.data_scales` looks: of momentum in a periodic
             box, of a pressure of mean zero.
@@ -91,6 +97,8 @@ class WaveLiTConfig:
     detail_dim: int = 0
     condition: bool = True
     conserve: bool = True
+    mixers: str = "attention"
+    wall_padding: str = "edge"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -132,6 +140,7 @@ class WaveLiTConfig:
             raise WavelitError(
                 f"unknown feature_map {self.feature_map!r}; known: {', '.join(FEATURE_MAPS)}"
             )
+        require_name("wall_padding", self.wall_padding, WALL_PADDINGS)
         check_bounds(
             self,
             {
@@ -162,6 +171,13 @@ class WaveLiTConfig:
             raise WavelitError(
                 f"depth {self.depth} must be a multiple of num_exchanges {self.num_exchanges}"
             )
+        if any(kind.kind == "conv" for kind in self.block_mixers) and not self.local:
+            raise WavelitError("mixers with conv need the blocks' convolutions: set local to true")
+
+    @property
+    def block_mixers(self) -> tuple[MixerKind, ...]:
+        """The mixer of every block."""
+        return read_mixers(self.mixers, self.depth, self.spatial)
 
     @property
     def periodic(self) -> tuple[bool, ...]:
@@ -220,7 +236,24 @@ def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]
                 f"num_scales={config.num_scales} need a multiple of {multiple}: "
                 + ("an odd period cannot be halved" if n % 2 else "lower levels or num_scales")
             )
-    return tuple(-(-n // multiple) * multiple for n in shape)
+    padded = tuple(-(-n // multiple) * multiple for n in shape)
+    _require_kernels(padded, config)
+    return padded
+
+
+def _require_kernels(padded: Sequence[int], config: WaveLiTConfig) -> None:
+    """A kernel that reaches across a grid with walls would read its padding alone."""
+    if config.mixers == "attention":
+        return
+    for axis, (n, wraps) in enumerate(zip(padded, config.periodic, strict=True)):
+        tokens = n // config.grid_multiple
+        for mixer in config.block_mixers:
+            if not wraps and mixer.kernel[axis] > max(tokens, 3):
+                raise WavelitError(
+                    f"a kernel of {mixer.kernel[axis]} is wider than the {tokens} tokens along "
+                    f"axis {axis}, which does not wrap: a shorter one in mixers {config.mixers}, "
+                    "or lower levels or num_scales"
+                )
 
 
 def pad_grid(x: Tensor, config: WaveLiTConfig) -> Tensor:

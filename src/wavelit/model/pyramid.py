@@ -77,10 +77,11 @@ class Pyramid(nn.Module):
         self.activation_checkpointing = False
         self.heads = (config.num_heads, dim // config.num_heads)
         self.num_scales = num_scales
+        self.edge = config.wall_padding == "edge"
         # An embedding of the scales; its name is a key of trained weights.
         self.level_embedding = nn.Parameter(torch.empty(num_scales, dim))
         self.towers = nn.ModuleList(
-            nn.ModuleList(Block(config) for _ in range(config.depth))
+            nn.ModuleList(Block(config, mixer) for mixer in config.block_mixers)
             for _ in range(1 if config.shared else num_scales)
         )
         n_exchanges = config.num_exchanges if num_scales > 1 else 0
@@ -102,12 +103,13 @@ class Pyramid(nn.Module):
             scales.append(coarsen(scales[-1], shapes[-1]))
             shapes.append(tuple(n // 2 for n in shapes[-1]))
         tables = (periodic, self.heads, x.device, torch.promote_types(x.dtype, torch.float32))
-        every = token_grids(tuple(shapes), *tables)
+        every = token_grids(tuple(shapes), *tables, self.edge)
         x = torch.cat(scales, 1) + spread(self.level_embedding, every.layout)
         parts = [(every, ALL)]
         if len(self.towers) > 1:
             parts = [
-                (token_grids((shape,), *tables), slice(s, s + 1)) for s, shape in enumerate(shapes)
+                (token_grids((shape,), *tables, self.edge), slice(s, s + 1))
+                for s, shape in enumerate(shapes)
             ]
         sizes = [sum(grids.layout.sizes) for grids, _ in parts]
         n_groups = max(1, len(self.exchanges))
@@ -132,7 +134,7 @@ class Pyramid(nn.Module):
         """What `block` makes of x, whole, in tiles, or without keeping what the backward pass
         can compute anew.
         """
-        if supports_tiling(block) and should_tile(x):
+        if supports_tiling(block) and grids.canvas.kept is None and should_tile(x):
             return tiled_forward(block, x, grids, scales, condition)
         if self.activation_checkpointing and torch.is_grad_enabled():
             y: Tensor = checkpoint(block, x, grids, scales, condition, use_reentrant=False)

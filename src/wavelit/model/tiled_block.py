@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wavelit.model.attention import AugmentedLinearAttention
 from wavelit.model.block import Block
 from wavelit.ops.depthwise import padded_tokens
 from wavelit.ops.fused_attention import HEAD_EPS, NORMALISER_EPS
@@ -105,9 +106,22 @@ def _cut(grids: TokenGrids, tile: int) -> list[_Grid]:
 
 
 def supports_tiling(block: Block) -> bool:
-    """Whether a block lacks nothing: tiles are for no other."""
+    """Whether a block has attention and lacks nothing: tiles are for no other."""
     attention = block.attention
-    return attention.fast and attention.gate and block.local is not None
+    return (
+        isinstance(attention, AugmentedLinearAttention)
+        and attention.fast
+        and attention.gate
+        and attention.local is not None
+        and set(attention.local.kernel) == {3}
+        and block.local is not None
+    )
+
+
+def _attention(block: Block) -> AugmentedLinearAttention:
+    attention = block.attention
+    assert isinstance(attention, AugmentedLinearAttention)
+    return attention
 
 
 def should_tile(x: Tensor) -> bool:
@@ -156,7 +170,7 @@ def tiled_forward(
             # What a tile needs: the same memory each time is still in the cache.
             scratch = x.new_empty(2, grid.part(0, grid.rows).stop, x.shape[2])
             means = _sum_keys_and_values(block, tokens, grid, maps, scratch)
-            mixed, mean_square = _attend(means, grid, maps, block.attention.num_heads, scratch)
+            mixed, mean_square = _attend(means, grid, maps, _attention(block).num_heads, scratch)
             _write_attention(block, means, mixed, mean_square, grid, maps, scale, scratch)
             _feed_forward(block, means.local, out[sample, grid.tokens], grid, scale, modulation)
     return out
@@ -190,7 +204,7 @@ class _Maps(NamedTuple):
 
 
 def _fold_maps(block: Block, scale: int, modulation: Modulation | None, order: Tensor) -> _Maps:
-    attention = block.attention
+    attention = _attention(block)
     e = attention.out.in_features
     norm_gain = block.attention_norm.gain[scale]
     weights, biases = attention.project.weight.split(e), attention.project.bias.split(e)
@@ -224,7 +238,7 @@ def _sum_keys_and_values(
 ) -> _Means:
     """Pass 1 on the tokens x (L_s, E) of one grid."""
     assert block.local is not None
-    n_heads, (size, e) = block.attention.num_heads, x.shape
+    n_heads, (size, e) = _attention(block).num_heads, x.shape
     ((kernel, bias),) = block.local.split(1)
     (wk, bk), (wv, bv) = maps.key, maps.value
     local, values, inverse = torch.empty_like(x), torch.empty_like(x), x.new_empty(size, 1)
@@ -291,7 +305,7 @@ def _write_attention(
     scratch: Tensor,
 ) -> None:
     """Pass 3, added to `means.local`."""
-    attention, (wg, bg) = block.attention, maps.gate
+    attention, (wg, bg) = _attention(block), maps.gate
     assert attention.local is not None
     assert attention.mean_gain is not None
     head_dim = mixed.shape[1] // attention.num_heads

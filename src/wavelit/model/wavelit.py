@@ -43,6 +43,7 @@ from wavelit.model.config import WaveLiTConfig, pad_grid, padded_shape
 from wavelit.model.conv_head import ConvHead
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.losses import wavelet_loss
+from wavelit.model.mixers import GatedLongConv
 from wavelit.model.normalizer import Normalizer
 from wavelit.model.pretrained import read_model, write_model
 from wavelit.model.pyramid import Exchange, Pyramid
@@ -136,6 +137,8 @@ class WaveLiT(
                     nn.init.ones_(gain)
                 if module.mean_gain is not None:
                     nn.init.zeros_(module.mean_gain)
+            elif isinstance(module, GatedLongConv):
+                module.reset_gain()
             elif isinstance(module, Exchange):
                 nn.init.constant_(module.down_gate, 0.1)
                 nn.init.constant_(module.up_gate, 0.1)
@@ -348,7 +351,12 @@ class WaveLiT(
                 raise WavelitError(
                     f"{name} must be {due}, as fields are {tuple(fields.shape)}, came {shape}"
                 )
-        dtype = self.embed.weight.dtype
+        device, dtype = self.embed.weight.device, self.embed.weight.dtype
+        for name, value in given.items():
+            if value is not None and value.device != device:
+                raise WavelitError(
+                    f"{name} are on {value.device}, the model on {device}: move one to the other"
+                )
         if dtype.itemsize < 4:
             raise WavelitError(
                 f"weights are {dtype}: keep them in float32 and compute under torch.autocast"

@@ -9,7 +9,8 @@ convolution, one gather back.
     |        |  2  |
     +--------+-----+
 
-Padding wraps along a periodic axis and repeats the edge along any other.
+Padding wraps along a periodic axis, more than once where the kernel is longer than the period.
+Along any other it repeats the edge, or is zero.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class ConvCanvas(NamedTuple):
     Attributes:
         n_grids: Their number S.
         sides: Of the canvas.
-        valid: Sides of the convolved canvas, two less each.
+        valid: Sides of the convolved canvas, less by twice the radius.
         fill: Tokens that fill the canvas.
         take: Cells of the convolved canvas that hold the tokens' results, (L,).
         back: For each cell of the convolved canvas its token.
@@ -40,6 +41,8 @@ class ConvCanvas(NamedTuple):
         inner: Cells of the canvas that are the tokens' own, (L,).
         halo_cells: Cells of the padding.
         halo_tokens: The tokens that they copy.
+        kept: For each cell of the canvas whether it is none beyond a wall, as 1 or 0; None where
+            padding repeats the edge.
     """
 
     n_grids: int
@@ -52,6 +55,7 @@ class ConvCanvas(NamedTuple):
     inner: Tensor
     halo_cells: Tensor
     halo_tokens: Tensor
+    kept: Tensor | None = None
 
 
 def conv_canvas(
@@ -59,6 +63,8 @@ def conv_canvas(
     periodic: Sequence[bool],
     device: torch.device,
     dtype: torch.dtype,
+    radius: Sequence[int] | None = None,
+    edge: bool = True,
 ) -> ConvCanvas:
     """Lay out token grids on a canvas.
 
@@ -66,9 +72,12 @@ def conv_canvas(
         shapes: Tokens along each axis, of each grid.
         periodic: Whether each axis wraps.
         device: Where the tables live.
-        dtype: Of `live`.
+        dtype: Of `live` and `kept`.
+        radius: Of the kernel along each axis, as in 2 radius + 1; 1 if absent.
+        edge: Whether padding beyond walls repeats the edge; else it is zero.
     """
-    padded = [[n + 2 for n in shape] for shape in shapes]
+    radius = radius or (1,) * len(periodic)
+    padded = [[n + 2 * r for n, r in zip(shape, radius, strict=True)] for shape in shapes]
     # Grid 0 at the origin, the others one below another along the first axis, beside it along the
     # last.
     corners, height = [[0] * len(padded[0])], 0
@@ -82,18 +91,23 @@ def conv_canvas(
         max(c[axis] + p[axis] for c, p in zip(corners, padded, strict=True))
         for axis in range(len(padded[0]))
     )
-    valid = tuple(n - 2 for n in canvas)
+    valid = tuple(n - 2 * r for n, r in zip(canvas, radius, strict=True))
     # Where no grid lies, any token will do.
     fill = torch.zeros(canvas, dtype=torch.long)
+    kept = torch.ones(canvas)
     take, inner, halo_cells, halo_tokens = [], [], [], []
     start = 0
     for shape, side, corner in zip(shapes, padded, corners, strict=True):
-        token = start + padded_tokens(shape, periodic)
-        fill[tuple(slice(c, c + n) for c, n in zip(corner, side, strict=True))] = token
+        token = start + padded_tokens(shape, periodic, radius)
+        place = tuple(slice(c, c + n) for c, n in zip(corner, side, strict=True))
+        fill[place] = token
+        beyond = torch.zeros(()) if edge else _beyond_walls(shape, periodic, radius)
+        kept[place] = 1 - beyond
         cell = _ravel([c + torch.arange(n) for c, n in zip(corner, side, strict=True)], canvas)
-        core = (slice(1, -1),) * len(shape)
+        core = tuple(slice(r, r + n) for n, r in zip(shape, radius, strict=True))
         outside = torch.ones(tuple(side), dtype=torch.bool)
         outside[core] = False
+        outside &= beyond == 0
         inner.append(cell[core].flatten())
         halo_cells.append(cell[outside])
         halo_tokens.append(token[outside])
@@ -112,19 +126,34 @@ def conv_canvas(
         taken.to(device),
         back.to(device),
         live.to(device, dtype),
-        *(torch.cat(parts).to(device) for parts in (inner, halo_cells, halo_tokens)),
+        torch.cat(inner).to(device),
+        torch.cat(halo_cells).to(device),
+        torch.cat(halo_tokens).to(device),
+        None if edge or all(periodic) else kept.view(-1, 1).to(device, dtype),
     )
 
 
-def padded_tokens(shape: Sequence[int], periodic: Sequence[bool]) -> Tensor:
-    """The tokens of a grid with one of padding on every side: those across a periodic axis,
-    elsewhere the edge's own.
+def padded_tokens(
+    shape: Sequence[int], periodic: Sequence[bool], radius: Sequence[int] | None = None
+) -> Tensor:
+    """The tokens of a grid with padding on every side, one if no radius is given: those across a
+    periodic axis, elsewhere the edge's own.
     """
     near = []
-    for n, wraps in zip(shape, periodic, strict=True):
-        along = torch.arange(-1, n + 1)
+    for n, wraps, r in zip(shape, periodic, radius or (1,) * len(shape), strict=True):
+        along = torch.arange(-r, n + r)
         near.append(along % n if wraps else along.clamp(0, n - 1))
     return _ravel(near, shape)
+
+
+def _beyond_walls(shape: Sequence[int], periodic: Sequence[bool], radius: Sequence[int]) -> Tensor:
+    """1 where the padding of a grid lies beyond an axis that does not wrap, else 0."""
+    beyond = torch.zeros(tuple(n + 2 * r for n, r in zip(shape, radius, strict=True)))
+    for axis, (n, wraps, r) in enumerate(zip(shape, periodic, radius, strict=True)):
+        if not wraps:
+            along = beyond.movedim(axis, 0)
+            along[:r] = along[r + n :] = 1
+    return beyond
 
 
 def _ravel(index: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
@@ -142,24 +171,33 @@ def _ravel(index: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
 
 
 class DepthwiseConv(nn.Module):
-    """3^d depthwise convolution over token grids, padded per axis: circular where periodic,
-    edge-replicating elsewhere.
+    """Depthwise convolution over token grids, padded per axis: circular where periodic, elsewhere
+    as the canvas has it.
 
     Args:
         dim: Channels.
         spatial: Grid axes, 1 to 3.
         residual: Return x + conv(x); the identity is added to the centre tap and costs nothing.
+        kernel: Tokens along each axis, odd, which the canvas is laid out for; 3 if absent.
     """
 
-    def __init__(self, dim: int, spatial: int, residual: bool = False) -> None:
+    def __init__(
+        self, dim: int, spatial: int, residual: bool = False, kernel: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         self.residual = residual
-        self.weight = nn.Parameter(torch.empty(dim, 1, *(3,) * spatial))
+        sides = tuple(kernel or (3,) * spatial)
+        self.weight = nn.Parameter(torch.empty(dim, 1, *sides))
         self.bias = nn.Parameter(torch.empty(dim))
-        identity = torch.zeros(3**spatial)
-        identity[3**spatial // 2] = 1
-        self.register_buffer("identity", identity.view(1, 1, *(3,) * spatial), persistent=False)
+        identity = torch.zeros(math.prod(sides))
+        identity[len(identity) // 2] = 1
+        self.register_buffer("identity", identity.view(1, 1, *sides), persistent=False)
         self.identity: Tensor
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Tokens along each axis."""
+        return tuple(self.weight.shape[2:])
 
     def forward(self, x: Tensor, canvas: ConvCanvas) -> Tensor:
         """x: (B, L, E), the tokens of all grids in turn. Returns the same shape."""
@@ -179,7 +217,7 @@ def depthwise(
 
     Args:
         x: Tokens of all grids in turn, (B, L, E).
-        weight: Kernels, (E, 1, 3, ...).
+        weight: Kernels, (E, 1, 3, ...), of the canvas's radius.
         bias: (E,).
         canvas: Where the grids lie.
         shift: Added to x first, (E,).
@@ -188,9 +226,12 @@ def depthwise(
         (B, L, E).
     """
     if shift is not None:
-        # The padding repeats values, so a constant comes through as itself times the kernel's sum:
-        # no pass over x.
-        bias = bias + shift * weight.flatten(1).sum(1)
+        if canvas.kept is None:
+            # The padding repeats values, so a constant comes through as itself times the kernel's
+            # sum: no pass over x.
+            bias = bias + shift * weight.flatten(1).sum(1)
+        else:
+            x = x + shift
     if torch.is_autocast_enabled(x.device.type):
         low = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(low), weight.to(low), bias.to(low)
@@ -205,7 +246,10 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, canvas: ConvCanvas) -> Tensor:
-        padded = x.index_select(1, canvas.fill).unflatten(1, canvas.sides).movedim(-1, 1)
+        padded = x.index_select(1, canvas.fill)
+        if canvas.kept is not None:
+            padded.mul_(canvas.kept)
+        padded = padded.unflatten(1, canvas.sides).movedim(-1, 1)
         ctx.save_for_backward(padded, weight)
         ctx.canvas = canvas
         spatial = len(canvas.sides)

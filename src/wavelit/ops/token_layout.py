@@ -21,7 +21,16 @@ from torch import Tensor
 from wavelit.ops.depthwise import ConvCanvas, conv_canvas
 from wavelit.ops.rotary import HeadTables, head_tables
 
-__all__ = ["TokenGrids", "TokenLayout", "split_grids", "spread", "to_tokens", "token_grids"]
+__all__ = [
+    "TokenGrids",
+    "TokenLayout",
+    "canvas_for",
+    "split_grids",
+    "spread",
+    "to_tokens",
+    "token_grids",
+    "wide_canvas",
+]
 
 CPU = torch.device("cpu")
 
@@ -87,6 +96,23 @@ def to_tokens(x: Tensor, layout: TokenLayout) -> Tensor:
     return x.index_select(1, layout.member) if len(layout.sizes) > 1 else x
 
 
+def canvas_for(kernel: tuple[int, ...], grids: TokenGrids) -> ConvCanvas:
+    """The canvas of the grids for a kernel, padded at walls as that which they have.
+
+    Args:
+        kernel: Tokens along each axis, odd.
+        grids: The grids.
+    """
+    own, layout = grids.canvas, grids.layout
+    if kernel == tuple(side - left + 1 for side, left in zip(own.sides, own.valid, strict=True)):
+        return own
+    edge, live = own.kept is None, own.live
+    canvas: ConvCanvas = wide_canvas(
+        layout.shapes, layout.periodic, kernel, edge, live.device, live.dtype
+    )
+    return canvas
+
+
 # Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling
 # it.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -96,17 +122,56 @@ def token_grids(
     heads: tuple[int, int],
     device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
+    edge: bool = True,
 ) -> TokenGrids:
     """Lay out token grids; what was asked for before is kept.
 
     Args:
         shapes: Tokens along each axis, of each grid.
-        periodic: Whether each axis wraps; other axes repeat their edge.
+        periodic: Whether each axis wraps.
         heads: Attention heads and channels of each.
         device: Where the tables live.
         dtype: Of phases and matrices.
+        edge: Whether padding beyond other axes repeats the edge; else it is zero.
     """
-    return _cached_token_grids(shapes, periodic, heads, device, dtype)
+    return _cached_token_grids(shapes, periodic, heads, device, dtype, edge)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def wide_canvas(
+    shapes: tuple[tuple[int, ...], ...],
+    periodic: tuple[bool, ...],
+    kernel: tuple[int, ...],
+    edge: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> ConvCanvas:
+    """The canvas of those grids for another kernel or padding than `TokenGrids` has; what was asked
+    for before is kept.
+
+    Args:
+        shapes: Tokens along each axis, of each grid.
+        periodic: Whether each axis wraps.
+        kernel: Tokens along each axis, odd.
+        edge: Whether padding beyond walls repeats the edge; else it is zero.
+        device: Where the tables live.
+        dtype: Of the masks.
+    """
+    return _cached_canvas(shapes, periodic, kernel, edge, device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _cached_canvas(
+    shapes: tuple[tuple[int, ...], ...],
+    periodic: tuple[bool, ...],
+    kernel: tuple[int, ...],
+    edge: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> ConvCanvas:
+    with torch.inference_mode(False), torch.no_grad():
+        radius = [n // 2 for n in kernel]
+        return conv_canvas(shapes, periodic, device, dtype, radius, edge)
 
 
 @lru_cache(maxsize=16)
@@ -116,6 +181,7 @@ def _cached_token_grids(
     heads: tuple[int, int],
     device: torch.device,
     dtype: torch.dtype,
+    edge: bool,
 ) -> TokenGrids:
     # Tables made in inference mode could not serve a later training step.
     with torch.inference_mode(False), torch.no_grad():
@@ -132,6 +198,6 @@ def _cached_token_grids(
         )
         return TokenGrids(
             layout,
-            conv_canvas(shapes, periodic, device, dtype),
+            conv_canvas(shapes, periodic, device, dtype, edge=edge),
             head_tables(shapes, periodic, heads, device, dtype),
         )
