@@ -124,8 +124,8 @@ def test_configs_are_the_recipe_of_the_demo(path):
         (["rollout", "nowhere"], "is not a run folder"),
         (["data", "check", "nowhere"], "error"),
         (["data", "info", "nowhere"], "nowhere"),
-        (["data", "generate", "atlantis"], "unknown system 'atlantis'"),
-        (["demo", "atlantis"], "unknown system 'atlantis'"),
+        (["data", "generate", "atlantis"], "unknown systems 'atlantis'"),
+        (["demo", "atlantis"], "unknown systems 'atlantis'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

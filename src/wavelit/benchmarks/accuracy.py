@@ -36,7 +36,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from wavelit.allocator import keep_freed_memory
-from wavelit.benchmarks.entries import CONTESTANTS, build
+from wavelit.benchmarks.entries import CONTESTANTS, EVERYONE, build
 from wavelit.benchmarks.protocol import (
     BATCH_SIZE,
     LR_SYSTEMS,
@@ -75,7 +75,16 @@ from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.module import EMA, DivergedError, EmulatorModule
 from wavelit.training.trainer import make_trainer, quieten
 
-__all__ = ["Clock", "band_errors", "run", "set_up", "time_step"]
+__all__ = [
+    "Clock",
+    "band_errors",
+    "open_data",
+    "refresh_batch_norms",
+    "run",
+    "set_up",
+    "time_in_turns",
+    "time_step",
+]
 
 # Steps timed for a rate, after as many that are not, in so many turns.
 RATE_STEPS, RATE_TURNS = 8, 5
@@ -177,10 +186,11 @@ def set_up() -> None:
     quieten()
 
 
-def _data(system: str, root: Path, seed: int) -> WellDataModule:
+def open_data(system: str, root: Path, seed: int, batch_size: int = BATCH_SIZE) -> WellDataModule:
+    """The dataset of a system in a folder of datasets."""
     return WellDataModule(
         os.fspath(root / system),
-        batch_size=BATCH_SIZE,
+        batch_size=batch_size,
         seed=seed,
         mask_field=SYSTEMS[system].mask_field,
     )
@@ -209,7 +219,7 @@ def _train(
     )
     data.train_sampler.n_steps = module.total_steps
     trainer.fit(module, data.train_dataloader(), validation)
-    _refresh_batch_norms(model, data)
+    refresh_batch_norms(model, data)
     return module
 
 
@@ -221,7 +231,7 @@ def _some_windows(data: WellDataModule) -> DataLoader[Any]:
     return DataLoader(some, batch_size=data.batch_size, collate_fn=windows.collate)
 
 
-def _refresh_batch_norms(model: IncrementEmulator, data: WellDataModule) -> None:
+def refresh_batch_norms(model: IncrementEmulator, data: WellDataModule) -> None:
     """Measure the statistics of batch normalisations anew: those of training belong to weights
     before their averaging.
     """
@@ -282,41 +292,57 @@ def _measure_rates(
         models = [reference, *(model for model in models if model != reference)]
     rows = []
     for model in models:
-        # A processor's speed wanders within a minute: both are timed next to each other, and the
-        # median ratio counts.
-        turns = [
-            [time_step(name, system, root) for name in (reference, model)]
-            for _ in range(RATE_TURNS)
-        ]
-        (its, _), (own, parameters) = sorted(turns, key=lambda pair: pair[1][0] / pair[0][0])[
-            RATE_TURNS // 2
-        ]
-        rate = own if model == reference else own / its * known[reference, system]
-        known[model, system] = rate
-        rows.append(
-            {
-                "model": model,
-                "system": system,
-                "batch_size": BATCH_SIZE,
-                "ms_per_sample": round(rate, 2),
-                "measured_ms": round(own, 2),
-                "reference": reference,
-                "reference_ms": round(its, 2),
-                "parameters": parameters,
-                **environment(),
-            }
-        )
+        row = time_in_turns(model, reference, system, root, known.get((reference, system)))
+        known[model, system] = row["ms_per_sample"]
+        rows.append(row)
     write_rows(output / "rates.csv", [*rate_rows(output), *rows])
 
 
-def time_step(model: str, system: str, root: Path) -> tuple[float, int]:
+def time_in_turns(
+    model: str, reference: str, system: str, root: Path, known: float | None
+) -> dict[str, Any]:
+    """A row of rates.csv: milliseconds a sample in those of the reference.
+
+    A processor's speed wanders within a minute: both are timed next to each other, and the median
+    ratio counts.
+
+    Args:
+        model: Who is timed.
+        reference: In turns with whom.
+        system: On what.
+        root: Folder of the datasets.
+        known: Its rate; None: it is measured here, as `model`.
+    """
+    sizes = {name: EVERYONE[name].batch_size for name in (reference, model)}
+    turns = [
+        [time_step(name, system, root, sizes[name]) for name in (reference, model)]
+        for _ in range(RATE_TURNS)
+    ]
+    (its, _), (own, parameters) = sorted(turns, key=lambda pair: pair[1][0] / pair[0][0])[
+        RATE_TURNS // 2
+    ]
+    return {
+        "model": model,
+        "system": system,
+        "batch_size": sizes[model],
+        "ms_per_sample": round(own if known is None else own / its * known, 2),
+        "measured_ms": round(own, 2),
+        "reference": reference,
+        "reference_ms": round(its, 2),
+        "parameters": parameters,
+        **environment(),
+    }
+
+
+def time_step(
+    model: str, system: str, root: Path, batch_size: int = BATCH_SIZE
+) -> tuple[float, int]:
     """Milliseconds a training sample, median over some steps, and the model's parameters."""
-    data, clock = _data(system, root, 0), Clock()
+    data, clock = open_data(system, root, 0, batch_size), Clock()
     emulator = build(model, data, 0)
     _train(emulator, data, train_config(model, steps=2 * RATE_STEPS), 0, [clock])
-    return float(
-        np.median(np.diff(clock.times[RATE_STEPS - 1 :]))
-    ) / BATCH_SIZE * 1e3, emulator.n_parameters
+    seconds = float(np.median(np.diff(clock.times[RATE_STEPS - 1 :])))
+    return seconds / batch_size * 1e3, emulator.n_parameters
 
 
 def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) -> Path:
@@ -327,7 +353,7 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
     if is_done(cell, rate, output):
         return cell.path(output)
     steps = n_steps(cell, rate)
-    data, curve = _data(cell.system, root, cell.seed), _Curve(BATCH_SIZE)
+    data, curve = open_data(cell.system, root, cell.seed), _Curve(BATCH_SIZE)
     emulator = build(cell.model, data, cell.seed)
     config = train_config(cell.model, steps=steps, lr=cell.lr)
     result: dict[str, Any] = {

@@ -19,6 +19,8 @@ __all__ = [
     "ABLATIONS",
     "AS_WAVELIT",
     "CONTESTANTS",
+    "EVERYONE",
+    "SECOND",
     "SMALL",
     "TOKENS_ALONE",
     "TWINS",
@@ -41,6 +43,7 @@ class Contestant:
         increments: whether that model reads its history as increments, as WaveLiT does.
         train: entries of `TrainConfig` that differ from its defaults.
         tuned_as: the contestant whose learning rate is taken over; None: its own is searched.
+        batch_size: windows of a step; another than four in the second protocol alone.
     """
 
     model: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +51,7 @@ class Contestant:
     increments: bool = False
     train: dict[str, Any] = field(default_factory=dict)
     tuned_as: str | None = None
+    batch_size: int = 4
 
 
 def _ablation(model: dict[str, Any], train: dict[str, Any] | None = None) -> Contestant:
@@ -124,14 +128,27 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 
 
+SECOND: dict[str, Contestant] = {
+    "WaveLiT 0.1": Contestant(),
+    "convolution twin": Contestant({"mixers": "conv:7"}),
+    "long-convolution twin": Contestant({"mixers": "long_conv"}),
+    "attention with 7 x 7": Contestant({"mixers": "attention:7"}),
+    "one convolution, one attention": Contestant({"mixers": "conv:7,attention"}),
+}
+"""Those of the second protocol (`wavelit.benchmarks.second`), which rivals of the first enter too:
+attention exchanged for others in the same frame, each with a learning rate of its own."""
+
+EVERYONE = {**CONTESTANTS, **SECOND}
+
+
 def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
     """The contestant for a dataset, its statistics set, initialised from the seed.
 
     Raises:
         WavelitError: unknown name, or the extra `baselines` is not installed.
     """
-    require_name("model", name, CONTESTANTS)
-    contestant = CONTESTANTS[name]
+    require_name("model", name, EVERYONE)
+    contestant = EVERYONE[name]
     if contestant.rival is None:
         return build_model(data, "nano", seed, **contestant.model)
     torch.manual_seed(seed)

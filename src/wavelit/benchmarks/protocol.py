@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wavelit.benchmarks.entries import CONTESTANTS
+from wavelit.benchmarks.entries import CONTESTANTS, EVERYONE
 from wavelit.checks.arguments import require_name
 from wavelit.checks.settings import current_names
 from wavelit.errors import WavelitError, one_line, printable
@@ -156,7 +156,7 @@ def _one_step(path: Path) -> float | None:
 
 
 def train_config(model: str, **changes: Any) -> TrainConfig:
-    return TrainConfig(**{**CONTESTANTS[model].train, **changes})
+    return TrainConfig(**{**EVERYONE[model].train, **changes})
 
 
 def rate_of(cell: Cell, rates: Mapping[tuple[str, str], float], tuning: Path) -> float:

@@ -37,6 +37,8 @@ commands:
   benchmark speed time the reader, the transforms, training, inference and rollouts; one CSV each
   benchmark accuracy
                   train and score WaveLiT, The Well's models and controls alike; resumable
+  benchmark accuracy2
+                  likewise by the second protocol: what stands in attention's place
   transfer        one model for several systems, against one for each; resumable
 
 `wavelit COMMAND --help` explains the options of a command."""
@@ -141,5 +143,6 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "info": measures.info,
     "benchmark speed": measures.benchmark_speed,
     "benchmark accuracy": measures.benchmark_accuracy,
+    "benchmark accuracy2": measures.benchmark_accuracy2,
     "transfer": transfer.transfer,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["benchmark_accuracy", "benchmark_speed", "info"]
+__all__ = ["benchmark_accuracy", "benchmark_accuracy2", "benchmark_speed", "info"]
 
 
 def info(parser: Any, words: list[str]) -> None:
@@ -95,6 +95,31 @@ def benchmark_speed(parser: Any, words: list[str]) -> None:
 
     for path in run(options.parts, options.output, options.threads, options.keep_memory):
         print(path)
+
+
+def benchmark_accuracy2(parser: Any, words: list[str]) -> None:
+    parser.add_argument(
+        "stages", nargs="*", default=[], help="rates, lr, final; all in turn if none is named"
+    )
+    for name, kind, default, meaning in (
+        ("models", str, [], "contestants; those of the second protocol if absent"),
+        ("systems", str, [], "of PocketWell; the eight if absent"),
+        ("seeds", int, [0], "seeds of the final runs"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, nargs="+", default=default, help=meaning)
+    parser.add_argument("--minutes", type=float, default=5.0, help="core-minutes of a final run")
+    for name, place, meaning in (
+        ("output", "results/accuracy2", "folder of the results"),
+        ("root", "datasets/pocketwell/small", "folder of the datasets"),
+        ("weights", "runs/accuracy2", "folder of the run folders"),
+    ):
+        parser.add_argument(f"--{name}", type=str, default=place, help=meaning)
+    options = vars(parser.parse_args(words))
+    from wavelit.benchmarks.protocol import STAGES
+    from wavelit.benchmarks.second import run
+
+    for path in run(options.pop("stages") or STAGES, **options):
+        print(path, flush=True)
 
 
 def benchmark_accuracy(parser: Any, words: list[str]) -> None:
