@@ -17,7 +17,7 @@ from accuracy_scores import runs
 from safetensors.torch import load_file
 from tables import markdown, put, read
 
-from wavelit.benchmarks.accuracy import _data, set_up
+from wavelit.benchmarks.accuracy import open_data, set_up
 from wavelit.benchmarks.entries import build
 from wavelit.benchmarks.protocol import THE_EIGHT, Cell
 from wavelit.benchmarks.timing import environment, write_rows
@@ -59,7 +59,7 @@ def _largest(result: dict, weights: Path) -> float:
     """max |u| of the steps predicted over max |u| of the data, of the field in which it is
     largest; infinite if not finite.
     """
-    data = _data(result["system"], DATASETS, result["seed"])
+    data = open_data(result["system"], DATASETS, result["seed"])
     model = build(result["model"], data, result["seed"])
     model.load_state_dict(load_file(weights))
     predicted, true, scores = [], [], []

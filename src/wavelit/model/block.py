@@ -95,10 +95,10 @@ class Block(nn.Module):
 
     Args:
         config: The model's; `local` covers all three convolutions.
-        mixer: What mixes the tokens; augmented linear attention unless it says otherwise.
+        mixer: What mixes the tokens; augmented linear attention if absent.
     """
 
-    def __init__(self, config: WaveLiTConfig, mixer: MixerKind) -> None:
+    def __init__(self, config: WaveLiTConfig, mixer: MixerKind | None = None) -> None:
         super().__init__()
         dim, spatial, scales, local = (
             config.embed_dim,
@@ -110,7 +110,13 @@ class Block(nn.Module):
         self.attention_norm = ScaledRMSNorm(dim, scales)
         # Or what stands in its place; the name is a key of trained weights.
         self.attention = build_mixer(
-            mixer, dim, config.num_heads, config.feature_map, config.centre, config.gate, local
+            mixer or MixerKind("attention", (3,) * spatial),
+            dim,
+            config.num_heads,
+            config.feature_map,
+            config.centre,
+            config.gate,
+            local,
         )
         self.attention_scale = nn.Parameter(torch.empty(scales, dim))
         self.mlp_norm = ScaledRMSNorm(dim, scales)
