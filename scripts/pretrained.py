@@ -3,6 +3,7 @@ configuration and card.
 
 .venv/bin/python scripts/pretrained.py          # needs runs/accuracy, with those runs' weights
 .venv/bin/python scripts/pretrained.py --sign   # signatures alone, into what the package has
+.venv/bin/python scripts/pretrained.py --joint runs/transfer/40min/joint-0
 """
 
 import json
@@ -20,11 +21,13 @@ from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.signature import signature_of
 from wavelit.model.pretrained import FOLDER, PREFIX
 from wavelit.model.signature import Signature
+from wavelit.training.joint_folder import load_joint
 from wavelit.training.run import build_model
 
 RESULTS = Path("results/accuracy/5min/WaveLiT")
 WEIGHTS = Path("runs/accuracy/5min/WaveLiT")
 DATASETS = Path("datasets/pocketwell/small")
+TRANSFER, JOINT = Path("results/transfer"), "joint-1M"
 
 
 def card(result: dict) -> str:
@@ -114,6 +117,53 @@ def sign() -> None:
         path.write_text(json.dumps(entries, indent=2, sort_keys=True))
 
 
+def joint_card(result: dict) -> str:
+    """Model card of the joint model: what it is for, and how well it does beside a model of each
+    system.
+    """
+    rows = []
+    for system, found in result["valid"].items():
+        alone = json.loads((RESULTS / f"{system}-0.json").read_text())["valid"]
+        pairs = [(each["one_step"], each["rollout"]["1:20"]) for each in (found, alone)]
+        rows.append([system, *(f"{one:.3g} / {far:.3g}" for one, far in pairs)])
+    table = markdown(["VRMSE, one step / steps 1:20", "joint-1M", "one model for each"], rows)
+    windows = max(result["windows"].values())
+    return f"""---
+library_name: wavelit
+license: mit
+tags: [PDE, emulator, wavelets]
+---
+# {PREFIX}{JOINT}
+
+One WaveLiT for PocketWell's eight systems, to start from. It has {result["parameters"] / 1e6:.2f}M
+parameters, of which all systems share {result["shared"] / 1e6:.2f}M. Trained for
+{result["minutes"]:g} core-minutes of the benchmark's clock, {windows:,} windows of a system (size
+small), learning rate {result["train"]["lr"]:g}, seed {result["seed"]}.
+
+{table}
+
+Validation split; what each model for itself had is five core-minutes. Where a system is the only
+one that matters, that model is the better one: docs/transfer.md of the repository says by how much.
+
+```bash
+wavelit train --from {JOINT} datasets/mine
+```
+
+```python
+import wavelit
+model = wavelit.load("{JOINT}")["shear_flow"]
+# fields (B, 4, C, *grid) in physical units -> (B, C, *grid)
+```
+"""
+
+
+def ship_joint(run: Path) -> None:
+    result = json.loads((TRANSFER / run.parent.name / f"{run.name}.json").read_text())
+    folder = FOLDER / PREFIX / JOINT
+    load_joint(run).save_pretrained(folder)
+    (folder / "README.md").write_text(joint_card(result))
+
+
 def main() -> None:
     for path in sorted(RESULTS.glob("*-0.json")):
         result = json.loads(path.read_text())
@@ -127,4 +177,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sign() if "--sign" in sys.argv else main()
+    if "--joint" in sys.argv:
+        ship_joint(Path(sys.argv[-1]))
+    else:
+        sign() if "--sign" in sys.argv else main()

@@ -9,6 +9,7 @@ without helmholtz_staircase.
 
 import json
 import math
+import textwrap
 from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
@@ -81,6 +82,50 @@ def joint(split: str = "valid") -> str:
     return markdown(["system", "bespoke", *map(_title, columns)], [*rows, means])
 
 
+def finding() -> str:
+    """Where the joint model loses, then where it wins: by its first seed, on validation."""
+    runs = found("40min/joint-[0-9]*.json")
+    if not runs:
+        return "No joint model has been trained to its full budget yet."
+    ratios = {
+        system: [
+            geometric_mean(
+                score({"valid": run["valid"][system]}, "valid") / bespoke(system, score, "valid")
+                for run in runs
+            )
+            for score in SCORES.values()
+        ]
+        for system in THE_EIGHT
+    }
+    order = sorted(THE_EIGHT, key=lambda system: -ratios[system][0])
+    loses = [f"{s} ({_pair(ratios[s], 3)})" for s in order if max(ratios[s]) > 1]
+    wins = [f"{s} ({_pair(ratios[s], 3)})" for s in order if max(ratios[s]) <= 1]
+    means = _pair([geometric_mean(ratios[s][i] for s in SEVEN) for i in range(2)], 3)
+    seeds = "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
+    lines = [
+        f"At equal time one joint model has {means} times the error of one model for each system",
+        f"(one step / 1:20, geometric mean over seven systems, {seeds}).",
+        f"It loses on {', '.join(loses) or 'none of them'}.",
+        f"It is level or better on {', '.join(wins) or 'none of them'}.",
+    ]
+    return "\n".join(
+        textwrap.fill(line, 100) for line in ["**" + " ".join(lines[:2]) + "**", *lines[2:]]
+    )
+
+
+def tuned() -> str:
+    """A joint model trained on with one of its systems: errors, and over those of bespoke."""
+    rows = []
+    for cell in found("tuned/*/*.json"):
+        own = [score({"valid": cell["valid"]}, "valid") for score in SCORES.values()]
+        base = [bespoke(cell["target"], score, "valid") for score in SCORES.values()]
+        ratio = [_over(value, known) for value, known in zip(own, base, strict=True)]
+        rows.append([cell["source"], cell["target"], f"{cell['lr']:g}", _pair(own), _pair(ratio)])
+    if not rows:
+        return "Not run yet."
+    return markdown(["from", "onto", "learning rate", "error", "over bespoke"], rows)
+
+
 def _mean_ratio(run: dict[str, Any], score: Any, split: str) -> float:
     ratios = [score({split: run[split][s]}, split) / bespoke(s, score, split) for s in SEVEN]
     return geometric_mean(ratios) if all(map(math.isfinite, ratios)) else math.inf
@@ -130,7 +175,7 @@ def _pair(values: list[float], digits: int = 3) -> str:
     return " / ".join(f"{value:.{digits}g}" if math.isfinite(value) else "∞" for value in values)
 
 
-SECTIONS = {"trials": trials, "joint": joint, "few": few}
+SECTIONS = {"finding": finding, "joint": joint, "tuned": tuned, "few": few, "trials": trials}
 
 
 def tables() -> list[str]:

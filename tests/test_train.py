@@ -15,7 +15,13 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
-from wavelit.training.module import EMA, EmulatorModule, parameter_groups
+from wavelit.training.module import (
+    EMA,
+    EmulatorModule,
+    parameter_groups,
+    window_inputs,
+    window_loss,
+)
 from wavelit.training.run import build_model
 from wavelit.training.schedule import learning_rate_factor
 from waves import write_waves
@@ -72,6 +78,9 @@ def test_schedule_rises_stays_and_ends_at_zero(schedule):
         ({"steps": 1, "minutes": 1.0}, "steps and minutes"),
         ({"samples": 0}, "samples must be positive"),
         ({"steps": 1, "pushforward": 0}, "pushforward"),
+        ({"steps": 1, "unroll": 3}, "unroll must be a power of two, not 3"),
+        ({"steps": 1, "unroll": 0}, "unroll must be at least 1"),
+        ({"steps": 1, "unroll": 2, "pushforward": 2}, "leave one of them at 1"),
         ({"steps": 1.5}, "steps must be a whole number, not 1.5"),
         ({"steps": float("inf")}, "steps must be a whole number, not inf"),
         ({"steps": 1, "lr": "fast"}, "lr must be a number, not 'fast'"),
@@ -107,14 +116,12 @@ def test_only_matrices_and_kernels_decay(data):
 
 def test_noise_moves_inputs_and_follows_from_seed_and_step(data):
     module, batch = module_for(data, noise=0.5), batch_of(data)
-    once, target, _ = at_step(module, 3)._inputs(batch)
-    again, *_ = at_step(module, 3)._inputs(batch)
-    later, *_ = at_step(module, 4)._inputs(batch)
+    once, again, later = (at_step(module, step)._inputs(batch).fields for step in (3, 3, 4))
     torch.testing.assert_close(once, again, rtol=0, atol=0)
     assert not torch.allclose(once, later)
-    torch.testing.assert_close(target, batch.target[:, 0], msg="the target stays clean")
+    assert at_step(module, 3)._inputs(batch).batch is batch, "the target stays clean"
     sigma = float(module.model.normalizer.delta_std)
-    noises = [at_step(module, step)._inputs(batch)[0] - batch.fields for step in range(50)]
+    noises = [at_step(module, step)._inputs(batch).fields - batch.fields for step in range(50)]
     sizes = torch.cat([noise.flatten(1).std(1) for noise in noises]) / sigma
     assert float(sizes.max()) <= 0.55, (
         "no sample has more than the largest, up to the spread of a finite draw"
@@ -125,17 +132,52 @@ def test_noise_moves_inputs_and_follows_from_seed_and_step(data):
     )
 
 
+def test_late_training_predicts_more_steps_in_a_row():
+    config = TrainConfig(steps=1, unroll=8, unroll_from=0.4)
+    lengths = [config.unroll_at(progress / 10 + 0.01) for progress in range(10)]
+    assert lengths == [1, 1, 1, 1, 2, 2, 4, 4, 8, 8]
+    assert {TrainConfig(steps=1).unroll_at(progress) for progress in (0.0, 0.9, 1.0)} == {1}
+    assert TrainConfig(steps=1, unroll=2, unroll_from=1.0).unroll_at(1.0) == 2
+
+
+def test_an_unroll_has_gradients_through_all_its_steps(data):
+    config = TrainConfig(steps=1, noise=0.0, unroll=4, unroll_from=0.0)
+    torch.manual_seed(0)
+    module = module_for(data)
+    model, batch = module.model, batch_of(data)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    more = batch.target.repeat(1, 4, *(1,) * (batch.target.ndim - 2))[:, :4]
+    batch = batch._replace(target=more + 0.1 * torch.randn_like(more))
+    inputs = window_inputs(model, batch, config, np.random.default_rng(0), 0.7)
+    assert (inputs.first, inputs.steps, len(inputs.fields)) == (0, 4, 1)
+    loss = window_loss(model, model.increment, inputs, config)
+    # The definition, with the model's own next state.
+    one, fields, due = batch.first(1), batch.fields[:1], []
+    for step in range(4):
+        state, beside = fields[:, -1], one.beside(step)
+        true = model.normalizer.increment(one.target[:, step] - state)
+        due.append(model.loss(model.increment(fields, *beside), true, 1.0))
+        fields = torch.cat([fields[:, 1:], model(fields, *beside)[:, None]], 1)
+    torch.testing.assert_close(loss, sum(due) / 4)
+    whole = torch.autograd.grad(loss, model.skip.weight, retain_graph=True)[0]
+    wanted = torch.autograd.grad(sum(due) / 4, model.skip.weight)[0]
+    torch.testing.assert_close(whole, wanted)
+    fields = batch.fields[:1].clone().requires_grad_()
+    last = window_loss(model, model.increment, inputs._replace(fields=fields), config)
+    assert torch.autograd.grad(last, fields)[0].abs().sum() > 0
+
+
 def test_pushforward_feeds_the_model_its_own_states(data):
     module, batch = module_for(data, noise=0.0, pushforward=3, pushforward_from=0.5), batch_of(data)
     torch.nn.init.normal_(module.model.head.weight, std=0.1)
-    fields, *_ = at_step(module, 4)._inputs(batch)
+    fields = at_step(module, 4)._inputs(batch).fields
     torch.testing.assert_close(
         fields, batch.fields, msg="before its share of the budget nothing is unrolled"
     )
     unrolled = set()
     for step in range(5, 30):
-        fields, target, _ = at_step(module, step)._inputs(batch)
-        n = next(n for n in range(3) if torch.equal(target, batch.target[:, n]))
+        _, fields, n, steps = at_step(module, step)._inputs(batch)
+        assert steps == 1
         unrolled.add(n)
         if n:
             history = batch.fields

@@ -28,7 +28,7 @@ from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.config import PRESETS
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
-from wavelit.model.pretrained import PREFIX, holds_joint, pretrained
+from wavelit.model.pretrained import PREFIX, holds_joint, joint_models, pretrained
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import read_configuration, recipe_of
@@ -142,7 +142,7 @@ def fit(
     extras = lightning_extras(callbacks, logger, strategy)
     trainer = with_nodes(trainer or TrainerConfig(), strategy, num_nodes)
     if not isinstance(data, WellDataModule):
-        known: dict[str, Any] = {"n_steps_output": train.pushforward, "seed": seed}
+        known: dict[str, Any] = {"n_steps_output": train.target_frames, "seed": seed}
         if (history := history_of(model)) is not None:
             known["n_steps_input"] = history
         data = WellDataModule(address(data, "data"), **known)
@@ -241,8 +241,8 @@ def load(
     96
 
     Args:
-        name: A run folder, one of PocketWell's eight systems, a folder that `save_pretrained`
-            wrote, or owner/name on the Hugging Face hub.
+        name: A run folder, one of PocketWell's eight systems, joint-1M for all of them, a folder
+            that `save_pretrained` wrote, or owner/name on the Hugging Face hub.
         weights: Of a run, the final averaged weights or those of the best validation, as
             `wavelit evaluate` takes them.
         model: The network, of a run of a network of one's own; it takes the run's weights.
@@ -266,7 +266,7 @@ def load(
     if weights != "final":
         raise WavelitError(f"{text} is no run folder, which alone has {weights} weights")
     shipped = f"{PREFIX}{text.removeprefix(PREFIX)}"
-    known = not folder.exists() and shipped in pretrained()
+    known = not folder.exists() and shipped in [*pretrained(), *joint_models()]
     chosen = shipped if known else name
     if holds_joint(chosen):
         return _alone(JointWaveLiT.from_pretrained(chosen))

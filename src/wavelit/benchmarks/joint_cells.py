@@ -27,6 +27,7 @@ from wavelit.evaluation.evaluate import evaluate
 from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import BUDGETS
+from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_configuration import JointConfiguration, joint_configuration
 from wavelit.training.joint_folder import is_trained, load_joint
 from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
@@ -44,6 +45,8 @@ __all__ = [
     "steps_of",
 ]
 
+# Entries of a recipe that results of older versions lack.
+LATER = ("unroll", "unroll_from")
 # Turns of a joint step and of the steps that it is compared with, and steps of a turn.
 TURNS, STEPS = 5, 8
 
@@ -95,7 +98,11 @@ class JointCell:
         ]
         recipe = {k: v for k, v in content.get("train", {}).items() if k not in BUDGETS}
         content["train"] = {**recipe, "steps": steps, "validate_every": steps}
-        content["model"] = {**content.get("model", {}), "trunk": self.trunk}
+        model = {**content.get("model", {}), "trunk": self.trunk}
+        if self.trunk == "private":
+            # Of a private trunk everything is a system's own.
+            model = {name: value for name, value in model.items() if name not in ("rank", "own")}
+        content["model"] = model
         content["trainer"] = {"accelerator": "cpu", "threads": 1}
         content["seed"] = self.seed
         return joint_configuration(content, str(config))
@@ -291,6 +298,9 @@ def require_same(path: Path, due: Mapping[str, Any]) -> None:
         WavelitError: An entry differs.
     """
     was = read_json(path)
+    if isinstance(was.get("train"), dict):
+        # Entries that came later: what was run had their defaults.
+        was["train"] = {**_defaults(), **was["train"]}
     due = json.loads(json.dumps(due))
     other = [
         name for entry, wanted in due.items() for name in _differing(entry, was.get(entry), wanted)
@@ -299,6 +309,11 @@ def require_same(path: Path, due: Mapping[str, Any]) -> None:
         raise WavelitError(
             f"{path} was run with another {listed(other)}: remove it, or name another --output"
         )
+
+
+def _defaults() -> dict[str, Any]:
+    fields = dataclasses.fields(JointTrainConfig)
+    return {field.name: field.default for field in fields if field.name in LATER}
 
 
 def _differing(entry: str, was: Any, due: Any) -> list[str]:

@@ -167,7 +167,7 @@ def train(parser: Any, words: list[str]) -> None:
             # As it was typed: the parser reads {a: 1} as YAML where more than text is taken.
             **({} if (typed := value_of(words, "--data.path")) is None else {"path": typed}),
             # A recipe with another is refused.
-            "n_steps_output": max(1, options.train.pushforward),
+            "n_steps_output": max(1, options.train.pushforward, options.train.unroll),
             "seed": options.seed,
         }
     )

@@ -63,6 +63,10 @@ class Batch(NamedTuple):
             with_forcings(self.scalars, self.scalar_forcings, last),
         )
 
+    def first(self, n: int) -> Batch:
+        """The first n samples."""
+        return Batch(*(None if x is None else x[:n] for x in self))  # type: ignore[arg-type]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         moved: list[Any] = [
             None if x is None else x.to(device, non_blocking=non_blocking) for x in self

@@ -116,9 +116,11 @@ class IncrementEmulator(nn.Module):
         Raises:
             WavelitError: A shape the model was not built for.
         """
-        return self.normalizer.add_increment(
-            fields[:, -1], self.increment(fields, constants, scalars)
-        )
+        return self.advance(fields[:, -1], self.increment(fields, constants, scalars))
+
+    def advance(self, state: Tensor, increment: Tensor) -> Tensor:
+        """The state (B, C, *S) after `state` (B, C, *S), by what `increment` returned."""
+        return self.normalizer.add_increment(state, increment)
 
     def predict(
         self,

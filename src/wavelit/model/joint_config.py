@@ -46,10 +46,12 @@ TRUNK = (
     "gate",
     "local",
     "layer_scale",
+    "mixers",
+    "wall_padding",
 )
 
-JOINT_PRESETS: dict[str, dict[str, int]] = {
-    "joint-1M": {"depth": 4},
+JOINT_PRESETS: dict[str, dict[str, Any]] = {
+    "joint-1M": {"own": OWN},
     "joint-10M": {
         "embed_dim": 256,
         "num_heads": 8,
@@ -59,7 +61,7 @@ JOINT_PRESETS: dict[str, dict[str, int]] = {
         "detail_dim": 0,
     },
 }
-"""Each preset's difference from `nano`."""
+"""Each preset's difference from `nano`, and from the defaults of `JointConfig`."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ class JointConfig:
 
     Args:
         systems: Each system by its name.
-        adapters: What reads and writes fields is learnt for every "field", by name and tensor
-            order, and shared by the systems that have it; or for every "system".
+        adapters: What reads and writes fields is learnt for every "system"; or for every "field",
+            by name and tensor order, and shared by the systems that have it, which learnt less in
+            equal time (docs/transfer.md).
         trunk: "shared" by all systems, or "private" to each: the control.
         system_embedding: Whether the blocks are told the name of the system; without it they know
             its PDE scalars, boundaries, spacing and time step alone.
@@ -103,7 +106,7 @@ class JointConfig:
     """
 
     systems: Mapping[str, SystemConfig]
-    adapters: str = "field"
+    adapters: str = "system"
     trunk: str = "shared"
     system_embedding: bool = True
     rank: int = 0

@@ -1,8 +1,10 @@
-"""Trained models that come with the package: a `nano` for each of PocketWell's eight systems.
+"""Trained models that come with the package: a `nano` for each of PocketWell's eight systems, and
+joint-1M, a joint model of all of them, to start from.
 
     WaveLiT.from_pretrained("pocketwell/rayleigh_benard")
+    JointWaveLiT.from_pretrained("pocketwell/joint-1M")
 
-Each stands in weights/pocketwell/<system>: config.json, model.safetensors, and a card, README.md,
+Each stands in weights/pocketwell/<name>: config.json, model.safetensors, and a card, README.md,
 with what it was trained on and how well it does. Any other folder of weights is alike. config.json
 holds the architecture, the signature (`wavelit.model.signature`), the version that wrote it and the
 checksum of the weights. Folders of older versions lack the last three. A version that does not know
@@ -45,6 +47,7 @@ __all__ = [
     "WEIGHTS",
     "holds_joint",
     "is_complete",
+    "joint_models",
     "pretrained",
     "read_joint",
     "read_model",
@@ -68,10 +71,17 @@ Joint = TypeVar("Joint", bound=nn.Module)
 
 
 def pretrained() -> list[str]:
-    """Their names, pocketwell/<system>."""
-    return sorted(
-        f"{PREFIX}{path.parent.name}" for path in (FOLDER / PREFIX).glob("*/model.safetensors")
-    )
+    """The names of those of one system, pocketwell/<system>."""
+    return [name for name in _shipped() if not name.startswith(f"{PREFIX}joint-")]
+
+
+def joint_models() -> list[str]:
+    """The names of the joint ones, pocketwell/joint-1M."""
+    return [name for name in _shipped() if name.startswith(f"{PREFIX}joint-")]
+
+
+def _shipped() -> list[str]:
+    return sorted(f"{PREFIX}{path.parent.name}" for path in (FOLDER / PREFIX).glob(f"*/{WEIGHTS}"))
 
 
 def resolve(name: str | os.PathLike[str]) -> str:
@@ -82,7 +92,7 @@ def resolve(name: str | os.PathLike[str]) -> str:
         WavelitError: no such model in the package, no such folder, or one without a model.
     """
     text, path = os.fspath(name), Path(os.path.expanduser(name))
-    if text in pretrained():
+    if text in _shipped():
         return os.fspath(FOLDER / text)
     if text and path.is_dir():
         for folder in (path / "weights", path):
@@ -99,7 +109,7 @@ def resolve(name: str | os.PathLike[str]) -> str:
     )
     if text.startswith(PREFIX) or not on_hub:
         raise WavelitError(
-            f"unknown model '{text}': no such folder, and the package has {', '.join(pretrained())}"
+            f"unknown model '{text}': no such folder, and the package has {', '.join(_shipped())}"
         )
     return text
 
@@ -110,11 +120,13 @@ def is_complete(folder: Path) -> bool:
 
 
 def holds_joint(name: str | os.PathLike[str]) -> bool:
-    """Whether a folder, or a model of the package, is a joint model; what is on the hub alone is
-    not looked at.
+    """Whether a folder, or a model of the package with or without its prefix, is a joint model;
+    what is on the hub alone is not looked at.
     """
-    path, known = Path(os.path.expanduser(name)), os.fspath(name) in pretrained()
-    if not known and not any((each / CONFIG).exists() for each in (path / "weights", path)):
+    path, text = Path(os.path.expanduser(name)), os.fspath(name)
+    if f"{PREFIX}{text.removeprefix(PREFIX)}" in joint_models() and not path.exists():
+        return True
+    if not any((each / CONFIG).exists() for each in (path / "weights", path)):
         return False
     content = read_json(Path(resolve(name)) / CONFIG)
     return isinstance(content, dict) and "joint" in content

@@ -279,19 +279,17 @@ class WaveLiT(
         """
         return frames[:, (self.config.n_steps_input - 1) * self.config.n_fields :]
 
-    def forward(
-        self, fields: Tensor, constants: Tensor | None = None, scalars: Tensor | None = None
-    ) -> Tensor:
-        """The next state (`IncrementEmulator.forward`), its conserved means those of the last
+    def advance(self, state: Tensor, increment: Tensor) -> Tensor:
+        """The next state (`IncrementEmulator.advance`), its conserved means those of the last
         state.
 
         They are kept here and not in `increment`: the loss is to punish their drift too
             (docs/log.md).
         """
-        y = self.increment(fields, constants, scalars)
-        axes = tuple(range(2, y.ndim))
-        y = y - torch.where(self.kept.view(-1, *(1,) * len(axes)), y.mean(axes, keepdim=True), 0.0)
-        return self.normalizer.add_increment(fields[:, -1], y)
+        axes = tuple(range(2, increment.ndim))
+        kept = self.kept.view(-1, *(1,) * len(axes))
+        drift = torch.where(kept, increment.mean(axes, keepdim=True), 0.0)
+        return self.normalizer.add_increment(state, increment - drift)
 
     @property
     def kept(self) -> Tensor:

@@ -45,6 +45,10 @@ class TrainConfig:
             history at full resolution diverge (docs/log.md).
         pushforward: Longest unroll in steps; 1 trains one step only.
         pushforward_from: Share of the budget after which unrolls begin.
+        unroll: Most steps that late training predicts in a row, with gradients through all of them:
+            2, 4, .. up to this power of two, each for an equal part of the time. Where it predicts
+            k steps it takes one k-th of the batch, so that an optimiser step takes as long.
+        unroll_from: Share of the budget after which it predicts more than one step.
         wavelet_weight: Weight lambda of the wavelet-domain loss.
         compile: Run the model through `torch.compile`.
         activation_checkpointing: Keep only the inputs of the blocks for the backward pass and
@@ -71,6 +75,8 @@ class TrainConfig:
     noise: float = 0.06
     pushforward: int = 1
     pushforward_from: float = 0.8
+    unroll: int = 1
+    unroll_from: float = 0.8
     wavelet_weight: float = 1.0
     compile: bool = False
     activation_checkpointing: bool = False
@@ -108,12 +114,35 @@ class TrainConfig:
                 "noise": (0, None),
                 "pushforward": (1, 1000),
                 "pushforward_from": (0, 1),
+                "unroll": (1, 1024),
+                "unroll_from": (0, 1),
                 "wavelet_weight": (0, None),
                 "validate_every": (1, MOST),
                 "checkpoint_every": (1, MOST),
                 "restart_at": (0, 1),
             },
         )
+
+        if self.unroll & (self.unroll - 1):
+            raise WavelitError(f"unroll must be a power of two, not {self.unroll}")
+        if self.unroll > 1 and self.pushforward > 1:
+            raise WavelitError(
+                "unroll and pushforward are two ways to train on the model's own states: leave one "
+                "of them at 1"
+            )
+
+    @property
+    def target_frames(self) -> int:
+        """Frames after the history that training compares with."""
+        return max(self.pushforward, self.unroll)
+
+    def unroll_at(self, progress: float) -> int:
+        """Steps that are predicted in a row when that share of the budget is spent."""
+        stages = self.unroll.bit_length() - 1
+        if not stages or progress < self.unroll_from:
+            return 1
+        late = (progress - self.unroll_from) / max(1 - self.unroll_from, 1e-9)
+        return int(2 ** min(stages, 1 + int(late * stages)))
 
     def total_steps(self, batch_size: float) -> int | None:
         """Optimiser steps of the whole run, or None for a budget in minutes."""

@@ -64,7 +64,7 @@ def read_configuration(path: str | os.PathLike[str]) -> Configuration:
     model_entries = {"preset", *(field.name for field in dataclasses.fields(WaveLiTConfig))}
     require_mapping(f"{where}, model", settings["model"], model_entries)
     seed = require_whole("seed", settings["seed"], 0, 2**63 - 1)
-    data = WellDataModule(**settings["data"], n_steps_output=train.pushforward, seed=seed)
+    data = WellDataModule(**settings["data"], n_steps_output=train.target_frames, seed=seed)
     changes = dict(settings["model"])
     return Configuration(data, changes.pop("preset", "nano"), changes, train, trainer, seed)
 

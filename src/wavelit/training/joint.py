@@ -191,7 +191,7 @@ class JointModule(TrainingModule):
             stream = number_of(self.seed, "noise", name)
             draw = np.random.default_rng((stream, self.global_step, self.global_rank))
             inputs = window_inputs(model, windows, self.config, draw, self.progress)
-            losses[name] = window_loss(model, self._increments[name], windows, inputs, self.config)
+            losses[name] = window_loss(model, self._increments[name], inputs, self.config)
         stacked = torch.stack(list(losses.values()))
         # What all ranks saw: they must agree on the weights.
         seen = self.trainer.strategy.reduce(stacked.detach().clone(), reduce_op="mean").tolist()

@@ -100,7 +100,7 @@ def joint_configuration(content: Any, where: str) -> JointConfiguration:
     known = {field.name for field in dataclasses.fields(WaveLiTConfig)}
     require_mapping(f"{where}, model", settings["model"], {"preset", *JOINT_ENTRIES, *known})
     seed = require_whole("seed", settings["seed"], 0, 2**63 - 1)
-    data = _data(settings["data"], settings["systems"], where, train.pushforward, seed)
+    data = _data(settings["data"], settings["systems"], where, train.target_frames, seed)
     changes = dict(settings["model"])
     return JointConfiguration(data, changes.pop("preset", PRESET), changes, train, trainer, seed)
 
@@ -180,7 +180,7 @@ def fit_several(
     train = fine_tuning_recipe(model, train, recipe, JointTrainConfig) or _recipe(train, recipe)
     if not isinstance(data, JointDataModule):
         each = list(data.values()) if isinstance(data, Mapping) else data
-        data = JointDataModule(data, seed=seed, n_steps_output=train.pushforward)
+        data = JointDataModule(data, seed=seed, n_steps_output=train.target_frames)
         if trained and not any(isinstance(one, WellDataModule) for one in each):
             data = with_histories(model, data)
     if trained:

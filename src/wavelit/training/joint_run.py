@@ -66,11 +66,15 @@ def build_joint(
             cannot share a trunk; it names the system.
     """
     require_name("preset", preset, JOINT_PRESETS)
-    joint = {name: changes.pop(name) for name in JOINT_ENTRIES if name in changes}
+    entries = {**JOINT_PRESETS[preset], **changes}
+    joint = {name: entries.pop(name) for name in JOINT_ENTRIES if name in entries}
+    if joint.get("trunk") == "private" and "own" not in changes:
+        # Of a private trunk everything is a system's own.
+        joint.pop("own", None)
     systems = {}
     for name, system in data.systems.items():
         with of_system(name):
-            systems[name] = _system(system, {**JOINT_PRESETS[preset], **changes})
+            systems[name] = _system(system, entries)
     model = JointWaveLiT(JointConfig(systems, seed=seed, **joint))
     for name, system in data.systems.items():
         with of_system(name):

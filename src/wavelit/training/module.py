@@ -10,10 +10,14 @@ training; learning rate and pushforward follow p.
                   target stays the clean next state
     pushforward   late in training, predict from the model's own unrolled states, without
                   gradients through them
+    unroll        late in training, predict 2, 4, .. steps in a row with gradients through all of
+                  them, from a half, a quarter, .. of the batch
 
 References:
     Brandstetter, Worrall, Welling, Message Passing Neural PDE Solvers, 2022, arXiv 2202.03376
     (pushforward).
+    List, Chen, Bali, Thuerey, How Temporal Unrolling Supports Neural Physics Simulators, 2024,
+    arXiv 2402.12971 (gradients through the unroll).
     Sanchez-Gonzalez et al., Learning to Simulate Complex Physics with Graph Networks, 2020, arXiv
     2002.09405 (noise).
 """
@@ -24,7 +28,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -46,6 +50,7 @@ __all__ = [
     "DivergedError",
     "EmulatorModule",
     "Increment",
+    "Inputs",
     "TrainingModule",
     "increment_of",
     "parameter_groups",
@@ -230,7 +235,7 @@ class EmulatorModule(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self._samples = f"{batch.indices.tolist()} of the training split"
-        loss = window_loss(self.model, self._increment[0], batch, self._inputs(batch), self.config)
+        loss = window_loss(self.model, self._increment[0], self._inputs(batch), self.config)
         if not torch.isfinite(loss):
             raise DivergedError(
                 f"the training loss became {loss.item()} at step {self.global_step} on samples "
@@ -240,7 +245,7 @@ class EmulatorModule(TrainingModule):
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
+    def _inputs(self, batch: Batch) -> Inputs:
         draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
         return window_inputs(self.model, batch, self.config, draw, self.progress)
 
@@ -263,15 +268,30 @@ def increment_of(model: IncrementEmulator, config: TrainConfig) -> Increment:
     return torch.compile(model.increment, dynamic=None) if config.compile else model.increment
 
 
+class Inputs(NamedTuple):
+    """What a training step compares.
+
+    Attributes:
+        batch: The windows that it takes.
+        fields: The history that the model sees, (B, T, C, *S).
+        first: Which frame of the target it predicts first.
+        steps: How many frames it predicts in a row.
+    """
+
+    batch: Batch
+    fields: Tensor
+    first: int
+    steps: int
+
+
 def window_inputs(
     model: IncrementEmulator,
     batch: Batch,
     config: TrainConfig,
     draw: np.random.Generator,
     progress: float,
-) -> tuple[Tensor, Tensor, int]:
-    """The history that a model in training sees (B, T, C, *S), the state that it should predict
-    (B, C, *S), and which frame of the target that is.
+) -> Inputs:
+    """What a model in training sees and should predict.
 
     Args:
         model: The emulator.
@@ -280,6 +300,9 @@ def window_inputs(
         draw: Of the noise and the length of the unroll.
         progress: Share of the budget spent.
     """
+    count = config.unroll_at(progress)
+    if count > 1:
+        batch = batch.first(max(1, len(batch.fields) // count))
     fields = batch.fields
     if config.noise:
         generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
@@ -298,21 +321,24 @@ def window_inputs(
         for step in range(unroll):
             following = model(fields, *batch.beside(step))
             fields = torch.cat([fields[:, 1:], _inside(following[:, None], batch.valid)], 1)
-    return fields, batch.target[:, unroll], unroll
+    return Inputs(batch, fields, unroll, count)
 
 
 def window_loss(
-    model: IncrementEmulator,
-    increment: Increment,
-    batch: Batch,
-    inputs: tuple[Tensor, Tensor, int],
-    config: TrainConfig,
+    model: IncrementEmulator, increment: Increment, inputs: Inputs, config: TrainConfig
 ) -> Tensor:
-    """The training loss of a batch by what `window_inputs` made of it."""
-    fields, target, unroll = inputs
-    predicted = increment(fields, *batch.beside(unroll))
-    true = model.normalizer.increment(target - fields[:, -1])
-    return model.loss(predicted, true, config.wavelet_weight, batch.valid)
+    """The training loss by what `window_inputs` made of a batch, mean over the steps in a row."""
+    batch, fields, first, count = inputs
+    losses: list[Tensor] = []
+    for step in range(first, first + count):
+        predicted = increment(fields, *batch.beside(step))
+        state = fields[:, -1]
+        true = model.normalizer.increment(batch.target[:, step] - state)
+        losses.append(model.loss(predicted, true, config.wavelet_weight, batch.valid))
+        if len(losses) < count:
+            following = _inside(model.advance(state, predicted)[:, None], batch.valid)
+            fields = torch.cat([fields[:, 1:], following], 1)
+    return losses[0] if count == 1 else torch.stack(losses).mean()
 
 
 def _inside(states: Tensor, valid: Tensor | None) -> Tensor:

@@ -61,10 +61,11 @@ def validate_run(
         WavelitError: Too few target frames; a model without statistics, or of another layout than
             the data; a budget in minutes on several devices.
     """
-    if data.n_steps_output < train.pushforward:
+    if data.n_steps_output < (frames := train.target_frames):
+        name = "pushforward" if train.pushforward > 1 else "unroll"
         raise WavelitError(
-            f"pushforward over {train.pushforward} steps needs as many target frames: give the "
-            f"data n_steps_output={train.pushforward}, not {data.n_steps_output}"
+            f"{name} over {frames} steps needs as many target frames: give the data "
+            f"n_steps_output={frames}, not {data.n_steps_output}"
         )
     if not model.normalizer.is_set:
         raise WavelitError(
