@@ -59,10 +59,11 @@ def trained_model(request, three_systems):
 
 @pytest.fixture(scope="module", name="run")
 def joint_run(three_systems, tmp_path_factory) -> Path:
-    """A joint run of waves and flow."""
+    """A joint run of waves and flow, whose blocks are shared whole."""
     folder = tmp_path_factory.mktemp("joint") / "run"
     data = JointDataModule({name: three_systems[name] for name in ("waves", "flow")})
-    fit_joint(folder, data, build_joint(data, **SMALL), JointTrainConfig(**RECIPE), ONE_THREAD)
+    model = build_joint(data, **SMALL, adapters="field", own=())
+    fit_joint(folder, data, model, JointTrainConfig(**RECIPE), ONE_THREAD)
     return folder
 
 

@@ -124,7 +124,7 @@ def test_the_trunk_is_one_and_stands_in_the_weights_once():
 
 
 def test_fields_of_one_name_share_what_reads_and_writes_them():
-    model = joint()
+    model = joint(adapters="field")
     waves, flow = model["waves"], model["flow"]
     q = waves.tokenizer.n_coefficients
     # waves: 3 frames of pressure; flow: 3 frames of pressure, velocity_x and velocity_y.
@@ -366,7 +366,7 @@ def test_names_are_whatever_they_like():
 
 
 def test_what_is_shared_is_said():
-    model = joint()
+    model = joint(adapters="field")
     shared = sum(p.numel() for p in model.trunk.parameters()) - sum(
         p.numel() for p in model.trunk.scalars.parameters()
     )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from systems import write_system
-from wavelit.benchmarks import few_cells, joint_cells, transfer
+from wavelit.benchmarks import few_cells, joint_cells, transfer, tuned_cells
 from wavelit.benchmarks.few_cells import ARMS, choose
 from wavelit.benchmarks.joint_cells import JointCell, steps_of
 from wavelit.benchmarks.transfer import run
@@ -41,6 +41,7 @@ def place(root, tmp_path):
     systems = [{"name": name, "path": f"elsewhere/{name}"} for name in NAMES]
     systems[0]["share"] = 0.5
     model = {"embed_dim": 8, "num_heads": 2, "depth": 2, "levels": 1, "detail_dim": 2}
+    model["own"] = ["gains"]
     content = {
         "data": {"batch_size": 2},
         "systems": systems,
@@ -81,6 +82,9 @@ def test_a_cell_changes_budget_seed_trunk_and_systems_alone(place):
     assert asked.data.systems["heat"].path == str(place["root"] / "heat")
     assert (asked.train.steps, asked.train.samples, asked.train.lr) == (11, None, 0.004)
     assert asked.changes["trunk"] == "private"
+    # Of a private trunk everything is a system's own.
+    assert "own" not in asked.changes
+    assert JointCell(40.0, 3).configure(place["config"], place["root"], 11).changes["own"]
     assert asked.seed == 3
     assert asked.data.shares["waves"] == 0.5
     with pytest.raises(WavelitError, match="without"):
@@ -178,6 +182,8 @@ def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
     assert settings["train"]["trunk"] == "frozen"
     assert settings["systems"][0]["trajectories"] == 2
     assert settings["systems"][0]["holdout"] == 0.2
+    # What starts from nothing is trained once for all sources.
+    assert len(list((place["runs"] / "few" / "scratch" / "0.5min" / "flow-2-0").iterdir())) == 4
     # Of a further seed the learning rates are those of the first.
     (second,) = run("few", **options, seeds=[1])
     for arm, found in read_json(second)["arms"].items():
@@ -190,6 +196,24 @@ def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
 def test_trajectories_are_counted(given, place):
     with pytest.raises(WavelitError, match="numbers from 1 on, or 'all'"):
         list(run("few", **place, targets=["heat"], trajectories=[given]))
+
+
+@pytest.mark.slow
+def test_a_joint_model_is_trained_on_with_one_of_its_systems(place, monkeypatch):
+    monkeypatch.setattr(tuned_cells, "SYSTEMS", dict.fromkeys(NAMES, Plain()))
+    monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
+    list(run("joint", **place))
+    options = place | {"targets": ["flow"], "source": "0.5min/joint-0"}
+    (path,) = run("tuned", **options)
+    result = read_json(path)
+    assert path == place["output"] / "tuned" / "0.5min_joint-0" / "flow-0.json"
+    by_lr = result["one_step_by_lr"]
+    assert by_lr[str(result["lr"])] == min(by_lr.values()) == result["valid"]["one_step"]
+    with monkeypatch.context() as patch:
+        patch.setattr(tuned_cells, "fit_joint", lambda *_, **__: pytest.fail("run again"))
+        assert list(run("tuned", **options)) == [path]
+    with pytest.raises(WavelitError, match="was run with another minutes"):
+        list(run("tuned", **{**options, "minutes": 0.4}))
 
 
 @pytest.mark.slow

@@ -242,7 +242,9 @@ def test_python_takes_a_list_of_folders(three_systems, tmp_path):
         tmp_path / "again", dict(zip("ab", paths, strict=True)), steps=1, validate_every=1
     )
     assert list(again) == ["a", "b"]
-    assert again["a"].config.depth == 4
+    # The preset: two blocks, with stencils and gains of each system's own.
+    assert again["a"].config.depth == 2
+    assert again.config.own == ("stencils", "gains")
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs/joint").glob("*.yaml")), ids=str)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from wavelit.errors import WavelitError, printable
 from wavelit.model.config import PRESETS, WaveLiTConfig, padded_shape
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.wavelit import WaveLiT
+from wavelit.ops.depthwise import DepthwiseConv
+from wavelit.training.module import is_weight
 
 __all__ = ["Shares", "describe_cost", "describe_shares", "shares_of"]
 
@@ -153,7 +155,7 @@ class Shares:
         parameters: Active for the system.
         shared: Of these, shared by all.
         flops: Of one prediction of one sample.
-        shared_flops: Of these, in modules that are shared by all.
+        shared_flops: Of these, by weights that are shared by all.
     """
 
     parameters: int
@@ -191,29 +193,40 @@ def shares_of(joint: JointWaveLiT, resolution: Sequence[int]) -> dict[str, Share
                 constants if config.n_constant_fields else None,
                 scalars if config.n_scalars else None,
             )
-        counts = {
-            module: sum(operations.values())
-            for module, operations in counter.get_flop_counts().items()
-        }
-        top = type(system).__name__
+        counts = counter.get_flop_counts()
         found[name] = Shares(
             system.n_parameters,
             joint.n_shared,
             counter.get_total_flops(),
-            sum(counts.get(f"{top}.{path}", 0) for path in _shared_modules(system, common)),
+            _shared_flops(system, common, counts),
         )
     return found
 
 
-def _shared_modules(system: torch.nn.Module, common: set[int]) -> list[str]:
-    """The outermost modules all of whose parameters are in `common`."""
-    paths: list[str] = []
+def _shared_flops(
+    system: torch.nn.Module, common: set[int], counts: Mapping[str, Mapping[Any, int]]
+) -> int:
+    """FLOPs of the outermost modules all of whose matrices are in `common`; of those whose stencils
+    are not, without their convolutions. Gains and biases multiply no tokens by a matrix.
+    """
+    total, paths = 0, list[str]()
     for path, module in system.named_modules():
-        own = [id(p) for p in module.parameters()]
+        stencils = {id(m.weight) for m in module.modules() if isinstance(m, DepthwiseConv)}
+        matrices = {
+            id(parameter)
+            for name, parameter in module.named_parameters()
+            if is_weight(name, parameter)
+        } - stencils
         inside = any(path.startswith(f"{outer}.") for outer in paths)
-        if path and own and not inside and common.issuperset(own):
-            paths.append(path)
-    return paths
+        if not path or inside or not common.issuperset(matrices or stencils or {0}):
+            continue
+        paths.append(path)
+        total += sum(
+            count
+            for operation, count in counts.get(f"{type(system).__name__}.{path}", {}).items()
+            if operation != torch.ops.aten.convolution or common.issuperset(stencils)
+        )
+    return total
 
 
 def describe_shares(joint: JointWaveLiT, resolution: Sequence[int]) -> str:

@@ -163,6 +163,7 @@ class JointWaveLiT(
                 self.systems[key_of(name)] = SystemEmulator(
                     system.model, name, config, trunk, self.vocabulary
                 )
+        self.require_gradients()
         self.register_state_dict_post_hook(_leave_out_repeated)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_repeat)  # type: ignore[no-untyped-call]
 
@@ -194,6 +195,14 @@ class JointWaveLiT(
     def values(self) -> Iterator[SystemEmulator]:
         """Emulators, in the order of their names."""
         return (self[name] for name in self)
+
+    def require_gradients(self) -> None:
+        """Let everything be trained that a system runs through. What all systems have a copy of
+        for themselves stays in the trunk as it was at the start, for systems to come.
+        """
+        used = {id(parameter) for system in self.values() for parameter in system.parameters()}
+        for parameter in self.parameters():
+            parameter.requires_grad_(id(parameter) in used)
 
     @property
     def n_parameters(self) -> int:
@@ -233,8 +242,9 @@ class JointWaveLiT(
         for each in trunks:
             parts += [each.pyramid, each.norm, each.conditioner]
         parts += [each.detail.mix for each in self.values() if each.detail is not None]
+        used = {id(parameter) for system in self.values() for parameter in system.parameters()}
         found = {id(parameter): parameter for part in parts for parameter in part.parameters()}
-        return list(found.values())
+        return [parameter for key, parameter in found.items() if key in used]
 
     @property
     def trained(self) -> bool:

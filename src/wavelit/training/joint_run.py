@@ -231,7 +231,7 @@ def _run(
         run_module(folder, data, module, trainer, resumed, added)
     finally:
         # Frozen for this run alone.
-        model.requires_grad_(True)
+        model.require_gradients()
     model.mark_trained()
     return model.eval()
 

@@ -53,6 +53,7 @@ __all__ = [
     "Inputs",
     "TrainingModule",
     "increment_of",
+    "is_weight",
     "parameter_groups",
     "window_inputs",
     "window_loss",
@@ -66,13 +67,17 @@ class DivergedError(WavelitError):
     """The loss or a gradient of a training is no longer finite."""
 
 
+def is_weight(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix or a kernel, and no gain, bias or embedding."""
+    return parameter.ndim >= 2 and not name.endswith(("gain", "scale", "embedding"))
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """AdamW groups: matrices and kernels decay, gains, biases and embeddings do not."""
     decay: list[nn.Parameter] = []
     keep: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_weight = parameter.ndim >= 2 and not name.endswith(("gain", "scale", "embedding"))
-        (decay if is_weight else keep).append(parameter)
+        (decay if is_weight(name, parameter) else keep).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
 
 
