@@ -125,7 +125,7 @@ def test_configs_are_the_recipe_of_the_demo(path):
         (["data", "check", "nowhere"], "error"),
         (["data", "info", "nowhere"], "nowhere"),
         (["data", "generate", "atlantis"], "unknown systems 'atlantis'"),
-        (["demo", "atlantis"], "unknown systems 'atlantis'"),
+        (["demo", "atlantis"], "unknown system 'atlantis'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

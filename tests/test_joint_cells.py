@@ -198,6 +198,24 @@ def test_trajectories_are_counted(given, place):
         list(run("few", **place, targets=["heat"], trajectories=[given]))
 
 
+def test_rates_of_other_systems_count_in_those_that_are_known(place, monkeypatch):
+    monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
+    monkeypatch.setattr(joint_cells, "KNOWN", "waves")
+    # Twice as long as waves, whose rate is 1000.
+    monkeypatch.setattr(
+        joint_cells, "time_step", lambda _, name, root: (3.0 if name == "waves" else 6.0, 1)
+    )
+    path = place["output"] / "rates.csv"
+    head, waves, *_ = path.read_text().splitlines()
+    tuning = place["runs"] / "tuning"
+    tuning.mkdir(parents=True)
+    path.rename(tuning / "rates.csv")
+    (tuning / "rates.csv").write_text(f"{head}\n{waves}\n")
+    (found,) = run("rates", **place | {"tuning": tuning, "targets": ["waves", "heat"]})
+    assert found == path
+    assert joint_cells.read_rates(place["output"]) == {("WaveLiT", "heat"): 2000.0}
+
+
 @pytest.mark.slow
 def test_a_joint_model_is_trained_on_with_one_of_its_systems(place, monkeypatch):
     monkeypatch.setattr(tuned_cells, "SYSTEMS", dict.fromkeys(NAMES, Plain()))

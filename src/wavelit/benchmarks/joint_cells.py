@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from wavelit.benchmarks.accuracy import Clock, time_step
-from wavelit.benchmarks.protocol import REFERENCE, read_rates
+from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, rate_rows, read_rates
 from wavelit.benchmarks.results import scores_of, write_result
-from wavelit.benchmarks.timing import environment
+from wavelit.benchmarks.timing import environment, write_rows
 from wavelit.checks.arguments import listed, require_name
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
@@ -38,6 +38,7 @@ __all__ = [
     "JointCell",
     "cost_of",
     "measure_cost",
+    "measure_rates",
     "nano_rate",
     "require_same",
     "run_joint",
@@ -49,6 +50,8 @@ __all__ = [
 LATER = ("unroll", "unroll_from")
 # Turns of a joint step and of the steps that it is compared with, and steps of a turn.
 TURNS, STEPS = 5, 8
+# Whose rate is known, beside which others are timed.
+KNOWN = "acoustic_scattering_maze"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +146,44 @@ def nano_rate(system: str, rates: Mapping[tuple[str, str], float]) -> float:
     return rates[REFERENCE, system]
 
 
+def measure_rates(
+    systems: Sequence[str], root: Path, output: Path, frozen: Mapping[tuple[str, str], float]
+) -> Path:
+    """Time steps of WaveLiT `nano` on systems in turns with those on one whose rate is known, in
+    whose milliseconds they count; what is missing is added to rates.csv.
+
+    Args:
+        systems: Of PocketWell.
+        root: Folder of the datasets.
+        output: Folder of the results.
+        frozen: The rates of the accuracy benchmark.
+    """
+    known = {**read_rates(output), **frozen}
+    rows = []
+    for system in systems:
+        if (REFERENCE, system) in known:
+            continue
+        turns = [
+            [time_step(REFERENCE, name, root)[0] for name in (KNOWN, system)] for _ in range(TURNS)
+        ]
+        base, own = sorted(turns, key=lambda pair: pair[1] / pair[0])[TURNS // 2]
+        rows.append(
+            {
+                "model": REFERENCE,
+                "system": system,
+                "batch_size": BATCH_SIZE,
+                "ms_per_sample": round(own / base * nano_rate(KNOWN, known), 2),
+                "measured_ms": round(own, 2),
+                "reference": f"{REFERENCE} on {KNOWN}",
+                "reference_ms": round(base, 2),
+                **environment(),
+            }
+        )
+    if rows:
+        write_rows(output / "rates.csv", [*rate_rows(output), *rows])
+    return output / "rates.csv"
+
+
 def cost_of(output: Path) -> float:
     """What `measure_cost` found.
 
@@ -200,7 +241,12 @@ def _time_joint_step(asked: JointConfiguration) -> float:
 
 
 def run_joint(
-    cells: Sequence[JointCell], config: Path, root: Path, output: Path, runs: Path, tuning: Path
+    cells: Sequence[JointCell],
+    config: Path,
+    root: Path,
+    output: Path,
+    runs: Path,
+    rates: Mapping[tuple[str, str], float],
 ) -> Iterator[Path]:
     """Train and score what is missing, on validation, and yield every result's path.
 
@@ -210,12 +256,12 @@ def run_joint(
         root: Folder of the datasets.
         output: Folder of the results, with cost.json.
         runs: Folder of the run folders; one that was cut goes on.
-        tuning: Folder of the rates of `wavelit benchmark accuracy`.
+        rates: Milliseconds a training sample by (model, system).
 
     Raises:
         WavelitError: No cost or rate is there, or a result of another recipe.
     """
-    cost, rates = cost_of(output), read_rates(tuning)
+    cost = cost_of(output)
     for cell in cells:
         asked = cell.configure(config, root, 1)
         steps = steps_of(cell.minutes, cost, asked.data, rates)

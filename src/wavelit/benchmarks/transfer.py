@@ -1,5 +1,7 @@
 """What `wavelit transfer` runs, stage by stage; every result is a JSON under its output folder.
 
+rates    what a sample of WaveLiT `nano` takes on systems that the accuracy benchmark has not;
+         quiet machine
 cost     what a joint step takes, next to steps of WaveLiT `nano` on its systems; quiet machine
 joint    one model for all systems, or for all but those that are left out in turn
 control  the same code and budget with a private trunk for every system: what is gained over it is
@@ -23,6 +25,7 @@ from wavelit.benchmarks.joint_cells import (
     JointCell,
     cost_of,
     measure_cost,
+    measure_rates,
     run_joint,
     score_test,
 )
@@ -40,7 +43,7 @@ from wavelit.errors import WavelitError
 
 __all__ = ["STAGES", "run"]
 
-STAGES = ("cost", "joint", "control", "tuned", "few", "pairs", "test")
+STAGES = ("rates", "cost", "joint", "control", "tuned", "few", "pairs", "test")
 # Core-minutes of a model of one system, which pairs start from.
 ALONE = 5.0
 # How many trajectories are given where none are named.
@@ -89,18 +92,23 @@ def run(
         require_whole("seeds", seed, 0)
     left_out: list[str | None] = [*require_names("without", list(without), 0)] or [None]
     counts = [_count(each) for each in trajectories or GIVEN.get(stage, ())]
-    due = {"tuned": 1, "few": 1, "pairs": 2}.get(stage, 0)
+    due = {"rates": 1, "tuned": 1, "few": 1, "pairs": 2}.get(stage, 0)
     for target in require_names("targets", list(targets), due):
         require_name("target", target, SYSTEMS)
     file, folder = require_path("config", config, is_file=True), require_path("root", root)
     results, trained = require_path("output", output), require_path("runs", runs)
-    rates = require_path("tuning", tuning)
+    frozen = read_rates(require_path("tuning", tuning))
     set_up()
+    if stage == "rates":
+        yield measure_rates(targets, folder, results, frozen)
+        return
+    # Those of the accuracy benchmark go before.
+    rates = {**read_rates(results), **frozen}
     if stage == "cost":
         yield measure_cost(file, folder, results)
     elif stage in ("tuned", "few", "pairs"):
         asked = JointCell(minutes, 0).configure(file, folder, 1)
-        given = asked, cost_of(results), read_rates(rates), folder, results, trained
+        given = asked, cost_of(results), rates, folder, results, trained
         if stage == "tuned":
             tuned = itertools.product(seeds, targets)
             yield from run_tuned(
