@@ -1,5 +1,7 @@
 """The data module: batches that resume, every window of a split, whole trajectories."""
 
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from conftest import write_dataset
 from wavelit.data.datamodule import WellDataModule
-from wavelit.data.sampling import StepBatchSampler
+from wavelit.data.sampling import StepBatchSampler, spread
 from wavelit.errors import WavelitError
 
 
@@ -36,6 +38,33 @@ def test_validation_is_every_window_in_order_with_one_target(shared_well_folder)
     batches = list(data.val_dataloader())
     assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(10))
     assert {batch.target.shape[1] for batch in batches} == {1}
+
+
+def test_a_validation_can_take_a_few_windows_of_everywhere(shared_well_folder):
+    data = WellDataModule(shared_well_folder, batch_size=2)
+    everything = torch.cat([batch.indices for batch in data.val_dataloader()]).tolist()
+    data.validation_batches = 3
+    some = torch.cat([batch.indices for batch in data.val_dataloader()]).tolist()
+    assert len(some) == 6
+    assert (some[0], some[-1]) == (everything[0], everything[-1])
+    gaps = np.diff(some)
+    assert gaps.max() - gaps.min() <= 1
+    # Two processes share them, whole or some.
+    for most, due in ((3, some), (0, everything)):
+        parts = []
+        for rank in (0, 1):
+            data.validation_batches = most
+            data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+            parts += torch.cat([batch.indices for batch in data.val_dataloader()]).tolist()
+        assert sorted(parts) == due
+
+
+@pytest.mark.parametrize(("n", "most", "due"), [(5, 9, 5), (10, 1, 1), (10, 2, 2), (7, 7, 7)])
+def test_places_are_spread(n, most, due):
+    places = spread(n, most)
+    assert len(set(places)) == due
+    assert places == sorted(places)
+    assert most < 2 or (places[0], places[-1]) == (0, n - 1)
 
 
 def test_trajectories_are_whole(tmp_path):

@@ -34,7 +34,7 @@ from wavelit.data.format.layout import (
     uneven_lengths,
 )
 from wavelit.data.part import Part
-from wavelit.data.sampling import StepBatchSampler
+from wavelit.data.sampling import StepBatchSampler, spread
 from wavelit.data.statistics import load_statistics, require_logarithms, statistics_over
 from wavelit.data.well import WellDataset
 from wavelit.data.workers import data_loader
@@ -150,6 +150,8 @@ class WellDataModule(pl.LightningDataModule):
         # A number of trajectories, not of numpy's: it is written as YAML.
         self.n_trajectories = None if trajectories is None else int(trajectories)
         self.holdout = None if holdout is None else float(holdout)
+        # Of a validation; 0: all windows. A training sets it.
+        self.validation_batches = 0
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -221,8 +223,7 @@ class WellDataModule(pl.LightningDataModule):
                 f"{self.path}: {len(self.train_dataset)} training windows, of which {MOST_WINDOWS} "
                 "can be shuffled; put fewer files into the training split"
             )
-        trainer = self.trainer
-        rank, n_ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        rank, n_ranks = self._ranks
         return StepBatchSampler(
             len(self.train_dataset), self.batch_size, self.seed, rank=rank, n_ranks=n_ranks
         )
@@ -303,7 +304,24 @@ class WellDataModule(pl.LightningDataModule):
         return self._loader(self.dataset(split), batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self.windows("valid")
+        """This process's share of the windows of the validation split, or of as many as
+        `validation_batches` says, evenly spread.
+        """
+        n, (rank, n_ranks) = len(self.dataset("valid")), self._ranks
+        most = self.validation_batches * self.batch_size or n
+        if most >= n and n_ranks == 1:
+            return self.windows("valid")
+        chosen = spread(n, most)
+        if len(chosen) >= n_ranks:
+            # A process without any would leave the others waiting.
+            chosen = chosen[rank::n_ranks]
+        return self._loader(self.dataset("valid"), batch_size=self.batch_size, sampler=chosen)
+
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        """Number of this process, and how many share a training."""
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return self.windows("test")

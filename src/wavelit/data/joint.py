@@ -134,6 +134,8 @@ class JointDataModule(pl.LightningDataModule):
             else by_own_name([_opened(each, options) for each in systems])
         )
         self.systems: dict[str, WellDataModule] = dict(sorted(named.items()))
+        # Of a validation of each system; 0: all windows. A training sets it.
+        self.validation_batches = 0
         self.shares = dict.fromkeys(self.systems, 1.0) | _shares(shares or {}, self.systems)
         if max(self.shares.values()) < 1:
             raise WavelitError(
@@ -178,8 +180,10 @@ class JointDataModule(pl.LightningDataModule):
         return _Steps(sampler, loaders)
 
     def val_dataloader(self) -> _Windows:
-        """All windows of the validation splits, system by system."""
-        return _Windows({name: data.windows("valid") for name, data in self.systems.items()})
+        """What each system is validated on, system by system."""
+        for data in self.systems.values():
+            data.trainer, data.validation_batches = self.trainer, self.validation_batches
+        return _Windows({name: data.val_dataloader() for name, data in self.systems.items()})
 
 
 class _Steps(Iterator[JointBatch]):

@@ -18,7 +18,14 @@ from torch.utils.data import Sampler
 
 from wavelit.errors import WavelitError
 
-__all__ = ["StepBatchSampler"]
+__all__ = ["StepBatchSampler", "spread"]
+
+
+def spread(n: int, most: int) -> list[int]:
+    """At most so many of n places, evenly spread, both ends among them if there are two."""
+    if most >= n:
+        return list(range(n))
+    return [round(place * (n - 1) / max(1, most - 1)) for place in range(most)]
 
 
 class StepBatchSampler(Sampler[list[int]]):

@@ -55,6 +55,8 @@ class TrainConfig:
             compute the rest anew: a fraction of the memory for about a quarter more time, for grids
             that would not fit.
         validate_every: Steps between validations.
+        validate_batches: Batches of a validation, over all processes, of windows spread evenly over
+            the split; 0: all of it.
         checkpoint_every: Steps between checkpoints.
         restart_at: Share of the budget at which the learning rate begins anew, with its warm-up: 0,
             or where a run was extended.
@@ -81,6 +83,7 @@ class TrainConfig:
     compile: bool = False
     activation_checkpointing: bool = False
     validate_every: int = 500
+    validate_batches: int = 0
     checkpoint_every: int = 500
     restart_at: float = 0.0
 
@@ -118,6 +121,7 @@ class TrainConfig:
                 "unroll_from": (0, 1),
                 "wavelet_weight": (0, None),
                 "validate_every": (1, MOST),
+                "validate_batches": (0, MOST),
                 "checkpoint_every": (1, MOST),
                 "restart_at": (0, 1),
             },

@@ -349,7 +349,7 @@ def run_module(
         plugins=[CheckpointFiles()],
         **({} if added.strategy is None else {"strategy": added.strategy}),
     )
-    data.trainer = lightning
+    data.trainer, data.validation_batches = lightning, train.validate_batches
     data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
     try:
         if module.total_steps is not None and first_step >= module.total_steps:
