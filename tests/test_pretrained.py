@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import wavelit
 from wavelit import WaveLiT, WavelitError
 from wavelit.benchmarks.protocol import THE_EIGHT
 from wavelit.cli.main import main
@@ -17,7 +18,14 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.evaluation.evaluate_run import record_pretrained_rollout
 from wavelit.model.config import WaveLiTConfig
-from wavelit.model.pretrained import FOLDER, PREFIX, pretrained, resolve
+from wavelit.model.pretrained import (
+    FOLDER,
+    PREFIX,
+    holds_joint,
+    joint_models,
+    pretrained,
+    resolve,
+)
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "accuracy" / "5min" / "WaveLiT"
@@ -46,8 +54,21 @@ def test_a_model_predicts_and_its_card_tells_what_was_measured(name, load_script
     assert model.n_parameters == result["parameters"]
 
 
-def test_each_of_the_eight_has_one():
+def test_each_of_the_eight_has_one_and_all_have_one_together(load_script):
     assert pretrained() == sorted(PREFIX + system for system in THE_EIGHT)
+    assert joint_models() == ["pocketwell/joint-1M"]
+    joint = wavelit.load("joint-1M")
+    assert list(joint) == sorted(THE_EIGHT)
+    assert holds_joint("joint-1M")
+    assert not holds_joint("shear_flow")
+    assert joint["shear_flow"].predict(
+        {name: np.zeros((4, 16, 32)) for name in ("tracer", "pressure")}
+        | {"velocity": np.zeros((4, 16, 32, 2))},
+        {"Reynolds": 1000.0, "Schmidt": 0.5},
+    )["tracer"].shape == (1, 16, 32)
+    result = json.loads((ROOT / "results" / "transfer" / "40min" / "joint-0.json").read_text())
+    card = (FOLDER / "pocketwell" / "joint-1M" / "README.md").read_text()
+    assert card == load_script("pretrained").joint_card(result)
 
 
 def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_path, monkeypatch):
