@@ -248,8 +248,10 @@ def test_a_second_interrupt_is_one_line_too(monkeypatch, capsys):
 
 # Python prints and drops what is raised in __del__.
 INTERRUPTED_IN_A_CALLBACK = """
-import sys, time
+import signal, sys, time
 from wavelit.cli import main as cli
+# Of a program in the background, interrupts are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Falling:
     def __del__(self):
         raise KeyboardInterrupt
