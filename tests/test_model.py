@@ -338,27 +338,22 @@ def test_wrong_shapes_are_named():
 
 
 @pytest.mark.parametrize("name", ["fields", "constants", "scalars"])
-def test_sparse_tensors_are_named(name):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (torch.Tensor.to_sparse, "must be a dense tensor, not torch.sparse_coo"),
+        (lambda x: x.to("meta"), "are on meta, the model on cpu"),
+    ],
+)
+def test_sparse_tensors_and_those_elsewhere_are_named(change, message, name):
     model = WaveLiT(small(n_constant_fields=1, n_scalars=1))
     given = {
         "fields": torch.randn(1, 4, 2, 16, 16),
         "constants": torch.ones(1, 1, 16, 16),
         "scalars": torch.ones(1, 1),
     }
-    with pytest.raises(WavelitError, match=f"{name} must be a dense tensor, not torch.sparse_coo"):
-        model(**{**given, name: given[name].to_sparse()})
-
-
-@pytest.mark.parametrize("name", ["fields", "constants", "scalars"])
-def test_tensors_elsewhere_are_named(name):
-    model = WaveLiT(small(n_constant_fields=1, n_scalars=1))
-    given = {
-        "fields": torch.randn(1, 4, 2, 16, 16),
-        "constants": torch.ones(1, 1, 16, 16),
-        "scalars": torch.ones(1, 1),
-    }
-    with pytest.raises(WavelitError, match=f"{name} are on meta, the model on cpu"):
-        model(**{**given, name: given[name].to("meta")})
+    with pytest.raises(WavelitError, match=f"{name} {message}"):
+        model(**{**given, name: change(given[name])})
 
 
 def test_wrong_precisions_are_named():

@@ -28,7 +28,7 @@ from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.config import PRESETS
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
-from wavelit.model.pretrained import PREFIX, holds_joint, joint_models, pretrained
+from wavelit.model.pretrained import holds_joint, shipped
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import read_configuration, recipe_of
@@ -265,9 +265,7 @@ def load(
         raise WavelitError(f"{text} is no run folder: a network's own weights are in one")
     if weights != "final":
         raise WavelitError(f"{text} is no run folder, which alone has {weights} weights")
-    shipped = f"{PREFIX}{text.removeprefix(PREFIX)}"
-    known = not folder.exists() and shipped in [*pretrained(), *joint_models()]
-    chosen = shipped if known else name
+    chosen = shipped(name) or name
     if holds_joint(chosen):
         return _alone(JointWaveLiT.from_pretrained(chosen))
     return WaveLiT.from_pretrained(chosen)

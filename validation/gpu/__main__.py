@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of a machine that has torch and little else.
-TARGET = "/tmp/wavelit-site"
+TARGET = str(Path(tempfile.gettempdir()) / "wavelit-site")
 
 
 def _install(wheels: str) -> None:

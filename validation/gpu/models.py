@@ -9,10 +9,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wavelit.errors import WavelitError
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.wavelit import WaveLiT
 
-__all__ = ["FIELDS", "HISTORY", "Size", "inputs", "model", "rival", "synchronise", "training_step"]
+__all__ = [
+    "FIELDS",
+    "HISTORY",
+    "Size",
+    "inputs",
+    "model",
+    "rival",
+    "seconds_of",
+    "synchronise",
+    "training_step",
+]
 
 # Channels of Rayleigh-Benard: buoyancy, pressure and a velocity of two.
 FIELDS, HISTORY = 4, 4
@@ -51,7 +62,7 @@ def rival(name: str, side: int, device: str) -> nn.Module | None:
         return None
     try:
         return build(name, HISTORY * FIELDS, FIELDS, (side, side)).to(device)
-    except Exception as error:
+    except WavelitError as error:
         if "baselines" in str(error):
             return None
         raise

@@ -245,9 +245,10 @@ def _require_kernels(padded: Sequence[int], config: WaveLiTConfig) -> None:
     """A kernel that reaches across a grid with walls would read its padding alone."""
     if config.mixers == "attention":
         return
+    mixers = config.block_mixers
     for axis, (n, wraps) in enumerate(zip(padded, config.periodic, strict=True)):
         tokens = n // config.grid_multiple
-        for mixer in config.block_mixers:
+        for mixer in mixers:
             if not wraps and mixer.kernel[axis] > max(tokens, 3):
                 raise WavelitError(
                     f"a kernel of {mixer.kernel[axis]} is wider than the {tokens} tokens along "

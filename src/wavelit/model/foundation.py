@@ -200,9 +200,13 @@ class JointWaveLiT(
         """Let everything be trained that a system runs through. What all systems have a copy of
         for themselves stays in the trunk as it was at the start, for systems to come.
         """
-        used = {id(parameter) for system in self.values() for parameter in system.parameters()}
+        used = self._used()
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in used)
+
+    def _used(self) -> set[int]:
+        """Which parameters a system runs through."""
+        return {id(parameter) for system in self.values() for parameter in system.parameters()}
 
     @property
     def n_parameters(self) -> int:
@@ -242,7 +246,7 @@ class JointWaveLiT(
         for each in trunks:
             parts += [each.pyramid, each.norm, each.conditioner]
         parts += [each.detail.mix for each in self.values() if each.detail is not None]
-        used = {id(parameter) for system in self.values() for parameter in system.parameters()}
+        used = self._used()
         found = {id(parameter): parameter for part in parts for parameter in part.parameters()}
         return [parameter for key, parameter in found.items() if key in used]
 

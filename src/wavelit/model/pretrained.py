@@ -54,6 +54,7 @@ __all__ = [
     "read_weights",
     "require_finite",
     "resolve",
+    "shipped",
     "write_joint",
     "write_model",
 ]
@@ -78,6 +79,15 @@ def pretrained() -> list[str]:
 def joint_models() -> list[str]:
     """The names of the joint ones, pocketwell/joint-1M."""
     return [name for name in _shipped() if name.startswith(f"{PREFIX}joint-")]
+
+
+def shipped(name: str | os.PathLike[str]) -> str | None:
+    """The full name of a model of the package, given with or without its prefix; None of any
+    other, and where a folder of that name is there.
+    """
+    full = f"{PREFIX}{os.fspath(name).removeprefix(PREFIX)}"
+    is_there = Path(os.path.expanduser(name)).exists()
+    return full if full in _shipped() and not is_there else None
 
 
 def _shipped() -> list[str]:
@@ -123,9 +133,9 @@ def holds_joint(name: str | os.PathLike[str]) -> bool:
     """Whether a folder, or a model of the package with or without its prefix, is a joint model;
     what is on the hub alone is not looked at.
     """
-    path, text = Path(os.path.expanduser(name)), os.fspath(name)
-    if f"{PREFIX}{text.removeprefix(PREFIX)}" in joint_models() and not path.exists():
-        return True
+    path, known = Path(os.path.expanduser(name)), shipped(name)
+    if known is not None:
+        return known in joint_models()
     if not any((each / CONFIG).exists() for each in (path / "weights", path)):
         return False
     content = read_json(Path(resolve(name)) / CONFIG)

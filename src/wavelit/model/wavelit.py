@@ -327,9 +327,15 @@ class WaveLiT(
     def _check(self, fields: Tensor, constants: Tensor | None, scalars: Tensor | None) -> None:
         config = self.config
         given = {"fields": fields, "constants": constants, "scalars": scalars}
+        device, dtype = self.embed.weight.device, self.embed.weight.dtype
         for name, value in given.items():
-            if value is not None:
-                require_dense(name, value)
+            if value is None:
+                continue
+            require_dense(name, value)
+            if value.device != device:
+                raise WavelitError(
+                    f"{name} are on {value.device}, the model on {device}: move one to the other"
+                )
         expected = (config.n_steps_input, config.n_fields)
         if fields.ndim != 3 + config.spatial or fields.shape[1:3] != expected:
             raise WavelitError(
@@ -348,12 +354,6 @@ class WaveLiT(
             if value is not None and shape != due:
                 raise WavelitError(
                     f"{name} must be {due}, as fields are {tuple(fields.shape)}, came {shape}"
-                )
-        device, dtype = self.embed.weight.device, self.embed.weight.dtype
-        for name, value in given.items():
-            if value is not None and value.device != device:
-                raise WavelitError(
-                    f"{name} are on {value.device}, the model on {device}: move one to the other"
                 )
         if dtype.itemsize < 4:
             raise WavelitError(
