@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from systems import write_system
-from wavelit.benchmarks import few_cells, joint_cells, transfer, tuned_cells
+from wavelit.benchmarks import accuracy, few_cells, joint_cells, transfer, tuned_cells
 from wavelit.benchmarks.few_cells import ARMS, choose
 from wavelit.benchmarks.joint_cells import JointCell, steps_of
 from wavelit.benchmarks.transfer import run
@@ -203,7 +203,7 @@ def test_rates_of_other_systems_count_in_those_that_are_known(place, monkeypatch
     monkeypatch.setattr(joint_cells, "KNOWN", "waves")
     # Twice as long as waves, whose rate is 1000.
     monkeypatch.setattr(
-        joint_cells, "time_step", lambda _, name, root: (3.0 if name == "waves" else 6.0, 1)
+        accuracy, "time_step", lambda _, name, *__: (3.0 if name == "waves" else 6.0, 1)
     )
     path = place["output"] / "rates.csv"
     head, waves, *_ = path.read_text().splitlines()
@@ -218,7 +218,7 @@ def test_rates_of_other_systems_count_in_those_that_are_known(place, monkeypatch
 
 @pytest.mark.slow
 def test_a_joint_model_is_trained_on_with_one_of_its_systems(place, monkeypatch):
-    monkeypatch.setattr(tuned_cells, "SYSTEMS", dict.fromkeys(NAMES, Plain()))
+    monkeypatch.setattr(accuracy, "SYSTEMS", dict.fromkeys(NAMES, Plain()))
     monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
     list(run("joint", **place))
     options = place | {"targets": ["flow"], "source": "0.5min/joint-0"}

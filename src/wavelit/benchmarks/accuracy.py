@@ -51,18 +51,13 @@ from wavelit.benchmarks.protocol import (
     rate_of,
     rate_rows,
     read_rates,
+    require_asked,
     search_cells,
     train_config,
 )
 from wavelit.benchmarks.results import number, scores_of, write_result
 from wavelit.benchmarks.timing import environment, write_rows
-from wavelit.checks.arguments import (
-    require_name,
-    require_names,
-    require_path,
-    require_real,
-    require_whole,
-)
+from wavelit.checks.arguments import require_names, require_path, require_whole
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.errors import WavelitError
@@ -78,6 +73,7 @@ from wavelit.training.trainer import make_trainer, quieten
 __all__ = [
     "Clock",
     "band_errors",
+    "median_turn",
     "open_data",
     "refresh_batch_norms",
     "run",
@@ -131,19 +127,11 @@ def run(
     output, root = require_path("output", output), require_path("root", root)
     weights = require_path("weights", weights)
     tuning = output if tuning is None else require_path("tuning", tuning)
-    require_real("minutes", minutes, beyond=True)
     require_whole("processes", processes)
-    for seed in seeds:
-        require_whole("seeds", seed, 0)
     models = require_names("models", models, 0) or list(CONTESTANTS)
     systems = require_names("systems", systems, 0) or list(THE_EIGHT)
-    for kind, names, known in (
-        ("stage", require_names("stages", stages), STAGES),
-        ("model", [*models, reference], CONTESTANTS),
-        ("system", systems, SYSTEMS),
-    ):
-        for name in names:
-            require_name(kind, name, known)
+    asked = (stages, [*models, reference], systems, seeds, minutes)
+    require_asked(*asked, (CONTESTANTS, SYSTEMS))
     if "rates" in stages:
         set_up()
         wanted = {*itertools.product(models, systems), *itertools.product(models, LR_SYSTEMS)}
@@ -313,18 +301,11 @@ def time_in_turns(
         root: Folder of the datasets.
         known: Its rate; None: it is measured here, as `model`.
     """
-    sizes = {name: EVERYONE[name].batch_size for name in (reference, model)}
-    turns = [
-        [time_step(name, system, root, sizes[name]) for name in (reference, model)]
-        for _ in range(RATE_TURNS)
-    ]
-    (its, _), (own, parameters) = sorted(turns, key=lambda pair: pair[1][0] / pair[0][0])[
-        RATE_TURNS // 2
-    ]
+    (its, _), (own, parameters) = median_turn((reference, system), (model, system), root)
     return {
         "model": model,
         "system": system,
-        "batch_size": sizes[model],
+        "batch_size": EVERYONE[model].batch_size,
         "ms_per_sample": round(own if known is None else own / its * known, 2),
         "measured_ms": round(own, 2),
         "reference": reference,
@@ -332,6 +313,20 @@ def time_in_turns(
         "parameters": parameters,
         **environment(),
     }
+
+
+def median_turn(
+    reference: tuple[str, str], own: tuple[str, str], root: Path
+) -> tuple[tuple[float, int], tuple[float, int]]:
+    """What `time_step` says of two contestants, each (model, system), in the turn whose ratio is
+    the median.
+    """
+    turns = [
+        [time_step(model, system, root, EVERYONE[model].batch_size) for model, system in pair]
+        for pair in [(reference, own)] * RATE_TURNS
+    ]
+    its, mine = sorted(turns, key=lambda pair: pair[1][0] / pair[0][0])[RATE_TURNS // 2]
+    return its, mine
 
 
 def time_step(

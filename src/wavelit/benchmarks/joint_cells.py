@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from wavelit.benchmarks.accuracy import Clock, time_step
+from wavelit.benchmarks.accuracy import Clock, median_turn, time_step
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, rate_rows, read_rates
 from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment, write_rows
@@ -163,10 +163,7 @@ def measure_rates(
     for system in systems:
         if (REFERENCE, system) in known:
             continue
-        turns = [
-            [time_step(REFERENCE, name, root)[0] for name in (KNOWN, system)] for _ in range(TURNS)
-        ]
-        base, own = sorted(turns, key=lambda pair: pair[1] / pair[0])[TURNS // 2]
+        (base, _), (own, _) = median_turn((REFERENCE, KNOWN), (REFERENCE, system), root)
         rows.append(
             {
                 "model": REFERENCE,

@@ -9,12 +9,12 @@ import dataclasses
 import itertools
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wavelit.benchmarks.entries import CONTESTANTS, EVERYONE
-from wavelit.checks.arguments import require_name
+from wavelit.checks.arguments import require_name, require_names, require_real, require_whole
 from wavelit.checks.settings import current_names
 from wavelit.errors import WavelitError, one_line, printable
 from wavelit.files.plain import read_json
@@ -36,6 +36,7 @@ __all__ = [
     "rate_of",
     "rate_rows",
     "read_rates",
+    "require_asked",
     "search_cells",
     "train_config",
 ]
@@ -168,9 +169,41 @@ def rate_of(cell: Cell, rates: Mapping[tuple[str, str], float], tuning: Path) ->
     return rates[cell.model, cell.system]
 
 
-def n_steps(cell: Cell, rate: float) -> int:
+def n_steps(cell: Cell, rate: float, batch_size: int = BATCH_SIZE) -> int:
     """Optimiser steps that the cell's minutes come to, at so many milliseconds a sample."""
-    return max(1, int(cell.minutes * 60e3 / rate / BATCH_SIZE))
+    return max(1, int(cell.minutes * 60e3 / rate / batch_size))
+
+
+def require_asked(
+    stages: Sequence[str],
+    models: Sequence[str],
+    systems: Sequence[str],
+    seeds: Sequence[int],
+    minutes: float,
+    known: Sequence[Collection[str]],
+) -> None:
+    """What a run of either protocol may be asked for.
+
+    Args:
+        stages: Of `STAGES`.
+        models: Contestants.
+        systems: Of PocketWell.
+        seeds: Of the final runs.
+        minutes: Of a final run.
+        known: The contestants and the systems that there are.
+
+    Raises:
+        WavelitError: An unknown name, or a seed or minutes that cannot be.
+    """
+    require_real("minutes", minutes, beyond=True)
+    for seed in seeds:
+        require_whole("seeds", seed, 0)
+    asked = (require_names("stages", stages), models, systems)
+    for kind, names, among in zip(
+        ("stage", "model", "system"), asked, (STAGES, *known), strict=True
+    ):
+        for name in names:
+            require_name(kind, name, among)
 
 
 def is_done(cell: Cell, rate: float, output: Path) -> bool:

@@ -38,18 +38,14 @@ from wavelit.benchmarks.protocol import (
     STAGES,
     THE_EIGHT,
     Cell,
+    n_steps,
     rate_rows,
+    require_asked,
     train_config,
 )
 from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment, write_rows
-from wavelit.checks.arguments import (
-    require_name,
-    require_names,
-    require_path,
-    require_real,
-    require_whole,
-)
+from wavelit.checks.arguments import require_names, require_path
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.errors import WavelitError, printable
@@ -99,18 +95,9 @@ def run(
     """
     output, root = require_path("output", output), require_path("root", root)
     weights = require_path("weights", weights)
-    require_real("minutes", minutes, beyond=True)
-    for seed in seeds:
-        require_whole("seeds", seed, 0)
     models = require_names("models", models, 0) or list(SECOND)
     systems = require_names("systems", systems, 0) or list(THE_EIGHT)
-    for kind, names, known in (
-        ("stage", require_names("stages", stages), STAGES),
-        ("model", models, EVERYONE),
-        ("system", systems, SYSTEMS),
-    ):
-        for name in names:
-            require_name(kind, name, known)
+    require_asked(stages, models, systems, seeds, minutes, (EVERYONE, SYSTEMS))
     set_up()
     if "rates" in stages:
         yield from _measure(models, systems, output, root)
@@ -220,10 +207,6 @@ def fingerprint(model: str) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _steps(minutes: float, rate: float, batch_size: int) -> int:
-    return max(1, int(minutes * 60e3 / rate / batch_size))
-
-
 def _another(path: Path) -> WavelitError:
     return WavelitError(
         f"{printable(path)} was run with another architecture, recipe or budget: remove it, or "
@@ -245,7 +228,7 @@ def _run_cell(
             "benchmark accuracy2 rates`"
         )
     rate, batch_size = rates[cell.model, cell.system], EVERYONE[cell.model].batch_size
-    steps, path = _steps(cell.minutes, rate, batch_size), cell.path(output)
+    steps, path = n_steps(cell, rate, batch_size), cell.path(output)
     due = {
         **dataclasses.asdict(cell),
         "batch_size": batch_size,
@@ -259,7 +242,8 @@ def _run_cell(
         return path
     result: dict[str, Any] = {**due, "ms_per_sample": rate}
     data = open_data(cell.system, root, cell.seed, batch_size)
-    every = min(steps, _steps(CHECKPOINT_MINUTES, rate, batch_size))
+    minute = dataclasses.replace(cell, minutes=CHECKPOINT_MINUTES)
+    every = min(steps, n_steps(minute, rate, batch_size))
     config = train_config(
         cell.model, steps=steps, lr=cell.lr, validate_every=steps, checkpoint_every=every
     )

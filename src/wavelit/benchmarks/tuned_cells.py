@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wavelit.benchmarks.accuracy import open_data
 from wavelit.benchmarks.few_cells import batch_size_of, load_source, recipe_of, start, with_budget
 from wavelit.benchmarks.joint_cells import require_same, steps_of
 from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment
-from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
-from wavelit.data.pocketwell import SYSTEMS
 from wavelit.evaluation.evaluate import evaluate
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import TrainerConfig
@@ -82,7 +81,8 @@ def run_tuned(
             require_same(path, {"minutes": cell.minutes, **recipe_of(joint)})
         else:
             source = load_source(runs / cell.source)
-            data = _data(cell, joint, root)
+            opened = open_data(cell.target, root, cell.seed, batch_size_of(joint))
+            data = JointDataModule({cell.target: opened}, seed=cell.seed)
             steps = steps_of(cell.minutes, cost, data, rates)
             tried = {
                 lr: _scores(cell, source, data, joint, steps, lr, runs) for lr in LEARNING_RATES
@@ -105,16 +105,6 @@ def run_tuned(
 def _order(scores: Mapping[str, Any]) -> tuple[bool, float]:
     """What is not finite comes last."""
     return scores["one_step"] is None, scores["one_step"] or 0.0
-
-
-def _data(cell: TunedCell, joint: JointConfiguration, root: Path) -> JointDataModule:
-    system = WellDataModule(
-        str(root / cell.target),
-        batch_size=batch_size_of(joint),
-        seed=cell.seed,
-        mask_field=SYSTEMS[cell.target].mask_field,
-    )
-    return JointDataModule({cell.target: system}, seed=cell.seed)
 
 
 def _scores(
