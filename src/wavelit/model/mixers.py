@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +37,7 @@ from wavelit.checks.arguments import shown
 from wavelit.errors import WavelitError
 from wavelit.model.attention import AugmentedLinearAttention
 from wavelit.ops.depthwise import DepthwiseConv
+from wavelit.ops.kept import kept
 from wavelit.ops.norm import gated
 from wavelit.ops.token_layout import TokenGrids, canvas_for, split_grids
 
@@ -262,35 +262,26 @@ def naive_long_conv(
     return torch.einsum("e i j, b j e -> b i e", weights, v)
 
 
-# Two functions, as those of `wavelit.ops.token_layout`.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@kept(64)
 def _offsets(
     shape: tuple[int, ...], periodic: tuple[bool, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Of the offsets of a grid, in fractions of the domain, the harmonics (*M, 2 H d) that the
     kernel's network reads, and the square of their length (*M,), around the circle where it wraps.
     """
-    return _cached_offsets(shape, periodic, device)
-
-
-@lru_cache(maxsize=64)
-def _cached_offsets(
-    shape: tuple[int, ...], periodic: tuple[bool, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False), torch.no_grad():
-        harmonics, squares = [], torch.zeros((), dtype=torch.float64)
-        sides = [n if wraps else 2 * n for n, wraps in zip(shape, periodic, strict=True)]
-        for axis, (n, side, wraps) in enumerate(zip(shape, sides, periodic, strict=True)):
-            # 0, 1, ..., then those below zero.
-            along = torch.fft.fftfreq(side, 1 / side, dtype=torch.float64) / n
-            phase = along[:, None] * torch.arange(1, HARMONICS + 1) * math.pi * (2 if wraps else 1)
-            view = [1] * len(sides)
-            view[axis] = side
-            waves = torch.cat([phase.cos(), phase.sin()], -1).view(*view, -1)
-            harmonics.append(waves.expand(*sides, -1))
-            length = torch.sin(math.pi * along) / math.pi if wraps else along
-            squares = squares + length.square().view(view)
-        return torch.cat(harmonics, -1).to(device), squares.expand(sides).to(device)
+    harmonics, squares = [], torch.zeros((), dtype=torch.float64)
+    sides = [n if wraps else 2 * n for n, wraps in zip(shape, periodic, strict=True)]
+    for axis, (n, side, wraps) in enumerate(zip(shape, sides, periodic, strict=True)):
+        # 0, 1, ..., then those below zero.
+        along = torch.fft.fftfreq(side, 1 / side, dtype=torch.float64) / n
+        phase = along[:, None] * torch.arange(1, HARMONICS + 1) * math.pi * (2 if wraps else 1)
+        view = [1] * len(sides)
+        view[axis] = side
+        waves = torch.cat([phase.cos(), phase.sin()], -1).view(*view, -1)
+        harmonics.append(waves.expand(*sides, -1))
+        length = torch.sin(math.pi * along) / math.pi if wraps else along
+        squares = squares + length.square().view(view)
+    return torch.cat(harmonics, -1).to(device), squares.expand(sides).to(device)
 
 
 def build_mixer(

@@ -11,7 +11,6 @@ the heads' phases. It is computed once and kept.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wavelit.ops.depthwise import ConvCanvas, conv_canvas
+from wavelit.ops.kept import kept
 from wavelit.ops.rotary import HeadTables, head_tables
 
 __all__ = [
@@ -107,15 +107,10 @@ def canvas_for(kernel: tuple[int, ...], grids: TokenGrids) -> ConvCanvas:
     if kernel == tuple(side - left + 1 for side, left in zip(own.sides, own.valid, strict=True)):
         return own
     edge, live = own.kept is None, own.live
-    canvas: ConvCanvas = wide_canvas(
-        layout.shapes, layout.periodic, kernel, edge, live.device, live.dtype
-    )
-    return canvas
+    return wide_canvas(layout.shapes, layout.periodic, kernel, edge, live.device, live.dtype)
 
 
-# Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling
-# it.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@kept(16)
 def token_grids(
     shapes: tuple[tuple[int, ...], ...],
     periodic: tuple[bool, ...],
@@ -134,10 +129,25 @@ def token_grids(
         dtype: Of phases and matrices.
         edge: Whether padding beyond other axes repeats the edge; else it is zero.
     """
-    return _cached_token_grids(shapes, periodic, heads, device, dtype, edge)
+    sizes = [math.prod(shape) for shape in shapes]
+    member = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    membership = F.one_hot(member, len(sizes)).double()
+    layout = TokenLayout(
+        shapes,
+        tuple(sizes),
+        periodic,
+        member.to(device),
+        membership.to(device, dtype),
+        (membership / torch.tensor(sizes)).T.contiguous().to(device, dtype),
+    )
+    return TokenGrids(
+        layout,
+        conv_canvas(shapes, periodic, device, dtype, edge=edge),
+        head_tables(shapes, periodic, heads, device, dtype),
+    )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@kept(64)
 def wide_canvas(
     shapes: tuple[tuple[int, ...], ...],
     periodic: tuple[bool, ...],
@@ -157,47 +167,4 @@ def wide_canvas(
         device: Where the tables live.
         dtype: Of the masks.
     """
-    return _cached_canvas(shapes, periodic, kernel, edge, device, dtype)
-
-
-@lru_cache(maxsize=64)
-def _cached_canvas(
-    shapes: tuple[tuple[int, ...], ...],
-    periodic: tuple[bool, ...],
-    kernel: tuple[int, ...],
-    edge: bool,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> ConvCanvas:
-    with torch.inference_mode(False), torch.no_grad():
-        radius = [n // 2 for n in kernel]
-        return conv_canvas(shapes, periodic, device, dtype, radius, edge)
-
-
-@lru_cache(maxsize=16)
-def _cached_token_grids(
-    shapes: tuple[tuple[int, ...], ...],
-    periodic: tuple[bool, ...],
-    heads: tuple[int, int],
-    device: torch.device,
-    dtype: torch.dtype,
-    edge: bool,
-) -> TokenGrids:
-    # Tables made in inference mode could not serve a later training step.
-    with torch.inference_mode(False), torch.no_grad():
-        sizes = [math.prod(shape) for shape in shapes]
-        member = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-        membership = F.one_hot(member, len(sizes)).double()
-        layout = TokenLayout(
-            shapes,
-            tuple(sizes),
-            periodic,
-            member.to(device),
-            membership.to(device, dtype),
-            (membership / torch.tensor(sizes)).T.contiguous().to(device, dtype),
-        )
-        return TokenGrids(
-            layout,
-            conv_canvas(shapes, periodic, device, dtype, edge=edge),
-            head_tables(shapes, periodic, heads, device, dtype),
-        )
+    return conv_canvas(shapes, periodic, device, dtype, [n // 2 for n in kernel], edge)

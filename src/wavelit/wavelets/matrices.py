@@ -8,7 +8,6 @@ says what the modes at the edges are.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from operator import index
 from typing import TypeAlias
 
@@ -17,6 +16,8 @@ import pywt
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from wavelit.ops.kept import kept
 
 __all__ = ["analysis_matrix", "multiply", "synthesis_matrix"]
 
@@ -48,17 +49,8 @@ def multiply(x: Tensor, dim: int, wavelet: str, periodic: bool, matrix: str) -> 
     return (torch.cat(ordered, 1) if len(ordered) > 1 else ordered[0]).reshape(shape)
 
 
-# Two functions, because a compiler that meets `lru_cache` traces what it wraps instead of calling
-# it.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@kept(1024)
 def _tiles(
-    wavelet: str, length: int, periodic: bool, matrix: str, dtype: torch.dtype, device: torch.device
-) -> list[_Tile]:
-    return _cached_tiles(wavelet, length, periodic, matrix, dtype, device)
-
-
-@lru_cache(maxsize=1024)
-def _cached_tiles(
     wavelet: str, length: int, periodic: bool, matrix: str, dtype: torch.dtype, device: torch.device
 ) -> list[_Tile]:
     """Cut a matrix into dense blocks: (runs of output rows, runs of the input columns they

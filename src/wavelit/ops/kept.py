@@ -1,0 +1,39 @@
+"""Tables that depend on shapes alone: computed once and kept, constants to a compiler."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+
+__all__ = ["kept"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def kept(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Keep what a function made of arguments that it was called with before.
+
+    Args:
+        maxsize: Results that are kept.
+    """
+
+    def decorate(make: Callable[P, T]) -> Callable[P, T]:
+        @functools.lru_cache(maxsize)
+        def cached(*arguments: P.args, **options: P.kwargs) -> T:
+            # Tables made in inference mode could not serve a later training step.
+            with torch.inference_mode(False), torch.no_grad():
+                return make(*arguments, **options)
+
+        # A compiler that meets `lru_cache` traces what it wraps instead of calling it.
+        @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+        @functools.wraps(make)
+        def call(*arguments: P.args, **options: P.kwargs) -> T:
+            return cached(*arguments, **options)  # type: ignore[arg-type]
+
+        return call  # type: ignore[no-any-return]
+
+    return decorate
