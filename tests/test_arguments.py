@@ -3,6 +3,7 @@ measuring and reporting.
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from wavelit.benchmarks import (
 from wavelit.checks import arguments
 from wavelit.cost import describe_cost
 from wavelit.data.batch import Batch
+from wavelit.data.pocketwell import generate
 from wavelit.demo import demo
 from wavelit.errors import WavelitError
 from wavelit.evaluation import evaluate, evaluate_run, figures, films, rollout
@@ -134,6 +136,11 @@ WRONG = [
     ("valid without channel", lambda: rolled(valid=torch.ones(2, 6, 5, dtype=torch.bool)), "valid"),
     ("rotation text", lambda: rollout.rotation("pressure_re"), "field_names"),
     ("write_rollout numbers", lambda: written(3), "prediction"),
+    (
+        "write_rollout without numbers",
+        lambda: written(torch.zeros(1, 4, 2, 6, 5, device="meta")),
+        "prediction: .*without plain storage",
+    ),
     ("write_rollout 3-D", lambda: written(torch.zeros(2, 3, 2)), "prediction"),
     ("write_rollout order 3", lambda: written(field_names={3: ["a", "b"]}), "field_names"),
     ("write_rollout axes", lambda: written(axes=("x",)), "axes"),
@@ -163,6 +170,11 @@ WRONG = [
     ("roll_out list", lambda: evaluate.roll_out([persistence], [BATCH]), "emulators"),
     ("evaluate data", lambda: evaluate.evaluate(persistence, "data"), "data"),
     ("evaluate emulator", lambda: evaluate.evaluate(None, None), "emulator"),
+    (
+        "average of what holds no numbers",
+        lambda: evaluate.average(torch.ones(2, 2, 2, device="meta"), "mean"),
+        "values: .*without plain storage",
+    ),
     ("average shape", lambda: evaluate.average(np.ones((2, 2)), "mean"), "values"),
     ("average how", lambda: evaluate.average(np.ones((2, 2, 2)), "mode"), "how"),
     ("window 0", lambda: evaluate.Window(0, 3), "first"),
@@ -192,6 +204,7 @@ WRONG = [
     ),
     # Run folders.
     ("evaluate_run folder", lambda: evaluate_run.evaluate_run(5), "folder"),
+    ("evaluate_run blank", lambda: evaluate_run.evaluate_run(" "), "folder .*' '"),
     ("evaluate_run NUL", lambda: evaluate_run.evaluate_run("a\0b"), "folder"),
     (
         "evaluate_run split",
@@ -313,10 +326,12 @@ WRONG = [
     ("demo system", lambda: demo("atlantis"), "system 'atlantis'"),
     ("demo size", lambda: demo(size="huge"), "size 'huge'"),
     ("demo threads", lambda: demo(threads=0), "threads"),
+    ("demo more threads than there can be", lambda: demo(threads=100_000), "threads .* to "),
     ("demo train", lambda: demo(train=5), "train"),
     ("speed part", lambda: speed.run(["nonsense"]), "part 'nonsense'"),
     ("speed text", lambda: speed.run("reader"), "parts"),
     ("speed threads", lambda: speed.run(["startup"], threads=0), "threads"),
+    ("speed 1000 threads", lambda: speed.run(["startup"], threads=100_000), "threads .* to "),
     ("accuracy stage", lambda: accuracies(stages=["warm"]), "stage 'warm'"),
     ("accuracy model", lambda: accuracies(models=["Transolver"]), "model 'Transolver'"),
     ("accuracy system", lambda: accuracies(systems=["atlantis"]), "system 'atlantis'"),
@@ -365,8 +380,14 @@ def test_what_an_error_shows_is_short():
     assert arguments.require_device(torch.device("cpu")) == "cpu"
 
 
-@pytest.mark.parametrize("path", ["file:///dev/zero", "s3://bucket/run"])
-def test_an_address_is_no_path_to_write_to(path):
+@pytest.mark.parametrize(
+    "path", ["file:///dev/zero", "s3://bucket/run", Path("file:///dev/zero"), Path("s3://bucket")]
+)
+def test_an_address_is_no_path_to_write_to(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WavelitError, match="must be a path on this machine, not the address"):
+        generate("shear_flow", "tiny", path)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(WavelitError, match="run must be a path on this machine, not the address"):
         arguments.require_path("run", path)
     assert arguments.require_path("run", "a:b").name == "a:b"

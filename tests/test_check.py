@@ -443,8 +443,10 @@ def test_a_component_that_hardly_varies_is_named(tmp_path):
 
 
 def test_an_empty_path_is_named():
-    with pytest.raises(WavelitError, match="path is '', an empty word; name a folder"):
+    with pytest.raises(WavelitError, match="path is '', a blank word; name a folder"):
         check_dataset("")
+    with pytest.raises(WavelitError, match="path is ' ', a blank word; name a folder"):
+        check_dataset(" ")
 
 
 def test_statistics_of_too_many_digits_are_refused(well_folder):

@@ -228,6 +228,19 @@ def test_an_older_name_of_an_option_is_still_taken(tmp_path, capsys):
         ).activation_checkpointing
 
 
+def test_paths_are_printed_without_what_a_terminal_obeys(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = "\x1b]31m\u202e{red}"
+    words = ["data", "generate", "shear_flow", "--size", "tiny", "--processes", "1", "--root", root]
+    # The second time it is there.
+    for _ in range(2):
+        assert main(words) == 0
+        printed = capsys.readouterr()
+        assert printed.out.strip() == r"\x1b]31m\u202e{red}/tiny/shear_flow"
+        for line in printed.err.splitlines():
+            assert line.isprintable()
+
+
 def test_an_empty_word_is_named(capsys):
     assert main(["train", "--data.path=a", "--train.steps=1", ""]) == 2
     assert "an empty word" in capsys.readouterr().err

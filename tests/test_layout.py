@@ -7,6 +7,7 @@ import fsspec
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from conftest import write_file
 from wavelit.data.well import WellDataset
@@ -192,8 +193,21 @@ def test_too_short_for_history_and_target(shared_well_folder):
     )
     with pytest.raises(WavelitError, match=message):
         train(shared_well_folder, n_steps_input=4, n_steps_output=4)
-    with pytest.raises(WavelitError, match="n_steps_input=0"):
-        train(shared_well_folder, n_steps_input=0)
+    for name in ("n_steps_input", "n_steps_output", "min_dt_stride"):
+        for value in (0, np.array("text"), torch.zeros(2, dtype=torch.complex64)):
+            with pytest.raises(WavelitError, match=f"{name} must be a whole number of at least 1"):
+                train(shared_well_folder, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("step", "message"), [(-0.5, "runs backwards, from -0 to -3"), (np.nan, "is not finite")]
+)
+def test_a_time_that_does_not_increase_is_refused(well_folder, step, message):
+    with h5py.File(well_folder / "data" / "valid" / "one.hdf5", "r+") as file:
+        file["dimensions/time"][...] = step * np.arange(len(file["dimensions/time"]))
+    train(well_folder)
+    with pytest.raises(WavelitError, match=rf"valid/one.hdf5: 'time' {message}"):
+        WellDataset(path=str(well_folder), well_split_name="valid")
 
 
 def test_units_are_kept_and_what_is_no_text_is_none(well_folder):

@@ -350,6 +350,7 @@ def test_a_refusal_of_the_system_is_one_line(dataset, tmp_path, capsys, monkeypa
         {"devices": 1.5},
         {"devices": 10**9},
         {"threads": 0},
+        {"threads": 1025},
         {"threads": 10**5},
         {"threads": True},
         {"precision": "16"},

@@ -8,7 +8,13 @@ import os
 from pathlib import Path
 
 from wavelit.api import fit
-from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
+from wavelit.checks.arguments import (
+    most_threads,
+    require_instance,
+    require_name,
+    require_path,
+    require_whole,
+)
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.evaluation.evaluate import Evaluation
@@ -50,7 +56,7 @@ def demo(
     require_name("system", system, SYSTEMS)
     require_name("size", size, SYSTEMS[system].shapes)
     require_instance("train", train, TrainConfig, "give a TrainConfig")
-    require_whole("threads", threads)
+    require_whole("threads", threads, high=most_threads())
     folder = (
         require_path("folder", folder)
         if folder is not None

@@ -347,6 +347,8 @@ def _option(templates: Path, rng: np.random.Generator, number: int, folder: Path
         str(folder),
         str(templates),
     ]
+    if not value.strip():
+        names.append(repr(value))
     if not value.isprintable():
         names.append(value.encode("unicode_escape").decode()[:40])
     outcome, why = judge(result, [name for name in names if name.strip()])

@@ -15,7 +15,13 @@ import torch
 
 from wavelit.allocator import keep_freed_memory
 from wavelit.benchmarks.timing import Row, environment, write_rows
-from wavelit.checks.arguments import require_name, require_path, require_whole, shown
+from wavelit.checks.arguments import (
+    most_threads,
+    require_name,
+    require_path,
+    require_whole,
+    shown,
+)
 from wavelit.errors import WavelitError
 
 __all__ = ["PARTS", "run"]
@@ -57,7 +63,7 @@ def run(
         raise WavelitError(f"parts must be a list of names, not {shown(parts)}")
     for part in parts:
         require_name("part", part, PARTS)
-    require_whole("threads", threads)
+    require_whole("threads", threads, high=most_threads())
     output = require_path("output", output)
     torch.set_num_threads(threads)
     if keep_memory:

@@ -24,6 +24,7 @@ from wavelit.errors import WavelitError, one_line, printable
 
 __all__ = [
     "listed",
+    "most_threads",
     "require_array",
     "require_dense",
     "require_device",
@@ -33,12 +34,13 @@ __all__ = [
     "require_names",
     "require_path",
     "require_real",
+    "require_values",
     "require_whole",
     "shown",
 ]
 
-# file:///a, s3://b: read by what reads datasets, and by nothing that writes.
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/(/|$)")
+# file:///a, s3://b: read by what reads datasets, and by nothing that writes. A Path has one slash.
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def shown(value: object) -> str:
@@ -64,6 +66,13 @@ def listed(names: Iterable[object], longest: int = 200) -> str:
         if length > longest:
             return f"{', '.join(each[:n])} and {len(each) - n} more"
     return ", ".join(each) or "none"
+
+
+def most_threads() -> int:
+    """Threads that a process may ask for: the machine's processors, or 64 where it has fewer. The
+    OpenMP runtime ends the process where the system refuses one.
+    """
+    return max(64, os.cpu_count() or 1)
 
 
 def require_whole(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
@@ -140,12 +149,12 @@ def require_path(name: str, value: Any, is_file: bool = False) -> Path:
     """A path, ~ spelled out, that may be a file's if `is_file`.
 
     Raises:
-        WavelitError: it is no text or path, holds a NUL, names no file, or is an address.
+        WavelitError: it is no text or path, is blank, holds a NUL, names no file, or is an address.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if (
         not isinstance(text, str)
-        or not text
+        or not text.strip()
         or "\0" in text
         or (is_file and Path(text).name in ("", ".."))
     ):
@@ -181,6 +190,7 @@ def require_array(name: str, value: Any) -> NDArray[Any]:
         WavelitError: it holds anything else.
     """
     if isinstance(value, Tensor):
+        require_values(name, value)
         value = value.detach().cpu()
         # numpy has no bfloat16.
         value = value.float() if value.dtype == torch.bfloat16 else value
@@ -202,6 +212,18 @@ def require_dense(name: str, value: Tensor) -> None:
     if value.layout != torch.strided:
         raise WavelitError(
             f"{name} must be a dense tensor, not {value.layout}: make it so by .to_dense()"
+        )
+
+
+def require_values(name: str, value: Tensor) -> None:
+    """A tensor whose numbers can be read one by one.
+
+    Raises:
+        WavelitError: It is sparse, nested, quantized, or on the meta device.
+    """
+    if value.layout != torch.strided or value.is_nested or value.is_meta or value.is_quantized:
+        raise WavelitError(
+            f"{name}: expected real numbers, got a tensor without plain storage: make it dense"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wavelit.cli.output import LONGEST
+from wavelit.cli.output import LONGEST, print_lines
 from wavelit.errors import WavelitError, printable
 
 __all__ = ["add_dataset", "data_check", "data_convert", "data_generate", "data_info"]
@@ -34,12 +34,12 @@ def data_generate(parser: Any, words: list[str]) -> None:
         require_name("systems", system, [*SYSTEMS, NAME])
     for system in systems:
         if system == NAME:
-            print(generate_ostia(options.root, force=options.force))
+            print_lines(generate_ostia(options.root, force=options.force))
             continue
         folder = generate(
             system, options.size, options.root, options.seed, options.processes, force=options.force
         )
-        print(folder)
+        print_lines(folder)
 
 
 def data_convert(parser: Any, words: list[str]) -> None:
@@ -115,7 +115,7 @@ def data_convert(parser: Any, words: list[str]) -> None:
         gap=options.gap,
         equal_steps=options.equal_steps,
     )
-    print(folder)
+    print_lines(folder)
 
 
 def add_dataset(parser: Any) -> None:
@@ -141,14 +141,14 @@ def data_check(parser: Any, words: list[str]) -> None:
 
     mask = {"mask_field": options.mask_field, "mask_excludes": options.mask_excludes}
     if options.write_statistics:
-        print(f"wrote {write_statistics(options.path, **mask)}")
+        print_lines(f"wrote {write_statistics(options.path, **mask)}")
     findings = check_dataset(options.path, **mask)
     for finding in findings:
         print(printable(f"{finding.severity}: {finding.file}: {finding.message}", LONGEST))
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         raise WavelitError(f"{options.path}: {errors} error(s)")
-    print(f"{options.path}: no errors, {len(findings)} warning(s)")
+    print_lines(f"{options.path}: no errors, {len(findings)} warning(s)")
 
 
 def data_info(parser: Any, words: list[str]) -> None:

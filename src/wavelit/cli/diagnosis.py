@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wavelit.cli.datasets import add_dataset
-from wavelit.cli.output import LONGEST
+from wavelit.cli.output import LONGEST, print_lines
 from wavelit.errors import printable
 
 __all__ = ["diagnose"]
@@ -33,4 +33,4 @@ def diagnose(parser: Any, words: list[str]) -> None:
     for line in str(found).splitlines():
         print(printable(line, LONGEST))
     if options.json is not None:
-        print(f"wrote {write_descriptors(found.descriptors, options.json)}")
+        print_lines(f"wrote {write_descriptors(found.descriptors, options.json)}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wavelit.cli.output import print_lines
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
@@ -93,7 +94,7 @@ def train_joint(words: Sequence[str]) -> Path:
             f"{model.n_parameters:,} parameters, of which {trunk:,} are the trunk's, which is "
             f"{asked.train.trunk}"
         )
-        print(model.describe() if len(model) > 1 else alone, flush=True)
+        print_lines(model.describe() if len(model) > 1 else alone)
     fit_joint(
         folder,
         asked.data,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from wavelit.cli.output import print_lines
+
 __all__ = ["benchmark_accuracy", "benchmark_accuracy2", "benchmark_speed", "info"]
 
 
@@ -36,7 +38,9 @@ def info(parser: Any, words: list[str]) -> None:
         from wavelit.cost import describe_shares
         from wavelit.model.foundation import JointWaveLiT
 
-        print(describe_shares(JointWaveLiT.from_pretrained(options.joint), options.resolution))
+        print_lines(
+            describe_shares(JointWaveLiT.from_pretrained(options.joint), options.resolution)
+        )
         return
     if options.preset is not None:
         from wavelit.cost import describe_cost
@@ -94,7 +98,7 @@ def benchmark_speed(parser: Any, words: list[str]) -> None:
     from wavelit.benchmarks.speed import run
 
     for path in run(options.parts, options.output, options.threads, options.keep_memory):
-        print(path)
+        print_lines(path)
 
 
 def benchmark_accuracy2(parser: Any, words: list[str]) -> None:
@@ -119,7 +123,7 @@ def benchmark_accuracy2(parser: Any, words: list[str]) -> None:
     from wavelit.benchmarks.second import run
 
     for path in run(options.pop("stages") or STAGES, **options):
-        print(path, flush=True)
+        print_lines(path)
 
 
 def benchmark_accuracy(parser: Any, words: list[str]) -> None:
@@ -160,4 +164,4 @@ def benchmark_accuracy(parser: Any, words: list[str]) -> None:
     from wavelit.benchmarks.protocol import STAGES
 
     for path in run(options.pop("stages") or STAGES, **options):
-        print(path, flush=True)
+        print_lines(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from wavelit.errors import printable
 
-__all__ = ["LONGEST", "print_error", "print_scores"]
+__all__ = ["LONGEST", "print_error", "print_lines", "print_scores"]
 
 # Characters of an error or a finding.
 LONGEST = 1000
@@ -22,6 +22,12 @@ def print_error(message: str) -> None:
     print(f"wavelit: error: {printable(message, 8 * LONGEST)}", file=sys.stderr)
 
 
+def print_lines(text: object) -> None:
+    """What a command found or wrote: names from files and paths may hold what a terminal obeys."""
+    for line in str(text).split("\n"):
+        print(printable(line, 8 * LONGEST), flush=True)
+
+
 def print_scores(evaluation: Any, report: str | Path | None) -> None:
     from rich.console import Console
 
@@ -33,4 +39,4 @@ def print_scores(evaluation: Any, report: str | Path | None) -> None:
         # Names may hold what markup is made of.
         console.print(remark, markup=False, highlight=False)
     if report is not None:
-        print(f"report: {report}")
+        print_lines(f"report: {report}")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from wavelit.cli.output import print_scores
+from wavelit.cli.output import print_lines, print_scores
 from wavelit.errors import WavelitError
 
 __all__ = ["compare", "demo", "evaluate", "rollout", "train"]
@@ -65,7 +65,7 @@ def train(parser: Any, words: list[str]) -> None:
 
     def done(folder: Path) -> None:
         if is_first():
-            print(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
+            print_lines(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
 
     if names_several(words):
         done(train_joint(words))
@@ -390,4 +390,4 @@ def rollout(parser: Any, words: list[str]) -> None:
             system=options.system,
         )
     for path in paths:
-        print(path)
+        print_lines(path)

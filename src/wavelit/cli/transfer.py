@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from wavelit.cli.output import print_lines
+
 __all__ = ["transfer"]
 
 
@@ -71,4 +73,4 @@ def transfer(parser: Any, words: list[str]) -> None:
     from wavelit.benchmarks.transfer import run
 
     for path in run(**vars(options)):
-        print(path, flush=True)
+        print_lines(path)

@@ -29,7 +29,7 @@ from the_well.data.datasets import WellMetadata
 from the_well.data.utils import IO_PARAMS
 from torch import Tensor
 
-from wavelit.checks.arguments import listed
+from wavelit.checks.arguments import listed, require_whole
 from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, empty_batch
 from wavelit.data.finite import require_finite, require_finite_scalars
 from wavelit.data.format.examine import read_layout
@@ -90,6 +90,9 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         part: Part | None = None,
         **options: Any,
     ) -> None:
+        for name in ("n_steps_input", "n_steps_output", "min_dt_stride", "max_dt_stride"):
+            if name in options:
+                options[name] = require_whole(name, options[name])
         self._choice, self._part = (fields, forcings), part or Part()
         path = None if path is None else os.fspath(path)
         if path is not None:

@@ -19,6 +19,7 @@ from wavelit.checks.arguments import (
     require_instance,
     require_names,
     require_path,
+    require_values,
     shown,
 )
 from wavelit.data.writing.write import write_well
@@ -161,6 +162,7 @@ def _tensor_fields(
     tensor order.
     """
     spatial = states.ndim - 3
+    require_values("prediction", states)
     values = states.detach().movedim(2, -1).cpu().numpy()
     fields: dict[str, NDArray[Any]] = {}
     first = 0

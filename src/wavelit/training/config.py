@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 
-from wavelit.checks.arguments import shown
+from wavelit.checks.arguments import most_threads, shown
 from wavelit.checks.settings import check_bounds, check_types
 from wavelit.errors import WavelitError
 
@@ -203,7 +203,8 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_bounds(
-            self, {"devices": (1, 100_000), "num_nodes": (1, 100_000), "threads": (1, 1024)}
+            self,
+            {"devices": (1, 100_000), "num_nodes": (1, 100_000), "threads": (1, most_threads())},
         )
         if self.precision not in get_args(Precision):
             raise WavelitError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wavelit.data.checking.findings import Finding
 from wavelit.data.format.hdf5 import reading
-from wavelit.data.format.layout import FileLayout, scalar_problems, uneven_lengths
+from wavelit.data.format.layout import FileLayout, disorder, scalar_problems, uneven_lengths
 from wavelit.model.config import PRESETS, WaveLiTConfig
 
 __all__ = ["check_customs", "check_grid", "check_times"]
@@ -30,7 +30,7 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
     for name in ("time", *layout.axes):
         with reading(layout.path, f"'/dimensions/{name}'"):
             line = np.asarray(file["dimensions"][name][()], np.float64)
-        if message := _disorder(name, line):
+        if message := disorder(name, line):
             findings.append(Finding("error", layout.path, message))
             continue
         steps = np.diff(line, axis=-1)
@@ -49,35 +49,6 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
     return findings + [
         Finding("error", layout.path, message) for message in scalar_problems(layout)
     ]
-
-
-def _disorder(name: str, line: NDArray[np.float64]) -> str:
-    """Why coordinates (..., n) do not increase, if they do not."""
-    if not np.isfinite(line).all():
-        return (
-            f"'{name}' is not finite at point {int(np.argwhere(~np.isfinite(line))[0][-1])}; write "
-            "it again"
-        )
-    steps = np.diff(line, axis=-1)
-    if not (steps <= 0).any():
-        return ""
-    if (steps < 0).all():
-        return (
-            f"'{name}' runs backwards, from {line.flat[0]:.6g} to {line.flat[-1]:.6g}; turn it and "
-            "the fields around"
-        )
-    if (steps == 0).all():
-        return (
-            f"'{name}' is {line.flat[0]:.6g} at all its {line.shape[-1]} points; write the "
-            "coordinates"
-        )
-    place = tuple(np.argwhere(steps <= 0)[0])
-    before, after = line[place], line[(*place[:-1], place[-1] + 1)]
-    what = "repeats" if before == after else "goes back from"
-    return (
-        f"'{name}' {what} {before:.6g}{'' if before == after else f' to {after:.6g}'} at point "
-        f"{place[-1] + 1}; sort its points and the fields with them, and leave repeated ones out"
-    )
 
 
 def check_grid(path: str, layout: FileLayout) -> list[Finding]:

@@ -30,7 +30,7 @@ from wavelit.data.format.hdf5 import (
     text,
     whole_number,
 )
-from wavelit.data.format.layout import ORDERS, Boundary, FieldLayout, FileLayout, Mask
+from wavelit.data.format.layout import ORDERS, Boundary, FieldLayout, FileLayout, Mask, disorder
 from wavelit.errors import WavelitError
 from wavelit.model.boundaries import BoundaryConditions
 
@@ -72,6 +72,11 @@ class _Problems(list[str]):
         # From the first reading of values: the file is named by whoever lists the problems.
         except WavelitError as error:
             self.append(str(error).removeprefix(": "))
+
+
+def _median_step(line: NDArray[np.float64]) -> float:
+    steps = np.diff(line, axis=-1)
+    return float(np.median(steps)) if steps.size else 0.0
 
 
 def _examine(file: h5py.File, path: str) -> tuple[list[str], FileLayout | None]:
@@ -126,8 +131,10 @@ def _examine(file: h5py.File, path: str) -> tuple[list[str], FileLayout | None]:
     dt = 0.0
     conditions: BoundaryConditions = ()
     with problems.noted(), reading(path, "'/dimensions/time'"):
-        steps = np.diff(np.asarray(lines["time"][()], np.float64), axis=-1)
-        dt = float(np.median(steps)) if steps.size else 0.0
+        time = np.asarray(lines["time"][()], np.float64)
+        # A model asks for the distance of two states, which is neither negative nor unknown.
+        if not np.isfinite(time).all() or (dt := _median_step(time)) < 0:
+            problems.append(disorder("time", time))
     for scalar in scalars:
         if not scalar.time_varying:
             with problems.noted(), reading(path, f"scalar '{scalar.name}'"):

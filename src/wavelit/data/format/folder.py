@@ -57,12 +57,13 @@ def address(path: Any, name: str = "path") -> str:
     """A dataset folder as text, a local one with its ~ expanded; `name` is the argument's.
 
     Raises:
-        WavelitError: it is neither text nor a path, or empty.
+        WavelitError: it is neither text nor a path, or blank.
     """
     if not isinstance(path, str | os.PathLike):
         raise WavelitError(f"{name} must be a folder or an address, not {shown(path)}")
-    if not os.fspath(path):
-        raise WavelitError(f"{name} is '', an empty word; name a folder or an address")
+    text = os.fspath(path)
+    if not (text.decode() if isinstance(text, bytes) else text).strip():
+        raise WavelitError(f"{name} is {shown(path)}, a blank word; name a folder or an address")
     return os.path.expanduser(os.fspath(path))
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wavelit.checks.arguments import require_whole
 from wavelit.errors import WavelitError
 from wavelit.model.boundaries import BoundaryConditions
 
@@ -32,6 +33,7 @@ __all__ = [
     "Mask",
     "beyond_float32",
     "common_boundaries",
+    "disorder",
     "mask_of",
     "require_agreement",
     "require_steps",
@@ -220,19 +222,45 @@ def common_boundaries(layouts: Iterable[FileLayout]) -> BoundaryConditions:
     return first.boundary_conditions
 
 
+def disorder(name: str, line: NDArray[np.float64]) -> str:
+    """Why coordinates (..., n) do not increase, if they do not."""
+    if not np.isfinite(line).all():
+        return (
+            f"'{name}' is not finite at point {int(np.argwhere(~np.isfinite(line))[0][-1])}; write "
+            "it again"
+        )
+    steps = np.diff(line, axis=-1)
+    if not (steps <= 0).any():
+        return ""
+    if (steps < 0).all():
+        return (
+            f"'{name}' runs backwards, from {line.flat[0]:.6g} to {line.flat[-1]:.6g}; turn it and "
+            "the fields around"
+        )
+    if (steps == 0).all():
+        return (
+            f"'{name}' is {line.flat[0]:.6g} at all its {line.shape[-1]} points; write the "
+            "coordinates"
+        )
+    place = tuple(np.argwhere(steps <= 0)[0])
+    before, after = line[place], line[(*place[:-1], place[-1] + 1)]
+    what = "repeats" if before == after else "goes back from"
+    return (
+        f"'{name}' {what} {before:.6g}{'' if before == after else f' to {after:.6g}'} at point "
+        f"{place[-1] + 1}; sort its points and the fields with them, and leave repeated ones out"
+    )
+
+
 def require_steps(
     layouts: Iterable[FileLayout], n_steps_input: int, n_steps_output: int, stride: int = 1
 ) -> None:
     """Every trajectory must hold at least one window of history and target.
 
     Raises:
-        WavelitError: names the first file that is too short.
+        WavelitError: a number of steps is none; or names the first file that is too short.
     """
-    if n_steps_input < 1 or n_steps_output < 1:
-        raise WavelitError(
-            f"n_steps_input={n_steps_input} and n_steps_output={n_steps_output}: both must be at "
-            "least 1"
-        )
+    n_steps_input = require_whole("n_steps_input", n_steps_input)
+    n_steps_output = require_whole("n_steps_output", n_steps_output)
     needed = 1 + stride * (n_steps_input + n_steps_output - 1)
     for layout in layouts:
         if layout.n_steps < needed:

@@ -51,7 +51,7 @@ from wavelit.data.pocketwell.system import SIZES, Size, SolverDivergedError, Sys
 from wavelit.data.statistics import write_statistics
 from wavelit.data.writing.given import local_path
 from wavelit.data.writing.write import write_well
-from wavelit.errors import WavelitError, one_line
+from wavelit.errors import WavelitError, one_line, printable
 from wavelit.files.atomic import atomic_path, sweep
 from wavelit.files.owner import LOCK, OWNER, owned
 
@@ -135,8 +135,16 @@ def generate(
             # Whoever held the folder until now may have completed it.
             if not _complete(folder, spec, seed):
                 return _compute(spec, size, folder, seed, n_processes, console)
-    console.print(f"{folder} is complete (seed {seed}, version {spec.version}): nothing to compute")
+    _say(
+        console,
+        f"{folder} is complete (seed {seed}, version {spec.version}): nothing to compute",
+    )
     return folder
+
+
+def _say(console: Console, line: str) -> None:
+    """A line as it is: a path may hold what markup is made of, or what a terminal obeys."""
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _compute(
@@ -147,8 +155,9 @@ def _compute(
     batches = plan(spec, spec.size(size), parts)
     missing = [batch for batch in batches if not _solved(batch)]
     if len(missing) < len(batches):
-        console.print(
-            f"{folder}: {len(batches) - len(missing)} of {len(batches)} batches are there already"
+        _say(
+            console,
+            f"{folder}: {len(batches) - len(missing)} of {len(batches)} batches are there already",
         )
     _solve(spec, size, seed, missing, n_processes, console)
     _assemble(spec, size, folder, batches)
@@ -168,7 +177,7 @@ def _compute(
     with atomic_path(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
     shutil.rmtree(parts)
-    console.print(f"{folder} computed in {record['seconds']:.0f} s")
+    _say(console, f"{folder} computed in {record['seconds']:.0f} s")
     return folder
 
 

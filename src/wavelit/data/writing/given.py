@@ -4,6 +4,7 @@ seems, or it is refused by name.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wavelit.checks.arguments import shown
+from wavelit.checks.arguments import ADDRESS, require_values, shown
 from wavelit.errors import WavelitError, one_line, printable
 
 __all__ = [
@@ -182,16 +183,24 @@ def check_sides(boundary_conditions: Boundaries) -> list[tuple[str, str]]:
 
 
 def local_path(what: str, path: Any, folder: bool = True) -> Path:
-    """The path of a folder, or of a file, that can be made where it is to be; ~ is the home folder.
+    """The path of a dataset's folder, or of a file, that can be made where it is to be; ~ is the
+    home folder.
 
     Raises:
-        WavelitError: it is no path, or a file is in the way.
+        WavelitError: it is no path, an address or a pattern, or a file is in the way.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise WavelitError(f"{what}: expected a path, got {shown(path)}")
     text = os.path.expanduser(os.fspath(path))
     if not text.strip() or "\0" in text:
         raise WavelitError(f"{what}: expected a path, got '{printable(text)}'")
+    if ADDRESS.match(text):
+        raise WavelitError(f"{what} must be a path on this machine, not the address {shown(path)}")
+    if folder and glob.has_magic(os.path.abspath(text)):
+        raise WavelitError(
+            f"{what} is {shown(text)}: its name holds one of * ? [, which The Well's reader takes "
+            "for a pattern; choose another"
+        )
     target = Path(text)
     for part in (target, *target.parents) if folder else target.parents:
         if os.path.lexists(part):
@@ -221,10 +230,7 @@ def _unmasked(what: str, value: np.ma.MaskedArray[Any, Any]) -> Array:
 
 
 def _tensor(what: str, value: Tensor) -> Array:
-    if value.layout != torch.strided or value.is_nested or value.is_meta or value.is_quantized:
-        raise WavelitError(
-            f"{what}: expected real numbers, got a tensor without plain storage: make it dense"
-        )
+    require_values(what, value)
     value = value.detach()
     if value.is_floating_point() and value.dtype not in FLOATS:
         value = value.float()
