@@ -50,13 +50,28 @@ def test_a_training_step_costs_about_three_predictions():
 
 def test_estimate_is_the_larger_of_arithmetic_and_traffic():
     text = describe_cost("nano", (32, 32), flops_per_second=1e9, bytes_per_second=1e15)
-    assert "bound by arithmetic (an estimate, not measured)" in text
+    assert re.search(r"bound by arithmetic: .* \(an estimate, not measured\)", text)
     gflop = figure(text, r"training step +([\d.]+) GFLOP")
     assert figure(text, r"at least ([\d.]+) ms") == pytest.approx(gflop * 1e3, rel=0.05)
-    assert "bound by memory" in describe_cost(
-        "nano", (32, 32), flops_per_second=1e18, bytes_per_second=1e6
-    )
+    slow = describe_cost("nano", (32, 32), flops_per_second=1e18, bytes_per_second=1e6)
+    assert "bound by memory" in slow
+    gigabytes = figure(slow, r"traffic +([\d.]+) GB")
+    assert figure(slow, r"at least ([\d.]+) ms") == pytest.approx(gigabytes * 1e6, rel=0.2)
 
+
+def test_launches_bind_small_steps_on_a_named_device():
+    text = describe_cost("nano", (32, 32), device_name="h100")
+    assert "bound by launches" in text
+    operations = figure(text.replace(",", ""), r"in (\d+) operations")
+    assert figure(text, r"at least ([\d.]+) ms") == pytest.approx(5e-3 * operations, rel=0.01)
+
+
+def test_traffic_grows_with_the_grid_and_operations_do_not():
+    small, large = (describe_cost("nano", (side, side)) for side in (32, 128))
+    n = [figure(text.replace(",", ""), r"in (\d+) operations") for text in (small, large)]
+    assert n[1] == pytest.approx(n[0], rel=0.1)
+    n = [figure(text, r"traffic +([\d.]+) GB") for text in (small, large)]
+    assert 10 < n[1] / n[0] < 25
 
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -64,6 +79,8 @@ def test_estimate_is_the_larger_of_arithmetic_and_traffic():
         ({"preset": "huge"}, "unknown preset 'huge'"),
         ({"resolution": (30, 32)}, "axis 0 is periodic with 30 points"),
         ({"flops_per_second": 1e12}, "both rates"),
+        ({"device_name": "h1"}, "unknown device_name 'h1'"),
+        ({"device_name": "h100", "bytes_per_second": 1e12}, "stands for both rates"),
         ({"batch": 0}, "at least 1"),
         ({"n_fields": 1000}, "1,032,567,960 weights"),
     ],

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from validation.gpu.traffic import Traffic
+
+from wavelit.traffic import Traffic
 
 ROOT = Path(__file__).parent.parent
 # None in sys.modules makes an import fail.

@@ -2,10 +2,16 @@
 another device.
 
 FLOPs are counted by PyTorch over the operations that a step really runs (a multiplication and an
-addition are two). Activations are the bytes that the forward pass keeps for the backward pass. The
-estimate is a roofline: the larger of FLOPs over the device's sustained FLOP/s and of bytes moved
-over its bandwidth, where every kept byte is written once and read twice; it knows neither launches
-nor caches and is a lower bound.
+addition are two). Activations are the bytes that the forward pass keeps for the backward pass.
+Traffic is what the operations of a step in eager mode read and write (`wavelit.traffic`).
+
+The estimate for another device is the largest of three: FLOPs over its FLOP/s, traffic over its
+bandwidth, operations times the time of a launch. It is meant for eager mode and knows no caches;
+compiled, a step has fewer operations and less traffic.
+
+References:
+    Roofline: an insightful visual performance model for multicore architectures, Williams et al.,
+    2009 (doi 10.1145/1498765.1498785).
 """
 
 from __future__ import annotations
@@ -25,13 +31,21 @@ from wavelit.model.config import PRESETS, WaveLiTConfig, padded_shape
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.wavelit import WaveLiT
 from wavelit.ops.depthwise import DepthwiseConv
+from wavelit.traffic import Traffic
 from wavelit.training.module import is_weight
 
-__all__ = ["Shares", "describe_cost", "describe_shares", "shares_of"]
+__all__ = ["DEVICES", "Shares", "describe_cost", "describe_shares", "shares_of"]
 
-# Times that a kept byte passes the memory bus in a step: written, read by what follows, read by the
-# backward pass.
-PASSES = 3
+# Dense FLOP/s in TF32 and bytes/s, of the makers' data sheets: H100 and H200 SXM, A100 80 GB SXM.
+DEVICES = {
+    "h200": (4.94e14, 4.8e12),
+    "h100": (4.94e14, 3.35e12),
+    "a100": (1.56e14, 2.04e12),
+    "l40s": (1.83e14, 8.64e11),
+    "rtx4090": (8.26e13, 1.01e12),
+}
+# Seconds from one kernel to the next where the processor launches each: an assumption.
+LAUNCH = 5e-6
 # Points times samples that are measured: at some kilobytes a point, tens of gigabytes.
 MAX_POINTS = 2**24
 # Weights of a model that is measured, a gigabyte with their gradients: the linear skip grows as the
@@ -46,6 +60,7 @@ def describe_cost(
     batch: int = 1,
     flops_per_second: float | None = None,
     bytes_per_second: float | None = None,
+    device_name: str | None = None,
 ) -> str:
     """Lines that say what a training step and a prediction of a preset cost on a periodic grid.
 
@@ -57,10 +72,11 @@ def describe_cost(
         flops_per_second: Sustained FLOP/s of another device; with `bytes_per_second`, for the
             estimate.
         bytes_per_second: Its memory bandwidth.
+        device_name: A key of `DEVICES`, in place of both rates.
 
     Raises:
         WavelitError: Unknown preset, a grid the preset cannot take or too large to measure, no
-            channels, or only one of the two rates.
+            channels, an unknown device, or only one of the two rates.
     """
     require_name("preset", preset, PRESETS)
     if not isinstance(resolution, list | tuple) or not 1 <= len(resolution) <= 3:
@@ -75,6 +91,11 @@ def describe_cost(
             f"resolution and batch come to {shown(n)} points, more than the {MAX_POINTS} that are "
             "measured here: ask for a smaller grid"
         )
+    if device_name is not None:
+        require_name("device_name", device_name, DEVICES)
+        if flops_per_second is not None or bytes_per_second is not None:
+            raise WavelitError("device_name stands for both rates: leave --flops, --bandwidth out")
+        flops_per_second, bytes_per_second = DEVICES[device_name]
     if (flops_per_second is None) != (bytes_per_second is None):
         raise WavelitError("an estimate needs both rates of the device: --flops and --bandwidth")
     for name, rate in (("flops", flops_per_second), ("bandwidth", bytes_per_second)):
@@ -106,6 +127,8 @@ def describe_cost(
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model.increment(fields).square().mean().backward()
     training_flops = counter.get_total_flops()
+    with Traffic() as traffic:
+        model.increment(fields).square().mean().backward()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(fields)
     flops = counter.get_total_flops()
@@ -131,18 +154,24 @@ def describe_cost(
             "here, without the optimiser"
         ),
         f"kept activations  {activations / 1e6:.1f} MB",
+        (
+            f"traffic           {traffic.n_bytes / 1e9:.2f} GB in {traffic.operations:,} operations "
+            "of a training step, eager, float32"
+        ),
         f"measured on       {torch.get_num_threads()} CPU thread(s), float32",
     ]
     if flops_per_second is not None and bytes_per_second is not None:
-        arithmetic, traffic = (
-            training_flops / flops_per_second,
-            PASSES * activations / bytes_per_second,
-        )
-        bound = "arithmetic" if arithmetic > traffic else "memory"
+        bounds = {
+            "arithmetic": training_flops / flops_per_second,
+            "memory": traffic.n_bytes / bytes_per_second,
+            "launches": traffic.operations * LAUNCH,
+        }
+        bound, seconds_a_step = max(bounds.items(), key=lambda item: item[1])
+        each = ", ".join(f"{name} {value * 1e3:.2f} ms" for name, value in bounds.items())
         lines.append(
-            f"estimate          at least {max(arithmetic, traffic) * 1e3:.2f} ms a training step "
-            f"at {flops_per_second:.3g} FLOP/s and {bytes_per_second:.3g} B/s, bound by {bound} "
-            "(an estimate, not measured)"
+            f"estimate          at least {seconds_a_step * 1e3:.2f} ms a training step at "
+            f"{flops_per_second:.3g} FLOP/s and {bytes_per_second:.3g} B/s, bound by {bound}: "
+            f"{each} (an estimate, not measured)"
         )
     return "\n".join(lines)
 

@@ -9,7 +9,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 from torch.utils.flop_counter import FlopCounterMode
 from validation.gpu.models import Size, inputs, model, seconds_of, training_step
-from validation.gpu.traffic import Traffic
+
+from wavelit.traffic import Traffic
 
 __all__ = ["measure"]
 

@@ -33,6 +33,12 @@ def info(parser: Any, words: list[str]) -> None:
     parser.add_argument(
         "--bandwidth", type=float | None, default=None, help="its memory bandwidth in bytes/s"
     )
+    parser.add_argument(
+        "--device-name",
+        type=str | None,
+        default=None,
+        help="another device by name, for an estimate: h100, h200, a100, l40s, rtx4090",
+    )
     options = parser.parse_args(words)
     if options.joint is not None:
         from wavelit.cost import describe_shares
@@ -53,6 +59,7 @@ def info(parser: Any, words: list[str]) -> None:
                 options.batch,
                 options.flops,
                 options.bandwidth,
+                options.device_name,
             )
         )
         return
