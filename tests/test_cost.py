@@ -73,6 +73,7 @@ def test_traffic_grows_with_the_grid_and_operations_do_not():
     n = [figure(text, r"traffic +([\d.]+) GB") for text in (small, large)]
     assert 10 < n[1] / n[0] < 25
 
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -168,7 +168,11 @@ def test_whole_numbers_that_float32_rounds(well_folder):
 
 @pytest.mark.parametrize(
     ("n", "parts"),
-    [(97, ["resample it, say to 96"]), (98, ["say to 96, or set levels to 1"]), (96, None)],
+    [
+        (97, ["no model halves it; resample it, say to 96"]),
+        (98, ["built with levels=1", "say to 96"]),
+        (96, None),
+    ],
 )
 def test_a_period_that_no_preset_divides(tmp_path, n, parts):
     x, t = np.arange(n), np.arange(8)[:, None]
@@ -183,6 +187,18 @@ def test_a_period_that_no_preset_divides(tmp_path, n, parts):
         assert finding.severity == "warning"
         assert f"axis 'x' is periodic with {n} points, which no preset divides" in finding.message
         assert all(part in finding.message for part in parts)
+
+
+def test_a_grid_that_is_not_cartesian_is_said(well_folder):
+    for path in well_folder.glob("data/*/*.hdf5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["grid_type"] = "equiangular"
+    (finding,) = [f for f in check_dataset(str(well_folder)) if "grid_type" in f.message]
+    assert finding.severity == "warning"
+    assert "interpolate onto a Cartesian grid" in finding.message
+    data = WellDataModule(str(well_folder), 4)
+    with pytest.warns(UserWarning, match="grid_type is 'equiangular'"):
+        len(data.train_dataset)
 
 
 # --- statistics

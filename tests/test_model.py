@@ -3,6 +3,8 @@ model.
 """
 
 import dataclasses
+import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from wavelit.errors import WavelitError
 from wavelit.model.boundaries import boundary_features
 from wavelit.model.config import PRESETS, WaveLiTConfig, pad_grid
 from wavelit.model.normalizer import Statistics
-from wavelit.model.wavelit import WaveLiT
+from wavelit.model.wavelit import WaveLiT, configuration_of
 from wavelit.training.data_scales import measure_scales
 
 PARAMETERS = {
@@ -133,6 +135,40 @@ def test_shift_equivariance_on_periodic_axes():
 def test_a_periodic_axis_that_does_not_divide_is_named():
     with pytest.raises(WavelitError, match=r"axis 1 is periodic with 36 points.*multiple of 16"):
         WaveLiT(small())(torch.randn(1, 4, 2, 32, 36))
+
+
+@pytest.mark.parametrize(
+    ("preset", "side", "scales"),
+    [
+        ("nano", 66, (1, 1)),
+        ("nano", 36, None),
+        ("1M", 36, (2, 1)),
+        ("1M", 40, (2, 2)),
+        ("1M", 66, (1, 1)),
+        ("1M", 64, None),
+    ],
+)
+def test_awkward_periods_get_fewer_scales(preset, side, scales):
+    facts = SimpleNamespace(
+        dataset_name="d", n_fields=2, n_constant_fields=0, n_constant_scalars=0, n_spatial_dims=2,
+        spatial_resolution=(32, side), boundary_condition_types=["PERIODIC"],
+    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = configuration_of(facts, preset=preset)
+    own = WaveLiTConfig.preset(preset, n_fields=2)
+    assert (config.levels, config.num_scales) == (scales or (own.levels, own.num_scales))
+    assert len(caught) == (scales is not None)
+    if scales is not None:
+        assert f"levels={scales[0]} and num_scales={scales[1]} are taken" in str(caught[0].message)
+    assert WaveLiT(config).increment(torch.randn(1, 4, 2, 32, side)).shape == (1, 2, 32, side)
+    # What was asked for is not changed.
+    with pytest.raises(WavelitError, match="axis 1 is periodic with 66 points"):
+        configuration_of(
+            SimpleNamespace(**{**vars(facts), "spatial_resolution": (32, 66)}),
+            preset=preset,
+            levels=2,
+        )
 
 
 def test_padding_repeats_the_high_edge():

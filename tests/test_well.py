@@ -399,6 +399,21 @@ def test_mask_excludes_cells(well_folder):
         inverted.collate(inverted.__getitems__([9]))
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_mask_that_leaves_no_spread_is_named(well_folder, left):
+    path = well_folder / "data" / "train" / "two.hdf5"
+    with h5py.File(path, "r+") as file:
+        mask = file["t0_fields/mask"]
+        mask[...] = 1.0
+        mask[(0,) * mask.ndim] = 1 - left
+    dataset = WellDataset(
+        str(well_folder), well_split_name="train", n_steps_input=4, mask_field="mask"
+    )
+    message = r"two.hdf5: mask_field 'mask' leaves less than two cells of trajectory 0, it is 1 on"
+    with pytest.raises(WavelitError, match=message):
+        dataset.collate(dataset.__getitems__(range(len(dataset))))
+
+
 def test_a_declared_mask_is_the_one_given_by_name(well_folder):
     options = {"well_split_name": "train", "n_steps_input": 4}
     named = WellDataset(str(well_folder), mask_field="mask", **options)

@@ -155,8 +155,8 @@ def describe_cost(
         ),
         f"kept activations  {activations / 1e6:.1f} MB",
         (
-            f"traffic           {traffic.n_bytes / 1e9:.2f} GB in {traffic.operations:,} operations "
-            "of a training step, eager, float32"
+            f"traffic           {traffic.n_bytes / 1e9:.2f} GB in {traffic.operations:,} "
+            "operations of a training step, eager, float32"
         ),
         f"measured on       {torch.get_num_threads()} CPU thread(s), float32",
     ]

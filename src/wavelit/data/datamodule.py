@@ -32,6 +32,7 @@ from wavelit.data.format.layout import (
     mask_of,
     require_agreement,
     uneven_lengths,
+    unlike_cartesian,
 )
 from wavelit.data.part import Part
 from wavelit.data.sampling import StepBatchSampler, spread
@@ -211,7 +212,10 @@ class WellDataModule(pl.LightningDataModule):
 
     @cached_property
     def train_dataset(self) -> WellDataset:
-        return self._open("train", self.n_steps_output)
+        dataset = self._open("train", self.n_steps_output)
+        if message := unlike_cartesian(dataset.layouts[0]):
+            warnings.warn(f"{self.path}: {message}", stacklevel=2)
+        return dataset
 
     @cached_property
     def train_sampler(self) -> StepBatchSampler:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavelit.data.format.layout import ORDERS, FileLayout, beyond_float32
+from wavelit.data.format.layout import ORDERS, FileLayout, Mask, beyond_float32
 from wavelit.errors import WavelitError
 
-__all__ = ["require_finite", "require_finite_scalars"]
+__all__ = ["require_cells", "require_finite", "require_finite_scalars"]
 
 
 class Located(Protocol):
@@ -86,6 +86,22 @@ def require_finite(
         return
     n_filled += bad.flatten(1).sum(1)
     x[bad] = 0.0
+
+
+def require_cells(dataset: Located, valid: Tensor, indices: Tensor, mask: Mask) -> None:
+    """Refuse masks (B, 1, *S) that leave a sample no spread to be judged by.
+
+    Raises:
+        WavelitError: names the first.
+    """
+    few = torch.nonzero(valid.flatten(1).sum(1) < 2)
+    if len(few):
+        file_index, trajectory, _ = dataset.locate(int(indices[few[0, 0]]))
+        raise WavelitError(
+            f"{dataset.files_paths[file_index]}: mask_field '{mask.field}' leaves less than two "
+            f"cells of trajectory {trajectory}, it is {mask.excludes:g} on all others; check "
+            "mask_excludes, or leave the trajectory out"
+        )
 
 
 def require_finite_scalars(dataset: Located, scalars: Tensor, indices: Tensor) -> None:

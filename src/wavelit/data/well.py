@@ -31,7 +31,7 @@ from torch import Tensor
 
 from wavelit.checks.arguments import listed, require_whole
 from wavelit.data.batch import Arrays, Batch, Samples, arrays_of, empty_batch
-from wavelit.data.finite import require_finite, require_finite_scalars
+from wavelit.data.finite import require_cells, require_finite, require_finite_scalars
 from wavelit.data.format.examine import read_layout
 from wavelit.data.format.folder import find_files, open_file, split_folder
 from wavelit.data.format.handles import Handles, Node
@@ -426,6 +426,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         if self.mask is not None:
             assert constants is not None
             valid = constants[:, self.mask_channel, None] != self.mask.excludes  # (B, 1, *S)
+            require_cells(self, valid, indices, self.mask)
         n_filled = None if valid is None else torch.zeros(len(samples), dtype=torch.int64)
         for x, names, lag in (
             (fields, self.field_channels, 0),

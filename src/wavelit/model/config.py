@@ -19,7 +19,7 @@ from wavelit.model.boundaries import BOUNDARY_TYPES, BoundaryConditions
 from wavelit.model.mixers import MixerKind, read_mixers
 from wavelit.wavelets.transform import WAVELETS
 
-__all__ = ["PRESETS", "WaveLiTConfig", "pad_grid", "padded_shape"]
+__all__ = ["PRESETS", "WaveLiTConfig", "pad_grid", "padded_shape", "scales_that_fit"]
 
 HISTORIES = ("increments", "states")
 WALL_PADDINGS = ("edge", "zero")
@@ -239,6 +239,20 @@ def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]
     padded = tuple(-(-n // multiple) * multiple for n in shape)
     _require_kernels(padded, config)
     return padded
+
+
+def scales_that_fit(shape: Sequence[int], config: WaveLiTConfig) -> dict[str, int]:
+    """`levels` and `num_scales` in place of the configuration's, where a periodic axis is no
+    multiple of its coarsest token: the scales are given up first, then the levels. Nothing where
+    it fits, or where a period is odd, which nothing fits.
+    """
+    halvings = [
+        (n & -n).bit_length() - 1 for n, wraps in zip(shape, config.periodic, strict=True) if wraps
+    ]
+    least = min(halvings, default=config.levels + config.num_scales)
+    if least == 0 or least >= config.levels + config.num_scales - 1:
+        return {}
+    return {"levels": min(config.levels, least), "num_scales": max(1, least - config.levels + 1)}
 
 
 def _require_kernels(padded: Sequence[int], config: WaveLiTConfig) -> None:

@@ -21,8 +21,10 @@ References:
 # No postponed annotations here: the hub mixin reads the type of `config` from the constructor's
 # signature.
 
+import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,7 +41,7 @@ from wavelit.model.attention import AugmentedLinearAttention
 from wavelit.model.block import Block, ScaledRMSNorm
 from wavelit.model.boundaries import boundary_features
 from wavelit.model.card import card
-from wavelit.model.config import WaveLiTConfig, pad_grid, padded_shape
+from wavelit.model.config import WaveLiTConfig, pad_grid, padded_shape, scales_that_fit
 from wavelit.model.conv_head import ConvHead
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.losses import wavelet_loss
@@ -374,7 +376,7 @@ def configuration_of(
     **changes: Any,
 ) -> WaveLiTConfig:
     """The configuration of a model for a dataset of The Well; arguments and errors as for
-    `WaveLiT.from_metadata`.
+    `WaveLiT.from_metadata`. Warns where a periodic axis asks for other scales than the preset's.
     """
     if boundary_conditions is None:
         kinds = sorted({kind.lower() for kind in metadata.boundary_condition_types})
@@ -393,7 +395,18 @@ def configuration_of(
         "boundary_conditions": tuple(tuple(pair) for pair in boundary_conditions),
     }
     config = WaveLiTConfig.preset(preset, **{**facts, **changes})
-    padded_shape(metadata.spatial_resolution, config)
+    shape = metadata.spatial_resolution
+    if not {"levels", "num_scales"} & set(changes) and (fitting := scales_that_fit(shape, config)):
+        finer = 2 ** (config.spatial * (config.levels - fitting["levels"]))
+        warnings.warn(
+            f"a periodic axis of {metadata.dataset_name}, {' x '.join(map(str, shape))} points, is "
+            f"no multiple of {config.grid_multiple}: levels={fitting['levels']} and "
+            f"num_scales={fitting['num_scales']} are taken instead of {config.levels} and "
+            f"{config.num_scales}" + (f", {finer} times the tokens" if finer > 1 else ""),
+            stacklevel=2,
+        )
+        config = dataclasses.replace(config, **fitting)
+    padded_shape(shape, config)
     return config
 
 

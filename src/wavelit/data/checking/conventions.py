@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from wavelit.data.checking.findings import Finding
 from wavelit.data.format.hdf5 import reading
-from wavelit.data.format.layout import FileLayout, disorder, scalar_problems, uneven_lengths
+from wavelit.data.format.layout import (
+    FileLayout,
+    disorder,
+    scalar_problems,
+    uneven_lengths,
+    unlike_cartesian,
+)
 from wavelit.model.config import PRESETS, WaveLiTConfig
 
 __all__ = ["check_customs", "check_grid", "check_times"]
@@ -52,12 +58,16 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
 
 
 def check_grid(path: str, layout: FileLayout) -> list[Finding]:
-    """Periodic axes that no preset divides: they cannot be padded."""
+    """Periodic axes that presets do not divide, which cannot be padded; grids that are read as
+    Cartesian and are not.
+    """
+    findings = []
+    if message := unlike_cartesian(layout):
+        findings.append(Finding("warning", path, message))
     due: dict[int, list[str]] = {}
     for preset in PRESETS:
         due.setdefault(WaveLiTConfig.preset(preset, n_fields=1).grid_multiple, []).append(preset)
     least, most = min(due), max(due)
-    findings = []
     for axis, n, ends in zip(
         layout.axes, layout.resolution, layout.boundary_conditions, strict=True
     ):
@@ -69,12 +79,14 @@ def check_grid(path: str, layout: FileLayout) -> list[Finding]:
         needs = ", ".join(
             f"{', '.join(presets)} a multiple of {m}" for m, presets in sorted(due.items())
         )
-        # One token of the coarsest scale covers 2^(levels + num_scales - 1) points.
-        k = (n & -n).bit_length() - 1
-        other = f", or set levels to {k} and num_scales to 1 in the model" if k else ""
+        other = (
+            "no model halves it"
+            if n % 2
+            else f"models are built with levels=1, {2 ** len(layout.axes)} times the tokens"
+        )
         message = (
             f"axis '{axis}' is periodic with {n} points, which no preset divides (due for "
-            f"{needs}); resample it, say to {near}{other}"
+            f"{needs}): {other}; resample it, say to {near}"
         )
         findings.append(Finding("warning", path, message))
     return findings

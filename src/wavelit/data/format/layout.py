@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavelit.checks.arguments import require_whole
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, printable
 from wavelit.model.boundaries import BoundaryConditions
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "require_steps",
     "scalar_problems",
     "uneven_lengths",
+    "unlike_cartesian",
 ]
 
 ORDERS = {0: "t0_fields", 1: "t1_fields", 2: "t2_fields"}
@@ -269,6 +270,16 @@ def require_steps(
                 f"n_steps_input={n_steps_input} and n_steps_output={n_steps_output} needs "
                 f"{needed}; lower them or leave this file out"
             )
+
+
+def unlike_cartesian(layout: FileLayout) -> str | None:
+    """What to say of a grid that is read as if its cells were all alike."""
+    if layout.grid_type.lower() == "cartesian":
+        return None
+    return (
+        f"grid_type is '{printable(layout.grid_type, 60)}', but models and scores take all cells "
+        "as alike; interpolate onto a Cartesian grid, or know that areas and distances are not seen"
+    )
 
 
 def uneven_lengths(layouts: Sequence[FileLayout]) -> str | None:
