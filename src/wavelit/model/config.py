@@ -241,9 +241,9 @@ def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]
     return padded
 
 
-def scales_that_fit(shape: Sequence[int], config: WaveLiTConfig) -> dict[str, int]:
+def scales_that_fit(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, int] | None:
     """`levels` and `num_scales` in place of the configuration's, where a periodic axis is no
-    multiple of its coarsest token: the scales are given up first, then the levels. Nothing where
+    multiple of its coarsest token: the scales are given up first, then the levels. None where
     it fits, or where a period is odd, which nothing fits.
     """
     halvings = [
@@ -251,8 +251,8 @@ def scales_that_fit(shape: Sequence[int], config: WaveLiTConfig) -> dict[str, in
     ]
     least = min(halvings, default=config.levels + config.num_scales)
     if least == 0 or least >= config.levels + config.num_scales - 1:
-        return {}
-    return {"levels": min(config.levels, least), "num_scales": max(1, least - config.levels + 1)}
+        return None
+    return min(config.levels, least), max(1, least - config.levels + 1)
 
 
 def _require_kernels(padded: Sequence[int], config: WaveLiTConfig) -> None:

@@ -397,15 +397,16 @@ def configuration_of(
     config = WaveLiTConfig.preset(preset, **{**facts, **changes})
     shape = metadata.spatial_resolution
     if not {"levels", "num_scales"} & set(changes) and (fitting := scales_that_fit(shape, config)):
-        finer = 2 ** (config.spatial * (config.levels - fitting["levels"]))
+        levels, num_scales = fitting
+        finer = 2 ** (config.spatial * (config.levels - levels))
         warnings.warn(
             f"a periodic axis of {metadata.dataset_name}, {' x '.join(map(str, shape))} points, is "
-            f"no multiple of {config.grid_multiple}: levels={fitting['levels']} and "
-            f"num_scales={fitting['num_scales']} are taken instead of {config.levels} and "
+            f"no multiple of {config.grid_multiple}: levels={levels} and "
+            f"num_scales={num_scales} are taken instead of {config.levels} and "
             f"{config.num_scales}" + (f", {finer} times the tokens" if finer > 1 else ""),
             stacklevel=2,
         )
-        config = dataclasses.replace(config, **fitting)
+        config = dataclasses.replace(config, levels=levels, num_scales=num_scales)
     padded_shape(shape, config)
     return config
 
