@@ -26,7 +26,7 @@ from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.normalizer import Normalizer
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
-from wavelit.training.module import DivergedError
+from wavelit.training.finite import DivergedError
 
 pytestmark = pytest.mark.slow
 

@@ -54,9 +54,31 @@ def test_a_validation_can_take_a_few_windows_of_everywhere(shared_well_folder):
         parts = []
         for rank in (0, 1):
             data.validation_batches = most
-            data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+            data.trainer = SimpleNamespace(
+                global_rank=rank, world_size=2, num_nodes=1, strategy=strategy_on("cpu")
+            )
             parts += torch.cat([batch.indices for batch in data.val_dataloader()]).tolist()
         assert sorted(parts) == due
+
+
+def strategy_on(device: str) -> SimpleNamespace:
+    return SimpleNamespace(root_device=torch.device(device))
+
+
+@pytest.mark.parametrize(
+    ("device", "cache_bytes", "asked", "due"),
+    [("cuda", 0, None, 4), ("cuda", 2**30, None, 0), ("cpu", 0, None, 0), ("cuda", 0, 1, 1)],
+)
+def test_a_gpu_has_processes_that_read(
+    shared_well_folder, monkeypatch, device, cache_bytes, asked, due
+):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    data = WellDataModule(shared_well_folder, cache_bytes=cache_bytes, n_workers=asked)
+    data.trainer = SimpleNamespace(
+        global_rank=0, world_size=8, num_nodes=2, strategy=strategy_on(device)
+    )
+    assert data.train_dataloader().num_workers == due
+    assert WellDataModule(**data.arguments).n_workers == asked
 
 
 @pytest.mark.parametrize(("n", "most", "due"), [(5, 9, 5), (10, 1, 1), (10, 2, 2), (7, 7, 7)])

@@ -15,6 +15,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
+from wavelit.training.finite import FiniteValues
 from wavelit.training.module import (
     EMA,
     EmulatorModule,
@@ -194,6 +195,24 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(data):
     torch.nn.init.constant_(module.model.head.bias, math.nan)
     with pytest.raises(WavelitError, match=r"became nan at step 3 on samples \[0, 5, 11, 17\]"):
         module.training_step(batch, 0)
+
+
+def test_values_that_are_read_late_name_their_own_step(data):
+    module = module_for(data)
+    module.finite = FiniteValues(every=3)
+    for step, value in enumerate((1.0, math.inf)):
+        module.finite.note(torch.tensor(value), "gradient", step, torch.tensor([5, step]))
+    message = r"the gradient became inf at step 1 on samples \[5, 1\] of the training split"
+    # No checkpoint holds what came of it.
+    with pytest.raises(WavelitError, match=message):
+        module.on_save_checkpoint({})
+    module.on_save_checkpoint({})
+    for step in range(2):
+        module.finite.note(torch.tensor(math.nan), "training loss", step, "of a, b")
+    with pytest.raises(
+        WavelitError, match=r"training loss became nan at step 0 on samples of a, b"
+    ):
+        module.finite.note(torch.tensor(1.0), "gradient", 2, "of a, b")
 
 
 def test_the_average_forgets_its_start():

@@ -67,7 +67,8 @@ from wavelit.files.atomic import atomic_path
 from wavelit.metrics import binned_spectral_mse, vrmse
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.training.config import TrainConfig, TrainerConfig
-from wavelit.training.module import EMA, DivergedError, EmulatorModule
+from wavelit.training.finite import DivergedError
+from wavelit.training.module import EMA, EmulatorModule
 from wavelit.training.trainer import make_trainer, quieten
 
 __all__ = [

@@ -54,7 +54,7 @@ from wavelit.files.plain import read_json
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.training.config import BUDGETS, TrainerConfig
-from wavelit.training.module import DivergedError
+from wavelit.training.finite import DivergedError
 from wavelit.training.run import fit, resume
 
 __all__ = ["REFERENCE", "best_rate", "fingerprint", "next_rate", "run"]

@@ -48,6 +48,8 @@ __all__ = ["WellDataModule", "boundary_conditions"]
 # Of steps and samples; what a dataset has is compared with the files.
 LARGEST = 2**31 - 1
 MOST_WORKERS = 256
+# Where the number is left open: sixteen cores on a node of four GPUs have four for each.
+WORKERS_A_GPU = 4
 
 # Their order takes 8 bytes each.
 MOST_WINDOWS = 2**29
@@ -76,7 +78,8 @@ class WellDataModule(pl.LightningDataModule):
         n_steps_output: frames of target in training; evaluation windows have one.
         batch_size: samples a batch and process; on a CPU small batches learn more in the same time.
         seed: seed of the stream of training batches.
-        n_workers: processes that read, at most 256; 0 reads in the training process.
+        n_workers: processes that read, at most 256; 0 reads in the training process. If absent, 0
+            on a CPU and where the split is kept in memory, else up to 4 a GPU.
         mask_field: name of the constant field that tells which cells count; None: the one that the
             files declare, all cells if they declare none.
         mask_excludes: its value on the cells that do not.
@@ -107,7 +110,7 @@ class WellDataModule(pl.LightningDataModule):
         n_steps_output: int = 1,
         batch_size: int = 4,
         seed: int = 0,
-        n_workers: int = 0,
+        n_workers: int | None = None,
         mask_field: str | None = None,
         mask_excludes: float = 1.0,
         storage_options: dict[str, Any] | None = None,
@@ -123,10 +126,11 @@ class WellDataModule(pl.LightningDataModule):
             ("n_steps_output", n_steps_output, 1, LARGEST),
             ("batch_size", batch_size, 1, LARGEST),
             ("seed", seed, 0, 2**63 - 1),
-            ("n_workers", n_workers, 0, MOST_WORKERS),
             ("cache_bytes", cache_bytes, 0, 2**63 - 1),
         ):
             require_whole(name, value, least, most)
+        if n_workers is not None:
+            require_whole("n_workers", n_workers, 0, MOST_WORKERS)
         require_mask(mask_field, mask_excludes)
         require_storage_options(storage_options)
         for name, names in (("fields", fields), ("forcings", forcings)):
@@ -334,11 +338,21 @@ class WellDataModule(pl.LightningDataModule):
         """All trajectories of a split in order, whole."""
         return self._loader(self.rollout_dataset(split), batch_size=batch_size)
 
+    def _workers(self, dataset: WellDataset) -> int:
+        """Processes that read: where a GPU would wait for files, some; else none."""
+        if self.n_workers is not None:
+            return self.n_workers
+        trainer = self.trainer
+        if trainer is None or trainer.strategy.root_device.type != "cuda" or dataset.in_memory:
+            return 0
+        here = max(1, trainer.world_size // trainer.num_nodes)
+        return min(WORKERS_A_GPU, max(1, (os.cpu_count() or 1) // here))
+
     def _loader(self, dataset: WellDataset, **sampling: Any) -> DataLoader[Batch]:
         dataset.load()
         return data_loader(
             dataset,
-            self.n_workers,
+            self._workers(dataset),
             collate_fn=dataset.collate,
             pin_memory=torch.cuda.is_available(),
             # A loader draws a seed for its workers; its own generator keeps the global one, and so

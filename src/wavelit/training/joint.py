@@ -40,8 +40,8 @@ from wavelit.metrics import VRMSE
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.vocabulary import key_of, number_of
 from wavelit.training.config import TrainConfig
+from wavelit.training.finite import DivergedError
 from wavelit.training.module import (
-    DivergedError,
     TrainingModule,
     increment_of,
     window_inputs,

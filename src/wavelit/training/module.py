@@ -43,11 +43,11 @@ from wavelit.errors import WavelitError
 from wavelit.metrics import VRMSE
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.training.config import TrainConfig
+from wavelit.training.finite import FiniteValues
 from wavelit.training.schedule import learning_rate_factor
 
 __all__ = [
     "EMA",
-    "DivergedError",
     "EmulatorModule",
     "Increment",
     "Inputs",
@@ -61,10 +61,6 @@ __all__ = [
 
 Increment = Callable[..., Tensor]
 """(fields, constants, scalars) to the scaled increment, as `IncrementEmulator.increment`."""
-
-
-class DivergedError(WavelitError):
-    """The loss or a gradient of a training is no longer finite."""
 
 
 def is_weight(name: str, parameter: Tensor) -> bool:
@@ -103,7 +99,8 @@ class TrainingModule(pl.LightningModule):
         self.total_steps = config.total_steps(batch_size)
         # Seconds spent training so far, validation not counted.
         self.train_seconds = 0.0
-        self._samples = ""
+        self.finite = FiniteValues()
+        self._samples: Tensor | str = ""
         self._started: float | None = None
         self._random_state: dict[str, Any] | None = None
 
@@ -149,6 +146,10 @@ class TrainingModule(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         self._stop_clock()
+        self.finite.require()
+
+    def on_train_end(self) -> None:
+        self.finite.require()
 
     def on_validation_end(self) -> None:
         self._started = time.perf_counter()
@@ -174,14 +175,10 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         # Zero means no clipping, as in Lightning; the norm is needed all the same.
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
-        if not torch.isfinite(norm):
-            raise DivergedError(
-                f"the gradient became {norm.item()} at step {self.global_step} on samples "
-                f"{self._samples}; a checkpoint written before is kept: ask "
-                "`wavelit data check`, or train anew with a lower lr"
-            )
+        self.finite.note(norm, "gradient", self.global_step, self._samples)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.finite.require()
         checkpoint["train_seconds"] = self.train_seconds
         name, keys, *rest = cast(tuple[Any, ...], np.random.get_state())  # noqa: NPY002
         # Tensors and plain values alone, so that reading it needs no code of the file's.
@@ -239,16 +236,18 @@ class EmulatorModule(TrainingModule):
         self._increment = [increment_of(model, config)]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        self._samples = f"{batch.indices.tolist()} of the training split"
+        self._samples = batch.indices
         loss = window_loss(self.model, self._increment[0], self._inputs(batch), self.config)
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"the training loss became {loss.item()} at step {self.global_step} on samples "
-                f"{self._samples}; a checkpoint written before is "
-                "kept: ask `wavelit data check`, or train anew with a lower lr"
-            )
+        self.finite.note(loss, "training loss", self.global_step, batch.indices)
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        # Nothing computes with the numbers of samples: reading them would wait for the device.
+        moved = cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))
+        return moved._replace(indices=batch.indices)
 
     def _inputs(self, batch: Batch) -> Inputs:
         draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
@@ -310,10 +309,13 @@ def window_inputs(
         batch = batch.first(max(1, len(batch.fields) // count))
     fields = batch.fields
     if config.noise:
-        generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
-        xi = torch.randn(fields.shape, generator=generator).to(fields)
+        # CUDA's generator counts, as the processor's does not: a seed of its own for every step
+        # costs nothing there, and the noise crosses no bus.
+        source = fields.device if fields.is_cuda else torch.device("cpu")
+        generator = torch.Generator(source).manual_seed(int(draw.integers(2**62)))
+        xi = torch.randn(fields.shape, generator=generator, device=source).to(fields)
         size = (
-            torch.rand(len(fields), generator=generator)
+            torch.rand(len(fields), generator=generator, device=source)
             .to(fields)
             .view(-1, *(1,) * (fields.ndim - 1))
         )
@@ -366,8 +368,15 @@ class EMA(WeightAveraging):
     def __init__(self, decay: float) -> None:
         @torch.no_grad()
         def update(averaged: Any, current: Any, n_averaged: Any) -> None:
-            n = int(n_averaged)
+            own = self._average_model
+            n = int(n_averaged if own is None else own.n_averaged)
             weight = 1 - min(decay, (1 + n) / (10 + n))
             torch._foreach_lerp_(list(averaged), list(current), weight)
 
         super().__init__(use_buffers=False, multi_avg_fn=update)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            # A counter on a device is waited for at every step.
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
