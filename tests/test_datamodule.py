@@ -73,7 +73,9 @@ def test_a_gpu_has_processes_that_read(
     shared_well_folder, monkeypatch, device, cache_bytes, asked, due
 ):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    data = WellDataModule(shared_well_folder, cache_bytes=cache_bytes, n_workers=asked)
+    data = WellDataModule(
+        shared_well_folder, batch_size=1, cache_bytes=cache_bytes, n_workers=asked
+    )
     data.trainer = SimpleNamespace(
         global_rank=0, world_size=8, num_nodes=2, strategy=strategy_on(device)
     )
