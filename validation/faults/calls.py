@@ -92,8 +92,9 @@ WRONG_KIND = (
     "IndexError",
     "AssertionError",
 )
-# What asks for more memory than a trial has, and rightly so: `wavelit info` measures at that size.
-LARGE = ("batch", "resolution", "fields")
+# What asks for more memory than a trial has, and rightly so: `wavelit info` measures at that size,
+# and each device has a process.
+LARGE = ("batch", "resolution", "fields", "devices")
 # What asks for more time than a trial has, and rightly so.
 PATIENT = (
     "steps",

@@ -70,7 +70,8 @@ def cli(words: Sequence[str]) -> Callable[[], int]:
     from wavelit.cli.main import main
 
     def run() -> int:
-        sys.argv = ["wavelit", *words]
+        # Lightning starts the same program again for further devices.
+        sys.argv = [str(Path(sys.executable).with_name("wavelit")), *words]
         return main()
 
     return run

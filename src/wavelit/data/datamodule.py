@@ -10,7 +10,7 @@ import inspect
 import os
 import warnings
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -337,6 +337,13 @@ class WellDataModule(pl.LightningDataModule):
     def trajectories(self, split: str, batch_size: int = 1) -> DataLoader[Batch]:
         """All trajectories of a split in order, whole."""
         return self._loader(self.rollout_dataset(split), batch_size=batch_size)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        # Nothing computes with the numbers of samples: reading them would wait for the device.
+        moved = cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))
+        return moved._replace(indices=batch.indices)
 
     def _workers(self, dataset: WellDataset) -> int:
         """Processes that read: where a GPU would wait for files, some; else none."""

@@ -73,6 +73,8 @@ class PrintProgress(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
         assert isinstance(pl_module, TrainingModule)
+        if not is_first():
+            return
         print(
             f"step {trainer.global_step:6d}  {pl_module.progress:4.0%}  "
             f"{pl_module.train_seconds:6.0f} s  train loss {metrics['train_loss']:.4f}  validation "

@@ -242,13 +242,6 @@ class EmulatorModule(TrainingModule):
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        # Nothing computes with the numbers of samples: reading them would wait for the device.
-        moved = cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))
-        return moved._replace(indices=batch.indices)
-
     def _inputs(self, batch: Batch) -> Inputs:
         draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
         return window_inputs(self.model, batch, self.config, draw, self.progress)

@@ -31,6 +31,10 @@ QUIET = (
     ".*exists and is not empty.*",
     ".*dataloader is not resumable.*",
     ".*isinstance.treespec, LeafSpec.*",
+    # Of a copy that costs nothing, once a process.
+    ".*Grad strides do not match bucket view strides.*",
+    # The score is summed over all processes by its metric.
+    ".*It is recommended to use `self.log.'val_vrmse'.*",
 )
 
 
