@@ -343,3 +343,25 @@ def test_without_pandas_one_line_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(WavelitError, match="to_pandas needs pandas: pip install pandas"):
         evaluation_of(np.full((2, 7, 2), 0.25)).to_pandas()
+
+
+def test_the_device_sees_a_history_and_a_frame(monkeypatch):
+    """Peak memory does not grow with the record: it is never moved as a whole."""
+    torch.manual_seed(0)
+    record = torch.randn(2, 40, 3, 8, 8)
+    trajectory = batch(record, 4)
+    whole, truth = predict(lambda x, c, s: 0.9 * x[:, -1] + 0.1 * x[:, 0], trajectory, start=6)
+    moved = []
+    own = torch.Tensor.to
+
+    def to(self, *args, **options):
+        moved.append(self.numel())
+        return own(self, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(Batch, "to", None)
+    scores = roll_out({"m": lambda x, c, s: 0.9 * x[:, -1] + 0.1 * x[:, 0]}, [trajectory], start=6)[
+        "m"
+    ]
+    assert max(moved) == record[:, :4].numel()
+    np.testing.assert_array_equal(scores, vrmse(whole, truth, 2).numpy())

@@ -62,6 +62,7 @@ from wavelit.evaluation.scores import (
 from wavelit.evaluation.starts import Starts, starts_of
 from wavelit.evaluation.stencil import fit_stencil, training_windows
 from wavelit.metrics import vrmse
+from wavelit.model.rollout import step_by_step, with_forcings
 
 __all__ = [
     "WINDOWS",
@@ -143,19 +144,84 @@ def roll_out(
     _require_emulators(emulators)
     device = require_device(device)
     errors: dict[str, list[Array]] = {name: [] for name in emulators}
+    n_steps = starts.n_steps if starts else None
     for batch in trajectories:
-        batch = batch.to(device)
         for name, emulator in emulators.items():
             each = []
             for number, first in enumerate(starts.frames if starts else (start,)):
-                prediction, truth = predict(
-                    emulator, batch, first, starts.n_steps if starts else None
-                )
-                each.append(_vrmse(prediction, truth, batch.fields.ndim - 3, batch.valid))
-                if watch is not None and number == 0:
-                    watch(name, batch, prediction, truth)
+                kept: list[Tensor] | None = [] if watch is not None and number == 0 else None
+                each.append(_roll_out(emulator, batch, first, n_steps, device, kept))
+                if watch is not None and kept is not None:
+                    begin, end = _span(batch, first, n_steps)
+                    truth = _frames(batch, begin, end)
+                    watch(name, batch, torch.stack(kept, 1), truth)
             errors[name].append(np.stack(each, 1).reshape(-1, *each[0].shape[1:]))
     return {name: _joined(found, "trajectories") for name, found in errors.items()}
+
+
+def _roll_out(
+    emulator: Emulator,
+    record: Batch,
+    start: int | None,
+    n_steps: int | None,
+    device: str,
+    kept: list[Tensor] | None,
+) -> Array:
+    """VRMSE (B, steps, C) of a rollout. The record stays where it is: the device holds a history
+    and a frame. `kept` gets the states, beside the record.
+    """
+    start, end = _span(record, start, n_steps)
+    history = record.fields.shape[1]
+    constants, scalars, valid = (
+        None if x is None else x.to(device)
+        for x in (record.constants, record.scalars, record.valid)
+    )
+    spatial = record.fields.ndim - 3
+    errors: list[Tensor] = []
+
+    def told(n: int) -> tuple[Tensor | None, Tensor | None]:
+        now = slice(start - 1 + n, start + 1 + n)
+        given = (
+            None if x is None else x[:, now].to(device)
+            for x in (record.forcings, record.scalar_forcings)
+        )
+        return with_forcings(constants, next(given), 0), with_forcings(scalars, next(given), 0)
+
+    def score(n: int, following: Tensor) -> None:
+        truth = _frames(record, start + n, start + n + 1)[:, 0].to(device)
+        errors.append(vrmse(following, truth, spatial, valid=valid))
+        if kept is not None:
+            kept.append(following.to(record.fields.device))
+
+    past = _frames(record, start - history, start).to(device)
+    step_by_step(emulator, past, end - start, told, valid, score)
+    return _finite(torch.stack(errors, 1))
+
+
+def _frames(record: Batch, first: int, end: int) -> Tensor:
+    """Frames (B, end - first, C, *S) of a record, a view where they are all of one part."""
+    n = record.fields.shape[1]
+    if first >= n:
+        return record.target[:, first - n : end - n]
+    if end <= n:
+        return record.fields[:, first:end]
+    return torch.cat([record.fields[:, first:], record.target[:, : end - n]], 1)
+
+
+def _span(record: Batch, start: int | None, n_steps: int | None) -> tuple[int, int]:
+    """The first frame that is predicted, and the one after the last."""
+    require_instance("trajectory", record, Batch, "give one of `WellDataModule.trajectories`")
+    history = record.fields.shape[1]
+    length = history + record.target.shape[1]
+    start = history if start is None else require_whole("start", start, 0)
+    least = 1 if n_steps is None else require_whole("n_steps", n_steps)
+    if not history <= start <= length - least:
+        states = "one state" if least == 1 else f"{least} states"
+        raise WavelitError(
+            f"expected a start from {history}, the history's length, to "
+            f"{length - least}, which leaves {states} to predict, got {shown(start)}"
+        )
+    return start, length if n_steps is None else start + n_steps
 
 
 def predict(
@@ -177,21 +243,11 @@ def predict(
         WavelitError: `start` leaves no history or not as many states to predict, or the emulator
             does not return the next state.
     """
-    require_instance("trajectory", trajectory, Batch, "give one of `WellDataModule.trajectories`")
-    record = torch.cat([trajectory.fields, trajectory.target], dim=1)
+    start, end = _span(trajectory, start, n_steps)
     history = trajectory.fields.shape[1]
-    start = history if start is None else require_whole("start", start, 0)
-    least = 1 if n_steps is None else require_whole("n_steps", n_steps)
-    if not history <= start <= record.shape[1] - least:
-        states = "one state" if least == 1 else f"{least} states"
-        raise WavelitError(
-            f"expected a start from {history}, the history's length, to "
-            f"{record.shape[1] - least}, which leaves {states} to predict, got {shown(start)}"
-        )
-    end = record.shape[1] if n_steps is None else start + n_steps
     prediction = rollout(
         emulator,
-        record[:, start - history : start],
+        _frames(trajectory, start - history, start),
         end - start,
         constants=trajectory.constants,
         scalars=trajectory.scalars,
@@ -199,7 +255,7 @@ def predict(
         forcings=_from(trajectory.forcings, start),
         scalar_forcings=_from(trajectory.scalar_forcings, start),
     )
-    return prediction, record[:, start:end]
+    return prediction, _frames(trajectory, start, end)
 
 
 def _from(forcings: Tensor | None, start: int) -> Tensor | None:
@@ -319,8 +375,12 @@ def _require_emulators(emulators: Any) -> None:
 
 
 def _vrmse(prediction: Tensor, target: Tensor, spatial: int, valid: Tensor | None) -> Array:
-    """VRMSE (B, C) or (B, steps, C), infinite where the prediction is not finite."""
-    values = vrmse(prediction, target, spatial, valid=valid)
+    """VRMSE (B, C)."""
+    return _finite(vrmse(prediction, target, spatial, valid=valid))
+
+
+def _finite(values: Tensor) -> Array:
+    """Scores (B, C) or (B, steps, C), infinite where the prediction is not finite."""
     # The reader has seen to it that targets are finite wherever a cell counts: only a prediction
     # can spoil a score.
     return np.asarray(values.where(values.isfinite(), math.inf).cpu().numpy())

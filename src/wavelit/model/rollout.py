@@ -27,6 +27,7 @@ __all__ = [
     "require_emulator",
     "require_state",
     "rollout",
+    "step_by_step",
     "tensor_of",
     "with_forcings",
 ]
@@ -101,16 +102,46 @@ def rollout(
     varying_numbers = _forcings("scalar_forcings", scalar_forcings, past, n_steps)
     inside = None if valid is None else _mask(valid, past)
     states = past.new_empty(state.shape[0], n_steps, *state.shape[1:])
-    with inference(step):
-        for n in range(n_steps):
-            told = with_forcings(fixed, varying, n), with_forcings(numbers, varying_numbers, n)
-            following = require_state(step(past, *told), past)
-            if inside is not None:
-                following = following.where(inside, 0.0)
-            states[:, n] = following
-            past = torch.cat([past[:, 1:], following.unsqueeze(1).to(past.dtype)], dim=1)
+
+    def told(n: int) -> tuple[Tensor | None, Tensor | None]:
+        return with_forcings(fixed, varying, n), with_forcings(numbers, varying_numbers, n)
+
+    def keep(n: int, following: Tensor) -> None:
+        states[:, n] = following
+
+    step_by_step(step, past, n_steps, told, inside, keep)
     found: Any = states.cpu().numpy() if as_numpy else states
     return found  # type: ignore[no-any-return]
+
+
+def step_by_step(
+    step: Emulator,
+    past: Tensor,
+    n_steps: int,
+    told: Callable[[int], tuple[Tensor | None, Tensor | None]],
+    inside: Tensor | None,
+    visit: Callable[[int, Tensor], None],
+) -> None:
+    """Roll out and keep the history alone: what a step predicts is handed over and let go.
+
+    Args:
+        step: the emulator.
+        past: history (B, T, C, *S).
+        n_steps: states to predict.
+        told: constants and scalars for the step of a number, from 0.
+        inside: cells that are not set to zero after a step, (B, 1, *S); None: all.
+        visit: gets the number of every step and its state (B, C, *S), in the history's type.
+
+    Raises:
+        WavelitError: a step that does not return the next state.
+    """
+    with inference(step):
+        for n in range(n_steps):
+            following = require_state(step(past, *told(n)), past).to(past.dtype)
+            if inside is not None:
+                following = following.where(inside, 0.0)
+            visit(n, following)
+            past = torch.cat([past[:, 1:], following.unsqueeze(1)], dim=1)
 
 
 def with_forcings(constants: Tensor | None, forcings: Tensor | None, last: int) -> Tensor | None:
