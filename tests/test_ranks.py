@@ -38,6 +38,8 @@ step = EmulatorModule.training_step
 def training_step(self, batch, batch_idx):
     if {kill} and self.global_step == 2 and self.global_rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    if {stop} and self.global_step == 2 and self.global_rank == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
     loss = step(self, batch, batch_idx)
     print("loss", self.global_step, loss.item(), flush=True)
     return loss
@@ -45,16 +47,17 @@ EmulatorModule.training_step = training_step
 small = [word for name, value in SMALL.items() for word in ("--model." + name, str(value))]
 sys.exit(main(["train", "--data.path", {data!r}, "--run", {folder!r},
                "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--train.steps", "6",
-               "--train.validate_every", "3", *small]))
+               "--train.validate_every", "3", "--resume", "auto", *small]))
 """
 
 
-def pair(tmp_path: Path, dataset: Path, kill: bool) -> list[str]:
+def pair(tmp_path: Path, dataset: Path, kill: bool, stop: bool = False) -> list[str]:
     script = tmp_path / "pair.py"
     script.write_text(
         PAIR.format(
             tests=str(Path(__file__).parent),
             kill=kill,
+            stop=stop,
             data=str(dataset),
             folder=str(tmp_path / "run"),
         )
@@ -78,6 +81,32 @@ def test_a_rank_that_dies_ends_the_job_and_is_named(dataset, tmp_path):
         )
     ]
     assert "trained" not in done.stdout
+
+
+def test_two_processes_stop_at_the_same_step_and_the_same_command_goes_on(dataset, tmp_path):
+    ended = []
+    for stop in (False, True):
+        place = tmp_path / str(stop)
+        place.mkdir()
+        command = pair(place, dataset, kill=False, stop=stop)
+        for start in range(2):
+            done = subprocess.run(
+                command,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+            if stop and start == 0:
+                assert done.returncode == 2, done.stderr
+                assert "interrupted at step 5: continue from step 5 with" in done.stderr
+            else:
+                assert done.returncode == 0, done.stderr
+                assert done.stdout.count("trained:") == 1
+            assert ("going on with" in done.stdout) == (stop and start == 1)
+        ended.append(place / "run")
+    assert same_weights(*ended)
 
 
 def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):

@@ -27,6 +27,7 @@ __all__ = [
     "rename_options",
     "require_plain",
     "value_of",
+    "without",
 ]
 
 # Options without a value.
@@ -107,6 +108,15 @@ def value_of(words: Sequence[str], option: str) -> str | None:
         elif word.startswith(f"{option}="):
             found = word.split("=", 1)[1]
     return found
+
+
+def without(words: Sequence[str], option: str) -> list[str]:
+    """A command line without an option and its value."""
+    kept: list[str] = []
+    for before, word in itertools.pairwise(["", *words]):
+        if word != option and not word.startswith(f"{option}=") and before != option:
+            kept.append(word)
+    return kept
 
 
 def budgets(words: Sequence[str]) -> set[str]:

@@ -54,6 +54,7 @@ def train(parser: Any, words: list[str]) -> None:
         rename_options,
         require_plain,
         value_of,
+        without,
     )
     from wavelit.data.datamodule import WellDataModule
     from wavelit.model.config import PRESETS, WaveLiTConfig
@@ -67,6 +68,14 @@ def train(parser: Any, words: list[str]) -> None:
         if is_first():
             print_lines(f"trained: {folder}; score it with `wavelit evaluate {folder}`")
 
+    if value_of(words, "--resume") == "auto":
+        if (run := value_of(words, "--run")) is None:
+            raise WavelitError("--resume auto needs --run: the folder that a second start finds")
+        folder = require_path("run", run)
+        if _goes_on_with(folder):
+            done(folder)
+            return
+        words = without(words, "--resume")
     if names_several(words):
         done(train_joint(words))
         return
@@ -92,7 +101,8 @@ def train(parser: Any, words: list[str]) -> None:
     parser.description = (
         "`wavelit train DATA --minutes 5`: a dataset's folder, and options, whose group may be "
         "left out of their names. With --resume RUN, --steps, --samples or --minutes extend the "
-        "run; nothing else may be given."
+        "run; nothing else may be given. With --run RUN --resume auto the same command starts a "
+        "run and goes on with it."
     )
     parser.add_argument("--config", action="config", help="YAML file of these options")
     parser.add_argument(
@@ -104,7 +114,9 @@ def train(parser: Any, words: list[str]) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the run that the folder holds"
     )
-    parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue")
+    parser.add_argument(
+        "--resume", type=str | None, default=None, help="run folder to continue, or auto"
+    )
     parser.add_argument(
         "--from",
         type=str | None,
@@ -201,6 +213,27 @@ def train(parser: Any, words: list[str]) -> None:
         overwrite=options.overwrite,
     )
     done(folder)
+
+
+def _goes_on_with(folder: Path) -> bool:
+    """Whether the folder held a run, which has now come to its end."""
+    from wavelit.api import resume
+    from wavelit.training.checkpoints import newest_checkpoint
+    from wavelit.training.joint_folder import is_joint
+    from wavelit.training.joint_folder import is_trained as is_joint_trained
+    from wavelit.training.ranks import is_first
+    from wavelit.training.run_state import is_trained
+
+    if not (folder / "config.yaml").exists():
+        return False
+    if (is_joint_trained if is_joint(folder) else is_trained)(folder):
+        return True
+    if newest_checkpoint(folder / "checkpoints") is None:
+        return False
+    if is_first():
+        print_lines(f"going on with {folder}: its own settings hold, not those of this command")
+    resume(folder)
+    return True
 
 
 def _file_name(name: str) -> str:

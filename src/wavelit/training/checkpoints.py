@@ -30,6 +30,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import atomic_path, flush
 from wavelit.training.module import TrainingModule
+from wavelit.training.ranks import is_first
 
 __all__ = [
     "BEST",
@@ -47,6 +48,8 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 # The first checkpoints of a run: whatever kills it then costs little, and the same command need not
 # start anew.
 EARLY = (1, 4, 16, 64, 256)
+# Steps from one question of several processes, whether one was told to stop, to the next.
+ASK_EVERY = 5
 # Where a checkpoint callback's state names files.
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 # What a run's checkpoint holds at least.
@@ -188,10 +191,10 @@ class _SaveEarly(Callback):
 
 class _StopAfterStep(Callback):
     """The first interrupt or SIGTERM lets the step end and writes the checkpoint; a second one
-    stops at once.
+    stops at once. Where the signal is ignored, it still is.
 
-    On several devices it stops at once, as they would not all end the same step; where the signal
-    is ignored, it still is.
+    Several processes ask one another every few steps whether one was told to stop, and end the
+    same step.
     """
 
     def __init__(self, path: Path) -> None:
@@ -200,16 +203,23 @@ class _StopAfterStep(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._ask)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.asked:
+        if self._all_stop(trainer):
             trainer.save_checkpoint(self.path)
             self.written = True
+
+    def _all_stop(self, trainer: pl.Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self.asked
+        if trainer.global_step % ASK_EVERY:
+            return False
+        return trainer.strategy.reduce_boolean_decision(self.asked, all=False)
 
     def on_train_batch_start(self, *_: Any) -> None:
         # Not before: a validation that is due after the step would be left out, as resuming takes
@@ -228,9 +238,12 @@ class _StopAfterStep(Callback):
     def _ask(self, *_: Any) -> None:
         self.asked = True
         self._restore()
-        print(
-            "stopping after this step; interrupt again to stop at once", file=sys.stderr, flush=True
-        )
+        if is_first():
+            print(
+                "stopping after this step; interrupt again to stop at once",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():
