@@ -58,8 +58,12 @@ def test_the_command_prints_a_table_and_writes_a_page(run, twin, tmp_path, capsy
     assert "whole" in said
     assert "persistence" in said
     assert f"report: {page}" in said
-    assert main(["compare", str(run), "--device", "cpu"]) == 2
-    assert "2 to 6 runs" in capsys.readouterr().err
+    assert main(["compare", str(run), "--device", "cpu", "--published", "--start", "5"]) == 0
+    said = capsys.readouterr().out
+    assert "twin" not in said
+    assert "no published figure is of plane_waves on" in said
+    assert main(["compare", str(run), "--device", "cpu", "--start", "99"]) == 2
+    assert "start" in capsys.readouterr().err
 
 
 def test_a_run_of_other_data_is_refused(run, twin, tmp_path):
@@ -86,7 +90,7 @@ def test_a_run_of_other_data_is_refused(run, twin, tmp_path):
 def test_a_run_given_twice_is_refused(run):
     with pytest.raises(WavelitError, match="different runs"):
         compare_runs([run, run / "."], device="cpu")
-    with pytest.raises(WavelitError, match="2 to 6 runs"):
+    with pytest.raises(WavelitError, match="1 to 6 runs"):
         compare_runs([run] * 7, device="cpu")
-    with pytest.raises(WavelitError, match="2 to 6 runs"):
+    with pytest.raises(WavelitError, match="1 to 6 runs"):
         compare_runs(str(run), device="cpu")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from wavelit.errors import printable
 
-__all__ = ["LONGEST", "print_error", "print_lines", "print_scores"]
+__all__ = ["LONGEST", "print_error", "print_lines", "print_scores", "print_tables"]
 
 # Characters of an error or a finding.
 LONGEST = 1000
@@ -26,6 +27,18 @@ def print_lines(text: object) -> None:
     """What a command found or wrote: names from files and paths may hold what a terminal obeys."""
     for line in str(text).split("\n"):
         print(printable(line, 8 * LONGEST), flush=True)
+
+
+def print_tables(tables: Sequence[Any]) -> None:
+    """Tables of rich, and lines of text."""
+    from rich.console import Console
+
+    console = Console()
+    for table in tables:
+        if isinstance(table, str):
+            console.print(printable(table), markup=False, highlight=False)
+        else:
+            console.print(table)
 
 
 def print_scores(evaluation: Any, report: str | Path | None) -> None:

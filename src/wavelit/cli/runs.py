@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from wavelit.cli.output import print_lines, print_scores
+from wavelit.cli.output import print_lines, print_scores, print_tables
 from wavelit.errors import WavelitError
 
 __all__ = ["compare", "demo", "evaluate", "rollout", "train"]
@@ -341,13 +341,24 @@ def _evaluate_joint(options: Any) -> None:
 
 
 def compare(parser: Any, words: list[str]) -> None:
-    parser.add_argument("runs", type=str, nargs="+", help="run folders, two to six")
+    parser.add_argument("runs", type=str, nargs="+", help="run folders, one to six")
     parser.add_argument(
         "--report", type=str | None, default=None, help="HTML file that plays their rollouts"
     )
+    parser.add_argument(
+        "--start",
+        type=int | None,
+        default=None,
+        help="true states before the first that is predicted; the longest history if absent",
+    )
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="print published figures of The Well's benchmarks beside the scores",
+    )
     _add_scoring(parser)
     options = parser.parse_args(words)
-    from wavelit.evaluation.compare_runs import compare_runs
+    from wavelit.evaluation.compare_runs import compare_runs, published_tables
 
     evaluation = compare_runs(
         options.runs,
@@ -357,8 +368,11 @@ def compare(parser: Any, words: list[str]) -> None:
         options.device,
         options.report,
         options.orientation,
+        options.start,
     )
     print_scores(evaluation, options.report)
+    if options.published:
+        print_tables(published_tables(options.runs, evaluation, options.weights, options.data))
 
 
 def rollout(parser: Any, words: list[str]) -> None:

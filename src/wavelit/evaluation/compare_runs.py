@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import get_args
 
 import torch
+from rich.table import Table
 from torch import Tensor
 
-from wavelit.checks.arguments import listed, require_name, require_path, shown
+from wavelit.checks.arguments import (
+    listed,
+    require_name,
+    require_path,
+    require_whole,
+    shown,
+)
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
@@ -24,12 +31,13 @@ from wavelit.evaluation.opened_run import chosen_device, open_run, roll_out_one,
 from wavelit.evaluation.orientation import view_of
 from wavelit.evaluation.page import flat, text_of, write_page
 from wavelit.evaluation.player import MAX_RUNS, Rollout, player
+from wavelit.evaluation.published import beside_published
 from wavelit.evaluation.report import summary
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.training.joint_folder import chosen_system, settings_alone
 from wavelit.training.run_folder import Weights, fields_of
 
-__all__ = ["compare_runs"]
+__all__ = ["compare_runs", "published_tables"]
 
 
 @dataclass(frozen=True)
@@ -48,17 +56,19 @@ def compare_runs(
     device: str | None = None,
     report: str | os.PathLike[str] | None = None,
     orientation: str | Sequence[str] | None = None,
+    start: int | None = None,
 ) -> Evaluation:
     """Score runs on one split, and write a page that plays their rollouts side by side.
 
     Args:
-        folders: Two to six runs of one dataset: the same fields, grid and trajectories.
+        folders: One to six runs of one dataset: the same fields, grid and trajectories.
         split: valid or test.
         weights: The final averaged weights, or those of the best validation.
         data: Another dataset folder with the same fields, for all; each run's own if absent.
         device: Where to run; a GPU if there is one.
         report: The HTML file; none is written if absent.
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
+        start: True states before the first that is predicted; the longest history if absent.
 
     Returns:
         The scores of all runs, by name, and of persistence; its history is the longest.
@@ -66,8 +76,10 @@ def compare_runs(
     Raises:
         WavelitError: Not as many runs, no run or weights there, or runs of different data.
     """
-    if not isinstance(folders, list | tuple) or not 2 <= len(folders) <= MAX_RUNS:
-        raise WavelitError(f"folders must be a list of 2 to {MAX_RUNS} runs, not {shown(folders)}")
+    if not isinstance(folders, list | tuple) or not 1 <= len(folders) <= MAX_RUNS:
+        raise WavelitError(f"folders must be a list of 1 to {MAX_RUNS} runs, not {shown(folders)}")
+    if start is not None:
+        require_whole("start", start)
     require_name("split", split, ("valid", "test"))
     require_name("weights", weights, get_args(Weights))
     device = chosen_device(device)
@@ -82,10 +94,11 @@ def compare_runs(
     first = next(iter(runs.values()))
     for run in runs.values():
         run.model.to(device)
-    start = max(run.module.n_steps_input for run in runs.values())
+    history = max(run.module.n_steps_input for run in runs.values())
+    start = history if start is None else start
     rollouts = _rollouts(runs, start, device)
     view = view_of(first.trajectories.layouts[0].axes, orientation)
-    evaluation = _evaluation(runs, split, start, device)
+    evaluation = _evaluation(runs, split, history, start, device)
     if target is not None:
         write_page(
             target,
@@ -96,6 +109,24 @@ def compare_runs(
             settings=_differences(runs),
         )
     return evaluation
+
+
+def published_tables(
+    folders: Sequence[str | os.PathLike[str]],
+    evaluation: Evaluation,
+    weights: Weights = "final",
+    data: str | None = None,
+) -> list[Table | str]:
+    """What `compare_runs` found beside published figures (`wavelit.evaluation.published`)."""
+    paths = [require_path("folders", folder) for folder in folders]
+    sizes, resolution = {}, ()
+    for name, path in zip(_names(paths), paths, strict=True):
+        model, module, _ = open_run(
+            path, weights, data, evaluation.split, system=chosen_system(path)
+        )
+        sizes[name] = model.n_parameters
+        resolution = tuple(module.metadata.spatial_resolution)
+    return list(beside_published(evaluation, resolution, sizes))
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -168,7 +199,9 @@ def _rollouts(runs: dict[str, _Run], start: int, device: str) -> list[Rollout]:
     return found
 
 
-def _evaluation(runs: dict[str, _Run], split: str, start: int, device: str) -> Evaluation:
+def _evaluation(
+    runs: dict[str, _Run], split: str, history: int, start: int, device: str
+) -> Evaluation:
     each = {
         name: evaluate(run.model, run.module, split, model=name, start=start, device=device)
         for name, run in runs.items()
@@ -181,7 +214,7 @@ def _evaluation(runs: dict[str, _Run], split: str, start: int, device: str) -> E
         split,
         first.model,
         first.field_names,
-        start,
+        history,
         start,
         {**scores, **beside},
     )
