@@ -1,6 +1,7 @@
 """The command line end to end on the smallest dataset, and the one line that a mistake gets."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ import yaml
 from wavelit.checks.settings import from_mapping
 from wavelit.cli.main import COMMANDS, main
 from wavelit.demo import DEMO
-from wavelit.training.config import TrainConfig
+from wavelit.evaluation.published import published
+from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.run_folder import load_settings
 from waves import write_waves
 
@@ -107,6 +109,22 @@ def test_configs_are_the_recipe_of_the_demo(path):
     recipe = TrainConfig(**config["train"])
     intervals = {"validate_every": DEMO.validate_every, "checkpoint_every": DEMO.checkpoint_every}
     assert dataclasses.replace(recipe, **intervals, **{**budget, "minutes": DEMO.minutes}) == DEMO
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path("configs/the_well").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_recipes_of_the_well_are_those_of_the_page(path):
+    config = yaml.safe_load(path.read_text())
+    TrainConfig(**config["train"])
+    TrainerConfig(**config["trainer"])
+    assert config["data"]["path"] == f"datasets/{path.stem}"
+    grid = next(f.resolution for f in published() if f.dataset == path.stem).replace("x", " x ")
+    first, second, *_ = path.read_text().splitlines()
+    assert first == f"# wavelit train --config {path} --run runs/{path.stem} --resume auto"
+    size = re.fullmatch(rf"# {grid} points, (\d+) GB\..*", second)[1]
+    row = f"| {path.stem} | {grid} | {size} GB | {config['data']['batch_size']} |"
+    assert row in Path("docs/the_well.md").read_text()
 
 
 @pytest.mark.parametrize(

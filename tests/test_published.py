@@ -1,7 +1,7 @@
 """Published figures: only beside scores of the same data and protocol."""
 
+import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def scored(**changes) -> Evaluation:
 def printed(evaluation: Evaluation, grid=GRID) -> tuple[str, list[str]]:
     """What is printed of tables, and the other lines."""
     found = list(beside_published(evaluation, grid, {"mine": 930_000}))
-    console = Console(width=200, record=True, file=(Path("/dev/null").open("w")))
+    console = Console(width=200, record=True, file=io.StringIO())
     for each in found:
         if isinstance(each, Table):
             console.print(each)
@@ -61,8 +61,10 @@ def test_protocols_are_not_mixed():
     assert re.search(r" FNO +│ +19.0M │ +1.189 \[1\]", table), table
     assert "[1] its blocks were not used until" in table
     assert lines == [
-        "Walrus's figures are of the test split, history 6, start 17; not so here: history 6, "
-        "start 17"
+        (
+            "Walrus's figures are of the test split, history 6, start 17; not so here: history 6, "
+            "start 17"
+        )
     ]
     table, lines = printed(scored(history=6, start=17))
     assert "Poseidon-L" in table
