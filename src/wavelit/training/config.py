@@ -92,7 +92,7 @@ class TrainConfig:
         budgets = [n for n in BUDGETS if getattr(self, n) is not None]
         if len(budgets) != 1:
             raise WavelitError(
-                "name one budget, steps, samples or minutes; came "
+                "train: name one budget, steps, samples or minutes; came "
                 f"{' and '.join(budgets) or 'none of them'}"
             )
         if getattr(self, budgets[0]) <= 0:

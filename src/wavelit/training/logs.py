@@ -7,6 +7,7 @@ import csv
 import math
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,12 +164,18 @@ def csv_logger(folder: Path, first_step: int) -> CSVLogger:
     kept: list[dict[str, str]] = []
     if first_step and path.exists() and is_first():
         try:
-            rows = csv.DictReader(whole_lines(path.read_text(encoding="utf8")))
-            kept = [row for row in rows if int(row["step"]) < first_step]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            rows = list(csv.DictReader(whole_lines(path.read_text(encoding="utf8"))))
+            sound = [row for row in rows if _is_sound(row)]
+        except (UnicodeDecodeError, csv.Error) as error:
             raise WavelitError(
                 f"{path} is damaged ({one_line(error)}): remove it to go on without its curves"
             ) from error
+        kept = [row for row in sound if int(row["step"]) < first_step]
+        if len(sound) < len(rows):
+            warnings.warn(
+                f"{path} is damaged: {len(rows) - len(sound)} of {len(rows)} rows are left out",
+                stacklevel=2,
+            )
     logger = CSVLogger(folder, name="logs", version="")
     writer = logger.experiment
     if kept:
@@ -178,6 +185,11 @@ def csv_logger(folder: Path, first_step: int) -> CSVLogger:
             table.writeheader()
             table.writerows(kept)
     return logger
+
+
+def _is_sound(row: dict[str, str]) -> bool:
+    """Whether a row has a step and as many entries as the header."""
+    return None not in row and None not in row.values() and row.get("step", "").isdecimal()
 
 
 @contextmanager
