@@ -16,7 +16,7 @@ from wavelit.benchmarks import accuracy, baselines, protocol
 from wavelit.benchmarks.accuracy import run
 from wavelit.benchmarks.entries import CONTESTANTS, build
 from wavelit.benchmarks.protocol import Cell, best_lr
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import generate
 from wavelit.errors import WavelitError

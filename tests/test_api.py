@@ -105,7 +105,7 @@ def test_wrong_calls_are_named(call, message, tmp_path, monkeypatch):
 
 
 def test_a_configuration_trains_as_the_command_does(tmp_path, monkeypatch):
-    from wavelit.cli.main import main
+    from wavelit.cli.program import main
 
     monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).normal(size=(6, 12, 16))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from wavelit.checks.settings import from_mapping
-from wavelit.cli.main import COMMANDS, main
+from wavelit.cli.program import COMMANDS, main
 from wavelit.demo import DEMO
 from wavelit.evaluation.published import published
 from wavelit.training.config import TrainConfig, TrainerConfig
@@ -271,8 +271,8 @@ def test_a_second_interrupt_is_one_line_too(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    monkeypatch.setattr("wavelit.cli.main._command", interrupted)
-    monkeypatch.setattr("wavelit.cli.main.signal.signal", interrupted)
+    monkeypatch.setattr("wavelit.cli.program._command", interrupted)
+    monkeypatch.setattr("wavelit.cli.program.signal.signal", interrupted)
     assert main() == 130
     assert capsys.readouterr().err == "wavelit: interrupted\n"
 
@@ -280,7 +280,7 @@ def test_a_second_interrupt_is_one_line_too(monkeypatch, capsys):
 # Python prints and drops what is raised in __del__.
 INTERRUPTED_IN_A_CALLBACK = """
 import signal, sys, time
-from wavelit.cli import main as cli
+from wavelit.cli import program as cli
 # Of a program in the background, interrupts are ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 class Falling:
@@ -309,3 +309,12 @@ def test_an_interrupt_that_falls_into_a_callback_is_not_lost():
 def test_a_budget_is_due(dataset, capsys):
     assert main(["train", str(dataset)]) == 2
     assert "name one budget" in capsys.readouterr().err
+
+
+def test_main_is_a_function_whatever_was_imported_before(capsys):
+    import wavelit.cli.program
+    from wavelit.cli import main as function
+
+    assert function is not wavelit.cli.program
+    assert function(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == wavelit.__version__

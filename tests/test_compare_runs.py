@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runs import train, wave_dataset, whole_run  # noqa: F401, as fixtures
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
 from wavelit.evaluation.compare_runs import compare_runs

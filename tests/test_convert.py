@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.writing.convert import convert
 from wavelit.data.writing.write import write_dataset

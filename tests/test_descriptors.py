@@ -12,7 +12,7 @@ import pytest
 import pywt
 import torch
 
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.data.checking.describe import describe_dataset
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.data.writing.write import write_dataset

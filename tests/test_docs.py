@@ -12,7 +12,7 @@ import pytest
 
 import wavelit
 from wavelit.benchmarks.protocol import Cell, best_lr, is_done, read_rates
-from wavelit.cli.main import COMMANDS, main
+from wavelit.cli.program import COMMANDS, main
 from wavelit.data.pocketwell import SYSTEMS
 from waves import write_waves
 

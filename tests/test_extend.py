@@ -9,8 +9,8 @@ import torch
 
 import wavelit
 from runs import differences, wave_dataset  # noqa: F401, a fixture
-from wavelit.cli.main import main
 from wavelit.cli.options import budgets
+from wavelit.cli.program import main
 from wavelit.errors import WavelitError
 from wavelit.training.config import TrainConfig
 from wavelit.training.run_folder import load_settings

@@ -17,7 +17,7 @@ import yaml
 import wavelit
 from runs import ONE_THREAD, differences, run_script, same_weights
 from systems import SMALL, write_system
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError

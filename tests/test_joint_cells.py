@@ -13,7 +13,7 @@ from wavelit.benchmarks import accuracy, few_cells, joint_cells, transfer, tuned
 from wavelit.benchmarks.few_cells import ARMS, choose
 from wavelit.benchmarks.joint_cells import JointCell, steps_of
 from wavelit.benchmarks.transfer import run
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.errors import WavelitError
 from wavelit.evaluation.transfer import read_pairs, transfer_map
 from wavelit.files.plain import read_json

@@ -20,7 +20,7 @@ import yaml
 import wavelit
 from runs import ONE_THREAD, differences, run_script, same_weights
 from systems import SMALL, joint_data, write_system
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.cost import shares_of
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
@@ -121,7 +121,7 @@ PAIR = """
 import json, sys
 sys.path.insert(0, {tests!r})
 from systems import SMALL
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.training.joint import JointModule
 step = JointModule.training_step
 def training_step(self, batch, batch_idx):

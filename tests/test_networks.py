@@ -13,7 +13,7 @@ from torch import nn
 
 import wavelit
 from runs import differences, wave_dataset  # noqa: F401, a fixture
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.network import Channels, NetworkEmulator

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import wavelit
 from wavelit import WaveLiT, WavelitError
 from wavelit.benchmarks.protocol import THE_EIGHT
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.evaluation.evaluate_run import record_pretrained_rollout

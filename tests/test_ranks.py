@@ -32,7 +32,7 @@ PAIR = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from runs import SMALL
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.training.module import EmulatorModule
 step = EmulatorModule.training_step
 def training_step(self, batch, batch_idx):

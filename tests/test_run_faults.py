@@ -34,7 +34,7 @@ from wavelit import (
     fit,
     resume,
 )
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.data.writing.write import write_dataset
 from wavelit.files.owner import owned
 from wavelit.training.module import learning_rate_factor

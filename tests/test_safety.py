@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit import WaveLiT, WavelitError
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.model.config import WaveLiTConfig
 from wavelit.training.checkpoints import load_checkpoint, newest_checkpoint

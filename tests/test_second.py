@@ -16,7 +16,7 @@ from systems import write_system
 from wavelit.benchmarks import entries, second
 from wavelit.benchmarks.entries import EVERYONE, SECOND, Contestant
 from wavelit.benchmarks.second import best_rate, fingerprint, next_rate, run
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.errors import WavelitError
 from wavelit.files.plain import read_json
 

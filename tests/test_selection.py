@@ -11,7 +11,7 @@ import yaml
 from conftest import write_dataset as write_synthetic
 from conftest import write_file
 from wavelit.api import evaluate, fit, load
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.well import WellDataset

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import wavelit
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 from wavelit.errors import WavelitError
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig

@@ -282,7 +282,7 @@ def options_of(command: str) -> list[tuple[str, str]]:
     """(dest, option string or "") of every option of a command's own parser."""
     from jsonargparse import ArgumentParser
 
-    from wavelit.cli import main as module
+    from wavelit.cli import program as module
 
     class Seen(Exception):
         pass

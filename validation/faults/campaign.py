@@ -107,7 +107,7 @@ def _import(source: Path) -> None:
     from importlib import import_module
 
     for name in (
-        "cli.main",
+        "cli.program",
         "api",
         "data.checking.check",
         "data.checking.describe",

@@ -133,7 +133,7 @@ def generation(folder: Path, root: Path, stem: str, processes: int = 2) -> Proce
     words = generation_words(root, processes)
 
     def run() -> int:
-        code = "import sys; from wavelit.cli.main import main; sys.exit(main())"
+        code = "import sys; from wavelit.cli.program import main; sys.exit(main())"
         os.execv(sys.executable, [sys.executable, "-c", code, *words])
 
     return start(run, folder, stem)

@@ -67,7 +67,7 @@ class Process:
 def cli(words: Sequence[str]) -> Callable[[], int]:
     """The command line as a program runs it."""
     # Imported here: an interrupt while Python starts is no business of the program's.
-    from wavelit.cli.main import main
+    from wavelit.cli.program import main
 
     def run() -> int:
         # Lightning starts the same program again for further devices.

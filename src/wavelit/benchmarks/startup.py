@@ -16,7 +16,7 @@ from wavelit.benchmarks.timing import Row
 
 __all__ = ["measure"]
 
-HELP = "from wavelit.cli.main import main; main(['--help'])"
+HELP = "from wavelit.cli.program import main; main(['--help'])"
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 IMPORT_ALL = (
     "import time; start = time.perf_counter(); import torch, wavelit; [getattr(wavelit, name) for "

@@ -1,6 +1,6 @@
 """`python -m wavelit.cli`."""
 
-from wavelit.cli.main import main
+from wavelit.cli.program import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -356,13 +356,16 @@ def format_table(evaluation: Evaluation) -> Table:
     )
     for heading in ("steps", "average", "as in"):
         table.add_column(heading)
-    for name, scores in evaluation.scores.items():
+    # What predicts nothing stands last.
+    names = sorted(evaluation.scores, key=lambda name: name == "persistence")
+    for name in names:
+        scores = evaluation.scores[name]
         diverged = (
             f"\n{scores.diverged} of {len(scores.rollout)} diverged" if scores.diverged else ""
         )
         table.add_column(Text(printable(name, 80) + diverged), justify="right")
     for row in evaluation.rows():
-        values = (format_score(float(averages[0])) for averages in row.scores.values())
+        values = (format_score(float(row.scores[name][0])) for name in names)
         table.add_row(row.steps, row.how, row.protocol, *values, end_section=row.how == "median")
     return table
 
