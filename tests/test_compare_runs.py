@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from runs import train, wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit.cli.program import main
 from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
-from wavelit.evaluation.compare_runs import compare_runs
+from wavelit.evaluation.compare_runs import compare_runs, published_tables
 from wavelit.evaluation.evaluate_run import evaluate_run
 from waves import plane_waves
 
@@ -94,3 +95,17 @@ def test_a_run_given_twice_is_refused(run):
         compare_runs([run] * 7, device="cpu")
     with pytest.raises(WavelitError, match="1 to 6 runs"):
         compare_runs(str(run), device="cpu")
+
+
+def test_published_figures_are_of_one_history(monkeypatch):
+    def opened(path, *_, **__):
+        module = SimpleNamespace(
+            n_steps_input={"a": 4, "b": 6}[path.name],
+            metadata=SimpleNamespace(spatial_resolution=(8, 8)),
+        )
+        return SimpleNamespace(n_parameters=1), module, None
+
+    monkeypatch.setattr("wavelit.evaluation.compare_runs.open_run", opened)
+    monkeypatch.setattr("wavelit.evaluation.compare_runs.chosen_system", lambda path: None)
+    (line,) = published_tables(["a", "b"], SimpleNamespace(split="test"))
+    assert line == "published figures are of one history: these runs read 4 and 6 states"

@@ -119,13 +119,17 @@ def published_tables(
 ) -> list[Table | str]:
     """What `compare_runs` found beside published figures (`wavelit.evaluation.published`)."""
     paths = [require_path("folders", folder) for folder in folders]
-    sizes, resolution = {}, ()
+    sizes, resolution, histories = {}, (), set()
     for name, path in zip(_names(paths), paths, strict=True):
         model, module, _ = open_run(
             path, weights, data, evaluation.split, system=chosen_system(path)
         )
         sizes[name] = model.n_parameters
         resolution = tuple(module.metadata.spatial_resolution)
+        histories.add(module.n_steps_input)
+    if len(histories) > 1:
+        many = " and ".join(map(str, sorted(histories)))
+        return [f"published figures are of one history: these runs read {many} states"]
     return list(beside_published(evaluation, resolution, sizes))
 
 

@@ -61,8 +61,7 @@ def address(path: Any, name: str = "path") -> str:
     """
     if not isinstance(path, str | os.PathLike):
         raise WavelitError(f"{name} must be a folder or an address, not {shown(path)}")
-    text = os.fspath(path)
-    if not (text.decode() if isinstance(text, bytes) else text).strip():
+    if not os.fsdecode(path).strip():
         raise WavelitError(f"{name} is {shown(path)}, a blank word; name a folder or an address")
     return os.path.expanduser(os.fspath(path))
 
