@@ -232,6 +232,52 @@ def test_an_interrupted_run_keeps_the_step_and_ends_like_an_uninterrupted_one(
     assert curves[0] == curves[1]
 
 
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        ({"SLURM_JOB_ID": "12"}, "requeue 12"),
+        (
+            {"SLURM_JOB_ID": "14", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "2"},
+            "requeue 12_2",
+        ),
+        ({}, None),
+    ],
+)
+def test_a_signal_of_slurm_puts_this_job_back_into_the_queue(
+    job, expected, dataset, tmp_path, monkeypatch, capsys
+):
+    said, scontrol = tmp_path / "said", tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    step = EmulatorModule.training_step
+    # Without SLURM the signal is not the run's.
+    received = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: received.append(1))
+
+    def signalled(self, batch, batch_idx):
+        if self.global_step == 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(EmulatorModule, "training_step", signalled)
+    try:
+        if expected is None:
+            train(str(dataset), str(tmp_path / "run"))
+            assert received
+            assert not said.exists()
+        else:
+            with pytest.raises(WavelitError, match="at step 4: continue from step 4 with"):
+                train(str(dataset), str(tmp_path / "run"))
+            assert said.read_text().splitlines() == [expected]
+            assert "is back in its queue" in capsys.readouterr().out
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 # Trains with two reading processes and sends SIGTERM to all of its processes, as a scheduler does,
 # when step 4 begins.
 STOPPED = """

@@ -14,6 +14,7 @@ import io
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -27,7 +28,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-from wavelit.errors import WavelitError, one_line
+from wavelit.errors import WavelitError, one_line, printable
 from wavelit.files.atomic import atomic_path, flush
 from wavelit.training.module import TrainingModule
 from wavelit.training.ranks import is_first
@@ -194,32 +195,37 @@ class _StopAfterStep(Callback):
     stops at once. Where the signal is ignored, it still is.
 
     Several processes ask one another every few steps whether one was told to stop, and end the
-    same step.
+    same step. In a job of SLURM, SIGUSR1 does the same and puts the job back into its queue: its
+    command goes on if it has `--resume auto`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.asked = self.written = False
+        self.asked = self.written = self.requeue = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
+        queued = [signal.SIGUSR1] if slurm_job() else []
+        for number in (signal.SIGINT, signal.SIGTERM, *queued):
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._ask)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self._all_stop(trainer):
+        if self._any(trainer, self.asked, ASK_EVERY):
             trainer.save_checkpoint(self.path)
             self.written = True
+            if self._any(trainer, self.requeue) and is_first():
+                _requeue(slurm_job())
 
-    def _all_stop(self, trainer: pl.Trainer) -> bool:
+    def _any(self, trainer: pl.Trainer, asked: bool, every: int = 1) -> bool:
+        """Whether a process was asked; of several, only after every so many steps."""
         if trainer.world_size == 1:
-            return self.asked
-        if trainer.global_step % ASK_EVERY:
+            return asked
+        if trainer.global_step % every:
             return False
-        return trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        return trainer.strategy.reduce_boolean_decision(asked, all=False)
 
     def on_train_batch_start(self, *_: Any) -> None:
         # Not before: a validation that is due after the step would be left out, as resuming takes
@@ -235,8 +241,8 @@ class _StopAfterStep(Callback):
     ) -> None:
         self._restore()
 
-    def _ask(self, *_: Any) -> None:
-        self.asked = True
+    def _ask(self, number: int, *_: Any) -> None:
+        self.asked, self.requeue = True, number == signal.SIGUSR1
         self._restore()
         if is_first():
             print(
@@ -249,6 +255,28 @@ class _StopAfterStep(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
         self._handlers = {}
+
+
+def slurm_job() -> str:
+    """The job of SLURM that this process is of, of an array its own task; empty if none."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def _requeue(job: str) -> None:
+    try:
+        done = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, text=True, check=False, timeout=60
+        )
+        said = printable(done.stderr.strip() or "no reason given") if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = one_line(error)
+    if said:
+        warnings.warn(
+            f"job {printable(job, 60)} was not put back into its queue: {said}", stacklevel=2
+        )
+    else:
+        print(f"job {printable(job, 60)} is back in its queue", flush=True)
 
 
 def load_checkpoint(path: Path, to_resume: bool = False) -> dict[str, Any]:
