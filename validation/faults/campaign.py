@@ -272,6 +272,16 @@ def _commit(source: Path) -> str:
     return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
 
 
+def _without_places(line: str, scratch: Path) -> str:
+    """A line without where this machine keeps the trials and the code, also where it is cut."""
+    line = re.sub(r"/\S*/(?=trials/|templates/)", "", line)
+    for place in (scratch, Path(__file__).resolve().parents[2]):
+        line = line.replace(f"{place}/", "")
+        parts = [f"/{'/'.join(place.parts[1:n])}" for n in range(len(place.parts), 1, -1)]
+        line = re.sub(rf"({'|'.join(map(re.escape, parts))})[^\s'\"]*(?=\W*$)", "...", line)
+    return line
+
+
 def _write_summary(
     output: Path,
     facts: Record,
@@ -309,7 +319,7 @@ def _write_summary(
             "what": " ".join(str(each[0].get(name, "")) for name in ("command", "what")).strip()[
                 :160
             ],
-            "line": re.sub(r"/\S*/(?=trials/|templates/)", "", each[0].get("why", ""))[:300],
+            "line": _without_places(each[0].get("why", ""), state.parent)[:300],
         }
         for (outcome, _), each in sorted(
             groups.items(), key=lambda item: (item[0][0], -len(item[1]))
