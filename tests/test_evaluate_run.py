@@ -10,7 +10,7 @@ from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate_run import _places, evaluate_run
-from wavelit.evaluation.opened_run import _trained_on
+from wavelit.evaluation.opened_run import trained_on
 from wavelit.evaluation.pictures import file_part
 
 pytestmark = pytest.mark.long
@@ -41,7 +41,7 @@ FACTS = {
 def test_a_file_of_the_run_that_is_none_is_named(content, named, tmp_path):
     (tmp_path / "fields.json").write_text(content)
     with pytest.raises(WavelitError, match=rf"fields\.json.*{named}") as caught:
-        _trained_on(tmp_path)
+        trained_on(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -50,7 +50,7 @@ def test_older_runs_know_less(tmp_path):
         name: value for name, value in FACTS.items() if name not in ("time steps", "resolution")
     }
     (tmp_path / "fields.json").write_text(json.dumps(facts))
-    assert _trained_on(tmp_path) == facts
+    assert trained_on(tmp_path) == facts
 
 
 @pytest.mark.parametrize("name", ["../x", "a\\b", "\x1b[31m", "\udcff", "n" * 4000, ""])

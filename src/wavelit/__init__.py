@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wavelit.moved import MovedFinder
 
 if TYPE_CHECKING:
-    from wavelit.api import evaluate, fit, load, resume
+    from wavelit.api import evaluate, export, fit, load, resume
     from wavelit.data.batch import Batch
     from wavelit.data.checking.check import check_dataset
     from wavelit.data.datamodule import WellDataModule
@@ -47,6 +47,7 @@ _HOME = {
     "build_model": "training.run",
     "check_dataset": "data.checking.check",
     "evaluate": "api",
+    "export": "api",
     "fit": "api",
     "load": "api",
     "load_model": "training.run_folder",
@@ -72,6 +73,7 @@ __all__ = [
     "build_model",
     "check_dataset",
     "evaluate",
+    "export",
     "fit",
     "load",
     "load_model",

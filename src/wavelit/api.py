@@ -1,4 +1,4 @@
-"""One call for each thing: train, continue, load, score.
+"""One call for each thing: train, continue, load, score, export.
 
 They take names and folders where the functions that they call take objects. `wavelit.rollout` and
 `wavelit.write_dataset` stand in `wavelit.evaluation.rollout` and `wavelit.data.writing.write`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, overload
 
 from pytorch_lightning.callbacks import Callback
@@ -15,7 +16,14 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
 from torch import nn
 
-from wavelit.checks.arguments import require_instance, require_name, require_path, require_whole
+from wavelit.checks.arguments import (
+    listed,
+    require_instance,
+    require_name,
+    require_path,
+    require_whole,
+    shown,
+)
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.folder import address
 from wavelit.data.joint import JointDataModule
@@ -23,10 +31,12 @@ from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import Evaluation
 from wavelit.evaluation.evaluate import evaluate as score
 from wavelit.evaluation.evaluate_run import evaluate_run
+from wavelit.evaluation.opened_run import trained_on
 from wavelit.evaluation.rollout import Emulator
 from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.config import PRESETS
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.export import Exported, export_model
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
 from wavelit.model.pretrained import holds_joint, shipped
 from wavelit.model.wavelit import WaveLiT
@@ -47,7 +57,7 @@ from wavelit.training.run import fit as train_run
 from wavelit.training.run import resume as resume_run
 from wavelit.training.run_folder import Weights, load_model
 
-__all__ = ["evaluate", "fit", "load", "resume"]
+__all__ = ["evaluate", "export", "fit", "load", "resume"]
 
 
 def fit(
@@ -348,3 +358,50 @@ def evaluate(
     return score(
         emulator, data, split, device=device or "cpu", starts=starts, stencil=bool(stencil)
     )
+
+
+def export(
+    emulator: IncrementEmulator | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    resolution: Sequence[int] | None = None,
+    *,
+    weights: Weights = "final",
+    system: str | None = None,
+) -> Exported:
+    """Write one step of a trained model as a file that needs no wavelit (`wavelit.model.export`).
+
+    >>> wavelit.export("shear_flow", "shear_flow.pt2", (64, 128)).difference
+    0.0
+
+    Args:
+        emulator: A trained model, or what `load` takes.
+        path: The file, .pt2 for PyTorch or .onnx for others.
+        resolution: Points along each axis; of a run that of its data if absent.
+        weights: Of a run, the final averaged weights or those of the best validation.
+        system: Of a joint model of several systems, which one.
+
+    Raises:
+        WavelitError: As for `load` and `wavelit.model.export.export_model`, or no resolution where
+            it is not known.
+    """
+    model: Any = emulator
+    if isinstance(emulator, str | os.PathLike):
+        model = load(emulator, weights)
+    elif weights != "final":
+        raise WavelitError(f"{weights} weights are those of a run folder, not of a model")
+    if isinstance(model, JointWaveLiT):
+        if system is None:
+            raise WavelitError(f"a joint model of {listed(list(model))}: name one, system=...")
+        model = model[system]
+    elif system is not None and not isinstance(model, SystemEmulator):
+        raise WavelitError(f"system {shown(system)} is of a joint model: leave it out")
+    require_instance(
+        "emulator", model, IncrementEmulator, "name a run folder or give a trained model"
+    )
+    if resolution is None and isinstance(emulator, str | os.PathLike):
+        folder = Path(os.path.expanduser(emulator))
+        if (folder / "fields.json").exists():
+            resolution = trained_on(folder, system).get("resolution")
+    if resolution is None:
+        raise WavelitError("resolution: the points along each axis are not known, give them")
+    return export_model(model, path, resolution)

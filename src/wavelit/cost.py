@@ -34,7 +34,15 @@ from wavelit.ops.depthwise import DepthwiseConv
 from wavelit.traffic import Traffic
 from wavelit.training.module import is_weight
 
-__all__ = ["DEVICES", "Shares", "describe_cost", "describe_shares", "shares_of"]
+__all__ = [
+    "DEVICES",
+    "Cost",
+    "Shares",
+    "cost_of",
+    "describe_cost",
+    "describe_shares",
+    "shares_of",
+]
 
 # Dense FLOP/s in TF32 and bytes/s, of the makers' data sheets: H100 and H200 SXM, A100 80 GB SXM.
 DEVICES = {
@@ -112,26 +120,7 @@ def describe_cost(
         )
     model = WaveLiT(config)
     fields = torch.randn(batch, config.n_steps_input, n_fields, *resolution)
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model.increment(fields).square().mean()
-    loss.backward()
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    activations = sum(size for pointer, size in kept.items() if pointer not in weights)
-    mapping = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
-    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-        model.increment(fields).square().mean().backward()
-    training_flops = counter.get_total_flops()
-    with Traffic() as traffic:
-        model.increment(fields).square().mean().backward()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(fields)
-    flops = counter.get_total_flops()
+    cost = cost_of(model, fields)
 
     def train() -> None:
         model.increment(fields).square().mean().backward()
@@ -148,24 +137,20 @@ def describe_cost(
             f"{batch}"
         ),
         f"parameters        {model.n_parameters / 1e6:.2f}M",
-        f"prediction        {flops / 1e9:.2f} GFLOP, {seconds['predict'] * 1e3:.1f} ms here",
+        f"prediction        {cost.flops / 1e9:.2f} GFLOP, {seconds['predict'] * 1e3:.1f} ms here",
         (
-            f"training step     {training_flops / 1e9:.2f} GFLOP, {seconds['train'] * 1e3:.1f} ms "
-            "here, without the optimiser"
+            f"training step     {cost.training_flops / 1e9:.2f} GFLOP, "
+            f"{seconds['train'] * 1e3:.1f} ms here, without the optimiser"
         ),
-        f"kept activations  {activations / 1e6:.1f} MB",
+        f"kept activations  {cost.activations / 1e6:.1f} MB",
         (
-            f"traffic           {traffic.n_bytes / 1e9:.2f} GB in {traffic.operations:,} "
+            f"traffic           {cost.traffic / 1e9:.2f} GB in {cost.operations:,} "
             "operations of a training step, eager, float32"
         ),
         f"measured on       {torch.get_num_threads()} CPU thread(s), float32",
     ]
     if flops_per_second is not None and bytes_per_second is not None:
-        bounds = {
-            "arithmetic": training_flops / flops_per_second,
-            "memory": traffic.n_bytes / bytes_per_second,
-            "launches": traffic.operations * LAUNCH,
-        }
+        bounds = cost.bounds(flops_per_second, bytes_per_second)
         bound, seconds_a_step = max(bounds.items(), key=lambda item: item[1])
         each = ", ".join(f"{name} {value * 1e3:.2f} ms" for name, value in bounds.items())
         lines.append(
@@ -174,6 +159,72 @@ def describe_cost(
             f"{each} (an estimate, not measured)"
         )
     return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of a training step, eager and in float32, and of a prediction.
+
+    Attributes:
+        parameters: Of the model.
+        flops: Of a prediction.
+        training_flops: Of a forward and a backward pass.
+        activations: Bytes that the forward pass keeps for the backward pass.
+        traffic: Bytes that the operations of both passes read and write.
+        operations: How many these are.
+    """
+
+    parameters: int
+    flops: int
+    training_flops: int
+    activations: int
+    traffic: int
+    operations: int
+
+    def bounds(self, flops_per_second: float, bytes_per_second: float) -> dict[str, float]:
+        """Least seconds of a training step by what may bind it: arithmetic, memory, launches."""
+        return {
+            "arithmetic": self.training_flops / flops_per_second,
+            "memory": self.traffic / bytes_per_second,
+            "launches": self.operations * LAUNCH,
+        }
+
+
+def cost_of(model: WaveLiT, fields: torch.Tensor, *beside: torch.Tensor | None) -> Cost:
+    """What a training step and a prediction of a model cost, counted while they run.
+
+    Args:
+        model: The model.
+        fields: (B, T, C, *S).
+        beside: Where it has them, constants (B, K, *S) and scalars (B, P).
+    """
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model.increment(fields, *beside).square().mean()
+    loss.backward()
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    activations = sum(size for pointer, size in kept.items() if pointer not in weights)
+    mapping = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        model.increment(fields, *beside).square().mean().backward()
+    training_flops = counter.get_total_flops()
+    with Traffic() as traffic:
+        model.increment(fields, *beside).square().mean().backward()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(fields, *beside)
+    return Cost(
+        model.n_parameters,
+        counter.get_total_flops(),
+        training_flops,
+        activations,
+        traffic.n_bytes,
+        traffic.operations,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

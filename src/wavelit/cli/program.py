@@ -33,6 +33,7 @@ commands:
   evaluate        score a run on a split and write its report
   compare         score runs of one dataset side by side and write their report
   rollout         write a run's rollout, or a pretrained model's, as HDF5, PNG, GIF and MP4
+  export          write one step of a model as a .pt2 or .onnx file for other programs
   info            versions, devices and presets; with a preset and a resolution, what it costs
   benchmark speed time the reader, the transforms, training, inference and rollouts; one CSV each
   benchmark accuracy
@@ -140,6 +141,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "evaluate": runs.evaluate,
     "compare": runs.compare,
     "rollout": runs.rollout,
+    "export": runs.export,
     "info": measures.info,
     "benchmark speed": measures.benchmark_speed,
     "benchmark accuracy": measures.benchmark_accuracy,

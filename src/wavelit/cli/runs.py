@@ -1,4 +1,4 @@
-"""`wavelit demo`, `train`, `evaluate`, `compare` and `rollout`."""
+"""`wavelit demo`, `train`, `evaluate`, `compare`, `rollout` and `export`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from wavelit.cli.output import print_lines, print_scores, print_tables
 from wavelit.errors import WavelitError
 
-__all__ = ["compare", "demo", "evaluate", "rollout", "train"]
+__all__ = ["compare", "demo", "evaluate", "export", "rollout", "train"]
 
 
 def demo(parser: Any, words: list[str]) -> None:
@@ -438,3 +438,35 @@ def rollout(parser: Any, words: list[str]) -> None:
         )
     for path in paths:
         print_lines(path)
+
+
+def export(parser: Any, words: list[str]) -> None:
+    parser.add_argument(
+        "model", type=str, help="run folder, PocketWell system, or folder of a saved model"
+    )
+    parser.add_argument("out", type=str, help="the file, .pt2 for PyTorch or .onnx for others")
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        nargs="+",
+        default=None,
+        help="points per axis; of a run those of its data if absent",
+    )
+    parser.add_argument(
+        "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
+    )
+    _add_system(parser)
+    options = parser.parse_args(words)
+    from wavelit.api import export as write
+
+    path, difference = write(
+        options.model,
+        options.out,
+        options.resolution,
+        weights=options.weights,
+        system=options.system,
+    )
+    print_lines(
+        f"{path}: one step; differs from the model by at most {difference:.1e} standard deviations "
+        "of a field, on random inputs"
+    )

@@ -23,7 +23,7 @@ from wavelit.model.wavelit import WaveLiT
 from wavelit.training.joint_folder import load_system
 from wavelit.training.run_folder import Weights, fields_of, load_data, load_model
 
-__all__ = ["chosen_device", "open_run", "roll_out_one", "several", "to_play"]
+__all__ = ["chosen_device", "open_run", "roll_out_one", "several", "to_play", "trained_on"]
 
 # Trajectories that a report plays, and bytes that their truth and one prediction may take.
 MAX_PLAYED, MAX_PLAYED_BYTES = 4, 2**30
@@ -35,7 +35,7 @@ def chosen_device(device: str | None) -> str:
     )
 
 
-def _trained_on(folder: Path, system: str | None = None) -> dict[str, Any]:
+def trained_on(folder: Path, system: str | None = None) -> dict[str, Any]:
     """What a run, or a system of a joint one, was trained on, with all its entries checked but
     "resolution", which older runs lack as they do "time steps".
 
@@ -117,24 +117,24 @@ def open_run(
             f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "
             f"{model.n_steps_input}: give the data as many"
         )
-    trained_on, path = _trained_on(folder, system), printable(module.path)
+    facts, path = trained_on(folder, system), printable(module.path)
     for kind, names in fields_of(module).items():
-        if names != trained_on[kind]:
+        if names != facts[kind]:
             raise WavelitError(
                 f"{path} has the {kind} {listed(names, 60)}; the run was trained on "
-                f"{listed(trained_on[kind], 60)}: name a dataset with the same"
+                f"{listed(facts[kind], 60)}: name a dataset with the same"
             )
     trajectories = module.rollout_dataset(split)
     layouts = trajectories.layouts
     grid = list(module.metadata.spatial_resolution)
-    if (trained_grid := trained_on.get("resolution", grid)) != grid:
+    if (trained_grid := facts.get("resolution", grid)) != grid:
         has, had = (" x ".join(map(str, each)) for each in (grid, trained_grid))
         warnings.warn(
             f"{path} has the resolution {has}; the run was trained on {had}, whose spacing its "
             "model assumes",
             stacklevel=3,
         )
-    low, high = trained_on.get("time steps", (0.0, math.inf))
+    low, high = facts.get("time steps", (0.0, math.inf))
     if odd := [layout.dt for layout in layouts if not 0.99 * low <= layout.dt <= 1.01 * high]:
         warnings.warn(
             f"{path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to "

@@ -283,7 +283,7 @@ def _fold(x: Tensor, factor: int) -> Tensor:
     ]
     x = x.reshape(*x.shape[:2], *sizes)
     coarse, fine = range(2, 2 + 2 * spatial, 2), range(3, 3 + 2 * spatial, 2)
-    return x.permute(0, *coarse, 1, *fine).flatten(-spatial).contiguous().view(dtype)
+    return _narrow(x.permute(0, *coarse, 1, *fine).flatten(-spatial).contiguous(), dtype)
 
 
 def _unfold(y: Tensor, factor: int) -> Tensor:
@@ -296,9 +296,8 @@ def _unfold(y: Tensor, factor: int) -> Tensor:
     lengths = [length * f for length, f in zip(y.shape[1:-2], factors, strict=True)]
     y = y.reshape(*y.shape[:-1], *factors)
     order = [dim for axis in range(spatial) for dim in (1 + axis, spatial + 2 + axis)]
-    return (
-        y.permute(0, spatial + 1, *order).reshape(y.shape[0], -1, *lengths).contiguous().view(dtype)
-    )
+    y = y.permute(0, spatial + 1, *order).reshape(y.shape[0], -1, *lengths)
+    return _narrow(y.contiguous(), dtype)
 
 
 def _widen(x: Tensor, factor: int) -> tuple[Tensor, int]:
@@ -311,3 +310,8 @@ def _widen(x: Tensor, factor: int) -> tuple[Tensor, int]:
     if torch.compiler.is_compiling() or group == 1 or x.storage_offset() % group:
         return x, 1
     return x.view(torch.float64 if group * x.element_size() == 8 else torch.complex128), group
+
+
+def _narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Undo `_widen`; without a view where there is nothing to undo, as ONNX knows none."""
+    return x if x.dtype == dtype else x.view(dtype)

@@ -352,7 +352,7 @@ class WaveLiT(
             if len(shape) < 2 or shape[1] != channels:
                 came = shape[1] if len(shape) > 1 else f"shape {shape}"
                 raise WavelitError(f"{name} must have {channels} channels, came {came}")
-            due = (len(fields), channels, *(fields.shape[3:] if name == "constants" else ()))
+            due = (fields.shape[0], channels, *(fields.shape[3:] if name == "constants" else ()))
             if value is not None and shape != due:
                 raise WavelitError(
                     f"{name} must be {due}, as fields are {tuple(fields.shape)}, came {shape}"

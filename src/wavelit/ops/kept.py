@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = ["kept"]
 
@@ -24,8 +25,14 @@ def kept(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
     def decorate(make: Callable[P, T]) -> Callable[P, T]:
         @functools.lru_cache(maxsize)
         def cached(*arguments: P.args, **options: P.kwargs) -> T:
-            # Tables made in inference mode could not serve a later training step.
-            with torch.inference_mode(False), torch.no_grad():
+            # Tables made in inference mode could not serve a later training step, and those made
+            # while an exporter traces would hold no numbers.
+            with (
+                torch._C.DisableTorchFunction(),
+                _disable_current_modes(),
+                torch.inference_mode(False),
+                torch.no_grad(),
+            ):
                 return make(*arguments, **options)
 
         # A compiler that meets `lru_cache` traces what it wraps instead of calling it.
