@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from conftest import numpy_statistics, write_file
+from conftest import write_dataset as write_synthetic
+from wavelit.cli.program import main
 from wavelit.data import statistics
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.datamodule import WellDataModule
@@ -455,3 +457,38 @@ def test_statistics_of_too_many_digits_are_refused(well_folder):
     table["rms_delta"]["density"] = 10**400
     path.write_text(yaml.safe_dump(table))
     only(well_folder, "error", "stats.yaml", "a whole number of 401 digits")
+
+
+def test_a_sample_is_read_of_each_file(tmp_path, capsys):
+    folder = write_synthetic(tmp_path / "five", n_trajectories=5)
+    change(folder, "t1_fields/velocity", (1, slice(3, None), 0, 2), np.nan)
+    assert findings(folder, sample=3) == []
+    only(folder, "error", "one.hdf5", "of trajectory 1 is not finite", sample=5)
+    change(folder, "t0_fields/pressure", (4, slice(6, None), 0), np.inf)
+    only(folder, "error", "one.hdf5", "of trajectory 4 is not finite from step 6", sample=2)
+    # What comes of other numbers than these is not compared with them.
+    change(folder, "t0_fields/pressure", (4, slice(6, None), 0), 5.0)
+    table = yaml.safe_load((folder / "stats.yaml").read_text())
+    table["std"]["pressure"] *= 2
+    (folder / "stats.yaml").write_text(yaml.safe_dump(table))
+    assert main(["data", "check", str(folder), "--sample", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "of each file 1 trajectories at most were read, and stats.yaml was not compared" in told
+
+
+def test_a_frame_is_repeated_only_where_it_was_read(tmp_path):
+    folder = write_synthetic(tmp_path / "five", n_trajectories=5)
+    with h5py.File(folder / "data" / "train" / "one.hdf5", "r+") as file:
+        for order in range(3):
+            for values in file[f"t{order}_fields"].values():
+                if values.attrs["time_varying"]:
+                    values[1, 5] = values[1, 4]
+    assert findings(folder, sample=2) == []
+    (told,) = [message for *_, message in findings(folder, sample=5) if "repeat" in message]
+    assert "the first at step 5 of trajectory 1" in told
+
+
+@pytest.mark.parametrize("sample", [0, -1, 1.5, "2", True])
+def test_a_sample_is_a_number_of_trajectories(well_folder, sample):
+    with pytest.raises(WavelitError, match="sample"):
+        check_dataset(well_folder, sample=sample)

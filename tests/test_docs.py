@@ -145,6 +145,7 @@ def test_the_readme_names_every_room_and_is_short():
         ("accuracy", "results.md"),
         ("stability", "results.md"),
         ("transfer", "transfer.md"),
+        ("the_well_costs", "the_well.md"),
     ],
 )
 def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):

@@ -135,6 +135,12 @@ def add_dataset(parser: Any) -> None:
 def data_check(parser: Any, words: list[str]) -> None:
     add_dataset(parser)
     parser.add_argument("--write-statistics", action="store_true", help="compute stats.yaml first")
+    parser.add_argument(
+        "--sample",
+        type=int | None,
+        default=None,
+        help="trajectories of each file to read, evenly spread; all if absent",
+    )
     options = parser.parse_args(words)
     from wavelit.data.checking.check import check_dataset
     from wavelit.data.statistics import write_statistics
@@ -142,13 +148,19 @@ def data_check(parser: Any, words: list[str]) -> None:
     mask = {"mask_field": options.mask_field, "mask_excludes": options.mask_excludes}
     if options.write_statistics:
         print_lines(f"wrote {write_statistics(options.path, **mask)}")
-    findings = check_dataset(options.path, **mask)
+    findings = check_dataset(options.path, **mask, sample=options.sample)
     for finding in findings:
         print(printable(f"{finding.severity}: {finding.file}: {finding.message}", LONGEST))
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         raise WavelitError(f"{options.path}: {errors} error(s)")
-    print_lines(f"{options.path}: no errors, {len(findings)} warning(s)")
+    read = (
+        ""
+        if options.sample is None
+        else f"; of each file {options.sample} trajectories at most were read, and stats.yaml was "
+        "not compared with them"
+    )
+    print_lines(f"{options.path}: no errors, {len(findings)} warning(s){read}")
 
 
 def data_info(parser: Any, words: list[str]) -> None:

@@ -374,8 +374,10 @@ def pieces(
     layout: FileLayout,
     field: FieldLayout,
     declared: Mask | None,
+    trajectories: Sequence[int] | None = None,
 ) -> Iterator[Piece]:
-    """Go through a field of an open file in float64, in pieces of bounded size.
+    """Go through a field of an open file in float64, in pieces of bounded size; through some of its
+    trajectories alone if they are named.
 
     A field that is the same for all trajectories comes once, as trajectory 0, unless the mask
     differs between them. The mask itself counts everywhere.
@@ -388,7 +390,8 @@ def pieces(
     by_trajectory = field.sample_varying or (mask is not None and mask.sample_varying)
     n_frames = layout.n_steps if field.time_varying else 1
     step = max(1, CHUNK_BYTES // (8 * math.prod(layout.resolution) * field.n_components))
-    for trajectory in range(layout.n_trajectories if by_trajectory else 1):
+    every = range(layout.n_trajectories) if trajectories is None else trajectories
+    for trajectory in every if by_trajectory else (0,):
         keep = None
         if mask is not None and declared is not None:
             with reading(layout.path, f"field '{mask.name}'"):

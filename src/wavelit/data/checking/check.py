@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wavelit.checks.arguments import require_whole
 from wavelit.data.checking.conventions import check_customs, check_grid, check_times
 from wavelit.data.checking.findings import Finding, error_of, merged
 from wavelit.data.checking.laws import laws_of
@@ -34,6 +35,7 @@ from wavelit.data.format.layout import (
     require_agreement,
     require_steps,
 )
+from wavelit.data.sampling import spread
 from wavelit.data.statistics import (
     Piece,
     compute_statistics,
@@ -63,6 +65,7 @@ def check_dataset(
     mask_field: str | None = None,
     mask_excludes: float = 1.0,
     storage_options: dict[str, Any] | None = None,
+    sample: int | None = None,
 ) -> list[Finding]:
     """Go through a dataset folder and list all that is wrong with it, errors first; an empty list
     is a clean bill.
@@ -76,8 +79,13 @@ def check_dataset(
             declare if absent.
         mask_excludes: its value on the cells that do not.
         storage_options: what fsspec needs to open the address.
+        sample: how many trajectories of each file are read, evenly spread over it; all if absent.
+            With a sample the statistics are not compared with the data, and a trajectory that
+            occurs in two splits is found only if it is read in both.
     """
     path = address(path)
+    if sample is not None:
+        require_whole("sample", sample)
     findings: list[Finding] = []
     layouts: dict[str, list[FileLayout]] = {}
     # (first frame, last frame) of every trajectory -> where it was first met
@@ -102,7 +110,8 @@ def check_dataset(
                     findings += check_customs(file, layout)
                     mask = mask_of(layout, mask_field, mask_excludes)
                     findings += _check_mask(file, layout, mask)
-                    more, keys, some = _check_values(file, layout, mask)
+                    read = spread(layout.n_trajectories, sample or layout.n_trajectories)
+                    more, keys, some = _check_values(file, layout, mask, read)
             except WavelitError as error:
                 findings.append(error_of(name, error))
                 continue
@@ -112,7 +121,7 @@ def check_dataset(
             findings += more
             for field, values in some.items():
                 variances.setdefault(field, []).extend(values)
-            for trajectory, key in enumerate(keys):
+            for trajectory, key in keys.items():
                 other_split, other_file, other = seen.setdefault(key, (split, name, trajectory))
                 if other_split != split:
                     message = (
@@ -138,7 +147,7 @@ def check_dataset(
         findings.append(error_of(path, error))
     if not any(finding.severity == "error" for finding in findings):
         findings += _check_statistics(
-            path, layouts["train"], mask_field, mask_excludes, storage_options
+            path, layouts["train"], mask_field, mask_excludes, storage_options, sample is None
         )
     return sorted(merged(findings), key=lambda finding: finding.severity)
 
@@ -168,14 +177,15 @@ def _check_variances(path: str, variances: dict[str, list[NDArray[np.float64]]])
 
 
 def _check_values(
-    file: h5py.File, layout: FileLayout, mask: Mask | None
-) -> tuple[list[Finding], list[tuple[str, str]], dict[str, list[NDArray[np.float64]]]]:
-    """Findings about the values of a file, a key (first frame, last frame) for every trajectory,
-    and by field the variances over the grid of some frames, (frames, component).
+    file: h5py.File, layout: FileLayout, mask: Mask | None, read: Sequence[int]
+) -> tuple[list[Finding], dict[int, tuple[str, str]], dict[str, list[NDArray[np.float64]]]]:
+    """Findings about the values of some trajectories of a file, a key (first frame, last frame) for
+    each of them, and by field the variances over the grid of some frames, (frames, component).
     """
     findings = []
     variances: dict[str, list[NDArray[np.float64]]] = {}
-    still = np.ones((layout.n_trajectories, layout.n_steps), dtype=bool)
+    still = np.zeros((layout.n_trajectories, layout.n_steps), dtype=bool)
+    still[read] = True
     # A single frame repeats nothing.
     still[:, 0] = False
     first = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
@@ -185,7 +195,7 @@ def _check_values(
         bad = ""
         low: dict[str, Finding] = {}
         inexact = ""
-        for piece in pieces(file, layout, field, mask):
+        for piece in pieces(file, layout, field, mask, read):
             counted = piece.counted
             where = f"field '{field.name}' of trajectory {piece.trajectory}"
             finite = np.isfinite(counted)
@@ -259,7 +269,7 @@ def _check_values(
         findings.append(Finding("warning", layout.path, message))
     return (
         findings,
-        [(a.hexdigest(), b.hexdigest()) for a, b in zip(first, last, strict=True)],
+        {n: (first[n].hexdigest(), last[n].hexdigest()) for n in read},
         variances,
     )
 
@@ -316,6 +326,7 @@ def _check_statistics(
     mask_field: str | None,
     mask_excludes: float,
     storage_options: dict[str, Any] | None,
+    compare: bool,
 ) -> list[Finding]:
     file = f"{path.rstrip('/')}/stats.yaml"
     with warnings.catch_warnings(record=True) as caught:
@@ -325,6 +336,8 @@ def _check_statistics(
         except WavelitError as error:
             return [error_of(file, error)]
     findings = [Finding("warning", file, str(w.message).removeprefix(f"{file}: ")) for w in caught]
+    if not compare:
+        return findings
     table = read_table(path, storage_options)
     masks = [mask_of(layout, mask_field, mask_excludes) for layout in layouts]
     due = compute_statistics(path, mask_field, mask_excludes, storage_options)
@@ -374,10 +387,10 @@ def _mask_of_table(
 def _blurred(file: str, every: dict[str, Any], counted: dict[str, Any], fix: str) -> list[Finding]:
     """Fields whose spread the excluded cells widen so much that what counts is hardly seen."""
     findings = []
-    for name, spread in counted.items():
-        moving = np.asarray(spread) > 0
+    for name, std in counted.items():
+        moving = np.asarray(std) > 0
         ratio = float(
-            (np.asarray(every[name])[moving] / np.asarray(spread)[moving]).max(initial=0.0)
+            (np.asarray(every[name])[moving] / np.asarray(std)[moving]).max(initial=0.0)
         )
         if ratio > BLUR:
             message = (
