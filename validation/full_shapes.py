@@ -143,21 +143,31 @@ class Commands:
             process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("wavelit")), *words], stdout=log, stderr=log
             )
-            if kill_at is not None:
-                while not kill_at.exists() and process.poll() is None:
-                    time.sleep(0.05)
-                process.send_signal(signal.SIGKILL)
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, peak_memory(process.pid))
+                if kill_at is not None and kill_at.exists():
+                    process.kill()
+                time.sleep(0.05)
         self.rows.append(
             {
                 "command": words[0] if words[0] != "data" else " ".join(words[:2]),
                 "status": process.returncode,
                 "seconds": round(time.monotonic() - began, 1),
-                "peak_gigabytes": round(usage.ru_maxrss / 1e6, 2),
+                "peak_gigabytes": round(peak / 1e6, 2),
             }
         )
         return process.returncode
+
+
+def peak_memory(process: int) -> int:
+    """Most kilobytes that a process has held so far; what `wait4` tells counts its parent too."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(lines.get("VmHWM", "0").split()[0])
 
 
 def dry_run(system: str, scratch: Path) -> dict[str, Any]:

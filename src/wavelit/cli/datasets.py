@@ -1,4 +1,4 @@
-"""`wavelit data`: generate, convert, check and describe datasets."""
+"""`wavelit data`: generate, convert, check, describe and cut datasets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any
 from wavelit.cli.output import LONGEST, print_lines
 from wavelit.errors import WavelitError, printable
 
-__all__ = ["add_dataset", "data_check", "data_convert", "data_generate", "data_info"]
+__all__ = [
+    "add_dataset",
+    "data_check",
+    "data_convert",
+    "data_generate",
+    "data_info",
+    "data_subset",
+]
 
 
 def data_generate(parser: Any, words: list[str]) -> None:
@@ -171,3 +178,23 @@ def data_info(parser: Any, words: list[str]) -> None:
     summary = describe_dataset(options.path, options.mask_field, options.mask_excludes)
     for name, value in vars(summary).items():
         print(printable(f"{name.replace('_', ' '):20s} {value}", LONGEST))
+
+
+def data_subset(parser: Any, words: list[str]) -> None:
+    parser.add_argument("path", type=str, help="dataset folder, local or any fsspec address")
+    parser.add_argument("--to", type=str, required=True, help="folder of the new dataset")
+    parser.add_argument("--files", type=int | None, default=None, help="of each split")
+    parser.add_argument("--trajectories", type=int | None, default=None, help="of each file")
+    parser.add_argument("--steps", type=int | None, default=None, help="states of each trajectory")
+    options = parser.parse_args(words)
+    from wavelit.data.writing.subset import write_subset
+
+    print_lines(
+        write_subset(
+            options.path,
+            options.to,
+            files=options.files,
+            trajectories=options.trajectories,
+            steps=options.steps,
+        )
+    )

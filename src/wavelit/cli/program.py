@@ -26,6 +26,7 @@ commands:
   demo            simulate a system, train on it and report: from nothing to a scored emulator
   data generate   simulate a PocketWell system
   data convert    NetCDF or zarr files to a dataset folder
+  data subset     some trajectories and states of a dataset as a new one
   data check      look for what is wrong with a dataset folder
   data info       what a dataset folder holds
   diagnose        what a dataset is like, and which model to start from
@@ -136,6 +137,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "data convert": datasets.data_convert,
     "data check": datasets.data_check,
     "data info": datasets.data_info,
+    "data subset": datasets.data_subset,
     "diagnose": diagnosis.diagnose,
     "train": runs.train,
     "evaluate": runs.evaluate,

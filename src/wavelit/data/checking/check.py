@@ -389,9 +389,7 @@ def _blurred(file: str, every: dict[str, Any], counted: dict[str, Any], fix: str
     findings = []
     for name, std in counted.items():
         moving = np.asarray(std) > 0
-        ratio = float(
-            (np.asarray(every[name])[moving] / np.asarray(std)[moving]).max(initial=0.0)
-        )
+        ratio = float((np.asarray(every[name])[moving] / np.asarray(std)[moving]).max(initial=0.0))
         if ratio > BLUR:
             message = (
                 f"excluded cells make the spread of field '{name}' {ratio:.3g} times that of the "

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ from wavelit.data.writing.xarrays import by_name
 from wavelit.errors import WavelitError
 from wavelit.files.owner import owned
 
-__all__ = ["rounds_off", "write_dataset", "write_well"]
+__all__ = ["new_dataset", "rounds_off", "write_dataset", "write_well"]
 
 # Frames left out between splits in time: the history of a model unless told otherwise.
 GAP = 4
@@ -141,10 +141,39 @@ def write_dataset(
 
 
 def _write(path: Path, contents: Contents, files: Sequence[Part]) -> Path:
-    existed, several = path.exists(), len({part.number for part in files}) > 1
+    several = len({part.number for part in files}) > 1
     fields = [list(part.given.fields.values()) for part in files]
     total = sum(value.nbytes for values in fields for value in values)
     where = ""
+    with new_dataset(path):
+        try:
+            with writing_bar(f"writing {contents.name}", total) as told:
+                for part in files:
+                    where = part.where
+                    stem = f"{contents.name}_{part.number}" if several else contents.name
+                    write_contents(
+                        path / "data" / part.split / f"{stem}.hdf5",
+                        replace(contents, given=part.given),
+                        told,
+                    )
+            where = "statistics"
+            write_statistics(
+                path, mask_field=contents.mask_field, mask_excludes=contents.mask_excludes
+            )
+        except WavelitError as error:
+            raise WavelitError(f"{where}: {error}") from error
+    return path
+
+
+@contextlib.contextmanager
+def new_dataset(path: Path) -> Iterator[None]:
+    """Own a folder in which a dataset is written; if that fails nothing of it is left in the way of
+    the next attempt.
+
+    Raises:
+        WavelitError: the folder holds data, or another process writes there.
+    """
+    existed = path.exists()
     try:
         with owned(path, "generating"):
             if (path / "data").exists():
@@ -152,31 +181,15 @@ def _write(path: Path, contents: Contents, files: Sequence[Part]) -> Path:
                     f"{path / 'data'} exists already: remove it or choose another folder"
                 )
             try:
-                with writing_bar(f"writing {contents.name}", total) as told:
-                    for part in files:
-                        where = part.where
-                        stem = f"{contents.name}_{part.number}" if several else contents.name
-                        write_contents(
-                            path / "data" / part.split / f"{stem}.hdf5",
-                            replace(contents, given=part.given),
-                            told,
-                        )
-                where = "statistics"
-                write_statistics(
-                    path, mask_field=contents.mask_field, mask_excludes=contents.mask_excludes
-                )
-            except BaseException as error:
-                # A dataset is whole or absent too: nothing is left in the way of the next attempt.
+                yield
+            except BaseException:
                 shutil.rmtree(path / "data", ignore_errors=True)
-                if isinstance(error, WavelitError):
-                    raise WavelitError(f"{where}: {error}") from error
                 raise
     except BaseException:
         if not existed:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
-    return path
 
 
 def _check_number(found: Records, counts: Mapping[str, int] | None, d: int) -> None:
