@@ -182,6 +182,8 @@ def dry_run(system: str, scratch: Path) -> dict[str, Any]:
         # A processor has no unit for bfloat16: ten times slower.
         *("--trainer.precision", "32-true", "--train.minutes", "null", "--train.steps", str(STEPS)),
         *("--train.checkpoint_every", "1", "--train.validate_every", str(STEPS)),
+        # The history of six and four more are all the states there are.
+        *("--train.validate_rollout", "4"),
     ]
     commands.run("data", "check", folder)
     whole, killed, longer = (str(runs / name) for name in ("whole", "killed", "six"))

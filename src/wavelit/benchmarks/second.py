@@ -201,7 +201,8 @@ def fingerprint(model: str) -> str:
     train = dataclasses.asdict(train_config(model, steps=1))
     # Those of no weight on what is learnt. An entry that is new in the recipe changes the hash of
     # results that are there: leave it out where it has the value that means none of it.
-    for name in (*BUDGETS, "lr", "validate_every", "validate_batches", "checkpoint_every"):
+    validation = ("validate_every", "validate_batches", "validate_rollout")
+    for name in (*BUDGETS, "lr", *validation, "checkpoint_every"):
         train.pop(name)
     whole = [architecture, train, contestant.batch_size]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]

@@ -48,6 +48,8 @@ __all__ = ["WellDataModule", "boundary_conditions"]
 # Of steps and samples; what a dataset has is compared with the files.
 LARGEST = 2**31 - 1
 MOST_WORKERS = 256
+# Windows of a validation whose rollouts are scored.
+ROLLOUTS = 8
 # Where the number is left open: sixteen cores on a node of four GPUs have four for each.
 WORKERS_A_GPU = 4
 
@@ -155,8 +157,8 @@ class WellDataModule(pl.LightningDataModule):
         # A number of trajectories, not of numpy's: it is written as YAML.
         self.n_trajectories = None if trajectories is None else int(trajectories)
         self.holdout = None if holdout is None else float(holdout)
-        # Of a validation; 0: all windows. A training sets it.
-        self.validation_batches = 0
+        # Of a validation; 0: all windows, no rollouts. A training sets them.
+        self.validation_batches = self.validation_rollout = 0
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -311,19 +313,34 @@ class WellDataModule(pl.LightningDataModule):
         """All windows of a split in order, with one frame of target."""
         return self._loader(self.dataset(split), batch_size=self.batch_size)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """This process's share of a validation: windows, and those of rollouts where
+        `validation_rollout` says how long they are.
+        """
+        if not self.validation_rollout:
+            return self.validation_windows()
+        dataset = self.dataset("valid", n_steps_output=self.validation_rollout)
+        rollouts = self._share(dataset, ROLLOUTS)
+        return [self.validation_windows(), rollouts]
+
+    def validation_windows(self) -> DataLoader[Batch]:
         """This process's share of the windows of the validation split, or of as many as
         `validation_batches` says, evenly spread.
         """
-        n, (rank, n_ranks) = len(self.dataset("valid")), self._ranks
+        n, n_ranks = len(self.dataset("valid")), self._ranks[1]
         most = self.validation_batches * self.batch_size or n
         if most >= n and n_ranks == 1:
             return self.windows("valid")
-        chosen = spread(n, most)
+        return self._share(self.dataset("valid"), most)
+
+    def _share(self, dataset: WellDataset, most: int) -> DataLoader[Batch]:
+        """This process's share of so many windows, evenly spread."""
+        rank, n_ranks = self._ranks
+        chosen = spread(len(dataset), most)
         if len(chosen) >= n_ranks:
             # A process without any would leave the others waiting.
             chosen = chosen[rank::n_ranks]
-        return self._loader(self.dataset("valid"), batch_size=self.batch_size, sampler=chosen)
+        return self._loader(dataset, batch_size=self.batch_size, sampler=chosen)
 
     @property
     def _ranks(self) -> tuple[int, int]:

@@ -183,7 +183,7 @@ class JointDataModule(pl.LightningDataModule):
         """What each system is validated on, system by system."""
         for data in self.systems.values():
             data.trainer, data.validation_batches = self.trainer, self.validation_batches
-        return _Windows({name: data.val_dataloader() for name, data in self.systems.items()})
+        return _Windows({name: data.validation_windows() for name, data in self.systems.items()})
 
 
 class _Steps(Iterator[JointBatch]):

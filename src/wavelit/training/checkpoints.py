@@ -2,7 +2,7 @@
 
 last.ckpt      to resume from: early, then every so many steps, and on an interrupt
 previous.ckpt  the one before it, should last.ckpt be unreadable
-best.ckpt      the smallest validation VRMSE so far
+best.ckpt      the smallest validation VRMSE so far, of rollouts where they are validated
 
 Reading one executes nothing: it is a ZIP archive of tensors and plain values, whose checksums are
 compared first.
@@ -104,16 +104,16 @@ class CheckpointFiles(TorchCheckpointIO):
         return state
 
 
-def checkpoint_callbacks(folder: Path, every: int) -> list[Callback]:
+def checkpoint_callbacks(folder: Path, every: int, monitor: str = "val_vrmse") -> list[Callback]:
     """Write last.ckpt early, every so many steps and on an interrupt, and best.ckpt after every
-    validation with the smallest VRMSE so far.
+    validation with the smallest score of that name so far.
     """
     shared: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     return [
         _SaveEarly(folder / LAST, every),
         _StopAfterStep(folder / LAST),
         _Checkpoint(filename="last", every_n_train_steps=every, **shared),
-        _BestCheckpoint(filename="best", monitor="val_vrmse", **shared),
+        _BestCheckpoint(filename="best", monitor=monitor, **shared),
     ]
 
 

@@ -57,6 +57,9 @@ class TrainConfig:
         validate_every: Steps between validations.
         validate_batches: Batches of a validation, over all processes, of windows spread evenly over
             the split; 0: all of it.
+        validate_rollout: Steps of the rollouts that a validation scores too, of eight windows
+            spread evenly over the split; the best weights are those of their smallest mean VRMSE.
+            0: no rollouts, and the best ones are the best one step ahead.
         checkpoint_every: Steps between checkpoints.
         restart_at: Share of the budget at which the learning rate begins anew, with its warm-up: 0,
             or where a run was extended.
@@ -84,6 +87,7 @@ class TrainConfig:
     activation_checkpointing: bool = False
     validate_every: int = 500
     validate_batches: int = 0
+    validate_rollout: int = 0
     checkpoint_every: int = 500
     restart_at: float = 0.0
 
@@ -122,6 +126,7 @@ class TrainConfig:
                 "wavelet_weight": (0, None),
                 "validate_every": (1, MOST),
                 "validate_batches": (0, MOST),
+                "validate_rollout": (0, 10_000),
                 "checkpoint_every": (1, MOST),
                 "restart_at": (0, 1),
             },

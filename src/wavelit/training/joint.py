@@ -83,6 +83,11 @@ class JointTrainConfig(TrainConfig):
         require_name("balance", self.balance, BALANCES)
         require_name("trunk", self.trunk, TRUNKS)
         require_real("trunk_lr", self.trunk_lr, beyond=True)
+        if self.validate_rollout:
+            raise WavelitError(
+                "validate_rollout is not for joint models, which are validated one step ahead: "
+                "leave it out"
+            )
         if self.trunk != "free" and self.trunk_lr != 1:
             raise WavelitError(
                 f"trunk_lr={self.trunk_lr:g} is for a free trunk: this one is {self.trunk}; leave "

@@ -57,7 +57,7 @@ class FirstValidation(Callback):
         score.reset()
         was_training = model.training
         model.eval()
-        for batch in data.val_dataloader():
+        for batch in data.validation_windows():
             batch = trainer.strategy.batch_to_device(batch)
             with trainer.precision_plugin.forward_context():
                 following = model(batch.fields, *batch.beside())
@@ -79,7 +79,8 @@ class PrintProgress(Callback):
         print(
             f"step {trainer.global_step:6d}  {pl_module.progress:4.0%}  "
             f"{pl_module.train_seconds:6.0f} s  train loss {metrics['train_loss']:.4f}  validation "
-            f"VRMSE {metrics['val_vrmse']:.4f}",
+            f"VRMSE {metrics['val_vrmse']:.4f}"
+            + (f", rollouts {metrics['val_rollout']:.4f}" if "val_rollout" in metrics else ""),
             flush=True,
         )
         if details := pl_module.details():

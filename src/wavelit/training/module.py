@@ -231,6 +231,7 @@ class EmulatorModule(TrainingModule):
                 "wavelet_loss(error)"
             )
         self.vrmse = VRMSE(field_names, model.spatial)
+        self.rollout_vrmse = VRMSE(field_names, model.spatial)
         # A plain attribute: the compiled module shares the model's parameters and must not stand in
         # the checkpoint twice.
         self._increment = [increment_of(model, config)]
@@ -246,9 +247,14 @@ class EmulatorModule(TrainingModule):
         draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
         return window_inputs(self.model, batch, self.config, draw, self.progress)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Score windows one step ahead; those of the second loader in rollouts."""
+        if dataloader_idx == 1:
+            self._score_rollouts(batch)
+            return
         if batch.n_filled is not None:
-            self.log("val_filled", batch.n_filled.sum().float(), reduce_fx="sum")
+            filled = batch.n_filled.sum().float()
+            self.log("val_filled", filled, reduce_fx="sum", add_dataloader_idx=False)
         self.vrmse.update(
             self.model(batch.fields, *batch.beside()),
             batch.target[:, 0],
@@ -258,6 +264,18 @@ class EmulatorModule(TrainingModule):
     def on_validation_epoch_end(self) -> None:
         self.log("val_vrmse", self.vrmse.compute().float(), prog_bar=True)
         self.vrmse.reset()
+        if self.config.validate_rollout:
+            # What is not finite has left all bounds.
+            score = self.rollout_vrmse.compute().float().nan_to_num(math.inf, math.inf)
+            self.log("val_rollout", score, prog_bar=True)
+            self.rollout_vrmse.reset()
+
+    def _score_rollouts(self, batch: Batch) -> None:
+        fields = batch.fields
+        for step in range(batch.target.shape[1]):
+            following = _inside(self.model(fields, *batch.beside(step))[:, None], batch.valid)
+            self.rollout_vrmse.update(following[:, 0], batch.target[:, step], batch.valid)
+            fields = torch.cat([fields[:, 1:], following], 1)
 
 
 def increment_of(model: IncrementEmulator, config: TrainConfig) -> Increment:

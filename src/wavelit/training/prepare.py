@@ -67,6 +67,9 @@ def validate_run(
             f"{name} over {frames} steps needs as many target frames: give the data "
             f"n_steps_output={frames}, not {data.n_steps_output}"
         )
+    if train.validate_rollout:
+        # Records that are too short are named before anything is written.
+        data.dataset("valid", n_steps_output=train.validate_rollout)
     if not model.normalizer.is_set:
         raise WavelitError(
             "the model has no statistics of the data: make it by `wavelit.build_model`"

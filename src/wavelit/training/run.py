@@ -350,6 +350,7 @@ def run_module(
         **({} if added.strategy is None else {"strategy": added.strategy}),
     )
     data.trainer, data.validation_batches = lightning, train.validate_batches
+    data.validation_rollout = train.validate_rollout
     data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
     try:
         if module.total_steps is not None and first_step >= module.total_steps:
@@ -404,5 +405,9 @@ def _callbacks(folder: Path, module: TrainingModule) -> list[Callback]:
         callbacks.append(EMA(train.ema))
     return [
         *callbacks,
-        *checkpoint_callbacks(folder / "checkpoints", train.checkpoint_every),
+        *checkpoint_callbacks(
+            folder / "checkpoints",
+            train.checkpoint_every,
+            "val_rollout" if train.validate_rollout else "val_vrmse",
+        ),
     ]
