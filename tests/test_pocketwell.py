@@ -16,6 +16,7 @@ from the_well.data import WellDataset
 from the_well.data.normalization import ZScoreNormalization
 
 from wavelit.data.pocketwell import SIZES, SYSTEMS, generate
+from wavelit.data.pocketwell.acoustic_scattering_maze import maze
 from wavelit.data.pocketwell.build import plan
 from wavelit.data.pocketwell.system import SolverDivergedError
 from wavelit.errors import WavelitError
@@ -206,9 +207,10 @@ def test_files_of_others_are_not_mixed_in(root, tmp_path):
 @pytest.mark.parametrize("system", list(SYSTEMS))
 @pytest.mark.parametrize("size", list(SIZES))
 def test_a_plan_holds_every_trajectory_once(system, size, tmp_path):
-    batches = plan(SYSTEMS[system], SIZES[size], tmp_path)
+    due = SYSTEMS[system].size(size)
+    batches = plan(SYSTEMS[system], due, tmp_path)
     assert len({batch.part for batch in batches}) == len(batches)
-    for split, count in SIZES[size].trajectories.items():
+    for split, count in due.trajectories.items():
         numbers = [number for batch in batches if batch.split == split for number in batch.numbers]
         assert sorted(numbers) == list(range(count))
 
@@ -219,8 +221,33 @@ def test_unknown_names_list_the_known_ones(tmp_path):
     ):
         generate("maze", root=tmp_path)
     with pytest.raises(
-        WavelitError, match="unknown size 'huge': expected one of tiny, small, large"
+        WavelitError, match="unknown size 'huge': expected one of tiny, small, large, full"
     ):
         generate(MAZE, "huge", root=tmp_path)
+    with pytest.raises(
+        WavelitError, match=r"active_matter is not computed in size full: .*shear_flow"
+    ):
+        generate("active_matter", "full", root=tmp_path)
     with pytest.raises(WavelitError, match="processes"):
         generate(MAZE, "tiny", root=tmp_path, processes=0)
+
+
+def test_a_finer_maze_is_the_same_maze_on_more_cells():
+    small, full = (maze(n, np.random.default_rng(3)) for n in (64, 256))
+    assert (full.shape, full.mean()) == ((256, 256), pytest.approx(small.mean(), abs=0.05))
+    at = (np.arange(64) * 4 + 2)[:, None], (np.arange(64) * 4 + 2)[None]
+    # Walls stand on other cells by rounding alone.
+    assert (full[at] == small).mean() > 0.85
+    a, b = (SYSTEMS[MAZE].times((n, n), 60) for n in (64, 256))
+    np.testing.assert_allclose(a, b)
+
+
+def test_the_wells_own_grids():
+    """As validation.full_shapes has them."""
+    grids = {name: spec.shapes["full"] for name, spec in SYSTEMS.items() if "full" in spec.shapes}
+    assert grids == {
+        MAZE: (256, 256),
+        "gray_scott_reaction_diffusion": (128, 128),
+        "helmholtz_staircase": (1024, 256),
+        "shear_flow": (256, 512),
+    }

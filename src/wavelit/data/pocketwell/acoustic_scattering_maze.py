@@ -31,10 +31,13 @@ Array = npt.NDArray[Any]
 BULK_MODULUS = 4.0
 DENSITY_PATH, DENSITY_WALL = 3.0, 1e6
 LENGTH = 2.0
-# Narrowest corridor, in cells: four carry a wave front, two do not.
+# Narrowest corridor, in cells of the small grid: four carry a wave front, two do not.
 CORRIDOR = 4
+# Points of that grid along an axis. A finer one has the same mazes, rings and times on more cells;
+# on a coarser one they have as many cells, as fewer would not carry them.
+SMALL = 64
 ROOMS = 3
-# Time between snapshots in units of the cell: 0.02 at 64 cells, The Well's; a wave runs 0.74 cells.
+# Time between snapshots in units of that cell: 0.02, The Well's; a wave runs 0.74 cells.
 SNAPSHOT = 0.64
 # Snapshots skipped at the start, while the velocity grows from zero.
 SKIPPED = 5
@@ -42,7 +45,7 @@ SKIPPED = 5
 
 def maze(n: int, rng: np.random.Generator) -> Array:
     """A maze: (n, n) bool, true in the corridors, which are connected and reach both y sides."""
-    most = (n // CORRIDOR - 1) // 2
+    most = (n // _finer(n) // CORRIDOR - 1) // 2
     rooms = int(rng.integers(ROOMS, max(ROOMS, most) + 1))
     # Rooms at even x and odd y, walls between; the x sides of the domain reflect, the y sides get a
     # wall.
@@ -74,13 +77,13 @@ def maze(n: int, rng: np.random.Generator) -> Array:
 
 def rings(paths: Array, rng: np.random.Generator) -> Array:
     """One to six pressure rings centred in corridors, zero in walls: (n, n)."""
-    n = len(paths)
+    n, finer = len(paths), _finer(len(paths))
     pressure = np.zeros((n, n))
     places = np.argwhere(paths)
     cells = np.arange(n)
     for _ in range(int(rng.integers(1, 7))):
         x, y = places[int(rng.integers(len(places)))]
-        radius, width = rng.uniform(2.5, 5.0), 2.0
+        radius, width = rng.uniform(2.5, 5.0) * finer, 2.0 * finer
         distance = np.hypot(cells[:, None] - x, cells[None, :] - y)
         pressure += rng.uniform(3.0, 5.0) * np.exp(-(((distance - radius) / width) ** 2))
     return pressure * paths
@@ -123,13 +126,19 @@ def coordinates(shape: tuple[int, ...]) -> Mapping[str, Array]:
 
 
 def snapshot_times(shape: tuple[int, ...], n_snapshots: int) -> Array:
-    return (SKIPPED + np.arange(n_snapshots)) * SNAPSHOT * LENGTH / shape[0]
+    cell = LENGTH / shape[0] * _finer(shape[0])
+    return (SKIPPED + np.arange(n_snapshots)) * SNAPSHOT * cell
+
+
+def _finer(n: int) -> int:
+    """How many times more cells an axis has than that of the small grid."""
+    return max(1, n // SMALL)
 
 
 SYSTEM = System(
     name="acoustic_scattering_maze",
     version=1,
-    shapes={"tiny": (32, 32), "small": (64, 64), "large": (64, 64)},
+    shapes={"tiny": (32, 32), "small": (64, 64), "large": (64, 64), "full": (256, 256)},
     boundary_conditions=(("wall", "wall"), ("open", "open")),
     parameters=({},),
     batch=4,

@@ -101,7 +101,7 @@ def generate(
 
     Args:
         system: a name of `SYSTEMS`.
-        size: a name of `SIZES`: tiny, small or large.
+        size: a name of `SIZES`: tiny, small, large, or for four systems full.
         root: the dataset is made in <root>/<size>/<system>.
         seed: seed of all random draws.
         processes: worker processes of one thread each; the number of cores if absent.
@@ -220,6 +220,12 @@ def _system(name: str, size: str) -> System:
         raise WavelitError(f"unknown system {shown(name)}: expected one of {', '.join(SYSTEMS)}")
     if not isinstance(size, str) or size not in SIZES:
         raise WavelitError(f"unknown size {shown(size)}: expected one of {', '.join(SIZES)}")
+    if size not in SYSTEMS[name].shapes:
+        those = ", ".join(other for other, spec in SYSTEMS.items() if size in spec.shapes)
+        sizes = ", ".join(SYSTEMS[name].shapes)
+        raise WavelitError(
+            f"{name} is not computed in size {size}: expected one of {sizes}, or one of {those}"
+        )
     return SYSTEMS[name]
 
 

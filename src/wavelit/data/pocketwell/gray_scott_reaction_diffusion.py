@@ -210,7 +210,7 @@ def snapshot_times(shape: tuple[int, ...], n_snapshots: int) -> Array:
 SYSTEM = System(
     name="gray_scott_reaction_diffusion",
     version=1,
-    shapes={"tiny": (48, 48), "small": (64, 64), "large": (64, 64)},
+    shapes={"tiny": (48, 48), "small": (64, 64), "large": (64, 64), "full": (128, 128)},
     boundary_conditions=(("periodic", "periodic"), ("periodic", "periodic")),
     # Gliders, bubbles, maze, worms, spirals, spots.
     parameters=(
@@ -222,7 +222,10 @@ SYSTEM = System(
         {"F": 0.03, "k": 0.062},
     ),
     # Every regime occurs in every split equally often.
-    trajectories={"small": {"train": 24, "valid": 6, "test": 12}},
+    trajectories={
+        "small": {"train": 24, "valid": 6, "test": 12},
+        "full": {"train": 24, "valid": 6, "test": 12},
+    },
     batch=4,
     coordinates=coordinates,
     times=snapshot_times,

@@ -104,7 +104,7 @@ def snapshot_times(shape: tuple[int, ...], n_snapshots: int) -> Array:
 SYSTEM = System(
     name="helmholtz_staircase",
     version=1,
-    shapes={"tiny": (64, 16), "small": (256, 64), "large": (256, 64)},
+    shapes={"tiny": (64, 16), "small": (256, 64), "large": (256, 64), "full": (1024, 256)},
     boundary_conditions=(("open", "open"), ("wall", "open")),
     parameters=tuple({"omega": omega} for omega in OMEGAS),
     batch=6,

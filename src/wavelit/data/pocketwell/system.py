@@ -32,6 +32,8 @@ SIZES: Mapping[str, Size] = {
     "tiny": Size({"train": 4, "valid": 2, "test": 2}, 16),
     "small": Size({"train": 24, "valid": 4, "test": 8}, 60),
     "large": Size({"train": 96, "valid": 12, "test": 24}, 60),
+    # On The Well's own grids, of the systems whose solver is cheap.
+    "full": Size({"train": 24, "valid": 4, "test": 8}, 60),
 }
 
 
@@ -53,7 +55,7 @@ class System:
         name: as in The Well.
         version: raised whenever the numbers that it gives change; part of the identity of a
             dataset.
-        shapes: size -> grid.
+        shapes: size -> grid; a size that is not there is not computed.
         boundary_conditions: per axis (low, high).
         parameters: one mapping of names to values per file; trajectory i of a split takes the set i
             modulo their number.
