@@ -37,7 +37,7 @@ from wavelit import (
 from wavelit.cli.program import main
 from wavelit.data.writing.write import write_dataset
 from wavelit.files.owner import owned
-from wavelit.training.module import learning_rate_factor
+from wavelit.training.module import EmulatorModule, learning_rate_factor
 from wavelit.training.trainer import check_trainer
 from waves import plane_waves
 
@@ -407,4 +407,42 @@ def test_a_model_that_became_infinite_is_not_called_trained(dataset, tmp_path, m
     monkeypatch.setattr(run_module.pl.Trainer, "fit", spoil)
     with pytest.raises(WavelitError, match=r"head\.weight is not finite"):
         fit(tmp_path / "run", data, model, TrainConfig(steps=1), ONE_THREAD)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "recipe", "told", "not_told"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            {},
+            "--data.batch_size 2 with a lower --train.lr, --train.activation_checkpointing true, a",
+            "bf16",
+        ),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough"),
+            {"activation_checkpointing": True},
+            "--data.batch_size 2 with a lower --train.lr, a smaller --model.preset",
+            "checkpointing",
+        ),
+    ],
+)
+def test_out_of_memory_says_what_takes_less(
+    raised, recipe, told, not_told, dataset, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(EmulatorModule, "training_step", fail)
+    data = WellDataModule(str(dataset), batch_size=4)
+    with pytest.raises(WavelitError, match="out of memory at step 0: try ") as caught:
+        fit(
+            tmp_path / "run",
+            data,
+            build_model(data, **SMALL),
+            TrainConfig(steps=3, **recipe),
+            ONE_THREAD,
+        )
+    assert told in str(caught.value)
+    assert not_told not in str(caught.value)
     assert not (tmp_path / "run").exists()

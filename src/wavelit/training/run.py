@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import Strategy
 from torch import nn
 
+from wavelit.checks.arguments import listed
 from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.sampling import StepBatchSampler
@@ -365,6 +366,10 @@ def run_module(
         # How Lightning ends on an interrupt.
         raise WavelitError(f"interrupted at step {module.global_step}: {_advice(folder)}") from stop
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise WavelitError(
+                f"out of memory at step {module.global_step}: {_less_memory(data, module, trainer)}"
+            ) from error
         if isinstance(error, RuntimeError) and (explained := watch.explain(error)) is not None:
             raise explained from error
         if path is not None and not watch.begun and not isinstance(error, WavelitError):
@@ -387,6 +392,24 @@ def run_module(
                 "device": str(lightning.strategy.root_device),
             },
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine itself, has no memory left."""
+    # The processor's allocator has no error of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _less_memory(data: Any, module: TrainingModule, trainer: TrainerConfig) -> str:
+    """What would take less, of what is not done yet, the cheapest first."""
+    ways = []
+    if trainer.device == "cuda" and trainer.precision == "32-true":
+        ways.append("--trainer.precision bf16-mixed")
+    if data.batch_size > 1:
+        ways.append(f"--data.batch_size {int(data.batch_size) // 2} with a lower --train.lr")
+    if not module.config.activation_checkpointing:
+        ways.append("--train.activation_checkpointing true")
+    return f"try {listed([*ways, 'a smaller --model.preset'], 60)}, one after the other"
 
 
 def _advice(folder: Path) -> str:
