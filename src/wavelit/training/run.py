@@ -19,7 +19,6 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import Strategy
 from torch import nn
 
-from wavelit.checks.arguments import listed
 from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.sampling import StepBatchSampler
@@ -409,7 +408,7 @@ def _less_memory(data: Any, module: TrainingModule, trainer: TrainerConfig) -> s
         ways.append(f"--data.batch_size {int(data.batch_size) // 2} with a lower --train.lr")
     if not module.config.activation_checkpointing:
         ways.append("--train.activation_checkpointing true")
-    return f"try {listed([*ways, 'a smaller --model.preset'], 60)}, one after the other"
+    return f"try {', '.join([*ways, 'a smaller --model.preset'])}, one after the other"
 
 
 def _advice(folder: Path) -> str:
