@@ -288,29 +288,38 @@ def evaluate(parser: Any, words: list[str]) -> None:
         help="rollouts of each record, evenly spaced; one, or several of a split that is cut in "
         "time, if absent",
     )
+    parser.add_argument(
+        "--records",
+        type=str | None,
+        default=None,
+        help=".parquet or .csv file of every score by emulator, rollout, step and field",
+    )
     _add_fields(parser)
     _add_system(parser)
     options = parser.parse_args(words)
     from wavelit.evaluation.evaluate_run import evaluate_run
+    from wavelit.evaluation.records import records_path, write_records
     from wavelit.training.joint_folder import systems_of
 
     if options.system is None and len(systems_of(options.run)) > 1:
         _evaluate_joint(options)
         return
-    print_scores(
-        *evaluate_run(
-            options.run,
-            options.split,
-            options.weights,
-            options.data,
-            options.device,
-            field=options.field,
-            starts=options.starts,
-            out=options.out,
-            orientation=options.orientation,
-            system=options.system,
-        )
+    records = None if options.records is None else records_path(options.records)
+    evaluation, report = evaluate_run(
+        options.run,
+        options.split,
+        options.weights,
+        options.data,
+        options.device,
+        field=options.field,
+        starts=options.starts,
+        out=options.out,
+        orientation=options.orientation,
+        system=options.system,
     )
+    print_scores(evaluation, report)
+    if records is not None:
+        print_lines(f"records: {write_records(records, evaluation)}")
 
 
 def _add_system(parser: Any) -> None:
@@ -323,7 +332,7 @@ def _evaluate_joint(options: Any) -> None:
     """A table for every system; fields and their pictures are for one."""
     from wavelit.evaluation.joint_runs import evaluate_systems
 
-    for name in ("data", "field", "orientation"):
+    for name in ("data", "field", "orientation", "records"):
         if getattr(options, name) is not None:
             raise WavelitError(
                 f"--{name} is for one system: {options.run} is a joint run, name one by --system"
