@@ -416,13 +416,13 @@ def test_a_model_that_became_infinite_is_not_called_trained(dataset, tmp_path, m
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
             {},
-            "--data.batch_size 2 with a lower --train.lr, --train.activation_checkpointing true, a",
+            "--data.batch_size 2 --train.accumulate 2, --train.activation_checkpointing true, a",
             "bf16",
         ),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough"),
             {"activation_checkpointing": True},
-            "--data.batch_size 2 with a lower --train.lr, a smaller --model.preset",
+            "--data.batch_size 2 --train.accumulate 2, a smaller --model.preset",
             "checkpointing",
         ),
     ],

@@ -165,6 +165,11 @@ def _budget_spent(module: pl.LightningModule) -> bool:
     return isinstance(module, TrainingModule) and module.budget_spent()
 
 
+def _step_ends(module: pl.LightningModule, batch_idx: int) -> bool:
+    """Whether nothing of a step is lost where a run ends here: gradients are in no checkpoint."""
+    return not isinstance(module, TrainingModule) or module.step_ends(batch_idx)
+
+
 def _forget_last_batch(loops: Any) -> None:
     for name, value in loops.items() if isinstance(loops, dict) else ():
         if name == "is_last_batch":
@@ -182,8 +187,10 @@ class _SaveEarly(Callback):
         self.steps = [step for step in EARLY if step < every]
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any
     ) -> None:
+        if not _step_ends(pl_module, rest[-1]):
+            return
         step = trainer.global_step
         # What is due after `every` steps is written by Lightning.
         if step in self.steps or (step % self.every and _budget_spent(pl_module)):
@@ -212,8 +219,10 @@ class _StopAfterStep(Callback):
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._ask)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self._any(trainer, self.asked, ASK_EVERY):
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any
+    ) -> None:
+        if _step_ends(pl_module, rest[-1]) and self._any(trainer, self.asked, ASK_EVERY):
             trainer.save_checkpoint(self.path)
             self.written = True
             if self._any(trainer, self.requeue) and is_first():

@@ -49,6 +49,8 @@ class TrainConfig:
             2, 4, .. up to this power of two, each for an equal part of the time. Where it predicts
             k steps it takes one k-th of the batch, so that an optimiser step takes as long.
         unroll_from: Share of the budget after which it predicts more than one step.
+        accumulate: Batches whose gradients are averaged before an optimiser step: a batch that many
+            times larger in the memory of one.
         wavelet_weight: Weight lambda of the wavelet-domain loss.
         compile: Run the model through `torch.compile`.
         activation_checkpointing: Keep only the inputs of the blocks for the backward pass and
@@ -82,6 +84,7 @@ class TrainConfig:
     pushforward_from: float = 0.8
     unroll: int = 1
     unroll_from: float = 0.8
+    accumulate: int = 1
     wavelet_weight: float = 1.0
     compile: bool = False
     activation_checkpointing: bool = False
@@ -123,6 +126,7 @@ class TrainConfig:
                 "pushforward_from": (0, 1),
                 "unroll": (1, 1024),
                 "unroll_from": (0, 1),
+                "accumulate": (1, 100_000),
                 "wavelet_weight": (0, None),
                 "validate_every": (1, MOST),
                 "validate_batches": (0, MOST),

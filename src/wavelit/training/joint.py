@@ -83,6 +83,11 @@ class JointTrainConfig(TrainConfig):
         require_name("balance", self.balance, BALANCES)
         require_name("trunk", self.trunk, TRUNKS)
         require_real("trunk_lr", self.trunk_lr, beyond=True)
+        if self.accumulate > 1:
+            raise WavelitError(
+                "accumulate is not for joint models, a step of which adds up all systems: leave it "
+                "out"
+            )
         if self.validate_rollout:
             raise WavelitError(
                 "validate_rollout is not for joint models, which are validated one step ahead: "

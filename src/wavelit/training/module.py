@@ -112,6 +112,10 @@ class TrainingModule(pl.LightningModule):
         assert self.config.minutes is not None
         return min(1.0, self.train_seconds / (60 * self.config.minutes))
 
+    def step_ends(self, batch_idx: int) -> bool:
+        """Whether an optimiser step ends with the batch of that number."""
+        return (batch_idx + 1) % self.config.accumulate == 0
+
     def budget_spent(self) -> bool:
         """Whether the step that has just been made is the last."""
         if self.total_steps is not None:
@@ -164,7 +168,7 @@ class TrainingModule(pl.LightningModule):
         self._started = time.perf_counter()
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("train_seconds", self.train_seconds)
-        if self.progress >= 1:
+        if self.progress >= 1 and self.step_ends(batch_idx):
             self.trainer.should_stop = True
 
     def configure_gradient_clipping(
@@ -238,13 +242,16 @@ class EmulatorModule(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self._samples = batch.indices
-        loss = window_loss(self.model, self._increment[0], self._inputs(batch), self.config)
+        inputs = self._inputs(batch, batch_idx)
+        loss = window_loss(self.model, self._increment[0], inputs, self.config)
         self.finite.note(loss, "training loss", self.global_step, batch.indices)
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def _inputs(self, batch: Batch) -> Inputs:
-        draw = np.random.default_rng((self.seed, self.global_step, self.global_rank))
+    def _inputs(self, batch: Batch, batch_idx: int = 0) -> Inputs:
+        # Of several batches a step each has noise of its own.
+        part = [batch_idx % self.config.accumulate] if self.config.accumulate > 1 else []
+        draw = np.random.default_rng((self.seed, self.global_step, self.global_rank, *part))
         return window_inputs(self.model, batch, self.config, draw, self.progress)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -279,7 +279,7 @@ def resume(
         require_same_data(folder, data)
         emulator.signature = read_signature(folder)
         if budget is not None:
-            batch_size = data.batch_size * trainer.n_processes
+            batch_size = data.batch_size * trainer.n_processes * train.accumulate
             train = extend(folder, settings, train, budget, state, batch_size, trained)
         added = Added(callbacks, loggers, strategy)
         return _run(folder, data, emulator, train, trainer, settings["seed"], found, added)
@@ -295,7 +295,7 @@ def _run(
     resumed: tuple[Path, dict[str, Any]] | None,
     added: Added,
 ) -> IncrementEmulator:
-    batch_size = data.batch_size * trainer.n_processes
+    batch_size = data.batch_size * trainer.n_processes * train.accumulate
     module = EmulatorModule(model, train, seed, batch_size, data.field_names)
     run_module(folder, data, module, trainer, resumed, added)
     model.trained = True
@@ -338,6 +338,7 @@ def run_module(
         trainer,
         module.total_steps,
         train.validate_every,
+        train.accumulate,
         log_every_n_steps=min(50, train.validate_every, module.total_steps or 50),
         enable_checkpointing=True,
         callbacks=[watch, *added.callbacks, *_callbacks(folder, module)],
@@ -351,7 +352,9 @@ def run_module(
     )
     data.trainer, data.validation_batches = lightning, train.validate_batches
     data.validation_rollout = train.validate_rollout
-    data.train_sampler.first_step, data.train_sampler.n_steps = first_step, module.total_steps
+    batches = None if module.total_steps is None else module.total_steps * train.accumulate
+    data.train_sampler.first_step = first_step * train.accumulate
+    data.train_sampler.n_steps = batches
     try:
         if module.total_steps is not None and first_step >= module.total_steps:
             # Lightning would leave the last weights in place of the averaged ones. Its last
@@ -385,7 +388,7 @@ def run_module(
             folder,
             {
                 "steps": steps,
-                "samples": round(steps * data.batch_size * trainer.n_processes),
+                "samples": round(steps * data.batch_size * trainer.n_processes * train.accumulate),
                 "train_seconds": round(module.train_seconds, 2),
                 "threads": torch.get_num_threads(),
                 "device": str(lightning.strategy.root_device),
@@ -405,7 +408,10 @@ def _less_memory(data: Any, module: TrainingModule, trainer: TrainerConfig) -> s
     if trainer.device == "cuda" and trainer.precision == "32-true":
         ways.append("--trainer.precision bf16-mixed")
     if data.batch_size > 1:
-        ways.append(f"--data.batch_size {int(data.batch_size) // 2} with a lower --train.lr")
+        half = f"--data.batch_size {int(data.batch_size) // 2}"
+        # Of the same size together; a joint model's step adds up its systems already.
+        parts = 2 * module.config.accumulate if isinstance(module, EmulatorModule) else 0
+        ways.append(f"{half} --train.accumulate {parts}" if parts else half)
     if not module.config.activation_checkpointing:
         ways.append("--train.activation_checkpointing true")
     return f"try {', '.join([*ways, 'a smaller --model.preset'])}, one after the other"

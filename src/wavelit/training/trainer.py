@@ -42,6 +42,7 @@ def make_trainer(
     config: TrainerConfig,
     max_steps: int | None = None,
     validate_every: int | None = None,
+    accumulate: int = 1,
     **options: Any,
 ) -> pl.Trainer:
     """A trainer of `EmulatorModule`.
@@ -50,6 +51,7 @@ def make_trainer(
         config: Device, precision.
         max_steps: Optimiser steps; None: the module stops by itself.
         validate_every: Steps between validations; None: there are none.
+        accumulate: Batches a step.
         **options: Of `pytorch_lightning.Trainer`, such as callbacks and logger; a strategy here
             goes before the one in `config`.
     """
@@ -69,7 +71,9 @@ def make_trainer(
         max_steps=-1 if max_steps is None else max_steps,
         # The whole run is one epoch to Lightning; ours are in the sampler.
         max_epochs=1,
-        val_check_interval=validate_every,
+        # Counted in batches.
+        val_check_interval=None if validate_every is None else validate_every * accumulate,
+        accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
