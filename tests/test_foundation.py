@@ -381,7 +381,13 @@ def test_what_is_shared_is_said():
 
 
 @pytest.mark.parametrize(
-    "options", [{"rank": 2}, {"own": ["stencils", "gains"]}, {"rank": 3, "own": ["gains"]}]
+    "options",
+    [
+        {"rank": 2},
+        {"own": ["stencils", "gains"]},
+        {"own": ["outputs"]},
+        {"rank": 3, "own": ["gains"]},
+    ],
 )
 def test_a_system_has_parts_of_the_blocks_for_itself(options, tmp_path):
     plain, model = joint(), joint(**options)
@@ -396,6 +402,7 @@ def test_a_system_has_parts_of_the_blocks_for_itself(options, tmp_path):
     kinds = {name.rsplit(".", 2)[-2] + "." + name.rsplit(".", 1)[-1] for name in own}
     assert ("expand.up" in kinds) == ("rank" in options)
     assert ("local.weight" in kinds) == ("stencils" in options.get("own", ()))
+    assert ("contract.weight" in kinds) == ("outputs" in options.get("own", ()))
     assert ("attention_norm.gain" in kinds) == ("gains" in options.get("own", ()))
     with torch.no_grad():
         for parameter in own.values():
@@ -403,7 +410,7 @@ def test_a_system_has_parts_of_the_blocks_for_itself(options, tmp_path):
     after = {name: emulator(*inputs(emulator)) for name, emulator in model.items()}
     assert [name for name in model if not torch.equal(before[name], after[name])] == ["waves"]
     with torch.no_grad():
-        model.trunk.pyramid.towers[0][0].mlp.contract.weight.add_(0.5)
+        model.trunk.pyramid.towers[0][0].mlp.expand.weight.add_(0.5)
     assert not torch.equal(after["flow"], model["flow"](*inputs(model["flow"])))
     model.save_pretrained(tmp_path)
     again = JointWaveLiT.from_pretrained(tmp_path)

@@ -69,6 +69,7 @@ from wavelit.model.emulator import IncrementEmulator
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.finite import DivergedError
 from wavelit.training.module import EMA, EmulatorModule
+from wavelit.training.symmetries import symmetries_of
 from wavelit.training.trainer import make_trainer, quieten
 
 __all__ = [
@@ -196,7 +197,8 @@ def _train(
     """Train for the steps of the config; validate, if at all, on every fourth window. The
     averaged weights stay in the model.
     """
-    module = EmulatorModule(model, config, seed, data.batch_size, data.field_names)
+    moves = symmetries_of(config.symmetries, data)
+    module = EmulatorModule(model, config, seed, data.batch_size, data.field_names, moves)
     validation = None
     if validate_every is not None:
         validation = _some_windows(data)

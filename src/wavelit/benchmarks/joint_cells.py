@@ -47,7 +47,14 @@ __all__ = [
 ]
 
 # Entries of a recipe that results of older versions lack.
-LATER = ("accumulate", "unroll", "unroll_from", "validate_batches", "validate_rollout")
+LATER = (
+    "accumulate",
+    "symmetries",
+    "unroll",
+    "unroll_from",
+    "validate_batches",
+    "validate_rollout",
+)
 # Turns of a joint step and of the steps that it is compared with, and steps of a turn.
 TURNS, STEPS = 5, 8
 # Whose rate is known, beside which others are timed.

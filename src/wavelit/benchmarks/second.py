@@ -204,8 +204,9 @@ def fingerprint(model: str) -> str:
     validation = ("validate_every", "validate_batches", "validate_rollout")
     for name in (*BUDGETS, "lr", *validation, "checkpoint_every"):
         train.pop(name)
-    if train["accumulate"] == 1:
-        train.pop("accumulate")
+    for name, none in {"accumulate": 1, "symmetries": ""}.items():
+        if train[name] == none:
+            train.pop(name)
     whole = [architecture, train, contestant.batch_size]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -294,9 +294,18 @@ def evaluate(parser: Any, words: list[str]) -> None:
         default=None,
         help=".parquet or .csv file of every score by emulator, rollout, step and field",
     )
+    parser.add_argument(
+        "--symmetries",
+        type=str | None,
+        default=None,
+        help='only say which of these the model\'s system has, such as "shift, flip:x"',
+    )
     _add_fields(parser)
     _add_system(parser)
     options = parser.parse_args(words)
+    if options.symmetries is not None:
+        _print_symmetries(options)
+        return
     from wavelit.evaluation.evaluate_run import evaluate_run
     from wavelit.evaluation.records import records_path, write_records
     from wavelit.training.joint_folder import systems_of
@@ -320,6 +329,21 @@ def evaluate(parser: Any, words: list[str]) -> None:
     print_scores(evaluation, report)
     if records is not None:
         print_lines(f"records: {write_records(records, evaluation)}")
+
+
+def _print_symmetries(options: Any) -> None:
+    from pathlib import Path
+
+    from wavelit.evaluation.opened_run import chosen_device, open_run
+    from wavelit.evaluation.symmetry import describe_ratios, symmetry_ratios
+
+    device = chosen_device(options.device)
+    model, data, _ = open_run(
+        Path(options.run), options.weights, options.data, options.split, None, options.system
+    )
+    ratios = symmetry_ratios(model.to(device), data, options.symmetries, options.split, device)
+    for line in describe_ratios(ratios):
+        print_lines(line)
 
 
 def _add_system(parser: Any) -> None:

@@ -3,8 +3,9 @@
     W_system = W + U D,   U (rows, r) zero at the start, D (r, columns)
 
 for every linear map of the blocks (rank r), and copies of their own of the depthwise kernels
-("stencils": what tells one differential operator from another) or of the gains of norms, heads and
-residual branches ("gains"). None of it costs a product over tokens.
+("stencils": what tells one differential operator from another), of the gains of norms, heads and
+residual branches ("gains"), or of the maps that write back into the residual stream ("outputs":
+what is made of features that all read alike). None of it costs a further product over tokens.
 
 References:
     Hu et al., LoRA, 2021, arXiv 2106.09685.
@@ -91,4 +92,7 @@ def _own_parameters(module: nn.Module, own: tuple[str, ...]) -> list[nn.Paramete
             found += [module.query_gain, module.key_gain, module.head_gain, module.mean_gain]
         elif isinstance(module, Block):
             found += [module.attention_scale, module.mlp_scale]
+    if "outputs" in own and isinstance(module, Block):
+        for linear in (module.attention.out, module.mlp.contract):
+            found += linear.parameters()
     return [p for p in found if p is not None]

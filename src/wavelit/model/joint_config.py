@@ -30,7 +30,7 @@ __all__ = [
 ADAPTERS = ("field", "system")
 TRUNKS = ("shared", "private")
 # What of shared blocks a system can have for itself (`wavelit.model.block_adapters`).
-OWN = ("stencils", "gains")
+OWN = ("stencils", "gains", "outputs")
 # What a trunk is made of: systems that share one agree in it.
 TRUNK = (
     "spatial",
@@ -51,7 +51,7 @@ TRUNK = (
 )
 
 JOINT_PRESETS: dict[str, dict[str, Any]] = {
-    "joint-1M": {"own": OWN},
+    "joint-1M": {"own": ("stencils", "gains")},
     "joint-10M": {
         "embed_dim": 256,
         "num_heads": 8,
@@ -98,7 +98,8 @@ class JointConfig:
         system_embedding: Whether the blocks are told the name of the system; without it they know
             its PDE scalars, boundaries, spacing and time step alone.
         rank: Of the terms that each system adds to the linear maps of shared blocks; 0: none.
-        own: What of shared blocks each system has for itself: "stencils", "gains".
+        own: What of shared blocks each system has for itself: "stencils", "gains", "outputs"
+            (`wavelit.model.block_adapters`).
         seed: Of the initial weights; every part has a stream of its own, by its name.
 
     Raises:

@@ -49,6 +49,8 @@ class TrainConfig:
             2, 4, .. up to this power of two, each for an equal part of the time. Where it predicts
             k steps it takes one k-th of the batch, so that an optimiser step takes as long.
         unroll_from: Share of the budget after which it predicts more than one step.
+        symmetries: What training windows are moved by, such as "shift, flip:x"
+            (`wavelit.training.symmetries`); empty: nothing.
         accumulate: Batches whose gradients are averaged before an optimiser step: a batch that many
             times larger in the memory of one.
         wavelet_weight: Weight lambda of the wavelet-domain loss.
@@ -84,6 +86,7 @@ class TrainConfig:
     pushforward_from: float = 0.8
     unroll: int = 1
     unroll_from: float = 0.8
+    symmetries: str = ""
     accumulate: int = 1
     wavelet_weight: float = 1.0
     compile: bool = False

@@ -88,6 +88,11 @@ class JointTrainConfig(TrainConfig):
                 "accumulate is not for joint models, a step of which adds up all systems: leave it "
                 "out"
             )
+        if self.symmetries:
+            raise WavelitError(
+                "symmetries are not for joint models, each system of which has its own: leave them "
+                "out"
+            )
         if self.validate_rollout:
             raise WavelitError(
                 "validate_rollout is not for joint models, which are validated one step ahead: "

@@ -45,6 +45,7 @@ from wavelit.model.emulator import IncrementEmulator
 from wavelit.training.config import TrainConfig
 from wavelit.training.finite import FiniteValues
 from wavelit.training.schedule import learning_rate_factor
+from wavelit.training.symmetries import Symmetries
 
 __all__ = [
     "EMA",
@@ -211,6 +212,7 @@ class EmulatorModule(TrainingModule):
         seed: Seed of noise and unroll lengths.
         batch_size: Samples of a step, over all devices.
         field_names: Names of the C channels, for the logs.
+        symmetries: What training windows are moved by; None: nothing.
 
     Raises:
         WavelitError: `activation_checkpointing` is asked of a network that cannot, or
@@ -226,6 +228,7 @@ class EmulatorModule(TrainingModule):
         seed: int,
         batch_size: int,
         field_names: Sequence[str],
+        symmetries: Symmetries | None = None,
     ) -> None:
         super().__init__(model, config, seed, batch_size)
         model.checkpoint_activations(config.activation_checkpointing)
@@ -234,6 +237,7 @@ class EmulatorModule(TrainingModule):
                 f"{type(model).__name__} has no wavelet loss: set wavelet_weight to 0, or define "
                 "wavelet_loss(error)"
             )
+        self.symmetries = symmetries
         self.vrmse = VRMSE(field_names, model.spatial)
         self.rollout_vrmse = VRMSE(field_names, model.spatial)
         # A plain attribute: the compiled module shares the model's parameters and must not stand in
@@ -252,6 +256,10 @@ class EmulatorModule(TrainingModule):
         # Of several batches a step each has noise of its own.
         part = [batch_idx % self.config.accumulate] if self.config.accumulate > 1 else []
         draw = np.random.default_rng((self.seed, self.global_step, self.global_rank, *part))
+        if self.symmetries is not None:
+            # A stream beside that of the noise, which stays what it is without them.
+            (moves,) = draw.spawn(1)
+            batch = self.symmetries.draw(batch, moves)
         return window_inputs(self.model, batch, self.config, draw, self.progress)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -19,6 +19,7 @@ from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.data_scales import calibrate
 from wavelit.training.networks import channels_of, emulator_of, require_copies, try_network
 from wavelit.training.ranks import is_first
+from wavelit.training.symmetries import symmetries_of
 from wavelit.training.transfer import adapt, fits, names_of, require_units
 
 __all__ = ["prepare", "sign", "validate_run"]
@@ -67,8 +68,9 @@ def validate_run(
             f"{name} over {frames} steps needs as many target frames: give the data "
             f"n_steps_output={frames}, not {data.n_steps_output}"
         )
+    # What does not fit is named before anything is written.
+    symmetries_of(train.symmetries, data)
     if train.validate_rollout:
-        # Records that are too short are named before anything is written.
         data.dataset("valid", n_steps_output=train.validate_rollout)
     if not model.normalizer.is_set:
         raise WavelitError(

@@ -67,6 +67,7 @@ from wavelit.training.run_state import (
     remove_run,
     require_free,
 )
+from wavelit.training.symmetries import symmetries_of
 from wavelit.training.trainer import check_trainer, make_trainer, quieten
 
 __all__ = ["Added", "build_model", "fit", "new_run", "resume", "run_module"]
@@ -296,7 +297,8 @@ def _run(
     added: Added,
 ) -> IncrementEmulator:
     batch_size = data.batch_size * trainer.n_processes * train.accumulate
-    module = EmulatorModule(model, train, seed, batch_size, data.field_names)
+    moves = symmetries_of(train.symmetries, data)
+    module = EmulatorModule(model, train, seed, batch_size, data.field_names, moves)
     run_module(folder, data, module, trainer, resumed, added)
     model.trained = True
     return model.eval()
