@@ -195,6 +195,9 @@ def fingerprint(model: str) -> str:
     if contestant.rival is None:
         config = WaveLiTConfig.preset("nano", n_fields=1, **contestant.model)
         architecture: Any = dataclasses.asdict(config)
+        # As with the recipe below.
+        if not architecture["divergence_free"]:
+            architecture.pop("divergence_free")
     else:
         # Settings may hold what JSON has no name for.
         architecture = [repr(SETTINGS[contestant.rival]), contestant.increments]

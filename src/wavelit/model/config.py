@@ -70,6 +70,8 @@ class WaveLiTConfig:
         conserve: Keep the mean over the grid of every field whose mean does not change in the
             training data, as far as `wavelit.training.data_scales` looks: of momentum in a periodic
             box, of a pressure of mean zero.
+        divergence_free: Keep the vector fields free of divergence that are so in the training data,
+            by a projection of their increments; every axis must be periodic.
     """
 
     n_fields: int
@@ -99,6 +101,7 @@ class WaveLiTConfig:
     conserve: bool = True
     mixers: str = "attention"
     wall_padding: str = "edge"
+    divergence_free: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -170,6 +173,11 @@ class WaveLiTConfig:
         if self.num_exchanges < 1 or self.depth % self.num_exchanges:
             raise WavelitError(
                 f"depth {self.depth} must be a multiple of num_exchanges {self.num_exchanges}"
+            )
+        if self.divergence_free and (self.spatial == 1 or not all(self.periodic)):
+            raise WavelitError(
+                "divergence_free needs two or three axes, all of them periodic: there is no such "
+                "projection here for walls and open sides; leave it out"
             )
         if any(kind.kind == "conv" for kind in self.block_mixers) and not self.local:
             raise WavelitError("mixers with conv need the blocks' convolutions: set local to true")

@@ -19,6 +19,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ def export_model(
         program = _program(model, _inputs(model, grid, 2, seed=0))
         with atomic_path(path) as temporary:
             write = _write_pt2 if path.suffix == ".pt2" else _write_onnx
-            run = write(program, temporary, _description(model, grid))
+            run = write(program, temporary, _description(model, grid), model.title)
             difference = _difference(model, run, _inputs(model, grid, 3, seed=1))
             if not difference <= TOLERANCE:
                 raise WavelitError(
@@ -134,7 +135,9 @@ def _program(model: IncrementEmulator, inputs: dict[str, Tensor]) -> torch.expor
         raise WavelitError(f"{model.title} cannot be exported: {one_line(error)}") from error
 
 
-def _write_pt2(program: torch.export.ExportedProgram, path: Path, description: str) -> Program:
+def _write_pt2(
+    program: torch.export.ExportedProgram, path: Path, description: str, model: str
+) -> Program:
     # Its writer looks at the suffix, of a name; a file is taken as it is.
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={"wavelit.json": description})
@@ -143,7 +146,9 @@ def _write_pt2(program: torch.export.ExportedProgram, path: Path, description: s
     return lambda inputs: module(**inputs)
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path, description: str) -> Program:
+def _write_onnx(
+    program: torch.export.ExportedProgram, path: Path, description: str, model: str
+) -> Program:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -154,7 +159,12 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, description: 
             program, dynamo=True, output_names=["next_state"], verbose=False
         )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise WavelitError(f"ONNX has no such operation: {one_line(error)}") from error
+        # It says so among advice to its own developers.
+        named = re.search(r"op='([^']+)'", str(error))
+        what = named.group(1) if named else one_line(error)
+        raise WavelitError(
+            f"{model}: ONNX cannot express {what}; write a .pt2 file instead"
+        ) from error
     assert translated is not None
     translated.model.metadata_props["wavelit"] = description
     path.write_bytes(translated.model_proto.SerializeToString())

@@ -51,6 +51,7 @@ from wavelit.model.pretrained import read_model, write_model
 from wavelit.model.pyramid import Exchange, Pyramid
 from wavelit.model.tokenizer import WaveletTokenizer
 from wavelit.ops.depthwise import DepthwiseConv
+from wavelit.ops.projection import divergence_free
 
 __all__ = ["DatasetFacts", "WaveLiT", "configuration_of"]
 
@@ -102,6 +103,15 @@ class WaveLiT(
         self.output_scale: Tensor
         self.register_buffer("conserved", torch.zeros(c, dtype=torch.bool))
         self.conserved: Tensor
+        # Of every vector field that is kept free of divergence, its first component; the distance
+        # between points. Calibration sets them.
+        self.solenoidal: Tensor | None
+        self.cell: Tensor | None
+        on = config.divergence_free
+        self.register_buffer("solenoidal", torch.zeros(c, dtype=torch.bool) if on else None)
+        self.register_buffer("cell", torch.ones(config.spatial) if on else None)
+        # As numbers: a device would be waited for at every step.
+        self._vectors: list[int] = []
         self.embed = nn.Linear(n_in * q, e)
         n_sides = sum(kind != "periodic" for pair in config.boundary_conditions for kind in pair)
         self.boundary = nn.Linear(2 * n_sides, e, bias=False) if n_sides else None
@@ -291,7 +301,39 @@ class WaveLiT(
         axes = tuple(range(2, increment.ndim))
         kept = self.kept.view(-1, *(1,) * len(axes))
         drift = torch.where(kept, increment.mean(axes, keepdim=True), 0.0)
-        return self.normalizer.add_increment(state, increment - drift)
+        following = self.normalizer.add_increment(state, increment - drift)
+        return following if self.solenoidal is None else self._projected(state, following)
+
+    def _projected(self, state: Tensor, following: Tensor) -> Tensor:
+        """The next state with the increments of its vector fields free of divergence."""
+        assert self.cell is not None
+        d, channels = self.spatial, list(following.unbind(1))
+        for first in self._vectors:
+            own = slice(first, first + d)
+            step = divergence_free(following[:, own] - state[:, own], self.cell)
+            channels[own] = (state[:, own] + step).unbind(1)
+        return torch.stack(channels, 1)
+
+    def set_solenoidal(self, marks: Tensor, cell: Sequence[float]) -> None:
+        """Say which vector fields are kept free of divergence.
+
+        Args:
+            marks: (C,) bool, true at the first component of each.
+            cell: Distance between points along each axis.
+        """
+        assert self.solenoidal is not None
+        assert self.cell is not None
+        self.solenoidal.copy_(marks)
+        self.cell.copy_(torch.tensor(list(cell)))
+        self._number_vectors()
+
+    def _load_from_state_dict(self, *given: Any) -> None:
+        super()._load_from_state_dict(*given)
+        self._number_vectors()
+
+    def _number_vectors(self) -> None:
+        if self.solenoidal is not None and not self.solenoidal.is_meta:
+            self._vectors = torch.nonzero(self.solenoidal).flatten().tolist()
 
     @property
     def kept(self) -> Tensor:

@@ -1,5 +1,5 @@
 """What a model takes from its training data before training, besides their statistics: scales,
-and which means are conserved.
+which means are conserved and which vector fields have no divergence.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from wavelit.checks.arguments import listed
 from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.sampling import StepBatchSampler
+from wavelit.data.signature import cell_spacing
 from wavelit.errors import WavelitError
 from wavelit.model.config import pad_grid
 from wavelit.model.wavelit import WaveLiT
+from wavelit.ops.projection import divergence_free
 
 __all__ = ["calibrate", "measure_scales"]
 
@@ -28,6 +31,9 @@ INCREMENT_FLOOR = 0.1
 # RMS. Rounding in float32 data moves it by 1e-9 to 3e-7, what is not conserved by 1e-3 or more
 # (PocketWell's systems).
 CONSERVED = 1e-4
+# A vector field is free of divergence if the projection takes away less than this share of its
+# increments, RMS: rounding in float32 data comes to 1e-6 (PocketWell's shear flow).
+SOLENOIDAL = 1e-4
 # Training windows that are looked at, and trajectories whose two ends are.
 SAMPLES = 256
 
@@ -46,10 +52,48 @@ def calibrate(model: WaveLiT, data: WellDataModule, seed: int) -> None:
     n_batches = min(-(-SAMPLES // size), sampler.steps_per_epoch)
     windows = (dataset.__getitems__(sampler.indices(step)) for step in range(n_batches))
     measure_scales(model, map(dataset.collate, windows))
+    if model.config.divergence_free:
+        _find_solenoidal(model, data, sampler)
     if model.kept.any():
         steps = max(layout.n_steps for layout in dataset.layouts)
         drift = _mean_drift(data) / model.normalizer.delta_std.cpu()
         model.conserved &= (drift < CONSERVED * steps).to(model.conserved.device)
+
+
+@torch.no_grad()
+def _find_solenoidal(model: WaveLiT, data: WellDataModule, sampler: StepBatchSampler) -> None:
+    """Mark the vector fields whose increments have no divergence, on windows of a first step.
+
+    Raises:
+        WavelitError: None has, or the dataset does not say its spacing.
+    """
+    assert model.solenoidal is not None
+    dataset, d = data.train_dataset, model.spatial
+    cell = cell_spacing(dataset)
+    if cell is None:
+        raise WavelitError(
+            f"divergence_free: {data.path} does not say the distance of its points: leave it out"
+        )
+    batch = dataset.collate(dataset.__getitems__(sampler.indices(0)))
+    if batch.valid is not None:
+        raise WavelitError("divergence_free: the dataset has cells that do not count: leave it out")
+    moved = (batch.target[:, 0] - batch.fields[:, -1]).double()
+    marks, found = torch.zeros_like(model.solenoidal), []
+    start = 0
+    for field in (f for f in dataset.layouts[0].fields if f.time_varying):
+        if field.order == 1:
+            own = moved[:, start : start + d]
+            lost = (own - divergence_free(own, cell)).square().mean().sqrt()
+            share = float(lost / own.square().mean().sqrt().clamp(min=1e-30))
+            marks[start] = share < SOLENOIDAL
+            found.append(f"{field.name} {share:.1g}")
+        start += field.n_components
+    if not marks.any():
+        raise WavelitError(
+            "divergence_free: no vector field of the data is free of divergence, the projection "
+            f"would take away these shares of their increments: {listed(found)}; leave it out"
+        )
+    model.set_solenoidal(marks, cell)
 
 
 @torch.no_grad()
