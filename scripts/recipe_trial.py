@@ -11,6 +11,7 @@ default of `wavelit train`: `nano` in batches of four.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -35,7 +36,9 @@ def main(words: list[str]) -> None:
     said = "-".join(f"{name}={value}" for part in own.values() for name, value in part.items())
     for system in systems:
         name = "-".join([system, str(samples), str(seed), said or "default"])
-        path = Path(given.get("output", "results/recipe")) / f"{name.replace(' ', '')}.json"
+        # Colons and commas are no letters of a file's name everywhere.
+        name = re.sub("[^A-Za-z0-9._=-]+", "_", name)
+        path = Path(given.get("output", "results/recipe")) / f"{name}.json"
         if path.exists():
             continue
         recipe = TrainConfig(
