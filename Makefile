@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 # Two processes of one thread each: small operators on two busy threads can be many times slower than on one.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile -m "not slow and not long"
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 -m "not slow and not long"
 
 test-long: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile -m "long and not slow"
