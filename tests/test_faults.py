@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # One of each kind of damaged file.
-TRIALS = {"files": 14, "calls": 8, "kills": 2, "disks": 2, "pairs": 1}
+TRIALS = {"files": 8, "calls": 6, "kills": 1, "disks": 1, "pairs": 1}
 
 
 @pytest.mark.long

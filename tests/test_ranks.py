@@ -83,6 +83,8 @@ def test_a_rank_that_dies_ends_the_job_and_is_named(dataset, tmp_path):
     assert "trained" not in done.stdout
 
 
+# A minute by itself: ran well on f9b0cfc.
+@pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_and_the_same_command_goes_on(dataset, tmp_path):
     ended = []
     for stop in (False, True):

@@ -308,7 +308,9 @@ COMMANDS = (
     "train",
     "evaluate",
     "rollout",
+    "export",
     "data check",
+    "data subset",
     "data info",
     "data generate",
     "info",
@@ -387,6 +389,12 @@ def _right(templates: Path, command: str, folder: Path) -> list[str]:
     if command in ("evaluate", "rollout"):
         copy_run(templates / "ended2", folder / "run", templates / "data2")
         return [command, str(folder / "run")]
+    if command == "export":
+        copy_run(templates / "ended2", folder / "run", templates / "data2")
+        return [command, str(folder / "run"), str(folder / "model.pt2")]
+    if command == "data subset":
+        data, small = str(templates / "data2"), str(folder / "small")
+        return [*command.split(), data, "--to", small, "--steps", "6"]
     if command in ("data check", "data info"):
         return [*command.split(), str(templates / "data1")]
     if command == "data generate":

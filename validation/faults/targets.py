@@ -97,15 +97,31 @@ def _evaluate(folder: Path, templates: Path) -> Call:
     }
 
 
-def _on_run(module: str, name: str, run: str = "ended2") -> Callable[[Path, Path], Call]:
+def _on_run(
+    module: str, name: str, run: str = "ended2", key: str = "folder"
+) -> Callable[[Path, Path], Call]:
     def make(folder: Path, templates: Path) -> Call:
         import importlib
         import shutil
 
         shutil.copytree(templates / run, folder / "run")
-        return getattr(importlib.import_module(module), name), {"folder": folder / "run"}
+        return getattr(importlib.import_module(module), name), {key: folder / "run"}
 
     return make
+
+
+def _export(folder: Path, templates: Path) -> Call:
+    from wavelit.api import export
+
+    _, arguments = _on_run("wavelit.api", "load", key="emulator")(folder, templates)
+    return export, {**arguments, "path": folder / "model.pt2"}
+
+
+def _write_subset(folder: Path, templates: Path) -> Call:
+    from wavelit.data.writing.subset import write_subset
+
+    arguments = {"files": 1, "trajectories": 1, "steps": 6}
+    return write_subset, {"path": templates / "data2", "to": folder / "small", **arguments}
 
 
 def _build_model(folder: Path, templates: Path) -> Call:
@@ -342,7 +358,9 @@ TARGETS: dict[str, Callable[[Path, Path], Call]] = {
     "evaluate_run": _on_run("wavelit.evaluation.evaluate_run", "evaluate_run"),
     "record_rollout": _on_run("wavelit.evaluation.evaluate_run", "record_rollout"),
     "load_model": _on_run("wavelit.training.run_folder", "load_model"),
-    "load": _on_run("wavelit.api", "load"),
+    "load": _on_run("wavelit.api", "load", key="name"),
+    "export": _export,
+    "write_subset": _write_subset,
     "resume": _on_run("wavelit.training.run", "resume", "stopped2"),
     "build_model": _build_model,
     "fit": _fit,
