@@ -132,6 +132,7 @@ def test_a_program_that_differs_is_not_kept(tmp_path, monkeypatch):
         ("m.pt2", (16,), "the points along 2 axes"),
         ("m.pt2", (16, 0), "resolution"),
         ("m.pt2", 16, "the points along 2 axes"),
+        ("m.pt2", (10**9, 10**9), "more than the 16777216"),
         ("m.pt2", (16, 23), "axis 1 is periodic with 23 points"),
     ],
 )

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import warnings
@@ -39,6 +40,8 @@ FORMATS = (".pt2", ".onnx")
 # Largest difference from the model, in standard deviations of a field: a thousand times what sums
 # in another order make.
 TOLERANCE = 1e-3
+# Of a grid: at some kilobytes a point, tens of gigabytes.
+MOST_POINTS = 2**24
 NEEDED = "onnx, onnxscript and onnxruntime: pip install 'wavelit[export]'"
 
 Program = Callable[[dict[str, Tensor]], Tensor]
@@ -82,6 +85,11 @@ def export_model(
             f"resolution must be the points along {model.spatial} axes, not {shown(resolution)}"
         )
     grid = [require_whole("resolution", n) for n in resolution]
+    if (n := math.prod(grid)) > MOST_POINTS:
+        raise WavelitError(
+            f"resolution comes to {shown(n)} points, more than the {MOST_POINTS} on which a program "
+            "can be compared here: ask for a smaller grid"
+        )
     with _evaluated(model), _quiet():
         # Of two samples: a program of one would take no others.
         program = _program(model, _inputs(model, grid, 2, seed=0))
