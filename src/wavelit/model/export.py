@@ -87,8 +87,8 @@ def export_model(
     grid = [require_whole("resolution", n) for n in resolution]
     if (n := math.prod(grid)) > MOST_POINTS:
         raise WavelitError(
-            f"resolution comes to {shown(n)} points, more than the {MOST_POINTS} on which a program "
-            "can be compared here: ask for a smaller grid"
+            f"resolution comes to {shown(n)} points, more than the {MOST_POINTS} on which programs "
+            "are compared here: ask for a smaller grid"
         )
     with _evaluated(model), _quiet():
         # Of two samples: a program of one would take no others.
