@@ -24,6 +24,8 @@ from wavelit.errors import WavelitError
 pytestmark = pytest.mark.long
 
 MAZE = "acoustic_scattering_maze"
+# Computed in seconds; The Well's reader reads each of the others in the tests of its own solver.
+QUICK = (MAZE, "gray_scott_reaction_diffusion", "helmholtz_staircase", "shear_flow")
 
 
 def digests(folder):
@@ -37,14 +39,19 @@ def digests(folder):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("pocketwell")
-    for system in SYSTEMS:
+    for system in QUICK:
         generate(system, "tiny", root=root, processes=2, progress=False)
     return root
 
 
-@pytest.fixture(params=list(SYSTEMS))
+@pytest.fixture(
+    params=[
+        pytest.param(system, marks=() if system in QUICK else pytest.mark.slow)
+        for system in SYSTEMS
+    ]
+)
 def folder(root, request):
-    return root / "tiny" / request.param
+    return generate(request.param, "tiny", root=root, processes=2, progress=False)
 
 
 @pytest.mark.slow
