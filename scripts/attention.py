@@ -9,6 +9,7 @@ seed and budget; means are geometric, without helmholtz_staircase.
 
 import json
 import textwrap
+from functools import cache
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -29,6 +30,7 @@ TWINS = {"convolution twin": "convolution of 7 x 7 tokens", "long-convolution tw
 SCORES = (one_step, rollout)
 
 
+@cache
 def runs() -> dict[tuple[float, str, int, str], list[float]]:
     """One step and 1:20 by (minutes, system, seed, model)."""
     found = {}

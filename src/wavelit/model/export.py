@@ -95,7 +95,7 @@ def export_model(
         program = _program(model, _inputs(model, grid, 2, seed=0))
         with atomic_path(path) as temporary:
             write = _write_pt2 if path.suffix == ".pt2" else _write_onnx
-            run = write(program, temporary, _description(model, grid), model.title)
+            run = write(program, temporary, _description(model, grid))
             difference = _difference(model, run, _inputs(model, grid, 3, seed=1))
             if not difference <= TOLERANCE:
                 raise WavelitError(
@@ -143,9 +143,7 @@ def _program(model: IncrementEmulator, inputs: dict[str, Tensor]) -> torch.expor
         raise WavelitError(f"{model.title} cannot be exported: {one_line(error)}") from error
 
 
-def _write_pt2(
-    program: torch.export.ExportedProgram, path: Path, description: str, model: str
-) -> Program:
+def _write_pt2(program: torch.export.ExportedProgram, path: Path, description: str) -> Program:
     # Its writer looks at the suffix, of a name; a file is taken as it is.
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={"wavelit.json": description})
@@ -154,9 +152,7 @@ def _write_pt2(
     return lambda inputs: module(**inputs)
 
 
-def _write_onnx(
-    program: torch.export.ExportedProgram, path: Path, description: str, model: str
-) -> Program:
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, description: str) -> Program:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -170,9 +166,7 @@ def _write_onnx(
         # It says so among advice to its own developers.
         named = re.search(r"op='([^']+)'", str(error))
         what = named.group(1) if named else one_line(error)
-        raise WavelitError(
-            f"{model}: ONNX cannot express {what}; write a .pt2 file instead"
-        ) from error
+        raise WavelitError(f"ONNX cannot express {what}; write a .pt2 file instead") from error
     assert translated is not None
     translated.model.metadata_props["wavelit"] = description
     path.write_bytes(translated.model_proto.SerializeToString())

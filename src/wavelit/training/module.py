@@ -42,6 +42,7 @@ from wavelit.data.batch import Batch
 from wavelit.errors import WavelitError
 from wavelit.metrics import VRMSE
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.rollout import step_by_step
 from wavelit.training.config import TrainConfig
 from wavelit.training.finite import FiniteValues
 from wavelit.training.schedule import learning_rate_factor
@@ -286,11 +287,11 @@ class EmulatorModule(TrainingModule):
             self.rollout_vrmse.reset()
 
     def _score_rollouts(self, batch: Batch) -> None:
-        fields = batch.fields
-        for step in range(batch.target.shape[1]):
-            following = _inside(self.model(fields, *batch.beside(step))[:, None], batch.valid)
-            self.rollout_vrmse.update(following[:, 0], batch.target[:, step], batch.valid)
-            fields = torch.cat([fields[:, 1:], following], 1)
+        def score(step: int, following: Tensor) -> None:
+            self.rollout_vrmse.update(following, batch.target[:, step], batch.valid)
+
+        n_steps = batch.target.shape[1]
+        step_by_step(self.model, batch.fields, n_steps, batch.beside, batch.valid, score)
 
 
 def increment_of(model: IncrementEmulator, config: TrainConfig) -> Increment:

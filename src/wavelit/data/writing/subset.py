@@ -19,7 +19,7 @@ from wavelit.checks.arguments import require_whole
 from wavelit.data.format.examine import layout_problems, read_layout
 from wavelit.data.format.folder import SPLITS, address, find_files, open_file, split_folder
 from wavelit.data.format.hdf5 import reading
-from wavelit.data.format.layout import FileLayout
+from wavelit.data.format.layout import ORDERS, FileLayout
 from wavelit.data.sampling import spread
 from wavelit.data.statistics import write_statistics
 from wavelit.data.writing.given import local_path
@@ -125,9 +125,8 @@ def _copy_declared(
 ) -> None:
     _attributes(old, new, (*RESERVED, *layout.scalar_names))
     new.attrs["n_trajectories"] = n
-    for group in ("dimensions", "boundary_conditions", "scalars", "t0_fields", "t1_fields"):
+    for group in ("dimensions", "boundary_conditions", "scalars", *ORDERS.values()):
         _attributes(old[group], new.create_group(group))
-    _attributes(old["t2_fields"], new.create_group("t2_fields"))
     names = [f"dimensions/{line}" for line in ("time", *layout.axes)]
     names += [f"scalars/{scalar}" for scalar in layout.scalar_names]
     names += [f"{field.group}/{field.name}" for field in layout.fields]
