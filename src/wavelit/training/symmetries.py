@@ -29,6 +29,7 @@ from wavelit.checks.arguments import listed, shown
 from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.layout import FieldLayout
+from wavelit.data.signature import cell_spacing
 from wavelit.errors import WavelitError, printable
 
 __all__ = ["Symmetries", "Symmetry", "read_symmetries", "symmetries_of"]
@@ -122,6 +123,15 @@ class Symmetries:
                 )
             self._require(symmetry, data)
         self._names = list(names)
+        # Of every flip and swap, made once: each sample of a step is moved by them.
+        self._moves = {
+            symmetry: (
+                self._channels(symmetry, self._fields, symmetry.turned),
+                self._channels(symmetry, self._constants, ()),
+            )
+            for symmetry in self.symmetries
+            if symmetry.kind != "shift"
+        }
 
     def _require(self, symmetry: Symmetry, data: WellDataModule) -> None:
         sides, grid = data.boundary_conditions, data.metadata.spatial_resolution
@@ -150,8 +160,6 @@ class Symmetries:
                 f"boundaries, not {grid[first]} and {grid[second]} points, {spacing[0]:.4g} and "
                 f"{spacing[1]:.4g} apart, {sides[first]} and {sides[second]}: leave it out"
             )
-        for laws in (self._fields, self._constants):
-            self._permuted(laws, first, second)
 
     def _numbers(self, symmetry: Symmetry) -> list[int]:
         """The axes of a flip or swap by number."""
@@ -201,29 +209,34 @@ class Symmetries:
                 return None
             return x.flip(dims) if symmetry.kind == "flip" else x.transpose(*dims)
 
-        def of(laws: list[tuple[int, ...]], turned: Sequence[str]) -> Any:
-            if symmetry.kind == "flip":
-                order = list(range(len(laws)))
-                signs = [(-1.0) ** law.count(numbers[0]) for law in laws]
-            else:
-                order = self._permuted(laws, *numbers)
-                signs = [1.0] * len(laws)
-            means = [0.0] * len(laws)
-            for name in turned:
-                place = self._names.index(name)
-                signs[place], means[place] = -signs[place], self._mean[name]
-
+        def of(order: list[int], sign: Tensor, mean: Tensor) -> Any:
             def move(x: Tensor | None) -> Tensor | None:
                 if (x := cells(x)) is None:
                     return None
-                line = (-1, *(1,) * self.spatial)
-                x = x.index_select(-self.spatial - 1, torch.tensor(order, device=x.device))
-                sign, mean = (torch.tensor(v).to(x).view(line) for v in (signs, means))
-                return sign * x + 2 * mean
+                x = torch.stack([x.select(-self.spatial - 1, n) for n in order], -self.spatial - 1)
+                return sign.to(x) * x + 2 * mean.to(x)
 
             return move
 
-        return self._each(batch, of(self._fields, symmetry.turned), of(self._constants, ()), cells)
+        fields, constants = self._moves[symmetry]
+        return self._each(batch, of(*fields), of(*constants), cells)
+
+    def _channels(
+        self, symmetry: Symmetry, laws: list[tuple[int, ...]], turned: Sequence[str]
+    ) -> tuple[list[int], Tensor, Tensor]:
+        """Which channel comes where, its sign, and the mean that it turns about, (C, 1, ...)."""
+        numbers = self._numbers(symmetry)
+        if symmetry.kind == "flip":
+            order = list(range(len(laws)))
+            signs = [(-1.0) ** law.count(numbers[0]) for law in laws]
+        else:
+            order, signs = self._permuted(laws, *numbers), [1.0] * len(laws)
+        means = [0.0] * len(laws)
+        for name in turned:
+            place = self._names.index(name)
+            signs[place], means[place] = -signs[place], self._mean[name]
+        line = (-1, *(1,) * self.spatial)
+        return order, torch.tensor(signs).view(line), torch.tensor(means).view(line)
 
     @staticmethod
     def _each(batch: Batch, fields: Any, constants: Any, mask: Any) -> Batch:
@@ -269,8 +282,6 @@ def _two(text: str, axes: Sequence[str]) -> list[str]:
 
 
 def _spacing(data: WellDataModule, axis: int) -> float:
-    from wavelit.data.signature import cell_spacing
-
     spacing = cell_spacing(data.train_dataset)
     if spacing is None:
         raise WavelitError(
