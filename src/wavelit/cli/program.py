@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from wavelit.cli import datasets, diagnosis, measures, runs, transfer
+from wavelit.cli import datasets, diagnosis, exporting, measures, runs, transfer
 from wavelit.cli.output import LONGEST, print_error
 from wavelit.errors import WavelitError, printable, system_error
 
@@ -143,7 +143,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "evaluate": runs.evaluate,
     "compare": runs.compare,
     "rollout": runs.rollout,
-    "export": runs.export,
+    "export": exporting.export,
     "info": measures.info,
     "benchmark speed": measures.benchmark_speed,
     "benchmark accuracy": measures.benchmark_accuracy,

@@ -1,4 +1,4 @@
-"""`wavelit demo`, `train`, `evaluate`, `compare`, `rollout` and `export`."""
+"""`wavelit demo`, `train`, `evaluate`, `compare` and `rollout`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from wavelit.cli.output import print_lines, print_scores, print_tables
 from wavelit.errors import WavelitError
 
-__all__ = ["compare", "demo", "evaluate", "export", "rollout", "train"]
+__all__ = ["add_system", "compare", "demo", "evaluate", "rollout", "train"]
 
 
 def demo(parser: Any, words: list[str]) -> None:
@@ -301,7 +301,7 @@ def evaluate(parser: Any, words: list[str]) -> None:
         help='only say which of these the model\'s system has, such as "shift, flip:x"',
     )
     _add_fields(parser)
-    _add_system(parser)
+    add_system(parser)
     options = parser.parse_args(words)
     if options.symmetries is not None:
         _print_symmetries(options)
@@ -346,7 +346,8 @@ def _print_symmetries(options: Any) -> None:
         print_lines(line)
 
 
-def _add_system(parser: Any) -> None:
+def add_system(parser: Any) -> None:
+    """The system of a joint model."""
     parser.add_argument(
         "--system", type=str | None, default=None, help="of a joint run of several, the system"
     )
@@ -432,7 +433,7 @@ def rollout(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
     _add_orientation(parser)
-    _add_system(parser)
+    add_system(parser)
     options = parser.parse_args(words)
     if (options.run is None) == (options.pretrained is None):
         raise WavelitError("name a run folder, or a system with --pretrained, and not both")
@@ -471,35 +472,3 @@ def rollout(parser: Any, words: list[str]) -> None:
         )
     for path in paths:
         print_lines(path)
-
-
-def export(parser: Any, words: list[str]) -> None:
-    parser.add_argument(
-        "model", type=str, help="run folder, PocketWell system, or folder of a saved model"
-    )
-    parser.add_argument("out", type=str, help="the file, .pt2 for PyTorch or .onnx for others")
-    parser.add_argument(
-        "--resolution",
-        type=int,
-        nargs="+",
-        default=None,
-        help="points per axis; of a run those of its data if absent",
-    )
-    parser.add_argument(
-        "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
-    )
-    _add_system(parser)
-    options = parser.parse_args(words)
-    from wavelit.api import export as write
-
-    path, difference = write(
-        options.model,
-        options.out,
-        options.resolution,
-        weights=options.weights,
-        system=options.system,
-    )
-    print_lines(
-        f"{path}: one step; differs from the model by at most {difference:.1e} standard deviations "
-        "of a field, on random inputs"
-    )
