@@ -1,5 +1,7 @@
 """The loss against Parseval, hand sums and numerical gradients."""
 
+import math
+
 import pytest
 import torch
 
@@ -58,14 +60,47 @@ def test_excluded_cells_do_not_count():
     torch.testing.assert_close(*whole)
 
 
+def test_root_mean_square_of_every_sample_and_channel():
+    torch.manual_seed(0)
+    error = (
+        torch.randn(3, 2, 8, 8, dtype=torch.float64)
+        * torch.tensor([1.0, 10, 100])[:, None, None, None]
+    )
+    by_hand = [math.sqrt((e**2).mean()) for sample in error.numpy() for e in sample]
+    assert float(field_loss(error, kind="rmse")) == pytest.approx(sum(by_hand) / 6, rel=1e-9)
+    valid = torch.ones(3, 1, 8, 8, dtype=torch.bool)
+    valid[0, ..., :3] = False
+    valid[1, ..., 5:] = False
+    kept = [error[0, :, :, 3:], error[1, :, :, :5], error[2]]
+    by_hand = [math.sqrt((e**2).mean()) for sample in kept for e in sample.numpy()]
+    assert float(field_loss(error, valid, "rmse")) == pytest.approx(sum(by_hand) / 6, rel=1e-9)
+
+
+def test_root_of_nothing_has_a_gradient():
+    error = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    field_loss(error, torch.zeros(1, 1, 4, 4, dtype=torch.bool), "rmse").backward()
+    assert float(error.grad.abs().max()) == 0
+
+
+def test_a_hard_sample_does_not_take_the_others_place():
+    """The gradient of a sample under mse grows with its error, under rmse it does not."""
+    error = torch.ones(2, 1, 4, 4, dtype=torch.float64)
+    error[1] = 100
+    for kind, ratio in (("mse", 100), ("rmse", 1)):
+        leaf = error.clone().requires_grad_()
+        field_loss(leaf, kind=kind).backward()
+        assert float(leaf.grad[1].norm() / leaf.grad[0].norm()) == pytest.approx(ratio, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mse", "rmse"])
 @pytest.mark.parametrize("boundary", [(), (("wall", "wall"), ("open", "open"))])
-def test_gradient(boundary):
+def test_gradient(boundary, kind):
     torch.manual_seed(0)
     model = model_for(boundary_conditions=boundary, num_scales=1, levels=1)
     shape = (1, 2, 4, 4) if not boundary else (1, 2, 3, 5)
     predicted = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     target = torch.randn(shape, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda p: model.loss(p, target, 0.3), (predicted,))
+    assert torch.autograd.gradcheck(lambda p: model.loss(p, target, 0.3, kind=kind), (predicted,))
 
 
 def test_weight_zero_is_the_field_loss():

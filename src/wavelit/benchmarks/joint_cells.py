@@ -49,6 +49,7 @@ __all__ = [
 # Entries of a recipe that results of older versions lack.
 LATER = (
     "accumulate",
+    "field_loss",
     "symmetries",
     "unroll",
     "unroll_from",

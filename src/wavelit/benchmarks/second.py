@@ -207,7 +207,7 @@ def fingerprint(model: str) -> str:
     validation = ("validate_every", "validate_batches", "validate_rollout")
     for name in (*BUDGETS, "lr", *validation, "checkpoint_every"):
         train.pop(name)
-    for name, none in {"accumulate": 1, "symmetries": ""}.items():
+    for name, none in {"accumulate": 1, "field_loss": "mse", "symmetries": ""}.items():
         if train[name] == none:
             train.pop(name)
     whole = [architecture, train, contestant.batch_size]

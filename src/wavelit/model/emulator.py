@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wavelit.errors import WavelitError
 from wavelit.model.by_name import predict
-from wavelit.model.losses import field_loss
+from wavelit.model.losses import FieldLoss, field_loss
 from wavelit.model.normalizer import Normalizer
 from wavelit.model.signature import Signature
 
@@ -83,7 +83,12 @@ class IncrementEmulator(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define wavelet_loss(error)")
 
     def loss(
-        self, predicted: Tensor, target: Tensor, wavelet_weight: float, valid: Tensor | None = None
+        self,
+        predicted: Tensor,
+        target: Tensor,
+        wavelet_weight: float,
+        valid: Tensor | None = None,
+        kind: FieldLoss = "mse",
     ) -> Tensor:
         """The training loss of a predicted scaled increment against the true one.
 
@@ -92,9 +97,10 @@ class IncrementEmulator(nn.Module):
             target: `normalizer.increment` of the true increment, (B, C, *S).
             wavelet_weight: Weight lambda of the wavelet-domain loss; 0 leaves it out.
             valid: (B, 1, *S) boolean; cells that are False do not count.
+            kind: Of the field loss, mse or rmse (`wavelit.model.losses`).
         """
         error = predicted - target
-        loss = field_loss(error, valid)
+        loss = field_loss(error, valid, kind)
         if not wavelet_weight:
             return loss
         return loss + wavelet_weight * self.wavelet_loss(error if valid is None else error * valid)

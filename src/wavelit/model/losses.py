@@ -1,8 +1,13 @@
 """The two terms of the training loss (`IncrementEmulator.loss`): in space, and in the wavelet
 domain.
 
-    L = mean |e|^2 + lambda * mean over sub-bands b of  mean |W_b e| / sigma_b
+    L = F + lambda * mean over sub-bands b of  mean |W_b e| / sigma_b
     e = predicted - true scaled increment
+    F = mean e^2                                        mse
+    F = mean over samples and channels of RMS(e)        rmse
+
+`rmse` is of the kind that scores are: the gradient of a sample does not fade with its error, and
+one sample of large error does not take the place of all others.
 
 By Parseval an unweighted squared loss in an orthonormal basis is the field loss again; what the
 second term adds is that every sub-band weighs the same, whatever its number of coefficients, and
@@ -16,24 +21,41 @@ References:
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from wavelit.model.tokenizer import WaveletTokenizer
 
-__all__ = ["field_loss", "wavelet_loss"]
+__all__ = ["FIELD_LOSSES", "FieldLoss", "field_loss", "wavelet_loss"]
+
+FieldLoss = Literal["mse", "rmse"]
+FIELD_LOSSES: tuple[str, ...] = get_args(FieldLoss)
+# Beside a mean square: at an error of nothing the root has no gradient.
+LEAST = 1e-8
 
 
-def field_loss(error: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Mean of error^2 over everything that counts.
+def field_loss(error: Tensor, valid: Tensor | None = None, kind: FieldLoss = "mse") -> Tensor:
+    """The mean of error^2 over everything that counts, or of its root over every grid.
 
     Args:
         error: (B, C, *S).
         valid: (B, 1, *S) boolean; cells that are False are left out of the mean.
+        kind: mse, or rmse: the root of the mean square of every sample and channel, then the mean
+            of the roots.
     """
+    square = error.square() if valid is None else error.square() * valid
+    if kind == "rmse":
+        axes = tuple(range(2, error.ndim))
+        if valid is None:
+            mean = square.mean(axes)
+        else:
+            mean = square.sum(axes) / valid.sum(axes).clamp(min=1)
+        return (mean + LEAST).sqrt().mean()
     if valid is None:
-        return error.square().mean()
-    return (error.square() * valid).sum() / (valid.sum() * error.shape[1])
+        return square.mean()
+    return square.sum() / (valid.sum() * error.shape[1])
 
 
 def wavelet_loss(error: Tensor, tokenizer: WaveletTokenizer, scale: Tensor | None = None) -> Tensor:

@@ -11,9 +11,10 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 
-from wavelit.checks.arguments import most_threads, shown
+from wavelit.checks.arguments import most_threads, require_name, shown
 from wavelit.checks.settings import check_bounds, check_types
 from wavelit.errors import WavelitError
+from wavelit.model.losses import FIELD_LOSSES, FieldLoss
 
 __all__ = ["TrainConfig", "TrainerConfig"]
 
@@ -53,6 +54,8 @@ class TrainConfig:
             (`wavelit.training.symmetries`); empty: nothing.
         accumulate: Batches whose gradients are averaged before an optimiser step: a batch that many
             times larger in the memory of one.
+        field_loss: What is made small in space: the mean square (mse), or the mean over samples and
+            channels of its root (rmse), as scores are made.
         wavelet_weight: Weight lambda of the wavelet-domain loss.
         compile: Run the model through `torch.compile`.
         activation_checkpointing: Keep only the inputs of the blocks for the backward pass and
@@ -88,6 +91,7 @@ class TrainConfig:
     unroll_from: float = 0.8
     symmetries: str = ""
     accumulate: int = 1
+    field_loss: FieldLoss = "mse"
     wavelet_weight: float = 1.0
     compile: bool = False
     activation_checkpointing: bool = False
@@ -113,6 +117,7 @@ class TrainConfig:
             raise WavelitError(
                 f"unknown schedule {self.schedule!r}; known: {', '.join(get_args(Schedule))}"
             )
+        require_name("field_loss", self.field_loss, FIELD_LOSSES)
         check_bounds(
             self,
             {

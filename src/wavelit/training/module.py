@@ -368,7 +368,9 @@ def window_loss(
         predicted = increment(fields, *batch.beside(step))
         state = fields[:, -1]
         true = model.normalizer.increment(batch.target[:, step] - state)
-        losses.append(model.loss(predicted, true, config.wavelet_weight, batch.valid))
+        losses.append(
+            model.loss(predicted, true, config.wavelet_weight, batch.valid, config.field_loss)
+        )
         if len(losses) < count:
             following = _inside(model.advance(state, predicted)[:, None], batch.valid)
             fields = torch.cat([fields[:, 1:], following], 1)
