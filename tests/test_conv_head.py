@@ -8,22 +8,26 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import correlate
 
+from wavelit.errors import WavelitError
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.conv_head import ConvHead
 from wavelit.model.wavelit import WaveLiT
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize(("periodic", "mode", "edge"), [(True, "wrap", 0), (False, "nearest", 2)])
-def test_convolutions_of_the_padded_grid(periodic, mode, edge):
+def test_convolutions_of_the_padded_grid(periodic, mode, edge, gated):
     """Against scipy's, which pads layer by layer: the same where axes wrap, and two cells inside
     the walls.
     """
     torch.manual_seed(0)
-    head = ConvHead(2, 3, 1, (periodic, periodic)).double()
+    head = ConvHead(2, 3, 1, (periodic, periodic), gated).double()
     x = torch.randn(1, 2, 8, 12, dtype=torch.float64)
     y = x[0].numpy()
     for i, conv in enumerate((head.read, head.mix, head.write)):
-        if i:
+        if i == 1 and gated:
+            y = y[:3] * np.tanh(y[3:])
+        elif i:
             y = F.gelu(torch.from_numpy(y)).numpy()
         weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()
         y = np.stack(
@@ -44,6 +48,11 @@ def test_every_cell_is_treated_alike(shape):
     x = torch.randn(2, 2, *shape)
     moved = head(x.roll(1, -1))
     torch.testing.assert_close(moved, head(x).roll(1, -1), atol=1e-5, rtol=1e-4)
+
+
+def test_a_gate_needs_convolutions():
+    with pytest.raises(WavelitError, match="detail_gate needs convolutions at full resolution"):
+        WaveLiTConfig(n_fields=1, detail_gate=True)
 
 
 def test_walls_repeat_the_edge():

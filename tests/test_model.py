@@ -81,6 +81,7 @@ ABLATIONS = [
     {"levels": 1},
     {"levels": 3, "num_scales": 2},
     {"detail_dim": 8},
+    {"detail_dim": 8, "detail_gate": True},
 ]
 
 

@@ -196,8 +196,9 @@ def fingerprint(model: str) -> str:
         config = WaveLiTConfig.preset("nano", n_fields=1, **contestant.model)
         architecture: Any = dataclasses.asdict(config)
         # As with the recipe below.
-        if not architecture["divergence_free"]:
-            architecture.pop("divergence_free")
+        for name in ("divergence_free", "detail_gate"):
+            if not architecture[name]:
+                architecture.pop(name)
     else:
         # Settings may hold what JSON has no name for.
         architecture = [repr(SETTINGS[contestant.rival]), contestant.increments]

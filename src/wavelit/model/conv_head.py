@@ -1,11 +1,12 @@
 """A correction at full resolution: what differs between neighbouring cells, which tokens see only
 by its place among them.
 
-    d = write( gelu( mix( gelu( read(x) ) ) ) )
+    d = write( gelu( mix( f(read(x)) ) ) ),   f = gelu, or, gated, f(a, b) = a * tanh(b)
 
 Tokens cover 2^J cells, and a pattern that moves by one cell is another token. Convolutions treat
-every cell alike. Borders are padded once, by as many cells as all three need: wrapped on periodic
-axes, else the edge is repeated.
+every cell alike. The gate gives products of what neighbouring cells hold, of which the nonlinear
+terms of PDEs are made, and bounds one factor of each. Borders are padded once, by as many cells as
+all three need: wrapped on periodic axes, else the edge is repeated.
 """
 
 from __future__ import annotations
@@ -29,13 +30,22 @@ class ConvHead(nn.Module):
         hidden: Channels between.
         dim_out: Channels given.
         periodic: Whether each axis wraps; as many as there are axes, 1 to 3.
+        gated: Whether half of what is read gates the other half.
     """
 
-    def __init__(self, dim_in: int, hidden: int, dim_out: int, periodic: Sequence[bool]) -> None:
+    def __init__(
+        self,
+        dim_in: int,
+        hidden: int,
+        dim_out: int,
+        periodic: Sequence[bool],
+        gated: bool = False,
+    ) -> None:
         super().__init__()
         self.periodic = tuple(periodic)
+        self.gated = gated
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(self.periodic) - 1]
-        self.read = conv(dim_in, hidden, KERNEL)
+        self.read = conv(dim_in, 2 * hidden if gated else hidden, KERNEL)
         self.mix = conv(hidden, hidden, KERNEL)
         self.write = conv(hidden, dim_out, KERNEL)
 
@@ -50,5 +60,11 @@ class ConvHead(nn.Module):
             # With channels last a CPU need not reorder few channels before and after every
             # convolution.
             x = x.contiguous(memory_format=torch.channels_last)
-        d: Tensor = self.write(F.gelu(self.mix(F.gelu(self.read(x)))))
+        h = self.read(x)
+        if self.gated:
+            a, b = h.chunk(2, 1)
+            h = a * torch.tanh(b)
+        else:
+            h = F.gelu(h)
+        d: Tensor = self.write(F.gelu(self.mix(h)))
         return d

@@ -211,6 +211,7 @@ class Vocabulary(nn.Module):
     ) -> None:
         """Kernels that read the last state, the constants and the prediction, and that write."""
         hidden, window = config.detail_dim, (KERNEL,) * config.spatial
+        reads = 2 * hidden if config.detail_gate else hidden
         width = str(hidden)
         cells = KERNEL**config.spatial
         bound = (NOMINAL_CHANNELS / 2 * cells) ** -0.5
@@ -219,8 +220,8 @@ class Vocabulary(nn.Module):
                 "see",
                 what,
                 *_name(each),
-                width,
-                shape=(hidden, len(each.channels), *window),
+                str(reads),
+                shape=(reads, len(each.channels), *window),
                 bound=bound,
             )
             for what, quantities in (
@@ -230,7 +231,7 @@ class Vocabulary(nn.Module):
             )
             for each in quantities
         ]
-        head.read = _FieldConv(seen, 1, [self.block("see", "bias", width, shape=(hidden,))])
+        head.read = _FieldConv(seen, 1, [self.block("see", "bias", str(reads), shape=(reads,))])
         rows, biases = [], []
         for field in signature.fields:
             n = len(field.channels)
