@@ -338,7 +338,7 @@ def time_step(
     """Milliseconds a training sample, median over some steps, and the model's parameters."""
     data, clock = open_data(system, root, 0, batch_size), Clock()
     emulator = build(model, data, 0)
-    _train(emulator, data, train_config(model, steps=2 * RATE_STEPS), 0, [clock])
+    _train(emulator, data, train_config(model, system, steps=2 * RATE_STEPS), 0, [clock])
     seconds = float(np.median(np.diff(clock.times[RATE_STEPS - 1 :])))
     return seconds / batch_size * 1e3, emulator.n_parameters
 
@@ -353,7 +353,7 @@ def _run_cell(cell: Cell, rate: float, output: Path, root: Path, weights: Path) 
     steps = n_steps(cell, rate)
     data, curve = open_data(cell.system, root, cell.seed), _Curve(BATCH_SIZE)
     emulator = build(cell.model, data, cell.seed)
-    config = train_config(cell.model, steps=steps, lr=cell.lr)
+    config = train_config(cell.model, cell.system, steps=steps, lr=cell.lr)
     result: dict[str, Any] = {
         **dataclasses.asdict(cell),
         "batch_size": BATCH_SIZE,

@@ -156,8 +156,8 @@ def _one_step(path: Path) -> float | None:
     return score
 
 
-def train_config(model: str, **changes: Any) -> TrainConfig:
-    return TrainConfig(**{**EVERYONE[model].train, **changes})
+def train_config(model: str, system: str = "", **changes: Any) -> TrainConfig:
+    return TrainConfig(**{**EVERYONE[model].own(system, "train"), **changes})
 
 
 def rate_of(cell: Cell, rates: Mapping[tuple[str, str], float], tuning: Path) -> float:
@@ -214,7 +214,7 @@ def is_done(cell: Cell, rate: float, output: Path) -> bool:
     result = read_json(path)
     if missing := [name for name in ("train", "samples", "lr") if name not in result]:
         raise WavelitError(f"{printable(path)} has no {', '.join(missing)}: remove it and run anew")
-    config = train_config(cell.model, steps=n_steps(cell, rate), lr=cell.lr)
+    config = train_config(cell.model, cell.system, steps=n_steps(cell, rate), lr=cell.lr)
     due = {**dataclasses.asdict(config), "samples": n_steps(cell, rate) * BATCH_SIZE}
     was = {
         **current_names(TrainConfig, result["train"]),

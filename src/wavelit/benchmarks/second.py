@@ -154,7 +154,7 @@ def _searched(model: str, output: Path) -> dict[float, float]:
         folder = Cell(model, system, 0, LR_MINUTES, 1.0, "lr").path(output).parent
         for path in sorted(folder.glob(f"{system}-*.json")):
             result = read_json(path)
-            if result.get("hash") != fingerprint(model):
+            if result.get("hash") != fingerprint(model, system):
                 raise _another(path)
             one_step = result["valid"]["one_step"]
             found.setdefault(float(result["lr"]), []).append(
@@ -185,15 +185,16 @@ def best_rate(model: str, output: Path) -> float:
     return best
 
 
-def fingerprint(model: str) -> str:
+def fingerprint(model: str, system: str = "") -> str:
     """Of a contestant's whole architecture and recipe, but for learning rate and budget.
 
     Args:
         model: A key of `EVERYONE`.
+        system: Where it has entries of its own.
     """
     contestant = EVERYONE[model]
     if contestant.rival is None:
-        config = WaveLiTConfig.preset("nano", n_fields=1, **contestant.model)
+        config = WaveLiTConfig.preset("nano", n_fields=1, **contestant.own(system, "model"))
         architecture: Any = dataclasses.asdict(config)
         # As with the recipe below.
         for name in ("divergence_free", "detail_gate"):
@@ -202,7 +203,7 @@ def fingerprint(model: str) -> str:
     else:
         # Settings may hold what JSON has no name for.
         architecture = [repr(SETTINGS[contestant.rival]), contestant.increments]
-    train = dataclasses.asdict(train_config(model, steps=1))
+    train = dataclasses.asdict(train_config(model, system, steps=1))
     # Those of no weight on what is learnt. An entry that is new in the recipe changes the hash of
     # results that are there: leave it out where it has the value that means none of it.
     validation = ("validate_every", "validate_batches", "validate_rollout")
@@ -241,7 +242,7 @@ def _run_cell(
         **dataclasses.asdict(cell),
         "batch_size": batch_size,
         "samples": steps * batch_size,
-        "hash": fingerprint(cell.model),
+        "hash": fingerprint(cell.model, cell.system),
     }
     if path.exists():
         was = read_json(path)
@@ -253,7 +254,12 @@ def _run_cell(
     minute = dataclasses.replace(cell, minutes=CHECKPOINT_MINUTES)
     every = min(steps, n_steps(minute, rate, batch_size))
     config = train_config(
-        cell.model, steps=steps, lr=cell.lr, validate_every=steps, checkpoint_every=every
+        cell.model,
+        cell.system,
+        steps=steps,
+        lr=cell.lr,
+        validate_every=steps,
+        checkpoint_every=every,
     )
     result |= {"train": dataclasses.asdict(config), **environment()}
     try:
