@@ -145,6 +145,7 @@ def test_the_readme_names_every_room_and_is_short():
         ("accuracy", "results.md"),
         ("stability", "results.md"),
         ("attention", "results.md"),
+        ("recipe", "results.md"),
         ("transfer", "transfer.md"),
         ("the_well_costs", "the_well.md"),
     ],

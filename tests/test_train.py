@@ -133,6 +133,20 @@ def test_noise_moves_inputs_and_follows_from_seed_and_step(data):
     )
 
 
+def test_noise_falls_late_in_training(data):
+    recipe = TrainConfig(steps=60, noise=0.4, noise_end=0.25)
+    sizes = [recipe.noise_at(progress) for progress in (0.0, 0.5, 2 / 3, 5 / 6, 1.0)]
+    assert sizes == pytest.approx([0.4, 0.4, 0.4, 0.25, 0.1])
+    module, batch = module_for(data, noise=0.4, noise_end=0.25), batch_of(data)
+    still = module_for(data, noise=0.4)
+    module.total_steps = still.total_steps = 60
+    moved = [at_step(each, 59)._inputs(batch).fields - batch.fields for each in (module, still)]
+    share = recipe.noise_at(59 / 60) / 0.4
+    torch.testing.assert_close(moved[0], share * moved[1], atol=1e-5, rtol=1e-3)
+    with pytest.raises(WavelitError, match="noise_end must be at least 0 and at most 1"):
+        TrainConfig(steps=1, noise_end=2)
+
+
 def test_late_training_predicts_more_steps_in_a_row():
     config = TrainConfig(steps=1, unroll=8, unroll_from=0.4)
     lengths = [config.unroll_at(progress / 10 + 0.01) for progress in range(10)]

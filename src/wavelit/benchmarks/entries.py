@@ -160,7 +160,7 @@ SECOND: dict[str, Contestant] = {
     "one convolution, one attention": Contestant({"mixers": "conv:7,attention"}),
     "WaveLiT 0.2 candidate": Contestant(
         {"mixers": "conv:7", "detail_gate": True},
-        train={"field_loss": "rmse", "noise": 0.12},
+        train={"field_loss": "rmse", "noise": 0.12, "noise_end": 0.25},
         systems=PRIORS,
     ),
 }

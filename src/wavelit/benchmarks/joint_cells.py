@@ -50,6 +50,7 @@ __all__ = [
 LATER = (
     "accumulate",
     "field_loss",
+    "noise_end",
     "symmetries",
     "unroll",
     "unroll_from",

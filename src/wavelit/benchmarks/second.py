@@ -209,7 +209,12 @@ def fingerprint(model: str, system: str = "") -> str:
     validation = ("validate_every", "validate_batches", "validate_rollout")
     for name in (*BUDGETS, "lr", *validation, "checkpoint_every"):
         train.pop(name)
-    for name, none in {"accumulate": 1, "field_loss": "mse", "symmetries": ""}.items():
+    for name, none in {
+        "accumulate": 1,
+        "field_loss": "mse",
+        "noise_end": 1.0,
+        "symmetries": "",
+    }.items():
         if train[name] == none:
             train.pop(name)
     whole = [architecture, train, contestant.batch_size]

@@ -44,6 +44,8 @@ class TrainConfig:
         noise: Largest standard deviation eta of the input noise, in units of the increment's; every
             sample draws its own between zero and it: of one size it made a model that read the
             history at full resolution diverge (docs/log.md).
+        noise_end: Share of the noise that is left at the end; in the last third of the budget it
+            falls by a straight line.
         pushforward: Longest unroll in steps; 1 trains one step only.
         pushforward_from: Share of the budget after which unrolls begin.
         unroll: Most steps that late training predicts in a row, with gradients through all of them:
@@ -85,6 +87,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     noise: float = 0.06
+    noise_end: float = 1.0
     pushforward: int = 1
     pushforward_from: float = 0.8
     unroll: int = 1
@@ -130,6 +133,7 @@ class TrainConfig:
                 "clip": (0, None),
                 "ema": (0, 1),
                 "noise": (0, None),
+                "noise_end": (0, 1),
                 "pushforward": (1, 1000),
                 "pushforward_from": (0, 1),
                 "unroll": (1, 1024),
@@ -156,6 +160,11 @@ class TrainConfig:
     def target_frames(self) -> int:
         """Frames after the history that training compares with."""
         return max(self.pushforward, self.unroll)
+
+    def noise_at(self, progress: float) -> float:
+        """Largest size of the input noise when that share of the budget is spent."""
+        late = max(0.0, 3 * progress - 2)
+        return self.noise * (1 - (1 - self.noise_end) * late)
 
     def unroll_at(self, progress: float) -> int:
         """Steps that are predicted in a row when that share of the budget is spent."""

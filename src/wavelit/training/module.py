@@ -7,7 +7,7 @@ checkpoint. Progress p in [0, 1] is the share of the budget spent, in steps, sam
 training; learning rate and pushforward follow p.
 
     noise         inputs u + a eta sigma_D xi, xi ~ N(0, 1), a ~ U(0, 1) for every sample; the
-                  target stays the clean next state
+                  target stays the clean next state; eta may fall in the last third
     pushforward   late in training, predict from the model's own unrolled states, without
                   gradients through them
     unroll        late in training, predict 2, 4, .. steps in a row with gradients through all of
@@ -347,7 +347,7 @@ def window_inputs(
             .view(-1, *(1,) * (fields.ndim - 1))
         )
         std = model.normalizer.delta_std.view(-1, *(1,) * model.spatial)
-        fields = _inside(fields + size * config.noise * std * xi, batch.valid)
+        fields = _inside(fields + size * config.noise_at(progress) * std * xi, batch.valid)
     unroll = 0
     if config.pushforward > 1 and progress >= config.pushforward_from:
         unroll = int(draw.integers(config.pushforward))
