@@ -32,6 +32,14 @@ RECORDS = {
     "shear_flow": [(1120, 200)],
     "turbulent_radiative_layer_2D": [(90, 101)],
     "viscoelastic_instability": [(73, 60), (187, 20)],
+    "acoustic_scattering_discontinuous": [(2000, 101)],
+    "acoustic_scattering_inclusions": [(4000, 101)],
+    "euler_multi_quadrants_openBC": [(5000, 100)],
+    "euler_multi_quadrants_periodicBC": [(5000, 100)],
+    "MHD_64": [(100, 100)],
+    "planetswe": [(40, 3024)],
+    "rayleigh_benard_uniform": [(1750, 200)],
+    "turbulence_gravity_cooling": [(2700, 50)],
 }
 
 
