@@ -146,6 +146,7 @@ def test_the_readme_names_every_room_and_is_short():
         ("stability", "results.md"),
         ("attention", "results.md"),
         ("recipe", "results.md"),
+        ("long_rollouts", "results.md"),
         ("transfer", "transfer.md"),
         ("the_well_costs", "the_well.md"),
     ],

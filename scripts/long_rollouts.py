@@ -1,0 +1,139 @@
+"""2,000 steps from validation starts, of the runs that `wavelit benchmark accuracy2` left.
+
+    .venv/bin/python scripts/long_rollouts.py measure [--weights runs/accuracy2/5min]
+    .venv/bin/python scripts/long_rollouts.py          # the table of docs/results.md
+
+Of every run, from the start of every validation trajectory, with nothing clamped:
+
+    largest    max |u| of all steps over max |u| of the data, of the field in which it is largest
+    inside     steps until that exceeds 1.5, of the first trajectory that does
+    useful     steps until the mean VRMSE of the fields exceeds 0.25, mean over trajectories; at
+               most as many as there is truth for
+    bands      energy over steps 21:56 over that of the truth, in thirds of the wavenumbers (equal
+               ratios from the longest wave to the shortest), geometric mean over fields
+"""
+
+import argparse
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from tables import markdown, put
+from torch import Tensor
+
+import wavelit
+from wavelit.benchmarks.accuracy import open_data, set_up
+from wavelit.benchmarks.protocol import THE_EIGHT
+from wavelit.metrics import isotropic_spectrum, vrmse
+from wavelit.model.rollout import step_by_step
+
+RESULTS = Path("results/accuracy2/long")
+PAGE = Path("docs/results.md")
+BEGIN, END = "<!-- far: scripts/long_rollouts.py -->", "<!-- end of far -->"
+STEPS, BOUND, USEFUL = 2000, 1.5, 0.25
+LATE = slice(20, 56)
+MODELS = ("WaveLiT 0.1", "convolution twin", "WaveLiT 0.2 candidate")
+
+
+def measure(weights: Path, root: Path) -> None:
+    set_up()
+    for run in sorted(weights.glob("*/*/weights")):
+        model, (system, seed) = run.parts[-3], run.parts[-2].rsplit("-", 1)
+        path = RESULTS / f"{model}-{system}-{seed}.json"
+        if not path.exists():
+            found = {"model": model.replace("_", " "), "system": system, "seed": int(seed)}
+            found |= far(run.parent, system, root)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(found, indent=1) + "\n")
+            print(found, flush=True)
+
+
+@torch.no_grad()
+def far(run: Path, system: str, root: Path) -> dict[str, Any]:
+    """What the head of this file says, of one run."""
+    emulator = wavelit.load(run)
+    data = open_data(system, root, 0)
+    batch = next(iter(data.trajectories("valid", batch_size=8)))
+    truth = batch.target
+    axes = tuple(range(2, truth.ndim - 1))
+    size = torch.cat([batch.fields, truth], 1).abs().amax((0, 1, *(a + 1 for a in axes)))
+    ratios, errors, late = [], [], []
+
+    def visit(step: int, state: Tensor) -> None:
+        ratios.append((state.abs().amax(axes) / size).amax(1).nan_to_num(math.inf, math.inf))
+        if step < truth.shape[1]:
+            score = vrmse(state, truth[:, step], emulator.spatial, valid=batch.valid).mean(1)
+            errors.append(score.nan_to_num(math.inf, math.inf))
+            if LATE.start <= step < LATE.stop:
+                late.append(state)
+
+    step_by_step(emulator, batch.fields, STEPS, batch.beside, batch.valid, visit)
+    ratio, error = torch.stack(ratios), torch.stack(errors)
+    beyond = (ratio > BOUND).any(1)
+    useless = error > USEFUL
+    until = torch.where(useless.any(0), useless.int().argmax(0), len(error))
+    predicted, true = (band_energies(x) for x in (torch.stack(late, 1), truth[:, LATE]))
+    # A field that is zero in a band has no ratio there.
+    kept = (true > 0) & (predicted > 0)
+    logs = torch.where(kept, (predicted / true).log(), 0.0)
+    return {
+        "steps": STEPS,
+        "largest": _finite(float(ratio.max())),
+        "inside": int(beyond.int().argmax()) if beyond.any() else STEPS,
+        "useful": round(float(until.double().mean()), 2),
+        "truth": len(error),
+        "bands": [_finite(float(x)) for x in (logs.sum(0) / kept.sum(0)).exp()],
+    }
+
+
+def band_energies(states: Tensor) -> Tensor:
+    """(C, 3) of states (B, T, C, *S): energy in three bands, mean over samples and steps."""
+    shells, energy = isotropic_spectrum(states, states.ndim - 3)
+    edges = [len(shells) ** (i / 3) for i in range(4)]
+    bands = [
+        energy[..., (shells >= low) & (shells < high)].sum(-1)
+        for low, high in itertools.pairwise(edges)
+    ]
+    return torch.stack(bands, -1).mean((0, 1))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def table() -> str:
+    found = {}
+    for path in RESULTS.glob("*.json"):
+        run = json.loads(path.read_text())
+        found[run["system"], run["model"], run["seed"]] = run
+    rows = []
+    for system, model, seed in sorted(
+        found, key=lambda key: (THE_EIGHT.index(key[0]), MODELS.index(key[1]), key[2])
+    ):
+        run = found[system, model, seed]
+        bands = " / ".join("∞" if x is None else f"{x:.2g}" for x in run["bands"])
+        largest = "∞" if run["largest"] is None else f"{run['largest']:.3g}"
+        useful = f"{run['useful']:.1f} of {run['truth']}"
+        rows.append([system, model, str(seed), useful, bands, largest, f"{run['inside']:,}"])
+    head = ["system", "model", "seed", "useful steps", "energy", "largest", "steps inside"]
+    return markdown(head, rows)
+
+
+def tables() -> list[str]:
+    """What the page holds."""
+    return [table()]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("action", nargs="?", choices=["measure", "render"], default="render")
+    parser.add_argument("--weights", type=Path, default=Path("runs/accuracy2/5min"))
+    parser.add_argument("--root", type=Path, default=Path("datasets/pocketwell/small"))
+    given = parser.parse_args()
+    if given.action == "measure":
+        measure(given.weights, given.root)
+    else:
+        put(PAGE, BEGIN, END, table())
