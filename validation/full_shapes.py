@@ -191,8 +191,8 @@ def noise_of(system: str, folder: Path) -> Path:
         )
         spectrum *= np.exp(-sum(w**2 for w in waves) / 32)
         values = np.fft.irfftn(spectrum, grid, axes)
-        # Densities are positive.
-        return (2 + values / values.std()).astype(np.float32)
+        # Positive, as densities are.
+        return np.exp(values / (2 * values.std())).astype(np.float32)
 
     def moving(components: int) -> NDArray[Any]:
         first = smooth(3 * components)
