@@ -14,14 +14,14 @@ from wavelit.model.conv_head import ConvHead
 from wavelit.model.wavelit import WaveLiT
 
 
-@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize(("gated", "bounded"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize(("periodic", "mode", "edge"), [(True, "wrap", 0), (False, "nearest", 2)])
-def test_convolutions_of_the_padded_grid(periodic, mode, edge, gated):
+def test_convolutions_of_the_padded_grid(periodic, mode, edge, gated, bounded):
     """Against scipy's, which pads layer by layer: the same where axes wrap, and two cells inside
     the walls.
     """
     torch.manual_seed(0)
-    head = ConvHead(2, 3, 1, (periodic, periodic), gated).double()
+    head = ConvHead(2, 3, 1, (periodic, periodic), gated, bounded).double()
     x = torch.randn(1, 2, 8, 12, dtype=torch.float64)
     y = x[0].numpy()
     for i, conv in enumerate((head.read, head.mix, head.write)):
@@ -29,6 +29,8 @@ def test_convolutions_of_the_padded_grid(periodic, mode, edge, gated):
             y = y[:3] * np.tanh(y[3:])
         elif i:
             y = F.gelu(torch.from_numpy(y)).numpy()
+        if i == 2 and bounded:
+            y = y / np.sqrt(1 + (y**2).mean(0))
         weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()
         y = np.stack(
             [
@@ -50,7 +52,18 @@ def test_every_cell_is_treated_alike(shape):
     torch.testing.assert_close(moved, head(x).roll(1, -1), atol=1e-5, rtol=1e-4)
 
 
+def test_a_bounded_correction_does_not_grow_with_the_state():
+    torch.manual_seed(0)
+    head = ConvHead(2, 4, 1, (True, True), gated=True, bounded=True)
+    x = torch.randn(1, 2, 16, 16)
+    large, larger = (head(size * x).abs().max() for size in (1e6, 1e9))
+    torch.testing.assert_close(large, larger, rtol=1e-3, atol=0)
+    assert head(1e-3 * x).isfinite().all()
+
+
 def test_a_gate_needs_convolutions():
+    with pytest.raises(WavelitError, match="detail_bound needs convolutions at full resolution"):
+        WaveLiTConfig(n_fields=1, detail_bound=True)
     with pytest.raises(WavelitError, match="detail_gate needs convolutions at full resolution"):
         WaveLiTConfig(n_fields=1, detail_gate=True)
 

@@ -82,6 +82,7 @@ ABLATIONS = [
     {"levels": 3, "num_scales": 2},
     {"detail_dim": 8},
     {"detail_dim": 8, "detail_gate": True},
+    {"detail_dim": 8, "detail_gate": True, "detail_bound": True},
 ]
 
 

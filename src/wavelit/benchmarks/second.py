@@ -197,7 +197,7 @@ def fingerprint(model: str, system: str = "") -> str:
         config = WaveLiTConfig.preset("nano", n_fields=1, **contestant.own(system, "model"))
         architecture: Any = dataclasses.asdict(config)
         # As with the recipe below.
-        for name in ("divergence_free", "detail_gate"):
+        for name in ("divergence_free", "detail_gate", "detail_bound"):
             if not architecture[name]:
                 architecture.pop(name)
     else:

@@ -62,6 +62,7 @@ class WaveLiTConfig:
         detail_dim: Channels of the convolutions at full resolution that correct the tokens'
             prediction; 0: there are none.
         detail_gate: Whether half of what these convolutions read gates the other half.
+        detail_bound: Whether what they correct is bounded, however large the state.
         condition: Modulate the blocks by the PDE scalars, if there are any; without it they need
             not be given.
         mixers: What mixes the tokens of the blocks, one for all of them or one for each with commas
@@ -104,6 +105,7 @@ class WaveLiTConfig:
     wall_padding: str = "edge"
     divergence_free: bool = False
     detail_gate: bool = False
+    detail_bound: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -181,8 +183,9 @@ class WaveLiTConfig:
                 "divergence_free needs two or three axes, all of them periodic: there is no such "
                 "projection here for walls and open sides; leave it out"
             )
-        if self.detail_gate and not self.detail_dim:
-            raise WavelitError("detail_gate needs convolutions at full resolution: set detail_dim")
+        for name in ("detail_gate", "detail_bound"):
+            if getattr(self, name) and not self.detail_dim:
+                raise WavelitError(f"{name} needs convolutions at full resolution: set detail_dim")
         if any(kind.kind == "conv" for kind in self.block_mixers) and not self.local:
             raise WavelitError("mixers with conv need the blocks' convolutions: set local to true")
 

@@ -1,11 +1,14 @@
 """A correction at full resolution: what differs between neighbouring cells, which tokens see only
 by its place among them.
 
-    d = write( gelu( mix( f(read(x)) ) ) ),   f = gelu, or, gated, f(a, b) = a * tanh(b)
+    d = write( s( gelu( mix( f(read(x)) ) ) ) )
+    f = gelu, or, gated,   f(a, b) = a tanh(b)
+    s = identity, or, bounded,   s(m) = m / sqrt(1 + mean of m^2 over channels)
 
 Tokens cover 2^J cells, and a pattern that moves by one cell is another token. Convolutions treat
 every cell alike. The gate gives products of what neighbouring cells hold, of which the nonlinear
-terms of PDEs are made, and bounds one factor of each. Borders are padded once, by as many cells as
+terms of PDEs are made, and bounds one factor of each. What is bounded as a whole corrects by a
+limited amount, however large the state. Borders are padded once, by as many cells as
 all three need: wrapped on periodic axes, else the edge is repeated.
 """
 
@@ -31,6 +34,7 @@ class ConvHead(nn.Module):
         dim_out: Channels given.
         periodic: Whether each axis wraps; as many as there are axes, 1 to 3.
         gated: Whether half of what is read gates the other half.
+        bounded: Whether the channels before `write` are bounded.
     """
 
     def __init__(
@@ -40,10 +44,11 @@ class ConvHead(nn.Module):
         dim_out: int,
         periodic: Sequence[bool],
         gated: bool = False,
+        bounded: bool = False,
     ) -> None:
         super().__init__()
         self.periodic = tuple(periodic)
-        self.gated = gated
+        self.gated, self.bounded = gated, bounded
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(self.periodic) - 1]
         self.read = conv(dim_in, 2 * hidden if gated else hidden, KERNEL)
         self.mix = conv(hidden, hidden, KERNEL)
@@ -66,5 +71,8 @@ class ConvHead(nn.Module):
             h = a * torch.tanh(b)
         else:
             h = F.gelu(h)
-        d: Tensor = self.write(F.gelu(self.mix(h)))
+        m = F.gelu(self.mix(h))
+        if self.bounded:
+            m = m * (1 + m.square().mean(1, keepdim=True)).rsqrt()
+        d: Tensor = self.write(m)
         return d

@@ -123,7 +123,14 @@ class WaveLiT(
         self.skip = nn.Linear(n_in * q, c * q, bias=False)
         n_present = c + config.n_constant_fields
         self.detail = (
-            ConvHead(n_present + c, config.detail_dim, c, config.periodic, config.detail_gate)
+            ConvHead(
+                n_present + c,
+                config.detail_dim,
+                c,
+                config.periodic,
+                config.detail_gate,
+                config.detail_bound,
+            )
             if config.detail_dim
             else None
         )
