@@ -11,9 +11,7 @@ from the_well.benchmark.models.common import BaseModel
 
 from wavelit import WaveLiT as Network
 from wavelit import WaveLiTConfig
-
-# An increment of the history quieter than this share of its field is scaled by the share.
-INCREMENT_FLOOR = 0.1
+from wavelit.training.data_scales import INCREMENT_FLOOR
 
 
 class WaveLiT(BaseModel):
@@ -56,6 +54,8 @@ class WaveLiT(BaseModel):
             )
         )
         self.register_buffer("calibrated", torch.tensor(False))
+        # A device is waited for when the buffer is read: in the first step of training alone.
+        self._asked = False
 
     @torch.no_grad()
     def calibrate(self, fields: torch.Tensor) -> None:
@@ -73,6 +73,8 @@ class WaveLiT(BaseModel):
         config = self.network.config
         n_history = config.n_steps_input * config.n_fields
         fields = x[:, :n_history].unflatten(1, (config.n_steps_input, config.n_fields))
-        if self.training and not self.calibrated:
-            self.calibrate(fields)
+        if self.training and not self._asked:
+            self._asked = True
+            if not self.calibrated:
+                self.calibrate(fields)
         return self.network(fields, x[:, n_history:] if config.n_constant_fields else None)
