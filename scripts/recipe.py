@@ -8,63 +8,41 @@ Each with its own learning rate and as many windows as its measured rate allows.
 geometric, without helmholtz_staircase.
 """
 
-import json
 import textwrap
-from functools import cache
 from pathlib import Path
-from statistics import geometric_mean
 
-from accuracy_scores import DIVERGED, FURTHER, SEVEN
+from accuracy_scores import DIVERGED, SEVEN
+from second_scores import WINDOWS, Pair, compared, ratios
 from tables import markdown, put
 
-from wavelit.benchmarks.protocol import THE_EIGHT
-
-RESULTS = Path("results/accuracy2/5min")
+MINUTES = 5
 PAGE = Path("docs/results.md")
 MARKS = {
     name: (f"<!-- {name}: scripts/recipe.py -->", f"<!-- end of {name} -->")
     for name in ("next recipe", "by system")
 }
 OLD, NEW = "WaveLiT 0.1", "WaveLiT 0.2 candidate"
-WINDOWS = ("one step", "1:20", "13:30", "21:56")
 
 
-@cache
-def errors(model: str) -> dict[tuple[str, int], list[float]]:
-    """Errors over the windows by (system, seed); a run that diverged counts as 10."""
-    found = {}
-    for path in sorted(RESULTS.glob(f"{model.replace(' ', '_')}/*.json")):
-        run = json.loads(path.read_text())
-        scores = [min(FURTHER[window](run, "valid"), DIVERGED) for window in WINDOWS]
-        found[run["system"], run["seed"]] = scores
-    return found
+def pairs() -> list[Pair]:
+    return compared(MINUTES, OLD, NEW)
 
 
-def pairs() -> list[tuple[str, int]]:
-    both = errors(OLD).keys() & errors(NEW).keys()
-    return sorted(both, key=lambda pair: (THE_EIGHT.index(pair[0]), pair[1]))
-
-
-def means(of: list[tuple[str, int]]) -> list[float]:
-    """New over old in every window."""
-    old, new = errors(OLD), errors(NEW)
-    return [geometric_mean(new[pair][i] / old[pair][i] for pair in of) for i in range(len(WINDOWS))]
-
-
-def seven() -> list[tuple[str, int]]:
+def seven() -> list[Pair]:
     return [pair for pair in pairs() if pair[0] in SEVEN]
 
 
 def finding() -> str:
     if not (both := seven()):
         return "The next recipe has not been measured yet."
-    stable = [pair for pair in both if max(errors(NEW)[pair]) < DIVERGED]
-    lost = sorted({system for system, _ in both} - {system for system, _ in stable})
-    seeds = len({seed for _, seed in both})
+    stable = [pair for pair in both if max(pair[3]) < DIVERGED]
+    systems = {pair[0] for pair in both}
+    lost = sorted(systems - {pair[0] for pair in stable})
+    seeds = len({pair[1] for pair in both})
     said = "one seed" if seeds == 1 else f"{seeds} seeds"
     line = (
-        f"The candidate has {means(both)[0]:.2f} of 0.1's error one step ahead, the mean over "
-        f"{len({system for system, _ in both})} systems, {said}, on validation. "
+        f"The candidate has {ratios(both)[0]:.2f} of 0.1's error one step ahead, the mean over "
+        f"{len(systems)} systems, {said}, on validation. "
     )
     if lost:
         line += (
@@ -73,24 +51,19 @@ def finding() -> str:
         )
     else:
         line += "In rollouts "
-    _, *later = means(stable)
+    _, *later = ratios(stable)
     line += f"it has {later[0]:.2f} in 1:20, {later[1]:.2f} in 13:30 and {later[2]:.2f} in 21:56."
     return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
 
 
 def table() -> str:
-    old, new = errors(OLD), errors(NEW)
     rows = [
-        [
-            system,
-            str(seed),
-            *(_both(a, b) for a, b in zip(old[system, seed], new[system, seed], strict=True)),
-        ]
-        for system, seed in pairs()
+        [system, str(seed), *(_both(a, b) for a, b in zip(old, new, strict=True))]
+        for system, seed, old, new in pairs()
     ]
     if seven():
         rows.append(
-            ["**ratio, mean of seven**", "", *(f"**{ratio:.2f}**" for ratio in means(seven()))]
+            ["**ratio, mean of seven**", "", *(f"**{ratio:.2f}**" for ratio in ratios(seven()))]
         )
     return markdown(["system", "seed", *WINDOWS], rows)
 

@@ -1,0 +1,47 @@
+"""The scores of results/accuracy2 on validation, and ratios of two contestants: what the scripts
+that render its tables share.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from statistics import geometric_mean
+
+from accuracy_scores import DIVERGED, FURTHER
+
+from wavelit.benchmarks.protocol import THE_EIGHT
+
+RESULTS = Path("results/accuracy2")
+WINDOWS = ("one step", "1:20", "13:30", "21:56")
+
+Pair = tuple[str, int, list[float], list[float]]
+
+
+@cache
+def runs() -> dict[tuple[float, str, int, str], list[float]]:
+    """Errors over the windows by (minutes, system, seed, model); one that diverged counts as 10."""
+    found = {}
+    for path in sorted(RESULTS.glob("*min/*/*.json")):
+        run = json.loads(path.read_text())
+        key = (run["minutes"], run["system"], run["seed"], run["model"])
+        found[key] = [min(FURTHER[window](run, "valid"), DIVERGED) for window in WINDOWS]
+    return found
+
+
+def compared(minutes: float, one: str, other: str) -> list[Pair]:
+    """System, seed, and the errors of either, where both were run."""
+    found = runs()
+    return [
+        (system, seed, errors, found[minutes, system, seed, other])
+        for system in THE_EIGHT
+        for (budget, where, seed, model), errors in sorted(found.items())
+        if (budget, where, model) == (minutes, system, one)
+        and (minutes, system, seed, other) in found
+    ]
+
+
+def ratios(pairs: Iterable[Pair]) -> list[float]:
+    """The second over the first in every window, geometric means."""
+    by_pair = [[b / a for a, b in zip(one, other, strict=True)] for _, _, one, other in pairs]
+    return [geometric_mean(column) for column in zip(*by_pair, strict=True)]
