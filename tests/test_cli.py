@@ -1,6 +1,5 @@
 """The command line end to end on the smallest dataset, and the one line that a mistake gets."""
 
-import dataclasses
 import re
 import subprocess
 import sys
@@ -11,6 +10,8 @@ import pytest
 import yaml
 from validation.full_shapes import GRIDS
 
+from wavelit.benchmarks.entries import PRIORS
+from wavelit.benchmarks.protocol import MINUTES, Cell, n_steps, rate_rows
 from wavelit.checks.settings import from_mapping
 from wavelit.cli.program import COMMANDS, main
 from wavelit.demo import DEMO
@@ -102,14 +103,21 @@ CONFIGS = sorted(Path("configs/pocketwell").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configs_are_the_recipe_of_the_demo(path):
-    """A config says where the data are and how much to train; the recipe is the code's own."""
+def test_configs_are_the_recipe_that_was_measured(path):
+    """A config says where the data are, how much to train and what is the system's own; the rest
+    of the recipe is the default.
+    """
     config = yaml.safe_load(path.read_text())
     assert config["data"]["path"] == f"datasets/pocketwell/small/{path.stem}"
-    budget = {"steps": None, "samples": None, "minutes": None}
-    recipe = TrainConfig(**config["train"])
-    intervals = {"validate_every": DEMO.validate_every, "checkpoint_every": DEMO.checkpoint_every}
-    assert dataclasses.replace(recipe, **intervals, **{**budget, "minutes": DEMO.minutes}) == DEMO
+    own = PRIORS.get(path.stem, {"model": {}, "train": {}})
+    samples = config["train"].pop("samples")
+    assert config["train"] == own["train"]
+    assert config["model"] == {"preset": "nano", **own["model"]}
+    rates = {(row["model"], row["system"]): row for row in rate_rows(Path("results/accuracy2"))}
+    known = path.stem if path.stem in PRIORS else "acoustic_scattering_maze"
+    rate = float(rates["WaveLiT 0.2", known]["ms_per_sample"])
+    cell = Cell("WaveLiT 0.2", known, 0, MINUTES, 1.0, "final")
+    assert samples == n_steps(cell, rate) * config["data"]["batch_size"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +179,7 @@ def test_a_mistake_in_the_preset_writes_nothing(dataset, tmp_path, capsys):
         "1",
     ]
     assert main([*words, "--model.preset", "7M"]) == 2
-    assert "known: nano, 1M, 3M, 10M" in capsys.readouterr().err
+    assert "known: nano, nano-0.1, paper, 1M, 3M, 10M" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

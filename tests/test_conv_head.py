@@ -28,7 +28,8 @@ def test_convolutions_of_the_padded_grid(periodic, mode, edge, gated, bounded):
         if i == 1 and gated:
             y = y[:3] * np.tanh(y[3:])
         elif i:
-            y = F.gelu(torch.from_numpy(y)).numpy()
+            linear = 0.03 * y if i == 2 and bounded else 0.0
+            y = F.gelu(torch.from_numpy(y)).numpy() + linear
         if i == 2 and bounded:
             y = y / np.sqrt(1 + (y**2).mean(0))
         weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()
@@ -59,6 +60,14 @@ def test_a_bounded_correction_does_not_grow_with_the_state():
     large, larger = (head(size * x).abs().max() for size in (1e6, 1e9))
     torch.testing.assert_close(large, larger, rtol=1e-3, atol=0)
     assert head(1e-3 * x).isfinite().all()
+
+
+def test_a_bounded_correction_cannot_fall_silent():
+    """Where gelu has no slope, far below zero, a channel still learns."""
+    head = ConvHead(1, 4, 1, (True, True), gated=True, bounded=True)
+    torch.nn.init.constant_(head.mix.bias, -20.0)
+    head(torch.randn(1, 1, 8, 8)).sum().backward()
+    assert (head.mix.weight.grad.abs().amax((1, 2, 3)) > 0).all()
 
 
 def test_a_gate_needs_convolutions():

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,11 +12,12 @@ import torch.nn.functional as F
 from wavelit.errors import WavelitError
 from wavelit.model.config import WaveLiTConfig, padded_shape
 from wavelit.model.mixers import GatedConv, GatedLongConv, MixerKind, naive_long_conv, read_mixers
-from wavelit.model.wavelit import WaveLiT
+from wavelit.model.wavelit import WaveLiT, configuration_of
 from wavelit.ops.depthwise import DepthwiseConv
 from wavelit.ops.token_layout import canvas_for, split_grids, token_grids
 
 E = 8
+WALLS = (("wall", "wall"), ("open", "wall"))
 GRIDS = [
     (((9,),), (True,), (3,)),
     (((9,), (4,)), (False,), (7,)),
@@ -226,6 +229,39 @@ def test_a_kernel_wider_than_a_walled_grid_is_named():
         padded_shape((64, 32), config)
     with pytest.raises(WavelitError, match="wider"):
         WaveLiT(config)(torch.randn(1, 4, 2, 64, 32))
+
+
+@pytest.mark.parametrize(
+    ("sides", "shape", "mixers"),
+    [
+        (WALLS, (28, 25), "conv:7"),
+        (WALLS, (32, 24), "conv:7x5"),
+        (WALLS, (4, 17), "conv:3x5"),
+        ((("wall", "open"), ("periodic", "periodic")), (16, 16), "conv:3x7"),
+    ],
+)
+def test_a_preset_takes_kernels_that_fit(sides, shape, mixers):
+    facts = SimpleNamespace(
+        dataset_name="d", n_fields=2, n_constant_fields=0, n_constant_scalars=0, n_spatial_dims=2,
+        spatial_resolution=shape,
+    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = configuration_of(facts, sides, preset="nano")
+    assert config.mixers == mixers
+    assert WaveLiT(config)(torch.randn(1, 4, 2, *shape)).shape == (1, 2, *shape)
+    told = [str(each.message) for each in caught]
+    if mixers == "conv:7":
+        assert not told
+    else:
+        assert [f"mixers={mixers} is taken instead" in line for line in told] == [True]
+        with pytest.raises(WavelitError, match="a kernel of 7 is wider"):
+            configuration_of(facts, sides, preset="nano", mixers="conv:7")
+
+
+def test_mixers_are_written_as_they_are_read():
+    for text in ("attention", "attention:7x7", "conv:7x3", "long_conv"):
+        assert str(read_mixers(text, 1, 2)[0]) == text
 
 
 def test_weights_of_another_mixer_are_refused(tmp_path):

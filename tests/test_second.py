@@ -9,19 +9,24 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from systems import write_system
 from wavelit.benchmarks import entries, second
-from wavelit.benchmarks.entries import EVERYONE, SECOND, Contestant
+from wavelit.benchmarks.entries import EVERYONE, FIRST, SECOND, Contestant
+from wavelit.benchmarks.protocol import train_config
 from wavelit.benchmarks.second import best_rate, fingerprint, next_rate, run
 from wavelit.cli.program import main
 from wavelit.errors import WavelitError
 from wavelit.files.plain import read_json
+from wavelit.model.config import WaveLiTConfig
+from wavelit.training.config import TrainConfig
 
 NAMES = ("waves", "flow")
 TWIN = "convolution twin"
+RESULTS = Path("results/accuracy2")
 
 
 def test_a_search_ends_where_the_best_has_worse_neighbours():
@@ -49,6 +54,30 @@ def test_a_hash_is_that_of_architecture_and_recipe(monkeypatch):
     ):
         monkeypatch.setitem(entries.EVERYONE, TWIN, changed)
         assert fingerprint(TWIN) != known[TWIN]
+
+
+def test_the_second_recipe_is_the_default_and_the_first_stays():
+    """What is claimed of WaveLiT 0.2 is what `wavelit train` gives; a later default changes no
+    committed result.
+    """
+
+    def built(name):
+        return WaveLiTConfig.preset(FIRST, n_fields=1, **EVERYONE[name].model)
+
+    def recipe(name):
+        return train_config(name, steps=1)
+
+    assert built("WaveLiT 0.2") == WaveLiTConfig.preset("nano", n_fields=1)
+    lr = best_rate("WaveLiT 0.2", RESULTS)
+    assert dataclasses.replace(recipe("WaveLiT 0.2"), lr=lr) == TrainConfig(steps=1)
+    for name in ("WaveLiT 0.1", "WaveLiT"):
+        assert built(name) == WaveLiTConfig(n_fields=1, num_scales=1, depth=2, detail_dim=24)
+        first = recipe(name)
+        assert (first.field_loss, first.noise, first.noise_end) == ("mse", 0.06, 1.0)
+    paths = sorted(RESULTS.glob("*min/*/*.json"))
+    assert paths
+    for result in map(read_json, paths):
+        assert result["hash"] == fingerprint(result["model"], result["system"])
 
 
 class Plain:

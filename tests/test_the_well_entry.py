@@ -32,7 +32,7 @@ def _module(name, path):
     return module
 
 
-@pytest.mark.parametrize(("grid", "n_constants"), [((32, 16), 2), ((16, 16, 16), 0)])
+@pytest.mark.parametrize(("grid", "n_constants"), [((32, 28), 2), ((16, 28, 28), 0)])
 def test_it_steps_on_stacked_frames(entry, grid, n_constants):
     torch.manual_seed(0)
     sides = [["periodic", "periodic"], *[["wall", "open"]] * (len(grid) - 1)]
@@ -56,11 +56,11 @@ def test_it_steps_on_stacked_frames(entry, grid, n_constants):
 
 def test_what_was_calibrated_travels_with_the_weights(entry, tmp_path):
     torch.manual_seed(0)
-    model = entry.WaveLiT(8, 2, 2, (16, 16), preset="nano")
-    model.train()(torch.randn(2, 8, 16, 16))
+    model = entry.WaveLiT(8, 2, 2, (28, 28), preset="nano")
+    model.train()(torch.randn(2, 8, 28, 28))
     model.save_pretrained(tmp_path)
     again = entry.WaveLiT.from_pretrained(tmp_path)
-    x = torch.randn(1, 8, 16, 16)
+    x = torch.randn(1, 8, 28, 28)
     assert again.calibrated
     torch.testing.assert_close(again.eval()(x), model.eval()(x))
     assert not (again.network.input_scale == 1).all()

@@ -58,7 +58,8 @@ def test_tiles_give_what_the_whole_block_gives(dim, heads, shapes, periodic, con
 
 def model(**changes) -> WaveLiT:
     torch.manual_seed(0)
-    config = WaveLiTConfig.preset("nano", n_fields=2, embed_dim=24, num_heads=2, depth=2, **changes)
+    small = {"n_fields": 2, "embed_dim": 24, "num_heads": 2, "depth": 2}
+    config = WaveLiTConfig.preset("nano-0.1", **small, **changes)
     made = WaveLiT(config).eval()
     torch.nn.init.normal_(made.head.weight, std=0.3)
     return made

@@ -239,14 +239,14 @@ def test_fine_tuning_takes_a_tenth_of_the_learning_rate(tmp_path, capsys):
     assert model.trained
     wavelit.fit(tmp_path / "second", two, model=wavelit.load(tmp_path / "first"), steps=2)
     said = capsys.readouterr().out
-    assert "learning rate 0.0011, a tenth of the default" in said
+    assert "learning rate 0.0016, a tenth of the default" in said
     assert "fields: taken b; new c; dropped a" in said
     assert "before any step: validation VRMSE" in said
     recorded = (tmp_path / "second" / "config.yaml").read_text()
     assert "n_steps_input: 2" in recorded
     assert fine_tuning_recipe(model, None, {"lr": 0.5}) is None
     assert fine_tuning_recipe(model, TrainConfig(steps=1), {}) is None
-    assert fine_tuning_recipe(small.train(), None, {"steps": 3}).lr == pytest.approx(1.1e-3)
+    assert fine_tuning_recipe(small.train(), None, {"steps": 3}).lr == pytest.approx(1.6e-3)
 
 
 def test_the_command_fine_tunes(tmp_path, capsys, monkeypatch):
@@ -259,7 +259,7 @@ def test_the_command_fine_tunes(tmp_path, capsys, monkeypatch):
     assert main(["train", "two", "--from", "first", "--steps", "2"]) == 0
     said = capsys.readouterr().out
     assert "fields: taken a; new c; dropped b" in said
-    assert "learning rate 0.0011, a tenth" in said
+    assert "learning rate 0.0016, a tenth" in said
     assert "trained: runs/two-from-first" in said
     model = wavelit.load("runs/two-from-first")
     assert model.config.embed_dim == 16

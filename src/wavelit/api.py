@@ -82,7 +82,7 @@ def fit(
     before any step: validation VRMSE ...
     step 20 100% ... s train loss ... validation VRMSE ...
     >>> model.n_parameters
-    233709
+    196917
 
     Args:
         folder: Created; must not hold a run.

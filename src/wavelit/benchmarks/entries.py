@@ -20,6 +20,8 @@ __all__ = [
     "AS_WAVELIT",
     "CONTESTANTS",
     "EVERYONE",
+    "FIRST",
+    "FIRST_RECIPE",
     "SECOND",
     "SMALL",
     "TOKENS_ALONE",
@@ -29,19 +31,24 @@ __all__ = [
     "build",
 ]
 
+FIRST = "nano-0.1"
+FIRST_RECIPE = {"field_loss": "mse", "noise": 0.06, "noise_end": 1.0}
+"""Preset and recipe of WaveLiT 0.1. Contestants are named by what they change of it, so that a new
+default changes no committed result."""
+
 PATCHES = {"wavelet": None}
 PLAIN = {"centre": False, "gate": False, "local": False}
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A WaveLiT `nano` changed in a few entries, or a model of The Well.
+    """A WaveLiT changed in a few entries, or a model of The Well.
 
     Args:
-        model: entries of `WaveLiTConfig` that differ from `nano`.
+        model: entries of `WaveLiTConfig` that differ from the preset `FIRST`.
         rival: the model of The Well, a key of `rivals.SETTINGS`; None for a WaveLiT.
         increments: whether that model reads its history as increments, as WaveLiT does.
-        train: entries of `TrainConfig` that differ from its defaults.
+        train: entries of `TrainConfig` that differ from `FIRST_RECIPE`.
         tuned_as: the contestant whose learning rate is taken over; None: its own is searched.
         batch_size: windows of a step; another than four in the second protocol alone.
         systems: by system, entries of its own beside those above: {"model": .., "train": ..}.
@@ -57,8 +64,8 @@ class Contestant:
 
     def own(self, system: str, part: str) -> dict[str, Any]:
         """Entries of "model" or "train" on a system."""
-        entries: dict[str, Any] = getattr(self, part)
-        return {**entries, **self.systems.get(system, {}).get(part, {})}
+        first = FIRST_RECIPE if part == "train" else {}
+        return {**first, **getattr(self, part), **self.systems.get(system, {}).get(part, {})}
 
 
 def _ablation(model: dict[str, Any], train: dict[str, Any] | None = None) -> Contestant:
@@ -160,14 +167,14 @@ SECOND: dict[str, Contestant] = {
     "long-convolution twin": Contestant({"mixers": "long_conv"}),
     "attention with 7 x 7": Contestant({"mixers": "attention:7"}),
     "one convolution, one attention": Contestant({"mixers": "conv:7,attention"}),
-    "WaveLiT 0.2 candidate": Contestant(
-        {"mixers": "conv:7", "detail_gate": True}, train=LATE_NOISE, systems=PRIORS
-    ),
-    "WaveLiT 0.2 candidate, bounded": Contestant(
+    "WaveLiT 0.2": Contestant(
         {"mixers": "conv:7", "detail_gate": True, "detail_bound": True},
         train=LATE_NOISE,
         systems=PRIORS,
-        tuned_as="WaveLiT 0.2 candidate",
+        tuned_as="WaveLiT 0.2 without bound",
+    ),
+    "WaveLiT 0.2 without bound": Contestant(
+        {"mixers": "conv:7", "detail_gate": True}, train=LATE_NOISE, systems=PRIORS
     ),
 }
 """Those of the second protocol (`wavelit.benchmarks.second`), which rivals of the first enter too:
@@ -186,7 +193,7 @@ def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
     contestant = EVERYONE[name]
     if contestant.rival is None:
         own = contestant.own(data.metadata.dataset_name, "model")
-        return build_model(data, "nano", seed, **own)
+        return build_model(data, FIRST, seed, **own)
     torch.manual_seed(seed)
     shape = data.metadata.spatial_resolution
     return Rival(

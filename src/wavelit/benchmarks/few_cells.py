@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wavelit.benchmarks.entries import FIRST, FIRST_RECIPE
 from wavelit.benchmarks.joint_cells import nano_rate, require_same, steps_of
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
 from wavelit.benchmarks.results import scores_of, write_result
@@ -240,8 +241,9 @@ def _train(
             data = setting.data(BATCH_SIZE)
             own = Cell(REFERENCE, cell.target, cell.seed, cell.minutes, lr, "final")
             steps = n_steps(own, nano_rate(cell.target, setting.rates))
-            recipe = TrainConfig(steps=steps, lr=lr, validate_every=max(1, steps // LOOKS))
-            model = build_model(data, "nano", cell.seed)
+            every = max(1, steps // LOOKS)
+            recipe = TrainConfig(steps=steps, lr=lr, validate_every=every, **FIRST_RECIPE)
+            model = build_model(data, FIRST, cell.seed)
             fit(folder, data, model, recipe, trainer, cell.seed, overwrite=True)
         return _best(folder), load_model(folder, "best")
     if not joint_is_trained(folder):

@@ -5,9 +5,9 @@ lr       a minute for each learning rate on one wave and one flow: a ladder by f
          goes on until its best has a worse one on either side
 final    a run of the whole budget; only here is the test split read, once, after training
 
-WaveLiT 0.1 is `nano` as it was at commit 542aeb4. A result holds the hash of the whole architecture
-and recipe, so that one of another does not pass for it. A run that was cut goes on from its last
-checkpoint, and every run folder is kept.
+WaveLiT 0.1 is `nano` as it was at commit 542aeb4, the preset `nano-0.1`. A result holds the hash of
+the whole architecture and recipe, so that one of another does not pass for it. A run that was cut
+goes on from its last checkpoint, and every run folder is kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from wavelit.benchmarks.accuracy import (
     time_in_turns,
 )
 from wavelit.benchmarks.baselines import SETTINGS
-from wavelit.benchmarks.entries import EVERYONE, SECOND, build
+from wavelit.benchmarks.entries import EVERYONE, FIRST, SECOND, build
 from wavelit.benchmarks.protocol import (
     LR_SYSTEMS,
     MINUTES,
@@ -194,7 +194,7 @@ def fingerprint(model: str, system: str = "") -> str:
     """
     contestant = EVERYONE[model]
     if contestant.rival is None:
-        config = WaveLiTConfig.preset("nano", n_fields=1, **contestant.own(system, "model"))
+        config = WaveLiTConfig.preset(FIRST, n_fields=1, **contestant.own(system, "model"))
         architecture: Any = dataclasses.asdict(config)
         # As with the recipe below.
         for name in ("divergence_free", "detail_gate", "detail_bound"):

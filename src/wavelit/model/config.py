@@ -16,10 +16,17 @@ from wavelit.checks.settings import check_bounds, check_types
 from wavelit.errors import WavelitError
 from wavelit.model.attention import FEATURE_MAPS
 from wavelit.model.boundaries import BOUNDARY_TYPES, BoundaryConditions
-from wavelit.model.mixers import MixerKind, read_mixers
+from wavelit.model.mixers import LONGEST_KERNEL, MixerKind, read_mixers
 from wavelit.wavelets.transform import WAVELETS
 
-__all__ = ["PRESETS", "WaveLiTConfig", "pad_grid", "padded_shape", "scales_that_fit"]
+__all__ = [
+    "PRESETS",
+    "WaveLiTConfig",
+    "mixers_that_fit",
+    "pad_grid",
+    "padded_shape",
+    "scales_that_fit",
+]
 
 HISTORIES = ("increments", "states")
 WALL_PADDINGS = ("edge", "zero")
@@ -227,13 +234,18 @@ class WaveLiTConfig:
         return cls(**{**PRESETS[name], **changes})
 
 
-PRESETS: dict[str, dict[str, int]] = {
-    "nano": {"num_scales": 1, "depth": 2, "detail_dim": 24},
+_NANO: dict[str, Any] = {"num_scales": 1, "depth": 2, "detail_dim": 24}
+PRESETS: dict[str, dict[str, Any]] = {
+    "nano": {**_NANO, "mixers": "conv:7", "detail_gate": True, "detail_bound": True},
+    "nano-0.1": _NANO,
+    "paper": {"embed_dim": 128, "history": "states", "conserve": False},
     "1M": {"embed_dim": 128},
     "3M": {"embed_dim": 192, "num_heads": 6, "depth": 6},
     "10M": {"embed_dim": 256, "num_heads": 8, "depth": 12, "num_exchanges": 3},
 }
-"""Each preset's difference from the defaults of `WaveLiTConfig`."""
+"""Each preset's difference from the defaults of `WaveLiTConfig`. `nano-0.1` is the `nano` that
+results/accuracy and results/transfer rest on; `paper` is `1M` with what WaveLiT's paper has alone
+(arXiv 2605.25949): train it without input noise."""
 
 
 def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]:
@@ -270,6 +282,31 @@ def scales_that_fit(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, i
     return min(config.levels, least), max(1, least - config.levels + 1)
 
 
+def mixers_that_fit(shape: Sequence[int], config: WaveLiTConfig) -> str | None:
+    """`mixers` in place of the configuration's, where a kernel is wider than the tokens along an
+    axis that does not wrap: as wide as they are. None where all fit.
+    """
+    multiple = config.grid_multiple
+    most = [
+        LONGEST_KERNEL if wraps else _widest(-(-n // multiple))
+        for n, wraps in zip(shape, config.periodic, strict=True)
+    ]
+    mixers = [
+        dataclasses.replace(
+            mixer, kernel=tuple(min(pair) for pair in zip(mixer.kernel, most, strict=True))
+        )
+        for mixer in config.block_mixers
+    ]
+    if mixers == list(config.block_mixers):
+        return None
+    return ",".join(map(str, mixers if len(set(mixers)) > 1 else mixers[:1]))
+
+
+def _widest(tokens: int) -> int:
+    """The widest kernel for so many tokens between walls."""
+    return max(3, tokens - 1 + tokens % 2)
+
+
 def _require_kernels(padded: Sequence[int], config: WaveLiTConfig) -> None:
     """A kernel that reaches across a grid with walls would read its padding alone."""
     if config.mixers == "attention":
@@ -278,7 +315,7 @@ def _require_kernels(padded: Sequence[int], config: WaveLiTConfig) -> None:
     for axis, (n, wraps) in enumerate(zip(padded, config.periodic, strict=True)):
         tokens = n // config.grid_multiple
         for mixer in mixers:
-            if not wraps and mixer.kernel[axis] > max(tokens, 3):
+            if not wraps and mixer.kernel[axis] > _widest(tokens):
                 raise WavelitError(
                     f"a kernel of {mixer.kernel[axis]} is wider than the {tokens} tokens along "
                     f"axis {axis}, which does not wrap: a shorter one in mixers {config.mixers}, "

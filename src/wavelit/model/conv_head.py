@@ -1,15 +1,16 @@
 """A correction at full resolution: what differs between neighbouring cells, which tokens see only
 by its place among them.
 
-    d = write( s( gelu( mix( f(read(x)) ) ) ) )
+    d = write( s( mix( f(read(x)) ) ) )
     f = gelu, or, gated,   f(a, b) = a tanh(b)
-    s = identity, or, bounded,   s(m) = m / sqrt(1 + mean of m^2 over channels)
+    s = gelu, or, bounded,   s(z) = m / sqrt(1 + mean of m^2 over channels),   m = gelu(z) + 0.03 z
 
 Tokens cover 2^J cells, and a pattern that moves by one cell is another token. Convolutions treat
 every cell alike. The gate gives products of what neighbouring cells hold, of which the nonlinear
 terms of PDEs are made, and bounds one factor of each. What is bounded as a whole corrects by a
-limited amount, however large the state. Borders are padded once, by as many cells as
-all three need: wrapped on periodic axes, else the edge is repeated.
+limited amount, however large the state. The term 0.03 z keeps every channel alive: without it all
+of them fell silent on shear flow, where gelu has no slope (docs/log.md). Borders are padded once,
+by as many cells as all three need: wrapped on periodic axes, else the edge is repeated.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 __all__ = ["ConvHead"]
 
 KERNEL = 3
+ALIVE = 0.03
 
 
 class ConvHead(nn.Module):
@@ -71,8 +73,10 @@ class ConvHead(nn.Module):
             h = a * torch.tanh(b)
         else:
             h = F.gelu(h)
-        m = F.gelu(self.mix(h))
+        z = self.mix(h)
+        m = F.gelu(z)
         if self.bounded:
+            m = torch.add(m, z, alpha=ALIVE)
             m = m * (1 + m.square().mean(1, keepdim=True)).rsqrt()
         d: Tensor = self.write(m)
         return d

@@ -19,6 +19,7 @@ from wavelit.model.config import WaveLiTConfig
 from wavelit.model.signature import Quantity, Signature
 
 __all__ = [
+    "BASE",
     "JOINT_PRESETS",
     "TRUNK",
     "JointConfig",
@@ -50,6 +51,10 @@ TRUNK = (
     "wall_padding",
 )
 
+BASE = "nano-0.1"
+"""The preset of a system whose entries a joint one does not name. The later `nano` has not been
+tried with a trunk for several systems."""
+
 JOINT_PRESETS: dict[str, dict[str, Any]] = {
     "joint-1M": {"own": ("stencils", "gains")},
     "joint-10M": {
@@ -61,7 +66,7 @@ JOINT_PRESETS: dict[str, dict[str, Any]] = {
         "detail_dim": 0,
     },
 }
-"""Each preset's difference from `nano`, and from the defaults of `JointConfig`."""
+"""Each preset's difference from `BASE`, and from the defaults of `JointConfig`."""
 
 
 @dataclass(frozen=True)

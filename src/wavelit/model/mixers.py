@@ -73,6 +73,11 @@ class MixerKind:
     kind: str
     kernel: tuple[int, ...]
 
+    def __str__(self) -> str:
+        """As `read_mixers` reads it."""
+        plain = self.kind == "long_conv" or (self.kind == "attention" and set(self.kernel) == {3})
+        return self.kind if plain else f"{self.kind}:{'x'.join(map(str, self.kernel))}"
+
 
 def read_mixers(text: str, depth: int, spatial: int) -> tuple[MixerKind, ...]:
     """The mixer of every block.

@@ -41,7 +41,13 @@ from wavelit.model.attention import AugmentedLinearAttention
 from wavelit.model.block import Block, ScaledRMSNorm
 from wavelit.model.boundaries import boundary_features
 from wavelit.model.card import card
-from wavelit.model.config import WaveLiTConfig, pad_grid, padded_shape, scales_that_fit
+from wavelit.model.config import (
+    WaveLiTConfig,
+    mixers_that_fit,
+    pad_grid,
+    padded_shape,
+    scales_that_fit,
+)
 from wavelit.model.conv_head import ConvHead
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.losses import wavelet_loss
@@ -425,7 +431,7 @@ def configuration_of(
     **changes: Any,
 ) -> WaveLiTConfig:
     """The configuration of a model for a dataset of The Well; arguments and errors as for
-    `WaveLiT.from_metadata`. Warns where a periodic axis asks for other scales than the preset's.
+    `WaveLiT.from_metadata`. Warns where the grid asks for other scales or kernels than the preset.
     """
     if boundary_conditions is None:
         kinds = sorted({kind.lower() for kind in metadata.boundary_condition_types})
@@ -456,6 +462,13 @@ def configuration_of(
             stacklevel=2,
         )
         config = dataclasses.replace(config, levels=levels, num_scales=num_scales)
+    if "mixers" not in changes and (mixers := mixers_that_fit(shape, config)):
+        warnings.warn(
+            f"{metadata.dataset_name}, {' x '.join(map(str, shape))} points, is narrower than a "
+            f"kernel of {config.mixers}: mixers={mixers} is taken instead",
+            stacklevel=2,
+        )
+        config = dataclasses.replace(config, mixers=mixers)
     padded_shape(shape, config)
     return config
 

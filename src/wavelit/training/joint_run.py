@@ -24,7 +24,7 @@ from wavelit.errors import WavelitError
 from wavelit.files.atomic import named
 from wavelit.files.owner import owned
 from wavelit.model.foundation import JointWaveLiT
-from wavelit.model.joint_config import JOINT_PRESETS, JointConfig, SystemConfig
+from wavelit.model.joint_config import BASE, JOINT_PRESETS, JointConfig, SystemConfig
 from wavelit.model.vocabulary import number_of
 from wavelit.model.wavelit import configuration_of
 from wavelit.training.checkpoints import model_weights, newest_checkpoint, require_same_model
@@ -92,7 +92,7 @@ def _system(data: WellDataModule, changes: dict[str, Any]) -> SystemConfig:
     config = configuration_of(
         data.metadata,
         data.boundary_conditions,
-        "nano",
+        BASE,
         **{
             "n_steps_input": data.n_steps_input,
             "n_constant_fields": len(data.constant_field_names),
