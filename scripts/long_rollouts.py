@@ -35,7 +35,7 @@ PAGE = Path("docs/results.md")
 BEGIN, END = "<!-- far: scripts/long_rollouts.py -->", "<!-- end of far -->"
 STEPS, BOUND, USEFUL = 2000, 1.5, 0.25
 LATE = slice(20, 56)
-MODELS = ("WaveLiT 0.1", "convolution twin", "WaveLiT 0.2 candidate")
+MODELS = ("WaveLiT 0.1", "convolution twin", "WaveLiT 0.2", "WaveLiT 0.2 without bound")
 
 
 def measure(weights: Path, root: Path) -> None:

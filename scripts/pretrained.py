@@ -1,7 +1,7 @@
-"""The models that come with the package, from the runs of `wavelit benchmark accuracy`: weights,
+"""The models that come with the package, from the runs of `wavelit benchmark accuracy2`: weights,
 configuration and card.
 
-.venv/bin/python scripts/pretrained.py          # needs runs/accuracy, with those runs' weights
+.venv/bin/python scripts/pretrained.py          # needs runs/accuracy2, with those runs' weights
 .venv/bin/python scripts/pretrained.py --sign   # signatures alone, into what the package has
 .venv/bin/python scripts/pretrained.py --joint runs/transfer/40min/joint-0
 """
@@ -13,20 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
 from tables import markdown
 
+import wavelit
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.signature import signature_of
 from wavelit.model.pretrained import FOLDER, PREFIX
 from wavelit.model.signature import Signature
 from wavelit.training.joint_folder import load_joint
-from wavelit.training.run import build_model
 
-RESULTS = Path("results/accuracy/5min/WaveLiT")
-WEIGHTS = Path("runs/accuracy/5min/WaveLiT")
-DATASETS = Path("datasets/pocketwell/small")
+RESULTS = Path("results/accuracy2/5min/WaveLiT_0.2")
+WEIGHTS = Path("runs/accuracy2/5min/WaveLiT_0.2")
+# Of one model for each system, beside the joint one.
+BESPOKE = Path("results/accuracy/5min/WaveLiT")
 TRANSFER, JOINT = Path("results/transfer"), "joint-1M"
 
 
@@ -52,12 +52,13 @@ tags: [PDE, emulator, wavelets]
 
 WaveLiT `nano`, {result["parameters"] / 1e6:.2f}M parameters, trained on {system} of PocketWell
 (size small, seed 0; 24 trajectories of 60 steps on {grid} points, simulated by the package):
-{result["samples"]} windows in {result["seconds"]:.0f} s on one CPU core, batch
-{result["batch_size"]}, learning rate {result["lr"]:g}, seed {result["seed"]}.
+{result["samples"]:,} windows, {result["minutes"]:g} core-minutes of the benchmark's clock, batch
+{result["batch_size"]}, learning rate {result["lr"]:g}, seed {result["seed"]}. What else differs
+from the defaults is in configs/pocketwell/{system}.yaml of the repository.
 
 {table}
 
-Mean over trajectories, steps and fields; by step and field in results/accuracy of the repository.
+Mean over trajectories, steps and fields; by step and field in results/accuracy2 of the repository.
 A rollout is trustworthy for about as long as its error is well below that of persistence. The model
 knows the grid, step and parameters of this system alone, and stands for PocketWell's data, not for
 The Well's at full size.
@@ -123,7 +124,7 @@ def joint_card(result: dict) -> str:
     """
     rows = []
     for system, found in result["valid"].items():
-        alone = json.loads((RESULTS / f"{system}-0.json").read_text())["valid"]
+        alone = json.loads((BESPOKE / f"{system}-0.json").read_text())["valid"]
         pairs = [(each["one_step"], each["rollout"]["1:20"]) for each in (found, alone)]
         rows.append([system, *(f"{one:.3g} / {far:.3g}" for one, far in pairs)])
     table = markdown(["VRMSE, one step / steps 1:20", "joint-1M", "one model for each"], rows)
@@ -168,9 +169,8 @@ def main() -> None:
     for path in sorted(RESULTS.glob("*-0.json")):
         result = json.loads(path.read_text())
         system = result["system"]
-        data = WellDataModule(str(DATASETS / system), mask_field=SYSTEMS[system].mask_field)
-        model = build_model(data, "nano", result["seed"])
-        model.load_state_dict(load_file(WEIGHTS / f"{system}-{result['seed']}.safetensors"))
+        model = wavelit.load(WEIGHTS / f"{system}-{result['seed']}")
+        model.signature = signature(system)
         folder = FOLDER / PREFIX / system
         model.save_pretrained(folder)
         (folder / "README.md").write_text(card(result))

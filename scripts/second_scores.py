@@ -1,4 +1,4 @@
-"""The scores of results/accuracy2 on validation, and ratios of two contestants: what the scripts
+"""The scores of results/accuracy2, and ratios of two contestants: what the scripts
 that render its tables share.
 """
 
@@ -19,19 +19,19 @@ Pair = tuple[str, int, list[float], list[float]]
 
 
 @cache
-def runs() -> dict[tuple[float, str, int, str], list[float]]:
+def runs(split: str = "valid") -> dict[tuple[float, str, int, str], list[float]]:
     """Errors over the windows by (minutes, system, seed, model); one that diverged counts as 10."""
     found = {}
     for path in sorted(RESULTS.glob("*min/*/*.json")):
         run = json.loads(path.read_text())
         key = (run["minutes"], run["system"], run["seed"], run["model"])
-        found[key] = [min(FURTHER[window](run, "valid"), DIVERGED) for window in WINDOWS]
+        found[key] = [min(FURTHER[window](run, split), DIVERGED) for window in WINDOWS]
     return found
 
 
-def compared(minutes: float, one: str, other: str) -> list[Pair]:
+def compared(minutes: float, one: str, other: str, split: str = "valid") -> list[Pair]:
     """System, seed, and the errors of either, where both were run."""
-    found = runs()
+    found = runs(split)
     return [
         (system, seed, errors, found[minutes, system, seed, other])
         for system in THE_EIGHT

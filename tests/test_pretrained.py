@@ -28,7 +28,7 @@ from wavelit.model.pretrained import (
 )
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "results" / "accuracy" / "5min" / "WaveLiT"
+RESULTS = ROOT / "results" / "accuracy2" / "5min" / "WaveLiT_0.2"
 QUICK = "acoustic_scattering_maze"
 
 

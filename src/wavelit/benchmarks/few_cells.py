@@ -5,7 +5,7 @@ Every arm has the same core-minutes. It sees the given trajectories but for the 
 time, by which its learning rate, its best step and, among arms, the one that a user would take are
 chosen: with a few trajectories nobody has a validation split.
 
-scratch nano     WaveLiT `nano` from nothing
+scratch nano     WaveLiT `nano-0.1` from nothing
 scratch joint    one system of the joint model from nothing
 free             from the joint model, all of it trained
 frozen           from the joint model, its trunk kept
@@ -139,7 +139,7 @@ def run_few(
     Args:
         cells: What is run; the learning rates of a seed above 0 are those chosen with seed 0.
         joint: The joint training, whose recipe and architecture the arms have.
-        cost: Of a joint step, in those of WaveLiT `nano` on the same windows.
+        cost: Of a joint step, in those of WaveLiT `nano-0.1` on the same windows.
         rates: Milliseconds a training sample by (model, system).
         root: Folder of the datasets.
         output: Folder of the results.

@@ -1,9 +1,9 @@
 """One model for several systems, at a budget in core-minutes: joint runs, their control with a
 private trunk for each system, and those that leave a system out; one JSON a run, resumable within.
 
-A joint step costs what it takes next to one step of WaveLiT `nano` on each of its systems, measured
-in turns on a quiet machine; their rates (results/accuracy/rates.csv) then turn minutes into steps,
-so that a run does not depend on what else is running.
+A joint step costs what it takes next to one step of WaveLiT `nano-0.1` on each of its systems,
+measured in turns on a quiet machine; their rates (results/accuracy/rates.csv) then turn minutes
+into steps, so that a run does not depend on what else is running.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def steps_of(minutes: float, cost: float, data: Any, rates: Mapping[tuple[str, s
 
     Args:
         minutes: The budget.
-        cost: Of a joint step, in those of WaveLiT `nano` on the same windows.
+        cost: Of a joint step, in those of WaveLiT `nano-0.1` on the same windows.
         data: The datasets, with batch sizes and shares.
         rates: Milliseconds a training sample by (model, system).
 
@@ -143,7 +143,7 @@ def steps_of(minutes: float, cost: float, data: Any, rates: Mapping[tuple[str, s
 
 
 def nano_rate(system: str, rates: Mapping[tuple[str, str], float]) -> float:
-    """Milliseconds a training sample of WaveLiT `nano`.
+    """Milliseconds a training sample of WaveLiT `nano-0.1`.
 
     Raises:
         WavelitError: There is no rate of the system.
@@ -158,8 +158,8 @@ def nano_rate(system: str, rates: Mapping[tuple[str, str], float]) -> float:
 def measure_rates(
     systems: Sequence[str], root: Path, output: Path, frozen: Mapping[tuple[str, str], float]
 ) -> Path:
-    """Time steps of WaveLiT `nano` on systems in turns with those on one whose rate is known, in
-    whose milliseconds they count; what is missing is added to rates.csv.
+    """Time steps of `nano-0.1` on systems in turns with those on one whose rate is known, in whose
+    milliseconds they count; what is missing is added to rates.csv.
 
     Args:
         systems: Of PocketWell.
@@ -203,7 +203,7 @@ def cost_of(output: Path) -> float:
 
 
 def measure_cost(config: Path, root: Path, output: Path) -> Path:
-    """Time joint steps in turns with those of WaveLiT `nano` on every system; their ratio, the
+    """Time joint steps in turns with those of WaveLiT `nano-0.1` on every system; their ratio, the
     median of the turns, goes to cost.json.
     """
     ratios = []

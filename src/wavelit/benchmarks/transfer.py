@@ -1,8 +1,8 @@
 """What `wavelit transfer` runs, stage by stage; every result is a JSON under its output folder.
 
-rates    what a sample of WaveLiT `nano` takes on systems that the accuracy benchmark has not;
+rates    what a sample of WaveLiT `nano-0.1` takes on systems that the accuracy benchmark has not;
          quiet machine
-cost     what a joint step takes, next to steps of WaveLiT `nano` on its systems; quiet machine
+cost     what a joint step takes, next to steps of WaveLiT `nano-0.1` on its systems; quiet machine
 joint    one model for all systems, or for all but those that are left out in turn
 control  the same code and budget with a private trunk for every system: what is gained over it is
          gained by sharing

@@ -65,7 +65,7 @@ def run_tuned(
     Args:
         cells: What is run.
         joint: The joint training, whose recipe they have.
-        cost: Of a joint step, in those of WaveLiT `nano` on the same windows.
+        cost: Of a joint step, in those of WaveLiT `nano-0.1` on the same windows.
         rates: Milliseconds a training sample by (model, system).
         root: Folder of the datasets.
         output: Folder of the results.
