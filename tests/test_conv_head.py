@@ -2,6 +2,8 @@
 silent at the start.
 """
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from scipy.ndimage import correlate
 
 from wavelit.errors import WavelitError
+from wavelit.model import conv_head
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.conv_head import ConvHead
 from wavelit.model.wavelit import WaveLiT
@@ -75,6 +78,22 @@ def test_a_gate_needs_convolutions():
         WaveLiTConfig(n_fields=1, detail_bound=True)
     with pytest.raises(WavelitError, match="detail_gate needs convolutions at full resolution"):
         WaveLiTConfig(n_fields=1, detail_gate=True)
+
+
+@pytest.mark.parametrize("shape", [(64,), (50, 20), (50, 9, 7)])
+def test_strips_give_what_the_whole_grid_gives(shape, monkeypatch):
+    torch.manual_seed(0)
+    head = ConvHead(2, 4, 2, (True, *(False,) * (len(shape) - 1)), gated=True, bounded=True)
+    x = torch.randn(2, 2, *shape)
+    whole = head(x).detach()
+    monkeypatch.setattr(conv_head, "STRIP", 4 * 5 * math.prod(n + 6 for n in shape[1:]))
+    parts, correct = [], head._correct
+    monkeypatch.setattr(head, "_correct", lambda part: parts.append(part) or correct(part))
+    assert torch.equal(head(x), whole), "gradients need the whole"
+    assert len(parts) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(head(x), whole)
+    assert len(parts) > 3
 
 
 def test_walls_repeat_the_edge():

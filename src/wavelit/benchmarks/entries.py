@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 FIRST = "nano-0.1"
-FIRST_RECIPE = {"field_loss": "mse", "noise": 0.06, "noise_end": 1.0}
+FIRST_RECIPE: dict[str, Any] = {"field_loss": "mse", "noise": 0.06, "noise_end": 1.0}
 """Preset and recipe of WaveLiT 0.1. Contestants are named by what they change of it, so that a new
 default changes no committed result."""
 

@@ -21,10 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavelit.ops.pieces import may_divide
+
 __all__ = ["ConvHead"]
 
 KERNEL = 3
 ALIVE = 0.03
+# Numbers between two convolutions of a strip of rows, where a prediction is made strip by strip: so
+# many stay in the processor's cache.
+STRIP = 2**18
 
 
 class ConvHead(nn.Module):
@@ -67,6 +72,16 @@ class ConvHead(nn.Module):
             # With channels last a CPU need not reorder few channels before and after every
             # convolution.
             x = x.contiguous(memory_format=torch.channels_last)
+        rows = x.shape[2] - 2 * reach
+        # Each reads six rows more than it gives.
+        strip = max(4 * reach, STRIP * rows // (self.mix.in_channels * x[0, 0].numel()))
+        if strip >= rows or not may_divide(x):
+            return self._correct(x)
+        strips = (x[:, :, i : min(i + strip, rows) + 2 * reach] for i in range(0, rows, strip))
+        return torch.cat([self._correct(each) for each in strips], 2)
+
+    def _correct(self, x: Tensor) -> Tensor:
+        """Of x with its padding."""
         h = self.read(x)
         if self.gated:
             a, b = h.chunk(2, 1)

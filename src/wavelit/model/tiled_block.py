@@ -30,6 +30,7 @@ from wavelit.model.block import Block
 from wavelit.ops.depthwise import padded_tokens
 from wavelit.ops.fused_attention import HEAD_EPS, NORMALISER_EPS
 from wavelit.ops.norm import inverse_rms
+from wavelit.ops.pieces import may_divide
 from wavelit.ops.token_layout import TokenGrids
 
 __all__ = ["should_tile", "supports_tiling", "tiled_forward"]
@@ -128,14 +129,7 @@ def should_tile(x: Tensor) -> bool:
     """Whether tokens x (B, L, E) are better predicted in tiles: on a CPU, without gradients, on
     a large grid.
     """
-    return (
-        not torch.compiler.is_compiling()
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and x.shape[1] * x.shape[2] >= LARGE
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-    )
+    return x.shape[1] * x.shape[2] >= LARGE and may_divide(x)
 
 
 def tiled_forward(
