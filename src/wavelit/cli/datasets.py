@@ -1,4 +1,4 @@
-"""`wavelit data`: generate, convert, check, describe and cut datasets."""
+"""`wavelit data`: generate, fetch, convert, check, describe and cut datasets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ __all__ = [
     "add_dataset",
     "data_check",
     "data_convert",
+    "data_download",
     "data_generate",
     "data_info",
     "data_subset",
@@ -178,6 +179,21 @@ def data_info(parser: Any, words: list[str]) -> None:
     summary = describe_dataset(options.path, options.mask_field, options.mask_excludes)
     for name, value in vars(summary).items():
         print(printable(f"{name.replace('_', ' '):20s} {value}", LONGEST))
+
+
+def data_download(parser: Any, words: list[str]) -> None:
+    parser.add_argument("system", type=str, help="dataset of The Well, such as shear_flow")
+    parser.add_argument("--to", type=str, default="datasets", help="folder of the datasets")
+    parser.add_argument("--splits", nargs="+", type=str, default=["train", "valid", "test"])
+    parser.add_argument("--files", type=int | None, default=None, help="the first of each split")
+    parser.add_argument("--sizes", action="store_true", help="say what there is, fetch nothing")
+    options = parser.parse_args(words)
+    from wavelit.data.download import find_download
+
+    found = find_download(options.system, options.to, options.splits, options.files)
+    print_lines(found)
+    if not options.sizes:
+        print_lines(f"{found.run()} is whole; `wavelit data check {found.folder} --sample 1`")
 
 
 def data_subset(parser: Any, words: list[str]) -> None:

@@ -25,6 +25,7 @@ USAGE = """usage: wavelit COMMAND [options]
 commands:
   demo            simulate a system, train on it and report: from nothing to a scored emulator
   data generate   simulate a PocketWell system
+  data download   fetch a dataset of The Well
   data convert    NetCDF or zarr files to a dataset folder
   data subset     some trajectories and states of a dataset as a new one
   data check      look for what is wrong with a dataset folder
@@ -134,6 +135,7 @@ def _command(words: list[str]) -> int:
 COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "demo": runs.demo,
     "data generate": datasets.data_generate,
+    "data download": datasets.data_download,
     "data convert": datasets.data_convert,
     "data check": datasets.data_check,
     "data info": datasets.data_info,

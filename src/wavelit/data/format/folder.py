@@ -32,6 +32,7 @@ __all__ = [
     "find_files",
     "open_file",
     "read_address",
+    "remote_failures",
     "require_storage_options",
     "split_folder",
 ]
@@ -43,6 +44,10 @@ REFUSED_PROTOCOL = "reference"
 # Where the libraries below fsspec keep the errors that are none of Python's.
 ERRORS_OF = (
     ("aiohttp", "ClientError"),
+    # Of the hub's client, by its version.
+    ("httpx2", "HTTPError"),
+    ("httpx", "HTTPError"),
+    ("requests", "RequestException"),
     ("botocore.exceptions", "BotoCoreError"),
     ("botocore.exceptions", "ClientError"),
     ("google.auth.exceptions", "GoogleAuthError"),
@@ -129,7 +134,7 @@ def _reaching(address: str) -> Iterator[None]:
         yield
     except (WavelitError, FileNotFoundError):
         raise
-    except _failures() as error:
+    except remote_failures() as error:
         raise _unreachable(address, error) from error
 
 
@@ -143,7 +148,7 @@ def _unreachable(address: str, error: BaseException) -> WavelitError:
     )
 
 
-def _failures() -> tuple[type[BaseException], ...]:
+def remote_failures() -> tuple[type[BaseException], ...]:
     """What fsspec and the libraries under it raise."""
     loaded = [(sys.modules.get(module), name) for module, name in ERRORS_OF]
     theirs = [getattr(module, name) for module, name in loaded if hasattr(module, name)]
@@ -161,7 +166,7 @@ def filesystem(address: str, storage_options: dict[str, Any] | None = None) -> t
     _require_protocol(address, printable(address))
     try:
         fs, path = fsspec.url_to_fs(address, **(storage_options or {}))
-    except _failures() as error:
+    except remote_failures() as error:
         raise WavelitError(
             f"{address}: no filesystem for this address ({one_line(error)})"
         ) from error
@@ -230,7 +235,7 @@ def open_file(fs: Any, path: str, **fsspec_params: Any) -> h5py.File:
         if "signature" in reason:
             raise WavelitError(f"{path}: not an HDF5 file; delete it or write it again") from error
         raise WavelitError(f"{path}: HDF5 cannot open this file ({reason})") from error
-    except _failures() as error:
+    except remote_failures() as error:
         raise unreadable(path, "the file", error) from error
 
 
@@ -249,5 +254,5 @@ def read_address(address: str, storage_options: dict[str, Any] | None = None) ->
             return decode_text(stream.read(LONGEST_TEXT + 1), printable(address))
     except (FileNotFoundError, WavelitError):
         raise
-    except _failures() as error:
+    except remote_failures() as error:
         raise _unreachable(address, error) from error
