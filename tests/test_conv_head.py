@@ -31,7 +31,7 @@ def test_convolutions_of_the_padded_grid(periodic, mode, edge, gated, bounded):
         if i == 1 and gated:
             y = y[:3] * np.tanh(y[3:])
         elif i:
-            linear = 0.03 * y if i == 2 and bounded else 0.0
+            linear = 0.15 * y if i == 2 and bounded else 0.0
             y = F.gelu(torch.from_numpy(y)).numpy() + linear
         if i == 2 and bounded:
             y = y / np.sqrt(1 + (y**2).mean(0))
@@ -66,7 +66,12 @@ def test_a_bounded_correction_does_not_grow_with_the_state():
 
 
 def test_a_bounded_correction_cannot_fall_silent():
-    """Where gelu has no slope, far below zero, a channel still learns."""
+    """Before the bound there is a slope everywhere, where gelu alone has none far below zero and
+    falls between.
+    """
+    z = torch.linspace(-30, 30, 60001, dtype=torch.float64, requires_grad=True)
+    (F.gelu(z) + conv_head.ALIVE * z).sum().backward()
+    assert z.grad.min() > 0.02
     head = ConvHead(1, 4, 1, (True, True), gated=True, bounded=True)
     torch.nn.init.constant_(head.mix.bias, -20.0)
     head(torch.randn(1, 1, 8, 8)).sum().backward()

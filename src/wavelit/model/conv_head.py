@@ -3,14 +3,15 @@ by its place among them.
 
     d = write( s( mix( f(read(x)) ) ) )
     f = gelu, or, gated,   f(a, b) = a tanh(b)
-    s = gelu, or, bounded,   s(z) = m / sqrt(1 + mean of m^2 over channels),   m = gelu(z) + 0.03 z
+    s = gelu, or, bounded,   s(z) = m / sqrt(1 + mean of m^2 over channels),   m = gelu(z) + 0.15 z
 
 Tokens cover 2^J cells, and a pattern that moves by one cell is another token. Convolutions treat
 every cell alike. The gate gives products of what neighbouring cells hold, of which the nonlinear
 terms of PDEs are made, and bounds one factor of each. What is bounded as a whole corrects by a
-limited amount, however large the state. The term 0.03 z keeps every channel alive: without it all
-of them fell silent on shear flow, where gelu has no slope (docs/log.md). Borders are padded once,
-by as many cells as all three need: wrapped on periodic axes, else the edge is repeated.
+limited amount, however large the state. The term 0.15 z leaves m a slope everywhere, since gelu's
+is at least -0.13: with less all channels of shear flow fell silent in training (docs/log.md).
+Borders are padded once, by as many cells as all three need: wrapped on periodic axes, else the edge
+is repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from wavelit.ops.pieces import may_divide
 __all__ = ["ConvHead"]
 
 KERNEL = 3
-ALIVE = 0.03
+ALIVE = 0.15
 # Numbers between two convolutions of a strip of rows, where a prediction is made strip by strip: so
 # many stay in the processor's cache.
 STRIP = 2**18
