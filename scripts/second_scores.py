@@ -1,5 +1,5 @@
-"""The scores of results/accuracy2, and ratios of two contestants: what the scripts
-that render its tables share.
+"""The scores of results/accuracy2, and ratios of two contestants: what the scripts that render its
+tables share.
 """
 
 import json
