@@ -140,8 +140,8 @@ def finding() -> str:
     line = (
         f"On {len(flows)} flows 0.2 is useful for {ratio:.2f} times as many steps as 0.1, the "
         f"geometric mean. On {kept} of them its energy in every band is within {LOW:g} to {HIGH:g} "
-        f"of the truth's. Over {STEPS:,} steps 0.1 stays within {BOUND:g} times the data's largest value "
-        f"on {stay[0]} of {len(both)} systems, 0.2 on {stay[1]}."
+        f"of the truth's. Over {STEPS:,} steps 0.1 stays within {BOUND:g} times the data's largest "
+        f"value on {stay[0]} of {len(both)} systems, 0.2 on {stay[1]}."
     )
     return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
 
