@@ -56,7 +56,7 @@ class ConvHead(nn.Module):
     ) -> None:
         super().__init__()
         self.periodic = tuple(periodic)
-        self.gated, self.bounded = gated, bounded
+        self.hidden, self.gated, self.bounded = hidden, gated, bounded
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(self.periodic) - 1]
         self.read = conv(dim_in, 2 * hidden if gated else hidden, KERNEL)
         self.mix = conv(hidden, hidden, KERNEL)
@@ -75,7 +75,7 @@ class ConvHead(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         rows = x.shape[2] - 2 * reach
         # Each reads six rows more than it gives.
-        strip = max(4 * reach, STRIP * rows // (self.mix.in_channels * x[0, 0].numel()))
+        strip = max(4 * reach, STRIP * rows // (self.hidden * x[0, 0].numel()))
         if strip >= rows or not may_divide(x):
             return self._correct(x)
         strips = (x[:, :, i : min(i + strip, rows) + 2 * reach] for i in range(0, rows, strip))

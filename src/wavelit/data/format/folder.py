@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from wavelit.checks.arguments import shown
 from wavelit.data.format.hdf5 import REFUSALS, unreadable
+from wavelit.data.format.patient import PatientFile, patiently
 from wavelit.errors import WavelitError, one_line, printable, system_error
 from wavelit.files.plain import LONGEST_TEXT, decode_text, read_text
 
@@ -192,7 +193,13 @@ def find_files(folder: str, storage_options: dict[str, Any] | None = None) -> tu
                 f"{folder}: its name holds one of * ? [, which The Well's reader takes for a "
                 "pattern; rename it"
             )
-        files = sorted(fs.glob(f"{root}/*.h5") + fs.glob(f"{root}/*.hdf5"))
+        files = sorted(
+            patiently(
+                lambda: fs.glob(f"{root}/*.h5") + fs.glob(f"{root}/*.hdf5"),
+                folder,
+                remote_failures(),
+            )
+        )
     if not files:
         raise WavelitError(
             f"{folder}: no file ending in .hdf5 or .h5 in this folder; give the dataset's own "
@@ -220,7 +227,9 @@ def open_file(fs: Any, path: str, **fsspec_params: Any) -> h5py.File:
                 raise WavelitError(f"{path}: not a regular file; move it away")
             return h5py.File(path, "r")
         with _reaching(path):
-            stream = fs.open(path, "rb", **fsspec_params)
+            stream = PatientFile(
+                lambda: fs.open(path, "rb", **fsspec_params), path, remote_failures()
+            )
         return h5py.File(stream, "r")
     except FileNotFoundError as error:
         raise WavelitError(f"{path}: no such file; it was listed but has gone since") from error
@@ -250,8 +259,13 @@ def read_address(address: str, storage_options: dict[str, Any] | None = None) ->
     try:
         if isinstance(fs, LocalFileSystem):
             return read_text(path)
-        with fs.open(path, "rb") as stream:
-            return decode_text(stream.read(LONGEST_TEXT + 1), printable(address))
+
+        def read() -> bytes:
+            with fs.open(path, "rb") as stream:
+                found: bytes = stream.read(LONGEST_TEXT + 1)
+                return found
+
+        return decode_text(patiently(read, address, remote_failures()), printable(address))
     except (FileNotFoundError, WavelitError):
         raise
     except remote_failures() as error:
