@@ -65,7 +65,7 @@ AIMS = (
         (
             f"prediction of `{preset}` at 512², {words}",
             "inference",
-            {"model": f"WaveLiT {preset}"},
+            {"model": f"WaveLiT {preset}", "side": "512"},
             column,
             sense,
             bar,

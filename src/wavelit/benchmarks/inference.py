@@ -45,8 +45,8 @@ def prediction(name: str, side: int) -> Callable[[], torch.Tensor]:
 
 
 def measure(
-    side: int = 512,
-    presets: tuple[str, ...] = ("nano", "1M", "3M"),
+    sides: tuple[int, ...] = (64, 256, 512),
+    presets: tuple[str, ...] = ("nano", "nano-0.1", "1M", "3M"),
     rounds: int = 7,
     beside: bool = True,
 ) -> list[Row]:
@@ -57,9 +57,14 @@ def measure(
     """
     for name in require_names("presets", presets):
         require_name("preset", name, PRESETS)
-    require_whole("side", side)
+    for side in sides:
+        require_whole("side", side)
     require_whole("rounds", rounds)
     names = [*presets, RIVAL] if beside else list(presets)
+    return [row for side in sides for row in _rows(names, side, rounds, beside)]
+
+
+def _rows(names: list[str], side: int, rounds: int, beside: bool) -> list[Row]:
     memory = {name: fresh_memory(name, side) for name in names}
     times = medians({name: prediction(name, side) for name in names}, rounds)
     rows: list[Row] = []

@@ -38,7 +38,7 @@ FIELDS, CONSTANTS, HISTORY = 3, 2, 4
 BOUNDARY = (("wall", "wall"), ("open", "open"))
 # Side of the grid: samples of a step.
 BATCH = {64: 8, 128: 4, 256: 2}
-PRESETS = ("nano", "1M")
+PRESETS = ("nano", "nano-0.1", "1M")
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 
