@@ -53,8 +53,8 @@ tags: [PDE, emulator, wavelets]
 WaveLiT `nano`, {result["parameters"] / 1e6:.2f}M parameters, trained on {system} of PocketWell
 (size small, seed 0; 24 trajectories of 60 steps on {grid} points, simulated by the package):
 {result["samples"]:,} windows, {result["minutes"]:g} core-minutes of the benchmark's clock, batch
-{result["batch_size"]}, learning rate {result["lr"]:g}, seed {result["seed"]}. What else differs
-from the defaults is in configs/pocketwell/{system}.yaml of the repository.
+{result["batch_size"]}, learning rate {result["lr"]:g}, seed {result["seed"]}. The rest of its
+recipe is configs/pocketwell/{system}.yaml of the repository.
 
 {table}
 
