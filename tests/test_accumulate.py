@@ -26,7 +26,13 @@ STEPS = 8
 def train(dataset, folder, batch_size, accumulate, noise=0.0, callbacks=()):
     data = WellDataModule(str(dataset), batch_size=batch_size)
     recipe = TrainConfig(
-        steps=STEPS, accumulate=accumulate, noise=noise, validate_every=4, checkpoint_every=3
+        steps=STEPS,
+        # Rounding grows with it.
+        lr=4e-3,
+        accumulate=accumulate,
+        noise=noise,
+        validate_every=4,
+        checkpoint_every=3,
     )
     torch.manual_seed(0)
     fit(folder, data, build_model(data, **SMALL), recipe, ONE_THREAD, callbacks=callbacks)
