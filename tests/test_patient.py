@@ -28,7 +28,8 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    # A connection for each request: one that is kept would outlive what it was asked for.
+    protocol_version = "HTTP/1.0"
 
     def log_message(self, *args):
         pass
