@@ -2,6 +2,8 @@
 every sample is the one of the disk.
 """
 
+import gc
+import io
 import re
 import threading
 import time
@@ -135,6 +137,29 @@ def test_an_error_that_time_does_not_change_is_raised_at_once():
     with pytest.raises(ConnectionRefusedError):
         patiently(lambda: fail(ConnectionRefusedError("refused")), "a", (OSError,))
     assert len(tried) == 4
+
+
+def test_nothing_is_collected_while_a_file_is_read(tmp_path):
+    """A collection in the loop's thread that meets an object of h5py waits for ever."""
+    (tmp_path / "f").write_bytes(b"0" * 10)
+    seen = []
+
+    class Watched(io.FileIO):
+        def read(self, n=-1):
+            seen.append(gc.isenabled())
+            return super().read(n)
+
+    with PatientFile(lambda: Watched(tmp_path / "f"), "f", (OSError,)) as file:
+        assert file.read(10) == b"0" * 10
+        assert seen == [False]
+        assert gc.isenabled()
+        gc.disable()
+        try:
+            file.seek(0)
+            file.read(1)
+            assert not gc.isenabled()
+        finally:
+            gc.enable()
 
 
 def test_a_file_is_read_like_any_other(tmp_path):

@@ -4,7 +4,9 @@ a bounded number of times.
 
 from __future__ import annotations
 
+import gc
 import io
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -96,6 +98,32 @@ def _asked(error: BaseException) -> float:
     return min(max(seconds, 0.0), LONGEST_PAUSE)
 
 
+class _Uncollected:
+    """No garbage collection while HDF5 waits for a file. It would also run in the thread of the
+    network's loop. There an object of h5py would wait for HDF5's lock, which the reader holds, who
+    waits for the loop.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._readers, self._before = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._readers == 0:
+                self._before = gc.isenabled()
+                gc.disable()
+            self._readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if self._readers == 0 and self._before:
+                gc.enable()
+
+
+UNCOLLECTED = _Uncollected()
+
+
 class PatientFile(io.RawIOBase):
     """A remote file for reading, opened anew where it fails.
 
@@ -151,7 +179,8 @@ class PatientFile(io.RawIOBase):
             return found
 
         if due:
-            view[:due] = patiently(attempt, self._address, self._failures, reached=True)
+            with UNCOLLECTED:
+                view[:due] = patiently(attempt, self._address, self._failures, reached=True)
         self._place += due
         return due
 
