@@ -2,6 +2,7 @@
 heart.
 """
 
+import dataclasses
 import itertools
 import math
 from types import SimpleNamespace
@@ -9,8 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.backends.debugging import aot_eager
 
 from golden_answers import compare, made_in_float64
+from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.model.wavelit import WaveLiT
@@ -19,6 +22,7 @@ from wavelit.training.finite import FiniteValues
 from wavelit.training.module import (
     EMA,
     EmulatorModule,
+    judged_by,
     parameter_groups,
     window_inputs,
     window_loss,
@@ -165,7 +169,8 @@ def test_an_unroll_has_gradients_through_all_its_steps(data):
     batch = batch._replace(target=more + 0.1 * torch.randn_like(more))
     inputs = window_inputs(model, batch, config, np.random.default_rng(0), 0.7)
     assert (inputs.first, inputs.steps, len(inputs.fields)) == (0, 4, 1)
-    loss = window_loss(model, model.increment, inputs, config)
+    judged = judged_by(model, config)
+    loss = window_loss(model, judged, inputs)
     # The definition, with the model's own next state.
     one, fields, due = batch.first(1), batch.fields[:1], []
     for step in range(4):
@@ -178,8 +183,44 @@ def test_an_unroll_has_gradients_through_all_its_steps(data):
     wanted = torch.autograd.grad(sum(due) / 4, model.skip.weight)[0]
     torch.testing.assert_close(whole, wanted)
     fields = batch.fields[:1].clone().requires_grad_()
-    last = window_loss(model, model.increment, inputs._replace(fields=fields), config)
+    last = window_loss(model, judged, inputs._replace(fields=fields))
     assert torch.autograd.grad(last, fields)[0].abs().sum() > 0
+
+
+@pytest.mark.long
+def test_a_compiled_step_has_its_loss_in_one_graph(data, monkeypatch):
+    """Increment and loss are one graph, whatever the batch, with the loss and gradients of eager
+    execution.
+    """
+    graphs = []
+
+    def counted(graph, examples):
+        graphs.append(graph)
+        return aot_eager(graph, examples)
+
+    def compile_counted(function, dynamic):
+        return plain(function, dynamic=dynamic, fullgraph=True, backend=counted)
+
+    plain = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_counted)
+    torch.compiler.reset()
+    model = module_for(data).model
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    config = TrainConfig(steps=1, noise=0.0)
+    eager, compiled = (
+        judged_by(model, dataclasses.replace(config, compile=on)) for on in (False, True)
+    )
+    whole = batch_of(data)
+    for size in range(2, 12):
+        batch = Batch(*(None if x is None else x[:1].repeat_interleave(size, 0) for x in whole))
+        inputs = window_inputs(model, batch, config, np.random.default_rng(0), 0.0)
+        found = []
+        for judged in (eager, compiled):
+            loss = window_loss(model, judged, inputs)
+            found.append((loss, torch.autograd.grad(loss, model.skip.weight)[0]))
+        torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+    # One for the first size, and one for all others.
+    assert len(graphs) == 2
 
 
 def test_pushforward_feeds_the_model_its_own_states(data):

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from wavelit.model.tokenizer import WaveletTokenizer
+from wavelit.ops.kept import kept
 
 __all__ = ["FIELD_LOSSES", "FieldLoss", "field_loss", "wavelet_loss"]
 
@@ -73,7 +74,13 @@ def wavelet_loss(error: Tensor, tokenizer: WaveletTokenizer, scale: Tensor | Non
     )  # (C, Q)
     if scale is not None:
         size = size / scale
-    bands = torch.tensor(tokenizer.bands, device=error.device)
-    weight = 1 / torch.bincount(bands)[bands]
-    mean: Tensor = (size.mean(0) * weight).sum() / tokenizer.n_bands
+    share = _shares(tuple(tokenizer.bands), size.device).to(size.dtype)
+    mean: Tensor = (size.mean(0) * share).sum() / tokenizer.n_bands
     return mean
+
+
+@kept(64)
+def _shares(bands: tuple[int, ...], device: torch.device) -> Tensor:
+    """For every coefficient one over how many its sub-band has, (Q,)."""
+    counts = [bands.count(band) for band in bands]
+    return 1 / torch.tensor(counts, dtype=torch.float32, device=device)

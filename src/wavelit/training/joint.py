@@ -44,7 +44,7 @@ from wavelit.training.config import TrainConfig
 from wavelit.training.finite import DivergedError
 from wavelit.training.module import (
     TrainingModule,
-    increment_of,
+    judged_by,
     window_inputs,
     window_loss,
 )
@@ -182,7 +182,7 @@ class JointModule(TrainingModule):
             {key_of(name): VRMSE(field_names[name], model[name].spatial) for name in model}
         )
         # A plain attribute, as for a single emulator.
-        self._increments = {name: increment_of(system, config) for name, system in model.items()}
+        self._judged = {name: judged_by(system, config) for name, system in model.items()}
         # No buffers: averaged weights have none of their own.
         self.running = {name: RunningLoss() for name in model}
         self.excess = dict.fromkeys(model, 1.0)
@@ -211,7 +211,7 @@ class JointModule(TrainingModule):
             stream = number_of(self.seed, "noise", name)
             draw = np.random.default_rng((stream, self.global_step, self.global_rank))
             inputs = window_inputs(model, windows, self.config, draw, self.progress)
-            losses[name] = window_loss(model, self._increments[name], inputs, self.config)
+            losses[name] = window_loss(model, self._judged[name], inputs)
         stacked = torch.stack(list(losses.values()))
         # What all ranks saw: they must agree on the weights.
         seen = self.trainer.strategy.reduce(stacked.detach().clone(), reduce_op="mean").tolist()

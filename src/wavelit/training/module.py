@@ -51,18 +51,19 @@ from wavelit.training.symmetries import Symmetries
 __all__ = [
     "EMA",
     "EmulatorModule",
-    "Increment",
     "Inputs",
+    "Judged",
     "TrainingModule",
-    "increment_of",
     "is_weight",
+    "judged_by",
     "parameter_groups",
     "window_inputs",
     "window_loss",
 ]
 
-Increment = Callable[..., Tensor]
-"""(fields, constants, scalars) to the scaled increment, as `IncrementEmulator.increment`."""
+Judged = Callable[..., tuple[Tensor, Tensor]]
+"""(fields, constants, scalars, true, valid) to the loss against the true next state (B, C, *S), and
+the predicted scaled increment."""
 
 
 def is_weight(name: str, parameter: Tensor) -> bool:
@@ -241,14 +242,14 @@ class EmulatorModule(TrainingModule):
         self.symmetries = symmetries
         self.vrmse = VRMSE(field_names, model.spatial)
         self.rollout_vrmse = VRMSE(field_names, model.spatial)
-        # A plain attribute: the compiled module shares the model's parameters and must not stand in
-        # the checkpoint twice.
-        self._increment = [increment_of(model, config)]
+        # A plain attribute: what is compiled holds the model, which must not stand in the
+        # checkpoint twice.
+        self._judged = judged_by(model, config)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self._samples = batch.indices
         inputs = self._inputs(batch, batch_idx)
-        loss = window_loss(self.model, self._increment[0], inputs, self.config)
+        loss = window_loss(self.model, self._judged, inputs)
         self.finite.note(loss, "training loss", self.global_step, batch.indices)
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
@@ -294,9 +295,24 @@ class EmulatorModule(TrainingModule):
         step_by_step(self.model, batch.fields, n_steps, batch.beside, batch.valid, score)
 
 
-def increment_of(model: IncrementEmulator, config: TrainConfig) -> Increment:
-    """What predicts the scaled increment, compiled if the recipe says so."""
-    return torch.compile(model.increment, dynamic=None) if config.compile else model.increment
+def judged_by(model: IncrementEmulator, config: TrainConfig) -> Judged:
+    """What predicts one step and judges it; as a whole through `torch.compile` if the recipe says
+    so, so that the passes of the loss are fused as well.
+    """
+
+    def judged(
+        fields: Tensor,
+        constants: Tensor | None,
+        scalars: Tensor | None,
+        true: Tensor,
+        valid: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        predicted = model.increment(fields, constants, scalars)
+        target = model.normalizer.increment(true - fields[:, -1])
+        loss = model.loss(predicted, target, config.wavelet_weight, valid, config.field_loss)
+        return loss, predicted
+
+    return torch.compile(judged, dynamic=None) if config.compile else judged
 
 
 class Inputs(NamedTuple):
@@ -358,22 +374,16 @@ def window_inputs(
     return Inputs(batch, fields, unroll, count)
 
 
-def window_loss(
-    model: IncrementEmulator, increment: Increment, inputs: Inputs, config: TrainConfig
-) -> Tensor:
+def window_loss(model: IncrementEmulator, judged: Judged, inputs: Inputs) -> Tensor:
     """The training loss by what `window_inputs` made of a batch, mean over the steps in a row."""
     batch, fields, first, count = inputs
     losses: list[Tensor] = []
     for step in range(first, first + count):
-        predicted = increment(fields, *batch.beside(step))
-        state = fields[:, -1]
-        true = model.normalizer.increment(batch.target[:, step] - state)
-        losses.append(
-            model.loss(predicted, true, config.wavelet_weight, batch.valid, config.field_loss)
-        )
+        loss, predicted = judged(fields, *batch.beside(step), batch.target[:, step], batch.valid)
+        losses.append(loss)
         if len(losses) < count:
-            following = _inside(model.advance(state, predicted)[:, None], batch.valid)
-            fields = torch.cat([fields[:, 1:], following], 1)
+            following = model.advance(fields[:, -1], predicted)[:, None]
+            fields = torch.cat([fields[:, 1:], _inside(following, batch.valid)], 1)
     return losses[0] if count == 1 else torch.stack(losses).mean()
 
 
