@@ -46,17 +46,6 @@ __all__ = [
     "steps_of",
 ]
 
-# Entries of a recipe that results of older versions lack.
-LATER = (
-    "accumulate",
-    "field_loss",
-    "noise_end",
-    "symmetries",
-    "unroll",
-    "unroll_from",
-    "validate_batches",
-    "validate_rollout",
-)
 # Turns of a joint step and of the steps that it is compared with, and steps of a turn.
 TURNS, STEPS = 5, 8
 # Whose rate is known, beside which others are timed.
@@ -351,8 +340,7 @@ def require_same(path: Path, due: Mapping[str, Any]) -> None:
     """
     was = read_json(path)
     if isinstance(was.get("train"), dict):
-        # Entries that came later: what was run had their defaults.
-        was["train"] = {**_defaults(), **was["train"]}
+        was["train"] = {**JointTrainConfig.LATER, **was["train"]}
     due = json.loads(json.dumps(due))
     other = [
         name for entry, wanted in due.items() for name in _differing(entry, was.get(entry), wanted)
@@ -361,11 +349,6 @@ def require_same(path: Path, due: Mapping[str, Any]) -> None:
         raise WavelitError(
             f"{path} was run with another {listed(other)}: remove it, or name another --output"
         )
-
-
-def _defaults() -> dict[str, Any]:
-    fields = dataclasses.fields(JointTrainConfig)
-    return {field.name: field.default for field in fields if field.name in LATER}
 
 
 def _differing(entry: str, was: Any, due: Any) -> list[str]:

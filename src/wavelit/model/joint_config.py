@@ -52,11 +52,15 @@ TRUNK = (
 )
 
 BASE = "nano-0.1"
-"""The preset of a system whose entries a joint one does not name. The later `nano` has not been
-tried with a trunk for several systems."""
+"""The preset of a system whose entries a joint one does not name."""
 
 JOINT_PRESETS: dict[str, dict[str, Any]] = {
-    "joint-1M": {"own": ("stencils", "gains")},
+    "joint-1M": {
+        "own": ("stencils", "gains"),
+        "mixers": "conv:7",
+        "detail_gate": True,
+        "detail_bound": True,
+    },
     "joint-10M": {
         "embed_dim": 256,
         "num_heads": 8,

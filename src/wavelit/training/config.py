@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 
@@ -76,6 +76,17 @@ class TrainConfig:
 
     # Names of older versions, which settings of runs and committed results hold.
     RENAMED: ClassVar[Mapping[str, str]] = {"recompute": "activation_checkpointing"}
+    # Entries that settings of older runs lack, with what those runs were made with.
+    LATER: ClassVar[Mapping[str, Any]] = {
+        "accumulate": 1,
+        "field_loss": "mse",
+        "noise_end": 1.0,
+        "symmetries": "",
+        "unroll": 1,
+        "unroll_from": 0.8,
+        "validate_batches": 0,
+        "validate_rollout": 0,
+    }
 
     steps: int | None = None
     samples: int | None = None

@@ -38,7 +38,6 @@ from wavelit.data.joint import JointBatch
 from wavelit.errors import WavelitError, printable
 from wavelit.metrics import VRMSE
 from wavelit.model.foundation import JointWaveLiT
-from wavelit.model.losses import FieldLoss
 from wavelit.model.vocabulary import key_of, number_of
 from wavelit.training.config import TrainConfig
 from wavelit.training.finite import DivergedError
@@ -73,11 +72,8 @@ class JointTrainConfig(TrainConfig):
         trunk_lr: Learning rate of a free trunk over that of the systems' own parts.
     """
 
-    # What was searched for joint models; the recipe of one system has changed since.
-    lr: float = 8e-3
-    noise: float = 0.06
-    noise_end: float = 1.0
-    field_loss: FieldLoss = "mse"
+    # What was searched for joint models; all else is the recipe of one system.
+    lr: float = 1.1e-2
     balance: str = "running"
     reference: Mapping[str, float] | None = None
     trunk: str = "free"

@@ -185,7 +185,8 @@ def resume_joint(
         require_mapping("budget", budget, BUDGETS)
     settings = load_joint_settings(folder)
     where = str(folder / "config.yaml")
-    train = from_mapping(JointTrainConfig, settings["train"], f"{where}, train")
+    recipe = {**JointTrainConfig.LATER, **settings["train"]}
+    train = from_mapping(JointTrainConfig, recipe, f"{where}, train")
     trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
     config, data = read_joint_config(folder), load_joint_data(folder)
     added = _with_strategy(added, data, trainer)

@@ -248,7 +248,8 @@ def resume(
         require_mapping("budget", budget, BUDGETS)
     settings = load_settings(folder)
     where = str(folder / "config.yaml")
-    train = from_mapping(TrainConfig, settings["train"], f"{where}, train")
+    recipe = {**TrainConfig.LATER, **settings["train"]}
+    train = from_mapping(TrainConfig, recipe, f"{where}, train")
     trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
     config = read_config(folder) if network_name(folder) is None else None
     if config is not None and model is not None:
