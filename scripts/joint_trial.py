@@ -80,7 +80,7 @@ def main(words: list[str]) -> Path:
         "systems": sorted(systems),
         "preset": given.get("preset", "joint-1M"),
         "model": model_entries,
-        "train": {"steps": steps, **train_entries},
+        "train": {"steps": steps, "field_loss": recipe.field_loss, **train_entries},
         "batch_size": batch_size,
         "shares": shares,
         "seed": seed,

@@ -2,9 +2,10 @@
 
     python scripts/transfer.py
 
-A ratio is an error over that of `nano` trained on the system alone, the median of its seeds at five
-core-minutes; below one the joint model is better. Means are geometric, over the seven systems
-without helmholtz_staircase.
+A ratio is an error over that of a model trained on the system alone for five core-minutes, the
+median of its seeds; below one the joint model is better. That model is `nano-0.1`, or WaveLiT 0.2
+where it is said. Means are geometric, over the seven systems without helmholtz_staircase. What was
+run with the recipe of WaveLiT 0.1 stands in results/transfer/first.
 """
 
 import json
@@ -16,23 +17,36 @@ from typing import Any
 
 from accuracy_scores import SEVEN, one_step, rollout
 from accuracy_scores import runs as bespoke_runs
+from second_scores import WINDOWS
+from second_scores import runs as second_runs
 from tables import markdown, put
 
 from wavelit.benchmarks.few_cells import ARMS
 from wavelit.benchmarks.protocol import REFERENCE, THE_EIGHT
 
 RESULTS = Path("results/transfer")
+FIRST = RESULTS / "first"
 PAGE = Path("docs/transfer.md")
 SCORES = {"one step": one_step, "1:20": rollout}
 
 
-def found(pattern: str) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
+def found(pattern: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
 
 
 def bespoke(system: str, score: Any, split: str) -> float:
-    """Median of the seeds of `nano` trained on one system for five core-minutes."""
+    """Median of the seeds of `nano-0.1` trained on one system for five core-minutes."""
     return median(score(run, split) for run in bespoke_runs()[REFERENCE, system])
+
+
+def second(system: str, window: str, split: str) -> float:
+    """Likewise of WaveLiT 0.2."""
+    place = WINDOWS.index(window)
+    return median(
+        errors[place]
+        for (minutes, where, _, model), errors in second_runs(split).items()
+        if (minutes, where, model) == (5.0, system, "WaveLiT 0.2")
+    )
 
 
 def trials() -> str:
@@ -52,34 +66,44 @@ def trials() -> str:
                 model.get("adapters", "field"),
                 ", ".join(model.get("own", [])) or ("" if not model.get("rank") else "rank"),
                 str(trial.get("batch_size", 4)),
+                "0.2" if train.get("field_loss") == "rmse" else "0.1",
                 f"{train.get('lr', 8e-3):g}",
                 train.get("balance", "running"),
                 *(f"{trial['geometric mean'][key]:.3g}" for key in ("one_step", "1:20")),
             ]
             rows.append(parts)
-    head = ["what", "blocks", "trunk", "adapters", "own", "batch", "learning rate", "balance"]
-    return markdown([*head, "one step", "1:20"], rows)
+    head = ["what", "blocks", "trunk", "adapters", "own", "batch", "recipe of", "learning rate"]
+    return markdown([*head, "balance", "one step", "1:20"], rows)
 
 
 def joint(split: str = "valid") -> str:
     """Every joint run and control, system by system, as error / ratio to bespoke."""
-    columns = found("*min/joint-[0-9]*.json") + found("*min/control-[0-9]*.json")
-    columns = [each for each in columns if split in each]
+    titles, columns = [], []
+    for folder, recipe in ((RESULTS, ""), (FIRST, ", recipe of 0.1")):
+        for kind in ("joint", "control"):
+            there = [run for run in found(f"*min/{kind}-[0-9]*.json", folder) if split in run]
+            columns += there
+            titles += [_title(run) + recipe for run in there]
     if not columns:
         return "Not run yet."
     rows = []
     for system in THE_EIGHT:
-        row = [system, _pair([bespoke(system, score, split) for score in SCORES.values()])]
+        row = [
+            system,
+            _pair([bespoke(system, score, split) for score in SCORES.values()]),
+            _pair([second(system, window, split) for window in SCORES]),
+        ]
         for each in columns:
             row.append(
                 _pair([score({split: each[split][system]}, split) for score in SCORES.values()])
             )
         rows.append(row)
-    means = ["**over bespoke, seven systems**", ""]
-    means += [
-        _pair([_mean_ratio(each, score, split) for score in SCORES.values()], 3) for each in columns
+    means = [
+        [f"**over bespoke{name}, seven systems**", "", ""]
+        + [_pair([_mean_ratio(run, window, split, base) for window in SCORES]) for run in columns]
+        for name, base in (("", _first), (" 0.2", second))
     ]
-    return markdown(["system", "bespoke", *map(_title, columns)], [*rows, means])
+    return markdown(["system", "bespoke", "bespoke 0.2", *titles], [*rows, *means])
 
 
 def finding() -> str:
@@ -101,24 +125,36 @@ def finding() -> str:
     loses = [f"{s} ({_pair(ratios[s], 3)})" for s in order if max(ratios[s]) > 1]
     wins = [f"{s} ({_pair(ratios[s], 3)})" for s in order if max(ratios[s]) <= 1]
     means = _pair([geometric_mean(ratios[s][i] for s in SEVEN) for i in range(2)], 3)
+    over_second = _pair(
+        [
+            geometric_mean(_mean_ratio(run, window, "valid", second) for run in runs)
+            for window in SCORES
+        ]
+    )
     seeds = "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
     lines = [
         f"**At equal time one joint model has {means} times the error of one model for each system"
-        + f" (one step / 1:20, geometric mean over seven systems, {seeds}).**",
+        + f" (one step / 1:20, geometric mean over seven systems, {seeds}).** These are WaveLiT "
+        + f"0.1. Against WaveLiT 0.2, whose recipe the joint model has, it is {over_second}.",
         f"It loses on {', '.join(loses) or 'none of them'}.",
         f"It is level or better on {', '.join(wins) or 'none of them'}.",
-        *_sharing(runs),
+        *_sharing(),
     ]
     return "\n".join(textwrap.fill(line, 100) for line in lines)
 
 
-def _sharing(runs: list[dict[str, Any]]) -> list[str]:
-    """What is gained by sharing: joint runs over controls of the same seeds."""
-    shared = {run["seed"]: run for run in runs}
-    controls = {run["seed"]: run for run in found("40min/control-[0-9]*.json")}
+def _sharing(folder: Path = RESULTS) -> list[str]:
+    """What is gained by sharing: joint runs over controls of the same seeds; by the earlier recipe
+    where the present one has no control yet.
+    """
+    shared, controls = (
+        {run["seed"]: run for run in found(f"40min/{kind}-[0-9]*.json", folder)}
+        for kind in ("joint", "control")
+    )
     seeds = sorted(shared.keys() & controls.keys())
     if not seeds:
-        return []
+        return [] if folder == FIRST else _sharing(FIRST)
+    recipe = ", recipe of 0.1" if folder == FIRST else ""
 
     def over(seed: int, systems: list[str], score: Any) -> float:
         parts = [
@@ -135,7 +171,7 @@ def _sharing(runs: list[dict[str, Any]]) -> list[str]:
     alone = [over(seeds[0], ["helmholtz_staircase"], score) for score in SCORES.values()]
     return [
         f"**Over its control, the same code and time with a trunk for each system, it has {means} "
-        + f"times the error ({said}).**",
+        + f"times the error ({said}{recipe}).**",
         f"On helmholtz_staircase, which has a quarter of the windows, it has {_pair(alone, 3)}.",
     ]
 
@@ -153,8 +189,12 @@ def tuned() -> str:
     return markdown(["from", "onto", "learning rate", "error", "over bespoke"], rows)
 
 
-def _mean_ratio(run: dict[str, Any], score: Any, split: str) -> float:
-    ratios = [score({split: run[split][s]}, split) / bespoke(s, score, split) for s in SEVEN]
+def _first(system: str, window: str, split: str) -> float:
+    return bespoke(system, SCORES[window], split)
+
+
+def _mean_ratio(run: dict[str, Any], window: str, split: str, base: Any) -> float:
+    ratios = [SCORES[window]({split: run[split][s]}, split) / base(s, window, split) for s in SEVEN]
     return geometric_mean(ratios) if all(map(math.isfinite, ratios)) else math.inf
 
 
@@ -166,11 +206,13 @@ def _title(run: dict[str, Any]) -> str:
 def few() -> str:
     """A few trajectories: every arm's error over that of the better start from scratch."""
     rows = []
-    for cell in found("few/*/*.json"):
+    cells = [(cell, "") for cell in found("few/*/*.json")]
+    cells += [(cell, ", recipe of 0.1") for cell in found("few/*/*.json", FIRST)]
+    for cell, recipe in cells:
         arms = cell["arms"]
         scratch = arms[cell["scratch"]]["valid"]
         row = [
-            cell["source"],
+            cell["source"] + recipe,
             cell["target"],
             str(cell["trajectories"] or "all"),
             str(cell["seed"]),

@@ -148,7 +148,8 @@ def test_the_gradient_is_that_of_the_geometric_mean(three_systems):
     for name, windows in batch.items():
         model = module.model[name]
         target = model.normalizer.increment(windows.target[:, 0] - windows.fields[:, -1])
-        logs.append(model.loss(model.increment(windows.fields, *windows.beside()), target, 0).log())
+        increment = model.increment(windows.fields, *windows.beside())
+        logs.append(model.loss(increment, target, 0, kind=module.config.field_loss).log())
     torch.stack(logs).mean().backward()
     theirs = [p.grad for p in module.parameters() if p.grad is not None]
     for a, b in zip(ours, theirs, strict=True):
@@ -232,3 +233,15 @@ def test_balances_are_checked(entries, message):
 def test_a_reference_names_all_systems(three_systems):
     with pytest.raises(WavelitError, match=r"reference is of waves; the systems are flow, heat"):
         module_for(three_systems, balance="excess", reference={"waves": 0.1})
+
+
+def test_a_trunk_has_the_kernels_of_the_narrowest_grid(tmp_path):
+    """Where a kernel of 7 does not fit between walls, a shorter one is that of all systems."""
+    narrow = write_system(tmp_path / "flow", "flow")
+    waves = write_system(tmp_path / "waves", "waves")
+    with pytest.warns(UserWarning, match="narrower than a kernel"):
+        joint = build_joint(JointDataModule([narrow, waves]))
+    # Four tokens from wall to wall.
+    assert {system.config.mixers for system in joint.values()} == {"conv:7x3"}
+    with pytest.raises(WavelitError, match="system 'flow': a kernel of 7 is wider"):
+        build_joint(JointDataModule([narrow, waves]), mixers="conv:7")

@@ -23,6 +23,7 @@ __all__ = [
     "PRESETS",
     "WaveLiTConfig",
     "mixers_that_fit",
+    "narrowest_mixers",
     "pad_grid",
     "padded_shape",
     "scales_that_fit",
@@ -297,8 +298,24 @@ def mixers_that_fit(shape: Sequence[int], config: WaveLiTConfig) -> str | None:
         )
         for mixer in config.block_mixers
     ]
-    if mixers == list(config.block_mixers):
-        return None
+    return None if mixers == list(config.block_mixers) else _as_text(mixers)
+
+
+def narrowest_mixers(configs: Sequence[WaveLiTConfig]) -> str:
+    """`mixers` whose kernels are as wide as the narrowest of several configurations that differ in
+    nothing else of them.
+    """
+    blocks = zip(*(config.block_mixers for config in configs), strict=True)
+    narrowest = [
+        dataclasses.replace(
+            block[0], kernel=tuple(map(min, zip(*(mixer.kernel for mixer in block), strict=True)))
+        )
+        for block in blocks
+    ]
+    return _as_text(narrowest)
+
+
+def _as_text(mixers: Sequence[MixerKind]) -> str:
     return ",".join(map(str, mixers if len(set(mixers)) > 1 else mixers[:1]))
 
 

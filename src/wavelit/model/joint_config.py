@@ -51,23 +51,21 @@ TRUNK = (
     "wall_padding",
 )
 
-BASE = "nano-0.1"
+BASE = "nano"
 """The preset of a system whose entries a joint one does not name."""
 
 JOINT_PRESETS: dict[str, dict[str, Any]] = {
-    "joint-1M": {
-        "own": ("stencils", "gains"),
-        "mixers": "conv:7",
-        "detail_gate": True,
-        "detail_bound": True,
-    },
+    "joint-1M": {"own": ("stencils", "gains")},
     "joint-10M": {
         "embed_dim": 256,
         "num_heads": 8,
         "depth": 12,
         "num_scales": 3,
         "num_exchanges": 3,
+        "mixers": "attention",
         "detail_dim": 0,
+        "detail_gate": False,
+        "detail_bound": False,
     },
 }
 """Each preset's difference from `BASE`, and from the defaults of `JointConfig`."""

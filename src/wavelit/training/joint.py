@@ -73,7 +73,7 @@ class JointTrainConfig(TrainConfig):
     """
 
     # What was searched for joint models; all else is the recipe of one system.
-    lr: float = 1.1e-2
+    lr: float = 8e-3
     balance: str = "running"
     reference: Mapping[str, float] | None = None
     trunk: str = "free"

@@ -23,6 +23,7 @@ from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError
 from wavelit.files.atomic import named
 from wavelit.files.owner import owned
+from wavelit.model.config import WaveLiTConfig, narrowest_mixers
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.joint_config import BASE, JOINT_PRESETS, JointConfig, SystemConfig
 from wavelit.model.vocabulary import number_of
@@ -71,10 +72,18 @@ def build_joint(
     if joint.get("trunk") == "private" and "own" not in changes:
         # Of a private trunk everything is a system's own.
         joint.pop("own", None)
-    systems = {}
+    configs = {}
     for name, system in data.systems.items():
         with of_system(name):
-            systems[name] = _system(system, entries)
+            configs[name] = _configuration(system, entries)
+    if "mixers" not in entries and len({config.spatial for config in configs.values()}) == 1:
+        # The preset's came out narrower for small grids, and a trunk has one.
+        mixers = narrowest_mixers([*configs.values()])
+        configs = {k: dataclasses.replace(each, mixers=mixers) for k, each in configs.items()}
+    systems = {
+        name: SystemConfig(config, signature_of(data.systems[name]))
+        for name, config in configs.items()
+    }
     model = JointWaveLiT(JointConfig(systems, seed=seed, **joint))
     for name, system in data.systems.items():
         with of_system(name):
@@ -83,13 +92,13 @@ def build_joint(
     return model
 
 
-def _system(data: WellDataModule, changes: dict[str, Any]) -> SystemConfig:
+def _configuration(data: WellDataModule, changes: dict[str, Any]) -> WaveLiTConfig:
     if changes.get("n_steps_input", data.n_steps_input) != data.n_steps_input:
         raise WavelitError(
             f"n_steps_input={changes['n_steps_input']} of the model is not the data's "
             f"{data.n_steps_input}: give it to the data"
         )
-    config = configuration_of(
+    return configuration_of(
         data.metadata,
         data.boundary_conditions,
         BASE,
@@ -100,7 +109,6 @@ def _system(data: WellDataModule, changes: dict[str, Any]) -> SystemConfig:
             **changes,
         },
     )
-    return SystemConfig(config, signature_of(data))
 
 
 def fit_joint(
