@@ -27,7 +27,7 @@ RESULTS = Path("results/accuracy2/5min/WaveLiT_0.2")
 WEIGHTS = Path("runs/accuracy2/5min/WaveLiT_0.2")
 # Of one model for each system, beside the joint one.
 BESPOKE = Path("results/accuracy/5min/WaveLiT")
-TRANSFER, JOINT = Path("results/transfer"), "joint-1M"
+TRANSFER, JOINT = Path("results/transfer/first"), "joint-1M"
 
 
 def card(result: dict) -> str:

@@ -66,9 +66,10 @@ def test_each_of_the_eight_has_one_and_all_have_one_together(load_script):
         | {"velocity": np.zeros((4, 16, 32, 2))},
         {"Reynolds": 1000.0, "Schmidt": 0.5},
     )["tracer"].shape == (1, 16, 32)
-    result = json.loads((ROOT / "results" / "transfer" / "40min" / "joint-0.json").read_text())
+    cards = load_script("pretrained")
+    result = json.loads((ROOT / cards.TRANSFER / "40min" / "joint-0.json").read_text())
     card = (FOLDER / "pocketwell" / "joint-1M" / "README.md").read_text()
-    assert card == load_script("pretrained").joint_card(result)
+    assert card == cards.joint_card(result)
 
 
 def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_path, monkeypatch):
