@@ -10,17 +10,21 @@ of ratios are geometric, without helmholtz_staircase.
 
 import textwrap
 from pathlib import Path
+from statistics import geometric_mean
 
 from accuracy_scores import DIVERGED, SEVEN
-from second_scores import WINDOWS, Pair, compared, ratios
+from second_scores import WINDOWS, Pair, compared, ratios, runs
 from tables import markdown, put
+
+from wavelit.benchmarks.entries import EVERYONE
+from wavelit.benchmarks.protocol import THE_EIGHT
 
 MINUTES = 5
 FIRST_CLAIMED = 3
 PAGE = Path("docs/results.md")
 MARKS = {
     name: (f"<!-- {name}: scripts/recipe.py -->", f"<!-- end of {name} -->")
-    for name in ("recipe", "by system", "chosen")
+    for name in ("recipe", "rivals", "by rival", "by system", "chosen")
 }
 OLD, NEW = "WaveLiT 0.1", "WaveLiT 0.2"
 
@@ -54,6 +58,59 @@ def finding() -> str:
     return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
 
 
+def best_rivals() -> dict[str, list[tuple[float, float, str]]]:
+    """By system, one step ahead and in 1:20: the error of 0.2, that of the best of The Well's
+    models that were run with its seed, and that model; test split.
+    """
+    found = runs("test")
+    best: dict[str, list[tuple[float, float, str]]] = {}
+    for system in THE_EIGHT:
+        own = found.get((MINUTES, system, FIRST_CLAIMED, NEW))
+        beside = {
+            model: errors
+            for (minutes, where, seed, model), errors in found.items()
+            if (minutes, where, seed) == (MINUTES, system, FIRST_CLAIMED)
+            and EVERYONE[model].rival is not None
+        }
+        if own is not None and beside:
+            names = [min(beside, key=lambda model: beside[model][place]) for place in range(2)]
+            best[system] = [(own[i], beside[name][i], name) for i, name in enumerate(names)]
+    return best
+
+
+def rivals() -> str:
+    """What 0.2 is worth beside the best rivals, in a sentence."""
+    best = best_rivals()
+    if not best:
+        return "WaveLiT 0.2 has not been run beside the rivals."
+    seven = [pair for system, pair in best.items() if system in SEVEN]
+    means = [geometric_mean(pair[i][0] / pair[i][1] for pair in seven) for i in range(2)]
+    lower = [sum(pair[i][0] < pair[i][1] for pair in best.values()) for i in range(2)]
+    line = (
+        f"WaveLiT 0.2 has {means[0]:.2f} of the best rival's error one step ahead and "
+        f"{means[1]:.2f} in rollouts 1:20. These are means over {len(seven)} systems, one seed, on "
+        f"the test split. It is lower on {lower[0]} and {lower[1]} of {len(best)} systems."
+    )
+    return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
+
+
+def rival_table() -> str:
+    rows = []
+    best = best_rivals()
+    for system, pair in best.items():
+        row = [system]
+        for own, other, name in pair:
+            row += [f"{own:.3g}", f"{other:.3g}, {name}", f"{own / other:.2f}"]
+        rows.append(row)
+    seven = [pair for system, pair in best.items() if system in SEVEN]
+    if seven:
+        means = [geometric_mean(pair[i][0] / pair[i][1] for pair in seven) for i in range(2)]
+        name = f"**mean of {len(seven)}**"
+        rows.append([name, "", "", f"**{means[0]:.2f}**", "", "", f"**{means[1]:.2f}**"])
+    head = ["0.2", "best rival", "ratio"]
+    return markdown(["system", *(f"{each}, {w}" for w in WINDOWS[:2] for each in head)], rows)
+
+
 def table(pairs: list[Pair]) -> str:
     rows = [
         [system, str(seed), *(_both(a, b) for a, b in zip(old, new, strict=True))]
@@ -72,7 +129,7 @@ def _both(old: float, new: float) -> str:
 
 def tables() -> list[str]:
     """What the page holds."""
-    return [finding(), table(claimed()), table(chosen())]
+    return [finding(), rivals(), rival_table(), table(claimed()), table(chosen())]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """A run that is given a larger budget, or replaced; the budget that is named last."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
+import yaml
 
 import wavelit
 from runs import differences, wave_dataset  # noqa: F401, a fixture
@@ -129,6 +131,24 @@ def test_a_budget_that_is_no_larger_is_refused(budget, message, ended):
 def test_a_budget_that_is_none_is_refused(budget, ended):
     with pytest.raises(WavelitError, match="budget: "):
         wavelit.training.run.resume(ended, budget=budget)
+
+
+def test_what_a_recipe_did_not_have_yet_stays_away(ended, tmp_path):
+    """Settings of an older version lack entries: the run goes on as it began, not by what the
+    defaults have become since.
+    """
+    folder = tmp_path / "run"
+    shutil.copytree(ended, folder)
+    path = folder / "config.yaml"
+    settings = yaml.safe_load(path.read_text())
+    for name in TrainConfig.LATER:
+        del settings["train"][name]
+    path.write_text(yaml.safe_dump(settings))
+    wavelit.resume(folder, steps=9)
+    recipe = load_settings(folder)["train"]
+    assert (recipe["field_loss"], recipe["noise_end"]) == ("mse", 1.0)
+    known = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    assert set(TrainConfig.LATER) <= set(known)
 
 
 def test_the_command_extends(ended, tmp_path, capsys):
