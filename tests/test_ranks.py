@@ -27,7 +27,7 @@ def test_a_rank_left_in_the_environment_is_no_rank(dataset, run, tmp_path):
     assert (tmp_path / "run" / "logs" / "metrics.csv").exists()
 
 
-# Two processes on this machine; the second one behaves as told at step 2.
+# Two processes on this machine; one of them behaves as told at step 2.
 PAIR = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
@@ -38,8 +38,8 @@ step = EmulatorModule.training_step
 def training_step(self, batch, batch_idx):
     if {kill} and self.global_step == 2 and self.global_rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    if {stop} and self.global_step == 2 and self.global_rank == 0:
-        os.kill(os.getpid(), signal.SIGTERM)
+    if {signal!r} and self.global_step == 2 and self.global_rank == {of}:
+        os.kill(os.getpid(), getattr(signal, {signal!r}))
     loss = step(self, batch, batch_idx)
     print("loss", self.global_step, loss.item(), flush=True)
     return loss
@@ -51,13 +51,16 @@ sys.exit(main(["train", "--data.path", {data!r}, "--run", {folder!r},
 """
 
 
-def pair(tmp_path: Path, dataset: Path, kill: bool, stop: bool = False) -> list[str]:
+def pair(
+    tmp_path: Path, dataset: Path, kill: bool = False, signal: str = "", of: int = 0
+) -> list[str]:
     script = tmp_path / "pair.py"
     script.write_text(
         PAIR.format(
             tests=str(Path(__file__).parent),
             kill=kill,
-            stop=stop,
+            signal=signal,
+            of=of,
             data=str(dataset),
             folder=str(tmp_path / "run"),
         )
@@ -90,7 +93,7 @@ def test_two_processes_stop_at_the_same_step_and_the_same_command_goes_on(datase
     for stop in (False, True):
         place = tmp_path / str(stop)
         place.mkdir()
-        command = pair(place, dataset, kill=False, stop=stop)
+        command = pair(place, dataset, signal="SIGTERM" if stop else "")
         for start in range(2):
             done = subprocess.run(
                 command,
@@ -111,9 +114,10 @@ def test_two_processes_stop_at_the_same_step_and_the_same_command_goes_on(datase
     assert same_weights(*ended)
 
 
-def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
-    """Emulated: the variables that `srun -n 2` sets, for two processes on this machine."""
-    command = pair(tmp_path, dataset, kill=False)
+def run_two_tasks(command: list[str], **more: str) -> list[tuple[int, str, str]]:
+    """What two tasks of a job end with and say. Emulated: the variables that `srun -n 2` sets, for
+    two processes on this machine.
+    """
     common = {
         "NTASKS": 2,
         "NTASKS_PER_NODE": 2,
@@ -135,6 +139,7 @@ def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
             "OMP_NUM_THREADS": "1",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": "29817",
+            **more,
         }
         tasks.append(
             subprocess.Popen(
@@ -142,8 +147,13 @@ def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
             )
         )
     said = [task.communicate(timeout=120) for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
-    assert [out.count("trained:") for out, _ in said] == [1, 0]
+    return [(task.returncode, *each) for task, each in zip(tasks, said, strict=True)]
+
+
+def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
+    said = run_two_tasks(pair(tmp_path, dataset))
+    assert [code for code, *_ in said] == [0, 0], said
+    assert [out.count("trained:") for _, out, _ in said] == [1, 0]
     facts = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert facts["samples"] == 6 * 4 * 2
     # The loss in the logs is the mean over both.
@@ -152,7 +162,7 @@ def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
             int(step): float(loss)
             for step, loss in re.findall(r"^loss (\d+) (\S+)$", out, re.MULTILINE)
         }
-        for out, _ in said
+        for _, out, _ in said
     ]
     rows = list(csv.DictReader((tmp_path / "run" / "logs" / "metrics.csv").open()))
     logged = {int(row["step"]): float(row["train_loss"]) for row in rows if row["train_loss"]}
@@ -160,3 +170,33 @@ def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
     for step, loss in logged.items():
         assert loss == pytest.approx((losses[0][step] + losses[1][step]) / 2, rel=1e-6)
         assert losses[0][step] != losses[1][step]
+
+
+# A minute by itself: ran well on the commit after e13bea1.
+@pytest.mark.slow
+def test_two_tasks_of_slurm_are_put_back_into_the_queue_and_go_on(dataset, tmp_path):
+    """The second task alone gets SIGUSR1: both end the same step, one of them requeues this task of
+    the array, and the same command goes on to the weights of a run that was let be.
+    """
+    said, scontrol = tmp_path / "said", tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
+    scontrol.chmod(0o755)
+    array = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "2"}
+    array["PATH"] = f"{scontrol.parent}:{os.environ['PATH']}"
+    places = [tmp_path / name for name in ("whole", "queued")]
+    for place in places:
+        place.mkdir()
+    assert [code for code, *_ in run_two_tasks(pair(places[0], dataset), **array)] == [0, 0]
+    assert not said.exists()
+    command = pair(places[1], dataset, signal="SIGUSR1", of=1)
+    first, second = run_two_tasks(command, **array), run_two_tasks(command, **array)
+    assert [code for code, *_ in first] == [2, 2], first
+    assert said.read_text().splitlines() == ["requeue 12_2"]
+    assert [out.count("back in its queue") for _, out, _ in first] == [1, 0]
+    assert [code for code, *_ in second] == [0, 0], second
+    assert [out.count("going on with") for _, out, _ in second] == [1, 0]
+    assert [out.count("trained:") for _, out, _ in second] == [1, 0]
+    assert same_weights(*(place / "run" for place in places))
+    rows = list(csv.DictReader((places[1] / "run" / "logs" / "metrics.csv").open()))
+    assert [int(row["step"]) for row in rows if row["train_loss"]] == [2, 5]
