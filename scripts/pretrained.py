@@ -25,9 +25,7 @@ from wavelit.training.joint_folder import load_joint
 
 RESULTS = Path("results/accuracy2/5min/WaveLiT_0.2")
 WEIGHTS = Path("runs/accuracy2/5min/WaveLiT_0.2")
-# Of one model for each system, beside the joint one.
-BESPOKE = Path("results/accuracy/5min/WaveLiT")
-TRANSFER, JOINT = Path("results/transfer/first"), "joint-1M"
+TRANSFER, JOINT = Path("results/transfer"), "joint-1M"
 
 
 def card(result: dict) -> str:
@@ -124,7 +122,7 @@ def joint_card(result: dict) -> str:
     """
     rows = []
     for system, found in result["valid"].items():
-        alone = json.loads((BESPOKE / f"{system}-0.json").read_text())["valid"]
+        alone = json.loads((RESULTS / f"{system}-0.json").read_text())["valid"]
         pairs = [(each["one_step"], each["rollout"]["1:20"]) for each in (found, alone)]
         rows.append([system, *(f"{one:.3g} / {far:.3g}" for one, far in pairs)])
     table = markdown(["VRMSE, one step / steps 1:20", "joint-1M", "one model for each"], rows)
