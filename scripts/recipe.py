@@ -78,17 +78,22 @@ def best_rivals() -> dict[str, list[tuple[float, float, str]]]:
     return best
 
 
+def rival_means(best: dict[str, list[tuple[float, float, str]]]) -> tuple[list[float], int]:
+    """Ratios one step ahead and in 1:20, geometric means, and of how many systems."""
+    seven = [pair for system, pair in best.items() if system in SEVEN]
+    return [geometric_mean(pair[i][0] / pair[i][1] for pair in seven) for i in range(2)], len(seven)
+
+
 def rivals() -> str:
     """What 0.2 is worth beside the best rivals, in a sentence."""
     best = best_rivals()
     if not best:
         return "WaveLiT 0.2 has not been run beside the rivals."
-    seven = [pair for system, pair in best.items() if system in SEVEN]
-    means = [geometric_mean(pair[i][0] / pair[i][1] for pair in seven) for i in range(2)]
+    means, n = rival_means(best)
     lower = [sum(pair[i][0] < pair[i][1] for pair in best.values()) for i in range(2)]
     line = (
         f"WaveLiT 0.2 has {means[0]:.2f} of the best rival's error one step ahead and "
-        f"{means[1]:.2f} in rollouts 1:20. These are means over {len(seven)} systems, one seed, on "
+        f"{means[1]:.2f} in rollouts 1:20. These are means over {n} systems, one seed, on "
         f"the test split. It is lower on {lower[0]} and {lower[1]} of {len(best)} systems."
     )
     return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
@@ -102,11 +107,11 @@ def rival_table() -> str:
         for own, other, name in pair:
             row += [f"{own:.3g}", f"{other:.3g}, {name}", f"{own / other:.2f}"]
         rows.append(row)
-    seven = [pair for system, pair in best.items() if system in SEVEN]
-    if seven:
-        means = [geometric_mean(pair[i][0] / pair[i][1] for pair in seven) for i in range(2)]
-        name = f"**mean of {len(seven)}**"
-        rows.append([name, "", "", f"**{means[0]:.2f}**", "", "", f"**{means[1]:.2f}**"])
+    if best:
+        means, n = rival_means(best)
+        rows.append(
+            [f"**mean of {n}**", "", "", f"**{means[0]:.2f}**", "", "", f"**{means[1]:.2f}**"]
+        )
     head = ["0.2", "best rival", "ratio"]
     return markdown(["system", *(f"{each}, {w}" for w in WINDOWS[:2] for each in head)], rows)
 

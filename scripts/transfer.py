@@ -34,9 +34,9 @@ def found(pattern: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
 
 
-def bespoke(system: str, score: Any, split: str) -> float:
+def bespoke(system: str, window: str, split: str) -> float:
     """Median of the seeds of `nano-0.1` trained on one system for five core-minutes."""
-    return median(score(run, split) for run in bespoke_runs()[REFERENCE, system])
+    return median(SCORES[window](run, split) for run in bespoke_runs()[REFERENCE, system])
 
 
 def second(system: str, window: str, split: str) -> float:
@@ -90,7 +90,7 @@ def joint(split: str = "valid") -> str:
     for system in THE_EIGHT:
         row = [
             system,
-            _pair([bespoke(system, score, split) for score in SCORES.values()]),
+            _pair([bespoke(system, window, split) for window in SCORES]),
             _pair([second(system, window, split) for window in SCORES]),
         ]
         for each in columns:
@@ -101,7 +101,7 @@ def joint(split: str = "valid") -> str:
     means = [
         [f"**over bespoke{name}, seven systems**", "", ""]
         + [_pair([_mean_ratio(run, window, split, base) for window in SCORES]) for run in columns]
-        for name, base in (("", _first), (" 0.2", second))
+        for name, base in (("", bespoke), (" 0.2", second))
     ]
     return markdown(["system", "bespoke", "bespoke 0.2", *titles], [*rows, *means])
 
@@ -114,22 +114,24 @@ def finding() -> str:
     ratios = {
         system: [
             geometric_mean(
-                score({"valid": run["valid"][system]}, "valid") / bespoke(system, score, "valid")
+                score({"valid": run["valid"][system]}, "valid") / bespoke(system, window, "valid")
                 for run in runs
             )
-            for score in SCORES.values()
+            for window, score in SCORES.items()
         ]
         for system in THE_EIGHT
     }
     order = sorted(THE_EIGHT, key=lambda system: -ratios[system][0])
     loses = [f"{s} ({_pair(ratios[s], 3)})" for s in order if max(ratios[s]) > 1]
     wins = [f"{s} ({_pair(ratios[s], 3)})" for s in order if max(ratios[s]) <= 1]
-    means = _pair([geometric_mean(ratios[s][i] for s in SEVEN) for i in range(2)], 3)
-    over_second = _pair(
-        [
-            geometric_mean(_mean_ratio(run, window, "valid", second) for run in runs)
-            for window in SCORES
-        ]
+    means, over_second = (
+        _pair(
+            [
+                geometric_mean(_mean_ratio(r, window, "valid", base) for r in runs)
+                for window in SCORES
+            ]
+        )
+        for base in (bespoke, second)
     )
     seeds = "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
     lines = [
@@ -181,16 +183,12 @@ def tuned() -> str:
     rows = []
     for cell in found("tuned/*/*.json"):
         own = [score({"valid": cell["valid"]}, "valid") for score in SCORES.values()]
-        base = [bespoke(cell["target"], score, "valid") for score in SCORES.values()]
+        base = [bespoke(cell["target"], window, "valid") for window in SCORES]
         ratio = [_over(value, known) for value, known in zip(own, base, strict=True)]
         rows.append([cell["source"], cell["target"], f"{cell['lr']:g}", _pair(own), _pair(ratio)])
     if not rows:
         return "Not run yet."
     return markdown(["from", "onto", "learning rate", "error", "over bespoke"], rows)
-
-
-def _first(system: str, window: str, split: str) -> float:
-    return bespoke(system, SCORES[window], split)
 
 
 def _mean_ratio(run: dict[str, Any], window: str, split: str, base: Any) -> float:

@@ -78,6 +78,17 @@ def run_script(script: str, **environment: str) -> subprocess.CompletedProcess[b
     )
 
 
+def fake_scontrol(folder: Path) -> tuple[Path, str]:
+    """A file that every call of a stand-in for SLURM's scontrol adds its arguments to, and a PATH
+    that has it first.
+    """
+    said, command = folder / "said", folder / "bin" / "scontrol"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
+    command.chmod(0o755)
+    return said, f"{command.parent}:{os.environ['PATH']}"
+
+
 def same_weights(*folders: Path) -> bool:
     return (
         differences(*(load_file(folder / "weights" / "model.safetensors") for folder in folders))

@@ -262,7 +262,10 @@ def test_what_systems_share_is_printed(run, capsys):
     for name, shares in shares_of(model, (16, 16)).items():
         assert f"{name} " in said
         assert shares.parameters == model[name].n_parameters
-        assert 0.3 < shares.shared_flops / shares.flops < 1
+        assert 0 < shares.shared_flops / shares.flops < 1
+    first = {"mixers": "attention", "detail_gate": False, "detail_bound": False}
+    for shares in shares_of(build_joint(load_joint_data(run), **SMALL, **first), (16, 16)).values():
+        assert 0.5 < shares.shared_flops / shares.flops < 1
     private = build_joint(load_joint_data(run), trunk="private", **SMALL)
     for shares in shares_of(private, (16, 16)).values():
         assert shares.shared_flops == 0

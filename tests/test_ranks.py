@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import SMALL, run_script, same_weights, wave_dataset, whole_run  # noqa: F401, as fixtures
+from runs import SMALL, fake_scontrol, run_script, same_weights, wave_dataset, whole_run  # noqa: F401, as fixtures
 
 pytestmark = pytest.mark.long
 
@@ -178,12 +178,8 @@ def test_two_tasks_of_slurm_are_put_back_into_the_queue_and_go_on(dataset, tmp_p
     """The second task alone gets SIGUSR1: both end the same step, one of them requeues this task of
     the array, and the same command goes on to the weights of a run that was let be.
     """
-    said, scontrol = tmp_path / "said", tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
-    scontrol.chmod(0o755)
-    array = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "2"}
-    array["PATH"] = f"{scontrol.parent}:{os.environ['PATH']}"
+    said, path = fake_scontrol(tmp_path)
+    array = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "2", "PATH": path}
     places = [tmp_path / name for name in ("whole", "queued")]
     for place in places:
         place.mkdir()

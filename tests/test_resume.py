@@ -16,7 +16,16 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 
-from runs import ONE_THREAD, RECIPE, SMALL, differences, train, wave_dataset, whole_run  # noqa: F401, as fixtures
+from runs import (  # noqa: F401, as fixtures
+    ONE_THREAD,
+    RECIPE,
+    SMALL,
+    differences,
+    fake_scontrol,
+    train,
+    wave_dataset,
+    whole_run,
+)
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.files.plain import read_json
@@ -246,11 +255,8 @@ def test_an_interrupted_run_keeps_the_step_and_ends_like_an_uninterrupted_one(
 def test_a_signal_of_slurm_puts_this_job_back_into_the_queue(
     job, expected, dataset, tmp_path, monkeypatch, capsys
 ):
-    said, scontrol = tmp_path / "said", tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
-    scontrol.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    said, path = fake_scontrol(tmp_path)
+    monkeypatch.setenv("PATH", path)
     for name, value in job.items():
         monkeypatch.setenv(name, value)
     step = EmulatorModule.training_step
