@@ -79,7 +79,7 @@ def main(words: list[str]) -> Path:
         "name": given["name"],
         "systems": sorted(systems),
         "preset": given.get("preset", "joint-1M"),
-        "model": model_entries,
+        "model": {**model_entries, "own": list(model.config.own)},
         "train": {"steps": steps, "field_loss": recipe.field_loss, **train_entries},
         "batch_size": batch_size,
         "shares": shares,

@@ -96,6 +96,27 @@ def doubled(model: SystemEmulator, batch) -> torch.Tensor:
     return copy(batch.fields.double(), *(x if x is None else x.double() for x in batch.beside()))
 
 
+def test_a_kernel_that_is_wider_than_the_grid_is_cut(three_systems, tmp_path):
+    """Shared or a system's own, its middle is kept."""
+    data = JointDataModule({"waves": three_systems["waves"]})
+    narrow = wavelit.write_dataset(
+        tmp_path / "narrow",
+        {"pressure": plane_waves(5, 8)[..., :12]},
+        splits={"train": 3, "valid": 1, "test": 1},
+        name="narrow",
+        boundary_conditions=["periodic", "wall"],
+    )
+    for own in ((), ("stencils",)):
+        model = randomised(build_joint(data, **SMALL, own=own))
+        with pytest.warns(UserWarning, match=r"mixers=conv:7x5 is taken .* middle of each kernel"):
+            fine = for_dataset(model, narrow)
+        ours, theirs = (joint[name] for joint, name in ((model, "waves"), (fine, "narrow")))
+        before = ours.pyramid.towers[0][0].attention.local.weight
+        after = theirs.pyramid.towers[0][0].attention.local.weight
+        assert after.shape[2:] == (7, 5)
+        torch.testing.assert_close(after, before[..., 1:-1], rtol=0, atol=0)
+
+
 def test_a_system_of_the_same_name_is_taken_whole(trained, three_systems, capsys):
     data = WellDataModule(three_systems["flow"])
     fine = for_dataset(trained, data)

@@ -8,13 +8,19 @@ import torch
 
 import wavelit
 from runs import ONE_THREAD, SMALL
+from systems import SMALL as JOINT_SMALL
 from wavelit.data.datamodule import WellDataModule
+from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.export import export_model
 from wavelit.model.wavelit import WaveLiT
 from wavelit.ops.projection import divergence_free
 from wavelit.training.config import TrainConfig
+from wavelit.training.fine_tune import for_dataset
+from wavelit.training.joint import JointTrainConfig
+from wavelit.training.joint_run import build_joint, fit_joint
+from wavelit.training.prepare import prepare
 from wavelit.training.run import build_model, fit
 
 PERIODIC = (("periodic", "periodic"), ("periodic", "periodic"))
@@ -145,3 +151,41 @@ def test_where_it_cannot_be_is_refused(tmp_path):
     closed = WellDataModule(flow(tmp_path / "closed", walls), batch_size=2)
     with pytest.raises(WavelitError, match="divergence_free needs two or three axes"):
         build_model(closed, divergence_free=True, **SMALL)
+
+
+def test_fine_tuning_leaves_it_out_where_it_cannot_be(tmp_path):
+    """And keeps it on another flow that has no divergence."""
+    data = WellDataModule(flow(tmp_path / "flow"), batch_size=2)
+    model = build_model(data, divergence_free=True, **SMALL)
+    model.trained = True
+    for name, sides, gradient in (
+        ("compressible", PERIODIC, 0.1),
+        ("closed", (("periodic", "periodic"), ("wall", "wall")), 0.0),
+    ):
+        other = WellDataModule(flow(tmp_path / name, sides, gradient), batch_size=2)
+        with pytest.warns(UserWarning, match=r"no vector field of .* divergence_free is left out"):
+            tuned = prepare(model, other, 0, False)
+        assert not tuned.config.divergence_free
+        assert tuned.solenoidal is None
+        torch.testing.assert_close(tuned.embed.weight, model.embed.weight, rtol=0, atol=0)
+    again = prepare(model, WellDataModule(flow(tmp_path / "again"), batch_size=2), 0, False)
+    assert again.solenoidal.tolist() == [False, True, False]
+
+
+def test_a_system_of_a_joint_model_has_it_alone(tmp_path):
+    free, bound = flow(tmp_path / "free"), flow(tmp_path / "bound", gradient=0.1)
+    data = JointDataModule({"free": free, "bound": bound}, batch_size=2)
+    own = {"free": {"divergence_free": True}}
+    joint = build_joint(data, by_system=own, **JOINT_SMALL)
+    recipe = JointTrainConfig(steps=2, validate_every=2)
+    joint = fit_joint(tmp_path / "run", data, joint, recipe, ONE_THREAD)
+    assert joint["free"].solenoidal.tolist() == [False, True, False]
+    assert joint["bound"].solenoidal is None
+    batch = next(iter(data.systems["free"].trajectories("valid")))
+    v = wavelit.rollout(joint["free"], batch.fields, 3)[0, :, 1:].double()
+    assert (v - divergence_free(v, (0.5, 0.25))).abs().max() < 1e-4 * v.abs().max()
+    # A compressible flow that starts from it goes without, and so does its run.
+    data = WellDataModule(flow(tmp_path / "other", gradient=0.1), batch_size=2)
+    with pytest.warns(UserWarning, match="divergence_free is left out"):
+        tuned = for_dataset(joint, data, "free")
+    assert tuned["flow"].solenoidal is None

@@ -5,15 +5,19 @@ the seed and the step; what a dataset does not have is refused.
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import wavelit
 from runs import ONE_THREAD, SMALL
 from wavelit.data.datamodule import WellDataModule
+from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluation.symmetry import describe_ratios, symmetry_ratios
 from wavelit.training.config import TrainConfig
 from wavelit.training.joint import JointTrainConfig
+from wavelit.training.joint_configuration import joint_configuration
+from wavelit.training.joint_run import build_joint, fit_joint
 from wavelit.training.run import build_model, fit
 from wavelit.training.symmetries import Symmetry, read_symmetries, symmetries_of
 
@@ -206,8 +210,68 @@ def test_what_a_dataset_does_not_have_is_refused(tmp_path, data):
     with pytest.raises(WavelitError, match="flip:y would exchange"):
         fit(tmp_path / "run", half, model, recipe, ONE_THREAD)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(WavelitError, match="symmetries are not for joint models"):
-        JointTrainConfig(steps=1, symmetries="shift")
+
+
+def joint_weights(folder, systems, **recipe):
+    """Of every system after three steps, each with a trunk of its own."""
+    data = JointDataModule({name: each.replaced() for name, each in systems.items()})
+    model = build_joint(data, trunk="private", **SMALL)
+    return fit_joint(folder, data, model, JointTrainConfig(steps=3, **recipe), ONE_THREAD)
+
+
+def test_each_system_of_a_joint_model_has_its_own(tmp_path, data):
+    systems = {"a": data, "b": data.replaced()}
+    weights = {}
+    for name, recipe in {
+        "none": {},
+        "all": {"symmetries": "shift"},
+        "a alone": {"system_symmetries": {"a": "shift"}},
+        "all but a": {"symmetries": "shift", "system_symmetries": {"a": ""}},
+    }.items():
+        joint = joint_weights(tmp_path / name, systems, **recipe)
+        weights[name] = {system: joint[system].embed.weight.detach() for system in "ab"}
+    for name, moved in (("all", "ab"), ("a alone", "a"), ("all but a", "b")):
+        for system in "ab":
+            same = torch.equal(weights[name][system], weights["none"][system])
+            assert same == (system not in moved), (name, system)
+    # As the run folder says.
+    settings = yaml.safe_load((tmp_path / "all but a" / "config.yaml").read_text())
+    assert settings["train"]["system_symmetries"] == {"a": ""}
+
+
+def test_what_a_system_of_a_joint_model_does_not_have_is_refused(tmp_path, data):
+    half = WellDataModule(write(tmp_path / "half", OPEN))
+    systems = {"whole": data, "half": half}
+    for recipe, told in (
+        ({"symmetries": "flip:y"}, "system 'half': symmetries: flip:y would exchange"),
+        ({"system_symmetries": {"half": "flip:y"}}, "system 'half': symmetries: flip:y would"),
+        ({"system_symmetries": {"other": "shift"}}, "unknown system of system_symmetries 'other'"),
+        ({"system_symmetries": {"half": 3}}, "symmetries of system 'half' must be text"),
+        ({"system_symmetries": "shift"}, "must name each system's symmetries, not 'shift'"),
+    ):
+        with pytest.raises(WavelitError, match=told):
+            joint_weights(tmp_path / "run", systems, **recipe)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_settings_names_them_beside_the_systems(tmp_path, data):
+    path = str(write(tmp_path / "again"))
+    content = {
+        "systems": [
+            {"name": "a", "path": path, "symmetries": "shift"},
+            {"name": "b", "path": path, "model": {"levels": 1}},
+        ],
+        "train": {"steps": 1, "symmetries": "flip:x"},
+    }
+    asked = joint_configuration(content, "here")
+    assert [asked.train.of_system(name).symmetries for name in "ab"] == ["shift", "flip:x"]
+    model = asked.build()
+    assert [model[name].config.levels for name in "ab"] == [2, 1]
+    content["systems"][1]["model"] = {"level": 1}
+    with pytest.raises(WavelitError, match="here, systems, b, model: unknown entry 'level'"):
+        joint_configuration(content, "here")
+    with pytest.raises(WavelitError, match="unknown system of by_system 'c'"):
+        build_joint(asked.data, by_system={"c": {}})
 
 
 class Exact(torch.nn.Module):

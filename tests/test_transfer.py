@@ -7,6 +7,7 @@ import torch
 import wavelit
 from wavelit.cli.program import main
 from wavelit.errors import WavelitError
+from wavelit.model.mixers import GatedConv
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
 from wavelit.training.extras import fine_tuning_recipe
@@ -277,3 +278,32 @@ def test_the_command_fine_tunes(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "x").exists()
     assert main([*given, "--lr", "0.01", "--keep_statistics"]) == 0
     assert "a tenth" not in capsys.readouterr().out
+
+
+def kernels_of(model):
+    """Of the mixers."""
+    return [part.local.weight for part in model.modules() if isinstance(part, GatedConv)]
+
+
+def test_a_kernel_that_is_wider_than_the_grid_is_cut(tmp_path):
+    """Its middle is kept, which is the whole of it where the rest is zero."""
+    wide = write(tmp_path / "wide", "a", walls=True)
+    data = wavelit.WellDataModule(wide, n_steps_input=3, batch_size=4)
+    model = random_weights(wavelit.build_model(data, mixers="conv:3x7", **SMALL, **KEPT))
+    kernels = kernels_of(model)
+    for kernel in kernels:
+        kernel.data[..., [0, -1]] = 0
+    narrow = wavelit.write_dataset(
+        tmp_path / "narrow",
+        {"a": waves("a")[..., :10]},
+        splits={"train": 4, "valid": 1, "test": 1},
+        name="narrow",
+        boundary_conditions=["wall", "wall"],
+    )
+    other = wavelit.WellDataModule(narrow, n_steps_input=3, batch_size=4)
+    with pytest.warns(UserWarning, match=r"mixers=conv:3x5 is taken .* the middle of each kernel"):
+        tuned = prepare(model, other, 0, False)
+    for ours, theirs in zip(kernels, kernels_of(tuned), strict=True):
+        torch.testing.assert_close(theirs, ours[..., 1:-1], rtol=0, atol=0)
+    assert fits(tuned, other)
+    wavelit.fit(tmp_path / "run", other, tuned, steps=1)

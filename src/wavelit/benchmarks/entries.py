@@ -148,8 +148,10 @@ def _priors(symmetries: str, divergence_free: bool = False) -> dict[str, dict[st
 
 
 PRIORS = {
+    "acoustic_scattering_inclusions": _priors("flip:x, flip:y"),
     "acoustic_scattering_maze": _priors("flip:x, flip:y"),
     "active_matter": _priors("shift, flip:x, flip:y, swap:xy", divergence_free=True),
+    "euler_multi_quadrants_periodicBC": _priors("shift, flip:x, flip:y, swap:xy"),
     "gray_scott_reaction_diffusion": _priors("shift, flip:x, flip:y, swap:xy"),
     "helmholtz_staircase": _priors("flip:x"),
     "rayleigh_benard": _priors("shift, flip:x"),

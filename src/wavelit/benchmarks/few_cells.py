@@ -5,11 +5,13 @@ Every arm has the same core-minutes. It sees the given trajectories but for the 
 time, by which its learning rate, its best step and, among arms, the one that a user would take are
 chosen: with a few trajectories nobody has a validation split.
 
-scratch nano     WaveLiT `nano-0.1` from nothing
+scratch nano     WaveLiT 0.2, the preset `nano`, from nothing
 scratch joint    one system of the joint model from nothing
 free             from the joint model, all of it trained
 frozen           from the joint model, its trunk kept
 low-rank         from the joint model, its trunk kept but for terms of low rank
+
+All arms have the symmetries and projections that WaveLiT 0.2 has on the system.
 
 What starts from nothing is trained once, whatever the sources. Where the model that is started from
 knows one system alone, the cell is one of a pair, as `wavelit.evaluation.transfer` reads them.
@@ -23,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wavelit.benchmarks.entries import FIRST, FIRST_RECIPE
+from wavelit.benchmarks.entries import PRIORS
 from wavelit.benchmarks.joint_cells import nano_rate, require_same, steps_of
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
 from wavelit.benchmarks.results import scores_of, write_result
@@ -58,6 +60,7 @@ __all__ = [
     "run_few",
     "start",
     "with_budget",
+    "with_priors",
 ]
 
 SCRATCH = ("scratch nano", "scratch joint")
@@ -152,7 +155,7 @@ def run_few(
     for cell in cells:
         path = output / f"{cell.name}.json"
         if path.exists():
-            require_same(path, {"minutes": cell.minutes, **recipe_of(joint)})
+            require_same(path, {"minutes": cell.minutes, **recipe_of(joint, cell.target)})
         else:
             setting = _Setting(cell, joint, cost, rates, root, runs)
             write_result(path, _run(setting, _learning_rates(cell, output)))
@@ -190,7 +193,7 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
         }
     chosen = choose({arm: found["holdout"] for arm, found in arms.items()})
     scratch = choose({arm: arms[arm]["holdout"] for arm in SCRATCH})
-    facts = {"kind": "few", **dataclasses.asdict(cell), **recipe_of(setting.joint)}
+    facts = {"kind": "few", **dataclasses.asdict(cell), **recipe_of(setting.joint, cell.target)}
     if len(source) == 1:
         facts |= {"kind": "pair", "source": next(iter(source))}
     return {
@@ -214,11 +217,26 @@ def load_source(folder: Path) -> JointWaveLiT:
     return load_joint(folder)
 
 
-def recipe_of(joint: JointConfiguration) -> dict[str, Any]:
+def recipe_of(joint: JointConfiguration, target: str) -> dict[str, Any]:
     """What results of the same arms have in common, whatever their budget and learning rate."""
     own = {*BUDGETS, "lr", "validate_every", "trunk"}
-    train = {k: v for k, v in dataclasses.asdict(joint.train).items() if k not in own}
-    return {"preset": joint.preset, "model": joint.changes, "train": train}
+    train = dataclasses.asdict(with_priors(joint.train, target))
+    model = {**joint.changes, **priors_of(target, "model")}
+    return {
+        "preset": joint.preset,
+        "model": model,
+        "train": {k: v for k, v in train.items() if k not in own},
+    }
+
+
+def priors_of(target: str, part: str) -> dict[str, Any]:
+    """Entries of "model" or "train" that WaveLiT 0.2 has on a system alone."""
+    return dict(PRIORS.get(target, {}).get(part, {}))
+
+
+def with_priors(recipe: JointTrainConfig, target: str) -> JointTrainConfig:
+    """A recipe with the symmetries of a system."""
+    return dataclasses.replace(recipe, system_symmetries=None, **priors_of(target, "train"))
 
 
 def choose(holdout: Mapping[str, float]) -> str:
@@ -242,8 +260,9 @@ def _train(
             own = Cell(REFERENCE, cell.target, cell.seed, cell.minutes, lr, "final")
             steps = n_steps(own, nano_rate(cell.target, setting.rates))
             every = max(1, steps // LOOKS)
-            recipe = TrainConfig(steps=steps, lr=lr, validate_every=every, **FIRST_RECIPE)
-            model = build_model(data, FIRST, cell.seed)
+            priors = priors_of(cell.target, "train")
+            recipe = TrainConfig(steps=steps, lr=lr, validate_every=every, **priors)
+            model = build_model(data, "nano", cell.seed, **priors_of(cell.target, "model"))
             fit(folder, data, model, recipe, trainer, cell.seed, overwrite=True)
         return _best(folder), load_model(folder, "best")
     if not joint_is_trained(folder):
@@ -264,13 +283,15 @@ def _train_joint(
         {setting.cell.target: setting.data(batch_size_of(asked))}, seed=setting.cell.seed
     )
     if arm == "scratch joint":
-        model = build_joint(data, asked.preset, setting.cell.seed, **asked.changes)
+        by_system = {setting.cell.target: priors_of(setting.cell.target, "model")}
+        model = build_joint(data, asked.preset, setting.cell.seed, by_system, **asked.changes)
     else:
         rank = RANK if arm == "low-rank" and not source.config.rank else 0
         model = start(source, data, rank)
     steps = steps_of(setting.cell.minutes, setting.cost, data, setting.rates)
     trunk = arm if arm in ("frozen", "low-rank") else "free"
-    recipe = with_budget(asked.train, steps, lr, looks=LOOKS, trunk=trunk)
+    due = with_priors(asked.train, setting.cell.target)
+    recipe = with_budget(due, steps, lr, looks=LOOKS, trunk=trunk)
     fit_joint(folder, data, model, recipe, trainer, setting.cell.seed, overwrite=True)
 
 

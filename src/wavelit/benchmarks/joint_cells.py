@@ -30,7 +30,7 @@ from wavelit.training.config import BUDGETS
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_configuration import JointConfiguration, joint_configuration
 from wavelit.training.joint_folder import is_trained, load_joint
-from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
+from wavelit.training.joint_run import fit_joint, resume_joint
 from wavelit.training.run import Added
 from wavelit.training.run_folder import read_environment
 
@@ -215,7 +215,7 @@ def measure_cost(config: Path, root: Path, output: Path) -> Path:
 
 def _time_joint_step(asked: JointConfiguration) -> float:
     """Seconds a step, mean over steps; of those with the same systems the median counts."""
-    model, clock = build_joint(asked.data, asked.preset, asked.seed, **asked.changes), Clock()
+    model, clock = asked.build(), Clock()
     recipe = dataclasses.replace(asked.train, validate_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
         fit_joint(
@@ -276,7 +276,7 @@ def _run(cell: JointCell, asked: JointConfiguration, folder: Path) -> dict[str, 
     elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").glob("*.ckpt")):
         model = resume_joint(folder)
     else:
-        built = build_joint(asked.data, asked.preset, asked.seed, **asked.changes)
+        built = asked.build()
         model = fit_joint(
             folder, asked.data, built, asked.train, asked.trainer, asked.seed, overwrite=True
         )

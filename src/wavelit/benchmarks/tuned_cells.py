@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from wavelit.benchmarks.accuracy import open_data
-from wavelit.benchmarks.few_cells import batch_size_of, load_source, recipe_of, start, with_budget
+from wavelit.benchmarks.few_cells import (
+    batch_size_of,
+    load_source,
+    recipe_of,
+    start,
+    with_budget,
+    with_priors,
+)
 from wavelit.benchmarks.joint_cells import require_same, steps_of
 from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment
@@ -78,7 +85,7 @@ def run_tuned(
     for cell in cells:
         path = output / f"{cell.name}.json"
         if path.exists():
-            require_same(path, {"minutes": cell.minutes, **recipe_of(joint)})
+            require_same(path, {"minutes": cell.minutes, **recipe_of(joint, cell.target)})
         else:
             source = load_source(runs / cell.source)
             opened = open_data(cell.target, root, cell.seed, batch_size_of(joint))
@@ -91,7 +98,7 @@ def run_tuned(
             result = {
                 "kind": "tuned",
                 **dataclasses.asdict(cell),
-                **recipe_of(joint),
+                **recipe_of(joint, cell.target),
                 "steps": steps,
                 "lr": lr,
                 "one_step_by_lr": {str(each): found["one_step"] for each, found in tried.items()},
@@ -118,7 +125,8 @@ def _scores(
 ) -> dict[str, Any]:
     folder = runs / cell.name / f"{lr:g}"
     if not is_trained(folder):
-        recipe, trainer = with_budget(joint.train, steps, lr), TrainerConfig("cpu", threads=1)
+        due = with_priors(joint.train, cell.target)
+        recipe, trainer = with_budget(due, steps, lr), TrainerConfig("cpu", threads=1)
         fit_joint(folder, data, start(source, data), recipe, trainer, cell.seed, overwrite=True)
     emulator = load_joint(folder)[cell.target]
     return scores_of(evaluate(emulator, data.systems[cell.target], "valid", rollout_batch_size=4))

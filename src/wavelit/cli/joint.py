@@ -45,7 +45,7 @@ def train_joint(words: Sequence[str]) -> Path:
     from wavelit.checks.arguments import require_path
     from wavelit.training.config import BUDGETS
     from wavelit.training.joint_configuration import joint_configuration
-    from wavelit.training.joint_run import build_joint, fit_joint
+    from wavelit.training.joint_run import fit_joint
     from wavelit.training.ranks import is_first
 
     content: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def train_joint(words: Sequence[str]) -> Path:
         asked, model, kind = _fine_tuning(content, where, single)
     else:
         asked = joint_configuration(content, where)
-        model = build_joint(asked.data, asked.preset, asked.seed, **asked.changes)
+        model = asked.build()
         kind = f"joint-{len(asked.data.systems)}-{asked.preset}"
     folder = require_path("run", single.get("run") or f"runs/{kind}")
     if is_first():

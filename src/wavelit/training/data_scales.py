@@ -4,7 +4,7 @@ which means are conserved and which vector fields have no divergence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from wavelit.model.config import pad_grid
 from wavelit.model.wavelit import WaveLiT
 from wavelit.ops.projection import divergence_free
 
-__all__ = ["calibrate", "measure_scales"]
+__all__ = ["calibrate", "is_solenoidal", "measure_scales"]
 
 # A sub-band quieter than this share of its field's RMS is scaled by the share: empty bands amplify
 # nothing.
@@ -60,15 +60,55 @@ def calibrate(model: WaveLiT, data: WellDataModule, seed: int) -> None:
         model.conserved &= (drift < CONSERVED * steps).to(model.conserved.device)
 
 
+def is_solenoidal(data: WellDataModule) -> bool:
+    """Whether a vector field of the data can be kept free of divergence: all axes are periodic,
+    their spacing is known, no cell is masked, and the increments of a batch have none.
+    """
+    sides = data.boundary_conditions
+    if len(sides) == 1 or any(kind != "periodic" for pair in sides for kind in pair):
+        return False
+    dataset = data.train_dataset
+    sampler = StepBatchSampler(len(dataset), min(data.batch_size, len(dataset)), data.seed)
+    try:
+        shares, _ = _divergence(data, sampler)
+    except WavelitError:
+        return False
+    return any(share < SOLENOIDAL for share in shares.values())
+
+
 @torch.no_grad()
 def _find_solenoidal(model: WaveLiT, data: WellDataModule, sampler: StepBatchSampler) -> None:
     """Mark the vector fields whose increments have no divergence, on windows of a first step.
 
     Raises:
-        WavelitError: None has, or the dataset does not say its spacing.
+        WavelitError: None has, the dataset does not say its spacing, or it has masked cells.
     """
     assert model.solenoidal is not None
-    dataset, d = data.train_dataset, model.spatial
+    shares, cell = _divergence(data, sampler)
+    marks = torch.zeros_like(model.solenoidal)
+    start = 0
+    for field in (f for f in data.train_dataset.layouts[0].fields if f.time_varying):
+        marks[start] = shares.get(field.name, 1.0) < SOLENOIDAL
+        start += field.n_components
+    if not marks.any():
+        found = [f"{name} {share:.1g}" for name, share in shares.items()]
+        raise WavelitError(
+            "divergence_free: no vector field of the data is free of divergence, the projection "
+            f"would take away these shares of their increments: {listed(found)}; leave it out"
+        )
+    model.set_solenoidal(marks, cell)
+
+
+def _divergence(
+    data: WellDataModule, sampler: StepBatchSampler
+) -> tuple[dict[str, float], Sequence[float]]:
+    """By a vector field's name the share of its increments that the projection takes away, RMS over
+    windows of a first step; the distance between points.
+
+    Raises:
+        WavelitError: The dataset does not say its spacing, or has masked cells.
+    """
+    dataset = data.train_dataset
     cell = cell_spacing(dataset)
     if cell is None:
         raise WavelitError(
@@ -78,22 +118,15 @@ def _find_solenoidal(model: WaveLiT, data: WellDataModule, sampler: StepBatchSam
     if batch.valid is not None:
         raise WavelitError("divergence_free: the dataset has cells that do not count: leave it out")
     moved = (batch.target[:, 0] - batch.fields[:, -1]).double()
-    marks, found = torch.zeros_like(model.solenoidal), []
+    shares: dict[str, float] = {}
     start = 0
     for field in (f for f in dataset.layouts[0].fields if f.time_varying):
         if field.order == 1:
-            own = moved[:, start : start + d]
+            own = moved[:, start : start + len(cell)]
             lost = (own - divergence_free(own, cell)).square().mean().sqrt()
-            share = float(lost / own.square().mean().sqrt().clamp(min=1e-30))
-            marks[start] = share < SOLENOIDAL
-            found.append(f"{field.name} {share:.1g}")
+            shares[field.name] = float(lost / own.square().mean().sqrt().clamp(min=1e-30))
         start += field.n_components
-    if not marks.any():
-        raise WavelitError(
-            "divergence_free: no vector field of the data is free of divergence, the projection "
-            f"would take away these shares of their increments: {listed(found)}; leave it out"
-        )
-    model.set_solenoidal(marks, cell)
+    return shares, cell
 
 
 @torch.no_grad()

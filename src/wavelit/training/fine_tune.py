@@ -28,6 +28,7 @@ from wavelit.data.format.folder import address
 from wavelit.data.joint import JointDataModule, of_system
 from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError, printable
+from wavelit.model.config import narrowest_mixers
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
 from wavelit.model.joint_config import SystemConfig, constants_of, scalars_of
 from wavelit.model.signature import Quantity, Signature
@@ -35,7 +36,7 @@ from wavelit.model.vocabulary import key_of, number_of
 from wavelit.training.data_scales import calibrate
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.ranks import is_first
-from wavelit.training.transfer import config_for, names_of, require_axes, take
+from wavelit.training.transfer import config_for, middle_of, names_of, require_axes, take
 
 __all__ = [
     "Start",
@@ -193,12 +194,18 @@ def made_ready(
             f"the model has terms of rank {model.config.rank}, not {rank}: leave rank out"
         )
     starts = starts_of(model, data, start)
-    systems = {}
+    configs = {}
     for name, begun in starts.items():
         with of_system(name):
             source = model.config.system(begun.system)
-            config = config_for(source.model, data.systems[name])
-            systems[name] = SystemConfig(config, begun.signature)
+            configs[name] = config_for(source.model, data.systems[name])
+    if len({config.mixers for config in configs.values()}) > 1:
+        # A trunk has one.
+        mixers = narrowest_mixers([*configs.values()])
+        configs = {k: dataclasses.replace(each, mixers=mixers) for k, each in configs.items()}
+    systems = {
+        name: SystemConfig(config, starts[name].signature) for name, config in configs.items()
+    }
     rank = model.config.rank or rank
     joint = JointWaveLiT(dataclasses.replace(model.config, systems=systems, seed=seed, rank=rank))
     _take_shared(model, joint)
@@ -234,7 +241,7 @@ def _take_shared(model: JointWaveLiT, joint: JointWaveLiT) -> None:
     known = model.state_dict()
     for name, value in joint.state_dict().items():
         if not name.startswith("systems.") and name in known:
-            value.copy_(known[name])
+            value.copy_(middle_of(known[name], value))
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ from wavelit.training.module import (
     window_inputs,
     window_loss,
 )
+from wavelit.training.symmetries import Symmetries
 
 __all__ = ["BALANCES", "TRUNKS", "JointModule", "JointTrainConfig", "RunningLoss"]
 
@@ -70,7 +71,11 @@ class JointTrainConfig(TrainConfig):
         trunk: Of a trained model: "free" to change; "frozen", so that a system's own parts alone
             are trained; or "low-rank", which is frozen but for terms of low rank of each system.
         trunk_lr: Learning rate of a free trunk over that of the systems' own parts.
+        system_symmetries: By a system's name its `symmetries`, in place of that entry, which holds
+            for all systems that are not named here.
     """
+
+    LATER: ClassVar[Mapping[str, Any]] = {**TrainConfig.LATER, "system_symmetries": None}
 
     # What was searched for joint models; all else is the recipe of one system.
     lr: float = 8e-3
@@ -78,6 +83,7 @@ class JointTrainConfig(TrainConfig):
     reference: Mapping[str, float] | None = None
     trunk: str = "free"
     trunk_lr: float = 1.0
+    system_symmetries: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,11 +93,6 @@ class JointTrainConfig(TrainConfig):
         if self.accumulate > 1:
             raise WavelitError(
                 "accumulate is not for joint models, a step of which adds up all systems: leave it "
-                "out"
-            )
-        if self.symmetries:
-            raise WavelitError(
-                "symmetries are not for joint models, each system of which has its own: leave them "
                 "out"
             )
         if self.validate_rollout:
@@ -109,12 +110,24 @@ class JointTrainConfig(TrainConfig):
                 "a reference belongs to balance excess, and is due for it: reference: {system: "
                 "VRMSE, ...}"
             )
-        if self.reference is not None and not isinstance(self.reference, Mapping):
-            raise WavelitError(
-                f"reference must name each system's VRMSE, not {shown(self.reference)}"
-            )
+        for entry, what in (("reference", "VRMSE"), ("system_symmetries", "symmetries")):
+            if not isinstance(getattr(self, entry), Mapping | None):
+                raise WavelitError(
+                    f"{entry} must name each system's {what}, not {shown(getattr(self, entry))}"
+                )
         for name, value in (self.reference or {}).items():
             require_real(f"the reference of system '{printable(name, 60)}'", value, beyond=True)
+        for name, text in (self.system_symmetries or {}).items():
+            if not isinstance(text, str):
+                raise WavelitError(
+                    f"the symmetries of system '{printable(name, 60)}' must be text such as "
+                    f"'shift, flip:x', not {shown(text)}"
+                )
+
+    def of_system(self, name: str) -> JointTrainConfig:
+        """The recipe as one system has it, with symmetries of its own."""
+        own = (self.system_symmetries or {}).get(name, self.symmetries)
+        return dataclasses.replace(self, symmetries=own, system_symmetries=None)
 
 
 class RunningLoss:
@@ -144,6 +157,7 @@ class JointModule(TrainingModule):
         seed: Seed of noise and unroll lengths.
         batch_size: Samples of a step, over all devices, on average.
         field_names: For every system the names of its channels, for the logs.
+        symmetries: By a system's name what its training windows are moved by.
 
     Raises:
         WavelitError: The reference does not name the systems.
@@ -159,6 +173,7 @@ class JointModule(TrainingModule):
         seed: int,
         batch_size: float,
         field_names: Mapping[str, list[str]],
+        symmetries: Mapping[str, Symmetries | None] | None = None,
     ) -> None:
         super().__init__(model, config, seed, batch_size)
         model.checkpoint_activations(config.activation_checkpointing)
@@ -179,6 +194,7 @@ class JointModule(TrainingModule):
         )
         # A plain attribute, as for a single emulator.
         self._judged = {name: judged_by(system, config) for name, system in model.items()}
+        self.symmetries = dict(symmetries or {})
         # No buffers: averaged weights have none of their own.
         self.running = {name: RunningLoss() for name in model}
         self.excess = dict.fromkeys(model, 1.0)
@@ -206,7 +222,8 @@ class JointModule(TrainingModule):
             model = self.model[name]
             stream = number_of(self.seed, "noise", name)
             draw = np.random.default_rng((stream, self.global_step, self.global_rank))
-            inputs = window_inputs(model, windows, self.config, draw, self.progress)
+            moves = self.symmetries.get(name)
+            inputs = window_inputs(model, windows, self.config, draw, self.progress, moves)
             losses[name] = window_loss(model, self._judged[name], inputs)
         stacked = torch.stack(list(losses.values()))
         # What all ranks saw: they must agree on the weights.

@@ -8,8 +8,10 @@ or, where systems differ,
     systems:
       - {path: datasets/a, name: first, share: 0.5}
       - {path: datasets/b, mask_field: mask}
+      - {path: datasets/c, symmetries: "shift, flip:x", model: {divergence_free: true}}
 
-What stands in `data` holds for every system, and what stands in its own entry before that.
+What stands in `data`, `train` and `model` holds for every system, and what stands in its own entry
+before that.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from wavelit.checks.arguments import require_instance, require_path, require_who
 from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule, by_own_name, of_system
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import read_yaml
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.foundation import JointWaveLiT
@@ -50,6 +52,7 @@ class JointConfiguration:
         data: The datasets.
         preset: The model's preset.
         changes: Entries of the joint model's and the systems' configurations to change.
+        by_system: By a system's name entries of its configuration alone.
         train: Budget and recipe.
         trainer: Device, precision, threads.
         seed: Seed of the weights, the data order, the noise and the unroll lengths.
@@ -58,9 +61,14 @@ class JointConfiguration:
     data: JointDataModule
     preset: str
     changes: dict[str, Any]
+    by_system: dict[str, dict[str, Any]]
     train: JointTrainConfig
     trainer: TrainerConfig
     seed: int
+
+    def build(self) -> JointWaveLiT:
+        """The model, with the statistics of each dataset measured."""
+        return build_joint(self.data, self.preset, self.seed, self.by_system, **self.changes)
 
 
 def names_several(data: Any) -> bool:
@@ -100,12 +108,20 @@ def joint_configuration(content: Any, where: str) -> JointConfiguration:
     known = {field.name for field in dataclasses.fields(WaveLiTConfig)}
     require_mapping(f"{where}, model", settings["model"], {"preset", *JOINT_ENTRIES, *known})
     seed = require_whole("seed", settings["seed"], 0, 2**63 - 1)
-    data = _data(settings["data"], settings["systems"], where, train.target_frames, seed)
-    changes = dict(settings["model"])
-    return JointConfiguration(data, changes.pop("preset", PRESET), changes, train, trainer, seed)
+    data, own = _data(settings["data"], settings["systems"], where, train.target_frames, seed)
+    symmetries = {**(train.system_symmetries or {}), **own["symmetries"]}
+    train = dataclasses.replace(train, system_symmetries=symmetries or None)
+    changes, by_system = dict(settings["model"]), own["model"]
+    for name, entries in by_system.items():
+        require_mapping(f"{where}, systems, {printable(name, 60)}, model", entries, known)
+    preset = changes.pop("preset", PRESET)
+    return JointConfiguration(data, preset, changes, by_system, train, trainer, seed)
 
 
-def _data(shared: Any, systems: Any, where: str, n_steps_output: int, seed: int) -> JointDataModule:
+def _data(
+    shared: Any, systems: Any, where: str, n_steps_output: int, seed: int
+) -> tuple[JointDataModule, dict[str, dict[str, Any]]]:
+    """The datasets, and the symmetries and model entries of those that have some of their own."""
     options = set(inspect.signature(WellDataModule).parameters) - {"seed", "n_steps_output"}
     require_mapping(f"{where}, data", shared, {"paths", *options - {"path"}})
     shared = dict(shared)
@@ -117,21 +133,25 @@ def _data(shared: Any, systems: Any, where: str, n_steps_output: int, seed: int)
     entries: list[Any] = [{"path": path} for path in paths] + list(systems or [])
     opened: list[WellDataModule] = []
     names: list[str | None] = []
-    shares: list[float | None] = []
+    apart: dict[str, list[Any]] = {"share": [], "symmetries": [], "model": []}
     for entry in entries:
-        require_mapping(f"{where}, systems", entry, {"name", "share", *options})
+        require_mapping(f"{where}, systems", entry, {"name", *apart, *options})
         if not isinstance(entry.get("path"), str):
             raise WavelitError(f"{where}, systems: {shown(entry)} has no path; name its folder")
         entry = {**shared, **entry}
         names.append(entry.pop("name", None))
-        shares.append(entry.pop("share", None))
+        for key, values in apart.items():
+            values.append(entry.pop(key, None))
         with of_system(names[-1] or entry["path"]):
             opened.append(WellDataModule(**entry, n_steps_output=n_steps_output))
     if not opened:
         raise WavelitError(f"{where} names no dataset: list their folders under data, paths")
     named = by_own_name(opened, names)
-    asked = {name: share for name, share in zip(named, shares, strict=True) if share is not None}
-    return JointDataModule(named, asked, seed)
+    own = {
+        key: {name: value for name, value in zip(named, values, strict=True) if value is not None}
+        for key, values in apart.items()
+    }
+    return JointDataModule(named, own["share"], seed), own
 
 
 def fit_several(
@@ -169,7 +189,7 @@ def fit_several(
         if train is not None or given or recipe or model != "nano" or seed:
             raise WavelitError(f"{os.fspath(data)} says how to train: give it and the folder alone")
         asked = joint_configuration(read_yaml(os.path.expanduser(data)), os.fspath(data))
-        built = build_joint(asked.data, asked.preset, asked.seed, **asked.changes)
+        built = asked.build()
         return fit_joint(
             path, asked.data, built, asked.train, asked.trainer, asked.seed, added, overwrite
         )

@@ -43,6 +43,7 @@ from wavelit.training.joint_folder import (
 from wavelit.training.prepare import validate_run
 from wavelit.training.run import Added, new_run, run_module
 from wavelit.training.run_state import clear, extend, require_free
+from wavelit.training.symmetries import symmetries_of
 from wavelit.training.trainer import check_trainer
 
 __all__ = ["build_joint", "fit_joint", "resume_joint"]
@@ -52,7 +53,11 @@ JOINT_ENTRIES = ("adapters", "trunk", "system_embedding", "rank", "own")
 
 
 def build_joint(
-    data: JointDataModule, preset: str = "joint-1M", seed: int = 0, **changes: Any
+    data: JointDataModule,
+    preset: str = "joint-1M",
+    seed: int = 0,
+    by_system: Mapping[str, Mapping[str, Any]] | None = None,
+    **changes: Any,
 ) -> JointWaveLiT:
     """A joint model for the datasets, with the statistics of each measured.
 
@@ -60,6 +65,8 @@ def build_joint(
         data: The datasets.
         preset: A key of `wavelit.model.joint_config.JOINT_PRESETS`.
         seed: Seed of the initial weights.
+        by_system: By a system's name entries of `WaveLiTConfig` to change for it alone, such as
+            {"shear_flow": {"divergence_free": True}}.
         changes: Entries of `JointConfig` and of `WaveLiTConfig` to change.
 
     Raises:
@@ -72,10 +79,13 @@ def build_joint(
     if joint.get("trunk") == "private" and "own" not in changes:
         # Of a private trunk everything is a system's own.
         joint.pop("own", None)
+    own = dict(by_system or {})
+    for name in own:
+        require_name("system of by_system", name, data.systems)
     configs = {}
     for name, system in data.systems.items():
         with of_system(name):
-            configs[name] = _configuration(system, entries)
+            configs[name] = _configuration(system, {**entries, **own.get(name, {})})
     if "mixers" not in entries and len({config.spatial for config in configs.values()}) == 1:
         # The preset's came out narrower for small grids, and a trunk has one.
         mixers = narrowest_mixers([*configs.values()])
@@ -156,11 +166,13 @@ def fit_joint(
             f"the model has the systems {', '.join(model)}, the data {', '.join(data.systems)}: "
             "use `wavelit.training.joint_run.build_joint`"
         )
+    for name in train.system_symmetries or {}:
+        require_name("system of system_symmetries", name, data.systems)
     data.seed = seed
     for name, system in data.systems.items():
         system.seed = number_of(seed, "batches", name)
         with of_system(name):
-            validate_run(system, model[name], train, trainer)
+            validate_run(system, model[name], train.of_system(name), trainer)
             # Errors in the data come before anything is written.
             StepBatchSampler(len(system.train_dataset), system.batch_size, system.seed)
             system.windows("valid")
@@ -235,7 +247,12 @@ def _run(
     added: Added,
 ) -> JointWaveLiT:
     names = {name: system.field_names for name, system in data.systems.items()}
-    module = JointModule(model, train, seed, data.batch_size * trainer.n_processes, names)
+    moves = {
+        name: symmetries_of(train.of_system(name).symmetries, system)
+        for name, system in data.systems.items()
+    }
+    batch_size = data.batch_size * trainer.n_processes
+    module = JointModule(model, train, seed, batch_size, names, moves)
     try:
         run_module(folder, data, module, trainer, resumed, added)
     finally:

@@ -258,11 +258,7 @@ class EmulatorModule(TrainingModule):
         # Of several batches a step each has noise of its own.
         part = [batch_idx % self.config.accumulate] if self.config.accumulate > 1 else []
         draw = np.random.default_rng((self.seed, self.global_step, self.global_rank, *part))
-        if self.symmetries is not None:
-            # A stream beside that of the noise, which stays what it is without them.
-            (moves,) = draw.spawn(1)
-            batch = self.symmetries.draw(batch, moves)
-        return window_inputs(self.model, batch, self.config, draw, self.progress)
+        return window_inputs(self.model, batch, self.config, draw, self.progress, self.symmetries)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score windows one step ahead; those of the second loader in rollouts."""
@@ -337,6 +333,7 @@ def window_inputs(
     config: TrainConfig,
     draw: np.random.Generator,
     progress: float,
+    symmetries: Symmetries | None = None,
 ) -> Inputs:
     """What a model in training sees and should predict.
 
@@ -346,7 +343,12 @@ def window_inputs(
         config: How to train.
         draw: Of the noise and the length of the unroll.
         progress: Share of the budget spent.
+        symmetries: What the windows are moved by; None: nothing.
     """
+    if symmetries is not None:
+        # A stream beside that of the noise, which stays what it is without them.
+        (moves,) = draw.spawn(1)
+        batch = symmetries.draw(batch, moves)
     count = config.unroll_at(progress)
     if count > 1:
         batch = batch.first(max(1, len(batch.fields) // count))

@@ -10,6 +10,7 @@ what it was. The history is aligned at its newest frame. The blocks are taken as
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Collection, Sequence
 
 import torch
@@ -20,16 +21,17 @@ from wavelit.data.batch import names_with_forcings
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError
-from wavelit.model.config import WaveLiTConfig, padded_shape
+from wavelit.model.config import WaveLiTConfig, mixers_that_fit, padded_shape
 from wavelit.model.signature import Quantity, Signature
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.data_scales import calibrate
+from wavelit.training.data_scales import calibrate, is_solenoidal
 
 __all__ = [
     "Names",
     "adapt",
     "config_for",
     "fits",
+    "middle_of",
     "names_of",
     "require_axes",
     "require_units",
@@ -69,7 +71,7 @@ def names_of(signature: Signature) -> Names:
 
 def fits(model: WaveLiT, data: WellDataModule) -> bool:
     """Whether a model takes what the data give: in the same order, if it knows any of their
-    fields by name.
+    fields by name; on their grid, and with the flows that it keeps free of divergence.
     """
     config = model.config
     if model.signature is not None:
@@ -78,7 +80,7 @@ def fits(model: WaveLiT, data: WellDataModule) -> bool:
         known = not set(names.fields).isdisjoint(data.field_names)
         if known and ours != (data.field_names, data.constant_field_names, data.scalar_names):
             return False
-    return (
+    same = (
         config.n_fields,
         config.n_constant_fields,
         config.n_scalars,
@@ -91,14 +93,27 @@ def fits(model: WaveLiT, data: WellDataModule) -> bool:
         data.n_steps_input,
         data.boundary_conditions,
     )
+    return (
+        same
+        and mixers_that_fit(data.metadata.spatial_resolution, config) is None
+        and (not config.divergence_free or is_solenoidal(data))
+    )
 
 
 def config_for(config: WaveLiTConfig, data: WellDataModule) -> WaveLiTConfig:
-    """An architecture with the layout of other data.
+    """An architecture with the layout of other data. A kernel that is wider than their grid gets
+    shorter, and a projection that their flow does not bear is left out, each with a warning.
 
     Raises:
         WavelitError: Their grid does not divide as the architecture needs.
     """
+    projects = config.divergence_free and is_solenoidal(data)
+    if config.divergence_free and not projects:
+        warnings.warn(
+            f"the model keeps its velocity free of divergence, and no vector field of {data.path} "
+            "can be: divergence_free is left out",
+            stacklevel=3,
+        )
     fitted = dataclasses.replace(
         config,
         n_fields=len(data.field_names),
@@ -106,8 +121,17 @@ def config_for(config: WaveLiTConfig, data: WellDataModule) -> WaveLiTConfig:
         n_scalars=len(data.scalar_names),
         n_steps_input=data.n_steps_input,
         boundary_conditions=data.boundary_conditions,
+        divergence_free=projects,
     )
-    padded_shape(data.metadata.spatial_resolution, fitted)
+    shape = data.metadata.spatial_resolution
+    if mixers := mixers_that_fit(shape, fitted):
+        warnings.warn(
+            f"{data.path}, {' x '.join(map(str, shape))} points, is narrower than a kernel of "
+            f"{fitted.mixers}: mixers={mixers} is taken instead, with the middle of each kernel",
+            stacklevel=3,
+        )
+        fitted = dataclasses.replace(fitted, mixers=mixers)
+    padded_shape(shape, fitted)
     return fitted
 
 
@@ -253,12 +277,24 @@ def take(
 
 def _taken(old: Tensor, where: dict[int, Index], rest: Tensor) -> Tensor:
     """The old values where there are such, else those of `rest`."""
-    values, there = old.to(rest), torch.ones((), dtype=torch.bool, device=rest.device)
+    values, there = (
+        middle_of(old.to(rest), rest),
+        torch.ones((), dtype=torch.bool, device=rest.device),
+    )
     for dim, index in where.items():
         known = torch.tensor([i is not None for i in index], dtype=torch.bool, device=rest.device)
         values = _select(values, dim, index)
         there = there & known.view(-1, *(1,) * (rest.ndim - 1 - dim))
     return torch.where(there, values, rest)
+
+
+def middle_of(kernel: Tensor, like: Tensor) -> Tensor:
+    """A kernel, (.., .., *sides), or its middle where the other is shorter."""
+    for dim in range(2, like.ndim):
+        cut = kernel.shape[dim] - like.shape[dim]
+        if cut > 0:
+            kernel = kernel.narrow(dim, cut // 2, like.shape[dim])
+    return kernel
 
 
 def _select(values: Tensor, dim: int, index: Index) -> Tensor:
