@@ -109,7 +109,11 @@ def test_configs_are_the_recipe_that_was_measured(path):
     """
     config = yaml.safe_load(path.read_text())
     assert config["data"]["path"] == f"datasets/pocketwell/small/{path.stem}"
-    own = PRIORS.get(path.stem, {"model": {}, "train": {}})
+    own = PRIORS.get(path.stem, {"data": {}, "model": {}, "train": {}})
+    given = {
+        k: v for k, v in config["data"].items() if k not in ("path", "batch_size", "mask_field")
+    }
+    assert given == own["data"]
     samples = config["train"].pop("samples")
     assert config["train"] == own["train"]
     assert config["model"] == {"preset": "nano", **own["model"]}

@@ -4,6 +4,7 @@ that lack one idea each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,13 +143,20 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 
 
-def _priors(symmetries: str, divergence_free: bool = False) -> dict[str, dict[str, Any]]:
-    model = {"divergence_free": True} if divergence_free else {}
-    return {"model": model, "train": {"symmetries": symmetries}}
+def _priors(
+    symmetries: str, divergence_free: bool = False, log_constants: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    return {
+        "data": {"log_constants": list(log_constants)} if log_constants else {},
+        "model": {"divergence_free": True} if divergence_free else {},
+        "train": {"symmetries": symmetries},
+    }
 
 
 PRIORS = {
-    "acoustic_scattering_inclusions": _priors("flip:x, flip:y"),
+    "acoustic_scattering_inclusions": _priors(
+        "flip:x, flip:y", log_constants=("density", "speed_of_sound")
+    ),
     "acoustic_scattering_maze": _priors("flip:x, flip:y"),
     "active_matter": _priors("shift, flip:x, flip:y, swap:xy", divergence_free=True),
     "euler_multi_quadrants_periodicBC": _priors("shift, flip:x, flip:y, swap:xy"),

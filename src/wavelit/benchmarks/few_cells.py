@@ -55,6 +55,7 @@ __all__ = [
     "FewCell",
     "batch_size_of",
     "choose",
+    "data_of",
     "load_source",
     "recipe_of",
     "run_few",
@@ -118,14 +119,16 @@ class _Setting:
 
     def data(self, batch_size: int) -> WellDataModule:
         """What is given."""
-        return WellDataModule(
-            str(self.root / self.cell.target),
+        return self.everything().replaced(
             batch_size=batch_size,
             seed=self.cell.seed,
-            mask_field=SYSTEMS[self.cell.target].mask_field,
             trajectories=self.cell.trajectories,
             holdout=HOLDOUT,
         )
+
+    def everything(self) -> WellDataModule:
+        """All of the target."""
+        return data_of(self.cell.target, self.joint, self.root)
 
 
 def run_few(
@@ -176,9 +179,7 @@ def _learning_rates(cell: FewCell, output: Path) -> dict[str, tuple[float, ...]]
 def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     cell = setting.cell
     source = load_source(setting.runs / cell.source)
-    everything = WellDataModule(
-        str(setting.root / cell.target), mask_field=SYSTEMS[cell.target].mask_field
-    )
+    everything = setting.everything()
     arms: dict[str, dict[str, Any]] = {}
     for arm in ARMS:
         tried = {lr: _train(setting, source, arm, lr) for lr in rates[arm]}
@@ -224,13 +225,22 @@ def recipe_of(joint: JointConfiguration, target: str) -> dict[str, Any]:
     model = {**joint.changes, **priors_of(target, "model")}
     return {
         "preset": joint.preset,
+        "data": priors_of(target, "data"),
         "model": model,
         "train": {k: v for k, v in train.items() if k not in own},
     }
 
 
+def data_of(target: str, joint: JointConfiguration, root: Path) -> WellDataModule:
+    """A system as the joint training reads it, or one that it has not."""
+    if target in joint.data.systems:
+        return joint.data.systems[target]
+    options = {"mask_field": SYSTEMS[target].mask_field, **priors_of(target, "data")}
+    return WellDataModule(str(root / target), **options)
+
+
 def priors_of(target: str, part: str) -> dict[str, Any]:
-    """Entries of "model" or "train" that WaveLiT 0.2 has on a system alone."""
+    """Entries of "data", "model" or "train" that WaveLiT 0.2 has on a system alone."""
     return dict(PRIORS.get(target, {}).get(part, {}))
 
 

@@ -29,7 +29,7 @@ from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import BUDGETS
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_configuration import JointConfiguration, joint_configuration
-from wavelit.training.joint_folder import is_trained, load_joint
+from wavelit.training.joint_folder import is_trained, load_joint, load_joint_data
 from wavelit.training.joint_run import fit_joint, resume_joint
 from wavelit.training.run import Added
 from wavelit.training.run_folder import read_environment
@@ -296,21 +296,21 @@ def _run(cell: JointCell, asked: JointConfiguration, folder: Path) -> dict[str, 
         "shared": model.n_shared,
         "active": {name: emulator.n_parameters for name, emulator in model.items()},
         "seconds": outcome.get("train_seconds"),
-        "valid": _scores(model, asked, "valid"),
+        "valid": _scores(model, folder, "valid"),
         **environment(),
     }
 
 
-def _scores(model: JointWaveLiT, asked: JointConfiguration, split: str) -> dict[str, Any]:
+def _scores(model: JointWaveLiT, folder: Path, split: str) -> dict[str, Any]:
+    """Of every system, read as it was in training."""
+    data = load_joint_data(folder)
     return {
-        name: scores_of(evaluate(emulator, asked.data.systems[name], split, rollout_batch_size=4))
+        name: scores_of(evaluate(emulator, data.systems[name], split, rollout_batch_size=4))
         for name, emulator in model.items()
     }
 
 
-def score_test(
-    cells: Sequence[JointCell], config: Path, root: Path, output: Path, runs: Path
-) -> Iterator[Path]:
+def score_test(cells: Sequence[JointCell], output: Path, runs: Path) -> Iterator[Path]:
     """Score finished runs on the test split, once, and add it to their results.
 
     Raises:
@@ -322,8 +322,8 @@ def score_test(
             raise WavelitError(f"{path} is missing: train it first")
         result = read_json(path)
         if "test" not in result:
-            asked = cell.configure(config, root, 1)
-            result["test"] = _scores(load_joint(runs / cell.name), asked, "test")
+            folder = runs / cell.name
+            result["test"] = _scores(load_joint(folder), folder, "test")
             write_result(path, result)
         yield path
 

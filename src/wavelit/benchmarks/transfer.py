@@ -139,7 +139,7 @@ def run(
         ]
         if stage == "test":
             there = [cell for cell in cells if (results / f"{cell.name}.json").exists()]
-            yield from score_test(there, file, folder, results, trained)
+            yield from score_test(there, results, trained)
         else:
             yield from run_joint(cells, file, folder, results, trained, rates)
 

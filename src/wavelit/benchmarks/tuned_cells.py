@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wavelit.benchmarks.accuracy import open_data
 from wavelit.benchmarks.few_cells import (
     batch_size_of,
+    data_of,
     load_source,
     recipe_of,
     start,
@@ -88,7 +88,9 @@ def run_tuned(
             require_same(path, {"minutes": cell.minutes, **recipe_of(joint, cell.target)})
         else:
             source = load_source(runs / cell.source)
-            opened = open_data(cell.target, root, cell.seed, batch_size_of(joint))
+            opened = data_of(cell.target, joint, root).replaced(
+                seed=cell.seed, batch_size=batch_size_of(joint)
+            )
             data = JointDataModule({cell.target: opened}, seed=cell.seed)
             steps = steps_of(cell.minutes, cost, data, rates)
             tried = {

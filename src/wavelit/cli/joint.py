@@ -17,7 +17,9 @@ __all__ = ["JOINT_ALONE", "names_several", "train_joint"]
 # What words before any option are called.
 BEFORE = ""
 # Options that take several values.
-LISTS = frozenset(("data.paths", "fields", "data.fields", "forcings", "data.forcings"))
+LISTS = frozenset(
+    ("data.paths", "fields", "data.fields", "forcings", "data.forcings", "data.log_constants")
+)
 # Options of fine-tuning that a model of one system has not.
 JOINT_ALONE = ("--system", "--trunk", "--trunk_lr", "--rank", "--train.trunk", "--train.trunk_lr")
 

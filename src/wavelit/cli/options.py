@@ -35,7 +35,7 @@ FLAGS = frozenset(("--overwrite", "--keep_statistics", "--help", "--print_config
 BUDGETS = frozenset(("steps", "samples", "minutes"))
 
 # Options that take several values.
-LISTS = ("data.fields", "data.forcings")
+LISTS = ("data.fields", "data.forcings", "data.log_constants")
 
 
 def architecture(config: Any) -> dict[str, tuple[Any, str]]:

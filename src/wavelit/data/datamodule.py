@@ -92,6 +92,8 @@ class WellDataModule(pl.LightningDataModule):
             that vary in time and are no forcings if absent.
         forcings: names of fields and scalars that vary in time and are given in advance, not
             predicted; those that the files declare if absent.
+        log_constants: names of constant scalar fields that models see as their natural logarithm,
+            which is then called log NAME: for those that span decades, as a density may.
         trajectories: how many trajectories of the training split are given, from the first on, file
             by file; all if absent.
         holdout: share of the time of the given trajectories, at its end, that is kept from training
@@ -121,6 +123,7 @@ class WellDataModule(pl.LightningDataModule):
         forcings: list[str] | None = None,
         trajectories: int | None = None,
         holdout: float | None = None,
+        log_constants: list[str] | None = None,
     ) -> None:
         super().__init__()
         for name, value, least, most in (
@@ -135,7 +138,8 @@ class WellDataModule(pl.LightningDataModule):
             require_whole("n_workers", n_workers, 0, MOST_WORKERS)
         require_mask(mask_field, mask_excludes)
         require_storage_options(storage_options)
-        for name, names in (("fields", fields), ("forcings", forcings)):
+        lists = {"fields": fields, "forcings": forcings, "log_constants": log_constants}
+        for name, names in lists.items():
             if names is not None:
                 require_names(name, names, 0)
         if trajectories is not None:
@@ -154,6 +158,7 @@ class WellDataModule(pl.LightningDataModule):
         self.cache_bytes = cache_bytes
         self.fields = None if fields is None else list(fields)
         self.forcings = None if forcings is None else list(forcings)
+        self.log_constants = None if log_constants is None else list(log_constants)
         # A number of trajectories, not of numpy's: it is written as YAML.
         self.n_trajectories = None if trajectories is None else int(trajectories)
         self.holdout = None if holdout is None else float(holdout)
@@ -201,6 +206,7 @@ class WellDataModule(pl.LightningDataModule):
             storage_options=self.storage_options,
             fields=self.fields,
             forcings=self.forcings,
+            log_constants=self.log_constants or (),
             boundary_return_type=None,
             return_grid=False,
             **options,
@@ -264,6 +270,7 @@ class WellDataModule(pl.LightningDataModule):
             [] if forced is None else forced.layouts,
             train.forcing_values(),
             table,
+            lambda layout: mask_of(layout, self.mask_field, self.mask_excludes),
         )
 
     @property

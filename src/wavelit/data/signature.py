@@ -49,7 +49,8 @@ def signature_of(data: WellDataModule) -> Signature:
         kind: Sequence[FieldLayout], varying: bool, channels: Sequence[str]
     ) -> tuple[Quantity, ...]:
         of_kind = [field for field in kind if field.time_varying == varying]
-        source = {field.name: field.source for field in of_kind}
+        # A logarithm has no unit.
+        source = {field.name: "" if field.logarithm else field.source for field in of_kind}
         return tuple(
             Quantity(
                 name,

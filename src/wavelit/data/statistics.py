@@ -24,7 +24,14 @@ import yaml
 from numpy.typing import NDArray
 
 from wavelit.data.format.examine import read_layout
-from wavelit.data.format.folder import address, find_files, open_file, read_address, split_folder
+from wavelit.data.format.folder import (
+    address,
+    filesystem,
+    find_files,
+    open_file,
+    read_address,
+    split_folder,
+)
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.format.layout import (
     FieldLayout,
@@ -83,6 +90,7 @@ def load_statistics(
     forcings: Sequence[FileLayout] = (),
     forcing_scalars: NDArray[np.float64] | None = None,
     table: Any = None,
+    mask: Callable[[FileLayout], Mask | None] = lambda layout: layout.mask,
 ) -> Statistics:
     """Read `path`/stats.yaml, flat by channel, and take those of the scalars from the training
     files.
@@ -96,6 +104,8 @@ def load_statistics(
         forcing_scalars: values (N, G) of the scalars that are given, which follow the scalars
             twice.
         table: what `statistics_over` returned, of a part of the data, in place of the file.
+        mask: the mask of a file; what it excludes plays no part in logarithms, whose statistics
+            come from the training files.
 
     Raises:
         WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a
@@ -173,7 +183,11 @@ def load_statistics(
         columns["std"] += std.tolist()
         columns["delta"] += delta.tolist()
     for field in [*constants, *given, *given]:
-        mean, std = entry("mean", field), entry("std", field)
+        if field.logarithm:
+            fs, _ = filesystem(path, storage_options)
+            mean, std = _logarithm_statistics(layouts, field, mask, fs)
+        else:
+            mean, std = entry("mean", field), entry("std", field)
         flat = std <= np.maximum(FLOAT32_RESOLUTION * np.abs(mean), SMALLEST)
         if flat.any():
             warnings.warn(
@@ -202,6 +216,27 @@ def load_statistics(
         scalar_std=tuple(s[1] for s in scalars),
         scalar_log=tuple(s[2] for s in scalars),
     )
+
+
+def _logarithm_statistics(
+    layouts: Sequence[FileLayout],
+    field: FieldLayout,
+    mask: Callable[[FileLayout], Mask | None],
+    fs: Any,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and spread of the logarithm of a constant scalar field over the cells that count."""
+    moments, stored = Moments(1), replace(field, name=field.source, logarithm=False)
+    for layout in layouts:
+        with open_file(fs, layout.path) as file:
+            for piece in pieces(file, layout, stored, mask(layout)):
+                counted = piece.counted
+                if counted.size and not counted.min() > 0:
+                    raise WavelitError(
+                        f"{layout.path}: constant field '{field.source}' is {counted.min():.3g} "
+                        "somewhere, which has no logarithm: leave it out of log_constants"
+                    )
+                moments.add(np.log(counted))
+    return moments.mean, moments.std
 
 
 def require_logarithms(train: Sequence[FileLayout], others: Sequence[FileLayout]) -> None:

@@ -64,6 +64,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
             time and are no forcings if absent. Constant fields always stay.
         forcings: fields and scalars that vary in time and are given in advance; those that the
             files declare if absent.
+        log_constants: constant scalar fields that are read by their logarithm.
         part: the part of the split that is read; all of it if absent.
         **options: everything else that The Well's class takes.
 
@@ -87,13 +88,14 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         cache_bytes: int = 0,
         fields: Sequence[str] | None = None,
         forcings: Sequence[str] | None = None,
+        log_constants: Sequence[str] = (),
         part: Part | None = None,
         **options: Any,
     ) -> None:
         for name in ("n_steps_input", "n_steps_output", "min_dt_stride", "max_dt_stride"):
             if name in options:
                 options[name] = require_whole(name, options[name])
-        self._choice, self._part = (fields, forcings), part or Part()
+        self._choice, self._part = (fields, forcings, log_constants), part or Part()
         path = None if path is None else os.fspath(path)
         if path is not None:
             find_files(split_folder(path, well_split_name), options.get("storage_options"))
@@ -128,6 +130,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
                 cache_bytes=cache_bytes,
                 fields=self._forcing_fields,
                 forcings=self.metadata.scalar_names,
+                log_constants=log_constants,
                 part=part,
                 **options,
             )

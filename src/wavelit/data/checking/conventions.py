@@ -4,6 +4,8 @@ that the presets divide.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from wavelit.data.format.layout import (
 from wavelit.model.config import PRESETS, WaveLiTConfig
 
 __all__ = ["check_customs", "check_grid", "check_times"]
+
+# Trajectories whose constant fields are looked at, and the span of those that are wide.
+FEW, DECADES = 8, 100
 
 
 def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
@@ -52,9 +57,32 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
             f"forcings=['{unknown[0]}'] or declare it so in the files, else leave it out"
         )
         findings.append(Finding("error", layout.path, message))
+    findings += [
+        Finding("warning", layout.path, message) for message in _wide_constants(file, layout)
+    ]
     return findings + [
         Finding("error", layout.path, message) for message in scalar_problems(layout)
     ]
+
+
+def _wide_constants(file: h5py.File, layout: FileLayout) -> Iterator[str]:
+    """Constant scalar fields that are positive and span decades in the first trajectories. Of two
+    values the logarithm tells no more than they do.
+    """
+    masked = None if layout.mask is None else layout.mask.field
+    for field in layout.fields:
+        if field.time_varying or field.order or field.name == masked:
+            continue
+        with reading(layout.path, f"field '{field.name}'"):
+            stored = file[field.group][field.name]
+            values = np.asarray(stored[:FEW] if field.sample_varying else stored[()])
+        if not (values.size and np.isfinite(values).all() and values.min() > 0):
+            continue
+        if values.max() > DECADES * values.min() and len(np.unique(values)) > 2:
+            yield (
+                f"constant field '{field.name}' spans more than a factor of {DECADES}: with "
+                f"log_constants=['{field.name}'] models see its logarithm"
+            )
 
 
 def check_grid(path: str, layout: FileLayout) -> list[Finding]:

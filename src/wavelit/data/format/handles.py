@@ -26,7 +26,7 @@ from torch import Tensor
 from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import REFUSALS, reading, unreadable
 from wavelit.data.format.layout import ORDERS, FieldLayout, FileLayout
-from wavelit.data.format.selection import Component
+from wavelit.data.format.selection import Component, Logarithm
 from wavelit.errors import WavelitError
 
 __all__ = ["Handles", "Node", "OpenFile"]
@@ -90,12 +90,15 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
         label: str,
         dtype: str | None = None,
         component: tuple[int, ...] = (),
+        logarithm: bool = False,
         **attrs: Any,
     ) -> Node:
         with reading(path, label):
             item = file[group][name]
             if component:
                 item = Component(item, component)
+            if logarithm:
+                item = Logarithm(item)
             return Node(path, label, item[()] if in_memory else item, attrs, dtype=dtype)
 
     def group(label: str, members: dict[str, Node], **attrs: Any) -> Node:
@@ -109,6 +112,7 @@ def _tree(file: h5py.File, layout: FileLayout, in_memory: bool) -> Node:
                 field.source,
                 f"field '{field.name}'",
                 component=field.component,
+                logarithm=field.logarithm,
                 sample_varying=field.sample_varying,
                 time_varying=field.time_varying,
                 dim_varying=field.dim_varying,
@@ -204,7 +208,8 @@ class _Field:
         self.frame_bytes = 4 * math.prod(resolution) * layout.n_components
         self.descriptor = descriptor
         self.offset: int | None = None
-        whole = descriptor is not None and all(layout.dim_varying) and not layout.component
+        whole = descriptor is not None and all(layout.dim_varying)
+        whole = whole and not (layout.component or layout.logarithm)
         whole = whole and self.frame_bytes <= MAX_BYTES
         with reading(self.path, self.label):
             # What was never written, or holds fewer bits than h5py's float32, takes another room

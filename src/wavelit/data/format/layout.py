@@ -50,7 +50,7 @@ class FieldLayout:
     """One field of a file: its name, tensor order and what it varies along.
 
     A component that was chosen alone has order 0, and `stored` and `component` say of which field
-    it is.
+    it is. One that is read by its `logarithm` has another name than it is `stored` under.
     """
 
     name: str
@@ -62,6 +62,7 @@ class FieldLayout:
     dtype: str = "<f4"
     stored: str = ""
     component: tuple[int, ...] = ()
+    logarithm: bool = False
 
     @property
     def source(self) -> str:

@@ -3,6 +3,9 @@
 A component of a vector or matrix field that is chosen alone, velocity_x, is a scalar field from
 then on. A *forcing* is a field or scalar that varies in time and is known beforehand: insolation,
 an inlet, a control. It is told to the emulator and never predicted.
+
+A constant field that spans decades can be read by its logarithm: what is called density is then
+called log density, and is told to the emulator so.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 from wavelit.data.format.layout import FieldLayout, FileLayout
 from wavelit.errors import WavelitError
 
-__all__ = ["Component", "Selection", "channel_names", "select"]
+__all__ = ["Component", "Logarithm", "Selection", "channel_names", "select"]
 
 
 def channel_names(field: FieldLayout, axes: Sequence[str]) -> list[str]:
@@ -43,6 +46,24 @@ class Component:
         return np.ascontiguousarray(self._item[key][(..., *self._component)])
 
 
+class Logarithm:
+    """The natural logarithm of a stored array, which indexes like it. What is not positive becomes
+    a value that is not finite, which readers refuse on cells that count.
+
+    Args:
+        item: the stored array.
+    """
+
+    def __init__(self, item: Any) -> None:
+        self._item = item
+        self.dtype, self.shape = np.dtype(np.float32), item.shape
+
+    def __getitem__(self, key: Any) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # In double precision: a ratio of large numbers is to be as exact as one of small ones.
+            return np.log(np.asarray(self._item[key], dtype=np.float64)).astype(np.float32)
+
+
 class Selection(NamedTuple):
     """What of a file's fields a dataset is made of.
 
@@ -55,7 +76,10 @@ class Selection(NamedTuple):
 
 
 def select(
-    layout: FileLayout, fields: Sequence[str] | None, forcings: Sequence[str] | None
+    layout: FileLayout,
+    fields: Sequence[str] | None,
+    forcings: Sequence[str] | None,
+    log_constants: Sequence[str] = (),
 ) -> Selection:
     """Choose among the fields of a file that vary in time; constant ones always stay.
 
@@ -64,10 +88,13 @@ def select(
         fields: those to predict, a vector as a whole or one of its components; all that are no
             forcings if absent. Their order is the file's.
         forcings: fields and scalars that are given in advance; what the file declares if absent.
+        log_constants: constant scalar fields that are read by their logarithm.
 
     Raises:
-        WavelitError: no such field, or one that is both, or none is left to predict.
+        WavelitError: no such field, or one that is both, or none is left to predict; the logarithm
+            of the mask.
     """
+    layout = _with_logarithms(layout, log_constants)
     given = list(layout.forcings if forcings is None else forcings)
     if fields is None and not given:
         return Selection(layout, None)
@@ -98,6 +125,30 @@ def select(
         return Selection(everything, None)
     # The mask is a constant field, which decides for forcings too.
     return Selection(everything, replace(layout, fields=_ordered([*told, *constants])))
+
+
+def _with_logarithms(layout: FileLayout, names: Sequence[str]) -> FileLayout:
+    """The layout with those constant fields by their logarithm."""
+    if not names:
+        return layout
+    known = [f.name for f in layout.fields if not (f.time_varying or f.order)]
+    if strange := [name for name in names if name not in known]:
+        raise WavelitError(
+            f"{layout.path}: log_constants names '{strange[0]}', which is no constant scalar field "
+            f"here; known: {', '.join(known) or 'none'}"
+        )
+    if layout.mask is not None and layout.mask.field in names:
+        raise WavelitError(
+            f"{layout.path}: '{layout.mask.field}' tells which cells count: leave it out of "
+            "log_constants"
+        )
+    fields = (
+        replace(field, name=f"log {field.name}", stored=field.name, logarithm=True)
+        if field.name in names
+        else field
+        for field in layout.fields
+    )
+    return replace(layout, fields=tuple(fields))
 
 
 def _default(layout: FileLayout, given: Sequence[str]) -> list[str]:
