@@ -9,6 +9,7 @@ of ratios are geometric, without helmholtz_staircase.
 """
 
 import textwrap
+from collections import Counter
 from pathlib import Path
 from statistics import geometric_mean
 
@@ -42,11 +43,13 @@ def finding() -> str:
     if not pairs:
         return "WaveLiT 0.2 has not been measured yet."
     found = ratios(pairs)
-    systems, seeds = len({pair[0] for pair in pairs}), len({pair[1] for pair in pairs})
+    systems = Counter(pair[0] for pair in pairs)
+    least, most = min(systems.values()), max(systems.values())
+    seeds = f"{least} to {most} seeds each" if least < most else f"{most} seeds"
     line = (
         f"WaveLiT 0.2 has {found[0]:.2f} of 0.1's error one step ahead and {found[1]:.2f} in "
         f"rollouts 1:20 ({found[2]:.2f} in 13:30, {found[3]:.2f} in 21:56). These are means over "
-        f"{systems} systems, {'one seed' if seeds == 1 else f'{seeds} seeds'}, on the test split. "
+        f"{len(systems)} systems, {'one seed' if most == 1 else seeds}, on the test split. "
     )
     worse = [
         f"{system} in {window} ({mean:.2f})"

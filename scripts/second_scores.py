@@ -42,6 +42,15 @@ def compared(minutes: float, one: str, other: str, split: str = "valid") -> list
 
 
 def ratios(pairs: Iterable[Pair]) -> list[float]:
-    """The second over the first in every window, geometric means."""
-    by_pair = [[b / a for a, b in zip(one, other, strict=True)] for _, _, one, other in pairs]
-    return [geometric_mean(column) for column in zip(*by_pair, strict=True)]
+    """The second over the first in every window: geometric means over each system's seeds, then
+    over systems, so that a system with more seeds weighs no more.
+    """
+    by_system: dict[str, list[list[float]]] = {}
+    for system, _, one, other in pairs:
+        each = [b / a for a, b in zip(one, other, strict=True)]
+        by_system.setdefault(system, []).append(each)
+    means = [
+        [geometric_mean(column) for column in zip(*each, strict=True)]
+        for each in by_system.values()
+    ]
+    return [geometric_mean(column) for column in zip(*means, strict=True)]
