@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from wavelit.cli import datasets, diagnosis, exporting, measures, runs, transfer
+from wavelit.cli import cluster, datasets, diagnosis, exporting, measures, runs, transfer
 from wavelit.cli.output import LONGEST, print_error
 from wavelit.errors import WavelitError, printable, system_error
 
@@ -43,6 +43,7 @@ commands:
   benchmark accuracy2
                   likewise by the second protocol: what stands in attention's place
   transfer        one model for several systems, against one for each; resumable
+  ray             a grid of data generate, benchmark accuracy or transfer on a Ray cluster
 
 `wavelit COMMAND --help` explains the options of a command."""
 
@@ -151,4 +152,5 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "benchmark accuracy": measures.benchmark_accuracy,
     "benchmark accuracy2": measures.benchmark_accuracy2,
     "transfer": transfer.transfer,
+    "ray": cluster.ray,
 }
