@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from conftest import numpy_statistics
-from wavelit.data import statistics
+from wavelit.data import pieces
 from wavelit.data.statistics import compute_statistics, load_statistics, write_statistics
 from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError
@@ -40,7 +40,7 @@ def assert_same_tables(found, expected):
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2000, 64 * 1024**2])
 def test_one_pass_equals_numpy_on_whole_arrays(shared_well_folder, monkeypatch, chunk_bytes):
-    monkeypatch.setattr(statistics, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(pieces, "CHUNK_BYTES", chunk_bytes)
     assert_same_tables(
         compute_statistics(str(shared_well_folder)), numpy_statistics(shared_well_folder)
     )

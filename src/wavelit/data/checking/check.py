@@ -35,12 +35,11 @@ from wavelit.data.format.layout import (
     require_agreement,
     require_steps,
 )
+from wavelit.data.pieces import Piece, pieces
 from wavelit.data.sampling import spread
 from wavelit.data.statistics import (
-    Piece,
     compute_statistics,
     load_statistics,
-    pieces,
     read_table,
     require_logarithms,
     statistics_over,
