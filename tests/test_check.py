@@ -12,7 +12,7 @@ import yaml
 from conftest import numpy_statistics, write_file
 from conftest import write_dataset as write_synthetic
 from wavelit.cli.program import main
-from wavelit.data import statistics
+from wavelit.data import pieces
 from wavelit.data.checking.check import check_dataset
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.writing.write import write_dataset, write_well
@@ -426,7 +426,7 @@ def test_a_scalar_without_a_logarithm(tmp_path):
 
 
 def test_frames_that_come_one_by_one_and_a_single_one(well_folder, monkeypatch):
-    monkeypatch.setattr(statistics, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(pieces, "CHUNK_BYTES", 1)
     assert findings(well_folder) == []
     write_file(well_folder / "data" / "test" / "one.hdf5", seed=9, n_steps=1)
     assert "1 steps a trajectory" in findings(well_folder)[0][2]
