@@ -64,7 +64,7 @@ def main(words: list[str]) -> Path:
     }
     joint_data = JointDataModule(data, shares, seed)
     model = build_joint(joint_data, given.get("preset", "joint-1M"), seed, **model_entries)
-    recipe = JointTrainConfig(steps=steps, validate_every=steps, **train_entries)
+    recipe = JointTrainConfig(**{"steps": steps, "validate_every": steps, **train_entries})
     facts = {"stored": model.n_parameters, "shared": model.n_shared}
     facts["active"] = {name: emulator.n_parameters for name, emulator in model.items()}
     with tempfile.TemporaryDirectory() as folder:
