@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wavelit.cli.cluster import split, waves
+from wavelit.cli.cluster import run_words, split, waves
 from wavelit.cli.program import main
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.errors import WavelitError
@@ -39,16 +39,26 @@ def test_every_combination_is_a_task():
     assert split(["benchmark", "accuracy2", "lr", "--models", "WaveLiT 0.2"]) == [
         ["benchmark", "accuracy2", "lr", "--models", "WaveLiT 0.2"]
     ]
-    assert told("benchmark accuracy lr --seeds=3 --systems a b") == [
-        f"benchmark accuracy lr --seeds 3 --systems {system}" for system in "ab"
+    assert told("benchmark accuracy final --seeds=3 --systems a b b") == [
+        f"benchmark accuracy final --seeds 3 --systems {system}" for system in "ab"
+    ]
+    # A search of learning rates has systems of its own.
+    assert told("benchmark accuracy2 lr --models A B --systems a b") == [
+        f"benchmark accuracy2 lr --models {model} --systems a b" for model in "AB"
     ]
 
 
 def test_systems_are_simulated_apart():
-    assert told("data generate shear_flow active_matter --size tiny --force") == [
-        f"data generate {name} --size tiny --force" for name in ("shear_flow", "active_matter")
+    """Each with the cores of its task alone."""
+    assert told("data generate --force shear_flow active_matter --size tiny") == [
+        f"data generate --force {name} --size tiny --processes 1"
+        for name in ("shear_flow", "active_matter")
     ]
-    assert told("data generate pocketwell") == [f"data generate {name}" for name in SYSTEMS]
+    assert told("data generate pocketwell --processes 2") == [
+        f"data generate {name} --processes 2" for name in SYSTEMS
+    ]
+    (task,) = split(["data", "generate", "a"], 3)
+    assert task[-2:] == ["--processes", "3"]
 
 
 def test_seed_0_finds_the_learning_rates_of_the_others():
@@ -69,6 +79,7 @@ def test_seed_0_finds_the_learning_rates_of_the_others():
         ("benchmark accuracy --models A", "name one of the stages lr, final, .* not ''"),
         ("benchmark accuracy lr final", "not 'lr final'"),
         ("benchmark accuracy rates", "not 'rates'"),
+        ("data generate pocketwell shear_flow", "pocketwell names all systems"),
     ],
 )
 def test_what_is_no_grid_is_named(words, message):
@@ -103,8 +114,34 @@ def test_tasks_leave_what_the_command_leaves(tmp_path, monkeypatch, capsys):
     assert "1 of 2 tasks failed" in found.err
     assert "nothing" in found.err
     assert Path("datasets/pocketwell/tiny/shear_flow/stats.yaml").exists()
+    assert main(["ray", "--cpus", "9999", *words]) == 2
+    assert "no machine of the cluster has 9999 cores" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch, capsys):
+    pytest.importorskip("ray")
+    words = ["data", "generate", "shear_flow"]
     assert main(["ray", "--address", "127.0.0.1:1", *words]) == 2
     assert "no Ray cluster at 127.0.0.1:1" in capsys.readouterr().err
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert main(["ray", *words]) == 2
+    assert "no Ray cluster at 127.0.0.1:1" in capsys.readouterr().err
+    assert main(["ray", "--cpus", "0", *words]) == 2
+    assert "cpus must be" in capsys.readouterr().err
+
+
+def test_help_is_that_of_the_command(capsys):
+    assert main(["ray", "data", "generate", "--help"]) == 0
+    assert "usage: wavelit data generate" in capsys.readouterr().out
+
+
+def test_a_task_that_breaks_says_why(monkeypatch, tmp_path):
+    status, said = run_words(["data", "info", "nothing"], str(tmp_path / "gone"))
+    assert (status, said.split(":")[0]) == (1, "FileNotFoundError")
+    monkeypatch.chdir(tmp_path)
+    status, said = run_words(["data", "info", "nothing"], str(tmp_path))
+    assert status == 2
+    assert "nothing" in said
 
 
 @pytest.mark.slow

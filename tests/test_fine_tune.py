@@ -117,6 +117,28 @@ def test_a_kernel_that_is_wider_than_the_grid_is_cut(three_systems, tmp_path):
         torch.testing.assert_close(after, before[..., 1:-1], rtol=0, atol=0)
 
 
+def test_the_architecture_of_a_system_is_that_of_the_model(run, three_systems, tmp_path, capsys):
+    """An entry that would change it is not passed over."""
+    path = tmp_path / "settings.yaml"
+    system = {"path": str(three_systems["flow"]), "model": {"conserve": False}}
+    path.write_text(yaml.safe_dump({"systems": [system], "train": {"steps": 1}}))
+    words = ["train", "--config", str(path), "--from", str(run), "--run", str(tmp_path / "new")]
+    assert main(words) == 2
+    assert "leave model out of flow" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_constants_that_are_not_the_same_are_told(three_systems, tmp_path, capsys):
+    heat = three_systems["heat"]
+    data = JointDataModule({"heat": WellDataModule(heat, log_constants=["conductivity"])})
+    model = randomised(build_joint(data, **SMALL))
+    for_dataset(model, WellDataModule(heat))
+    assert capsys.readouterr().out == (
+        "heat starts from heat: fields taken temperature; constants new conductivity, dropped log "
+        "conductivity\n"
+    )
+
+
 def test_a_system_of_the_same_name_is_taken_whole(trained, three_systems, capsys):
     data = WellDataModule(three_systems["flow"])
     fine = for_dataset(trained, data)

@@ -139,3 +139,31 @@ def test_the_check_recommends_it(tmp_path):
     # Two values say as much as their logarithms.
     binary = np.where(densities() > 100, 1e6, 3.0)
     assert not any(told in each.message for each in check_dataset(write(tmp_path / "b", binary)))
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path):
+    draw = np.random.default_rng(0).standard_normal
+    for varying in (False, True):
+        fields = {"pressure": draw((6, 9, 16, 12))}
+        constants = {"density": densities()}
+        (fields if varying else constants)["log density"] = draw(
+            (6, 9, 16, 12) if varying else (6, 16, 12)
+        )
+        folder = wavelit.write_dataset(
+            tmp_path / f"data{varying}",
+            fields,
+            splits=SPLITS,
+            name="media",
+            boundary_conditions=["periodic", "wall"],
+            constant_fields=constants,
+        )
+        with pytest.raises(WavelitError, match="'log density' is the name of a field already"):
+            _ = module(folder).statistics
+
+
+def test_what_is_infinite_has_no_logarithm(tmp_path):
+    folder = write(tmp_path / "data")
+    with h5py.File(folder / "data" / "train" / "media.hdf5", "r+") as file:
+        file["t0_fields/density"][0, 3, 4] = np.inf
+    with pytest.raises(WavelitError, match="constant field 'density' is nan somewhere"):
+        _ = module(folder).statistics

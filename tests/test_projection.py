@@ -2,6 +2,7 @@
 it.
 """
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from wavelit.training.config import TrainConfig
 from wavelit.training.fine_tune import for_dataset
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_run import build_joint, fit_joint
-from wavelit.training.prepare import prepare
+from wavelit.training.prepare import prepare, sign
 from wavelit.training.run import build_model, fit
 
 PERIODIC = (("periodic", "periodic"), ("periodic", "periodic"))
@@ -189,3 +190,25 @@ def test_a_system_of_a_joint_model_has_it_alone(tmp_path):
     with pytest.warns(UserWarning, match="divergence_free is left out"):
         tuned = for_dataset(joint, data, "free")
     assert tuned["flow"].solenoidal is None
+
+
+def test_where_points_lie_is_no_statistic(tmp_path):
+    """Statistics that are kept leave the distance between points to the data, with the same
+    channels and with others.
+    """
+    data = WellDataModule(flow(tmp_path / "flow"), batch_size=2)
+    model = build_model(data, divergence_free=True, **SMALL)
+    model.trained = True
+    wide = tmp_path / "wide"
+    moved = flow(wide)
+    for path in wide.rglob("*.hdf5"):
+        with h5py.File(path, "r+") as file:
+            # Twice as wide, with twice the velocity along it, is as free of divergence.
+            file["dimensions/x"][...] *= 2
+            file["t1_fields/velocity"][..., 0] *= 2
+    for options in ({}, {"fields": ["velocity"]}):
+        other = WellDataModule(moved, batch_size=2, **options)
+        tuned = prepare(model, other, 0, True)
+        sign(tuned, other, 0, True)
+        assert tuned.cell.tolist() == [1.0, 0.25]
+        assert tuned._vectors == [other.field_names.index("velocity_x")]

@@ -270,8 +270,16 @@ def test_a_file_of_settings_names_them_beside_the_systems(tmp_path, data):
     content["systems"][1]["model"] = {"level": 1}
     with pytest.raises(WavelitError, match="here, systems, b, model: unknown entry 'level'"):
         joint_configuration(content, "here")
-    with pytest.raises(WavelitError, match="unknown system of by_system 'c'"):
-        build_joint(asked.data, by_system={"c": {}})
+    for own, told in (
+        ({"c": {}}, "unknown system of by_system 'c'"),
+        ({"a": 3}, "by_system, a: a mapping is due, not 3"),
+        ({"a": {"boundary_conditions": ()}}, "system 'a': boundary_conditions .* leave it out"),
+        ({"a": {"n_fields": 9}}, "system 'a': n_fields of the model is that of the data"),
+        ({"a": {"embed_dim": 8}}, "a trunk has one; give both the same"),
+        ({"a": {"mixers": "conv:3"}}, "has mixers conv:3, .* a trunk has one; give both the same"),
+    ):
+        with pytest.raises(WavelitError, match=told):
+            build_joint(asked.data, by_system=own)
 
 
 class Exact(torch.nn.Module):

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import itertools
 import logging
@@ -24,7 +25,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from wavelit.checks.arguments import listed
+from wavelit.checks.arguments import listed, require_whole
 from wavelit.cli.output import print_lines
 from wavelit.errors import WavelitError, printable
 
@@ -35,29 +36,34 @@ LONGEST_WAIT = 10.0
 NEEDED = "ray is missing: pip install 'wavelit[ray]'"
 
 
+Outcome = tuple[int, str]
+
+
 class Grid(NamedTuple):
     """What of a command is a grid.
 
     Attributes:
-        stages: Words that say what is run, of which one is due; none if the command has no such.
-        axes: Options whose values are run apart; "" stands for the words before any option.
+        stages: By the word that says what is run, the options whose values are run apart. A command
+            without stages has its own under ""; there "" also stands for words before any option.
+        processes: The option that says how many processes a task has, if it has one.
     """
 
-    stages: tuple[str, ...]
-    axes: tuple[str, ...]
+    stages: dict[str, tuple[str, ...]]
+    processes: str = ""
 
 
-ACCURACY = Grid(("lr", "final"), ("--models", "--systems", "--seeds"))
+TRANSFER = ("--seeds", "--without", "--targets", "--trajectories")
+# Learning rates are searched on systems of their own, whatever is named.
+ACCURACY = Grid({"lr": ("--models",), "final": ("--models", "--systems", "--seeds")})
 # Timing needs a machine to itself, and pairs share the models that they start from.
 GRIDS = {
-    "data generate": Grid((), ("",)),
+    "data generate": Grid({"": ("",)}, "--processes"),
     "benchmark accuracy": ACCURACY,
     "benchmark accuracy2": ACCURACY,
-    "transfer": Grid(
-        ("joint", "control", "tuned", "few", "test"),
-        ("--seeds", "--without", "--targets", "--trajectories"),
-    ),
+    "transfer": Grid(dict.fromkeys(("joint", "control", "tuned", "few", "test"), TRANSFER)),
 }
+# Options without a value.
+FLAGS = ("--force",)
 
 
 def ray(parser: Any, words: list[str]) -> None:
@@ -71,19 +77,32 @@ def ray(parser: Any, words: list[str]) -> None:
     )
     parser.add_argument("--cpus", type=int, default=1, help="cores of a task")
     options = parser.parse_args(own)
-    tasks = split(command)
+    require_whole("cpus", options.cpus, 1)
+    if {"-h", "--help"} & {*command}:
+        run_words(command, os.getcwd(), quiet=False)
+        return
+    tasks = split(command, options.cpus)
     try:
-        import ray as cluster
+        # What it declares of its types changes from version to version.
+        cluster: Any = importlib.import_module("ray")
     except ImportError as error:
         raise WavelitError(NEEDED) from error
+    address = options.address or os.environ.get("RAY_ADDRESS")
     # A cluster that is there has its dashboard or has not.
-    new: dict[str, Any] = {"include_dashboard": False} if options.address is None else {}
+    new: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     try:
-        _require_answer(options.address)
-        cluster.init(options.address, log_to_driver=False, logging_level=logging.ERROR, **new)
+        _require_answer(address)
+        cluster.init(address, log_to_driver=False, logging_level=logging.ERROR, **new)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise WavelitError(f"no Ray cluster at {options.address}: {reason}") from error
+        raise WavelitError(f"no Ray cluster at {address}: {reason}") from error
+    most = max((node["Resources"].get("CPU", 0) for node in cluster.nodes()), default=0)
+    if options.cpus > most:
+        cluster.shutdown()
+        raise WavelitError(
+            f"no machine of the cluster has {options.cpus} cores, the largest {most:g}: fewer in "
+            "--cpus"
+        )
     failed, done = [], 0
     try:
         # A process of its own for each: threads and seeds are those of a command.
@@ -96,7 +115,7 @@ def ray(parser: Any, words: list[str]) -> None:
                 try:
                     status, said = cluster.get(ready)
                 except cluster.exceptions.RayError as error:
-                    status, said = 1, str(error).strip().splitlines()[0]
+                    status, said = 1, printable(str(error).strip().splitlines()[-1], 1000)
                 done += 1
                 if status:
                     failed.append(said)
@@ -119,23 +138,36 @@ def _require_answer(address: str | None) -> None:
         socket.create_connection((host, int(port)), LONGEST_WAIT).close()
 
 
-def run_words(words: list[str], folder: str, threads: int) -> tuple[int, str]:
+def run_words(words: list[str], folder: str, threads: int = 1, quiet: bool = True) -> Outcome:
     """A command in this process: its exit status, and the last line that it said."""
-    os.chdir(folder)
     import torch
 
-    torch.set_num_threads(threads)
     from wavelit.cli.program import main
 
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main(words)
+    try:
+        os.chdir(folder)
+        torch.set_num_threads(threads)
+        with contextlib.ExitStack() as stack:
+            if quiet:
+                stack.enter_context(contextlib.redirect_stdout(out))
+                stack.enter_context(contextlib.redirect_stderr(err))
+            status = main(words)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:  # noqa: BLE001
+        # Of whatever kind: the other tasks go on, and this one is named.
+        return 1, printable(f"{type(error).__name__}: {error}", 1000)
     lines = (err if status else out).getvalue().strip().splitlines()
     return status, printable(lines[-1] if lines else "", 1000)
 
 
-def split(words: Sequence[str]) -> list[list[str]]:
+def split(words: Sequence[str], cpus: int = 1) -> list[list[str]]:
     """A command once for every combination of the values of its grid.
+
+    Args:
+        words: The command.
+        cpus: Cores of a task, for commands that have processes of their own.
 
     Raises:
         WavelitError: It is none that is a grid, or no single stage of it is named.
@@ -146,20 +178,25 @@ def split(words: Sequence[str]) -> list[list[str]]:
             f"'{' '.join(words[:2])}' is no grid of runs: {listed(GRIDS)} are; leave ray out"
         )
     grid, groups = GRIDS[name], list(_groups(words[len(name.split()) :]))
-    if grid.stages:
-        stages = [value for option, values in groups if not option for value in values]
-        if len(stages) != 1 or stages[0] not in grid.stages:
-            raise WavelitError(
-                f"{name}: name one of the stages {listed(grid.stages)}, whose runs need nothing of "
-                f"each other, not '{' '.join(stages)}'"
-            )
-    if "" in grid.axes and ("", ["pocketwell"]) in groups:
+    first = [value for option, values in groups if not option for value in values]
+    stage = "" if "" in grid.stages else " ".join(first)
+    if stage not in grid.stages:
+        raise WavelitError(
+            f"{name}: name one of the stages {listed(grid.stages)}, whose runs need nothing of "
+            f"each other, before any option, not '{stage}'"
+        )
+    axes = grid.stages[stage]
+    if "" in axes and "pocketwell" in first:
+        if len(first) > 1:
+            raise WavelitError("pocketwell names all systems: leave the others out")
         from wavelit.data.pocketwell import SYSTEMS
 
-        groups[groups.index(("", ["pocketwell"]))] = ("", list(SYSTEMS))
+        groups = [(option, values if option else list(SYSTEMS)) for option, values in groups]
+    if grid.processes and grid.processes not in dict(groups):
+        groups.append((grid.processes, [str(cpus)]))
     choices = [
-        [[*_option(option), value] for value in values]
-        if option in grid.axes and values
+        [[*_option(option), value] for value in dict.fromkeys(values)]
+        if option in axes and values
         else [[*_option(option), *values]]
         for option, values in groups
     ]
@@ -201,6 +238,9 @@ def _groups(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
             yield option, values
         option, equals, value = word.partition("=")
         values = [value] if equals else []
+        if option in FLAGS:
+            yield option, values
+            option, values = "", []
     if option or values:
         yield option, values
 

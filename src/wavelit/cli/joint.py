@@ -114,6 +114,7 @@ def _fine_tuning(
 ) -> tuple[Any, Any, str]:
     """What is asked for, the model made ready for it, and a name for the run."""
     from wavelit.api import load
+    from wavelit.checks.arguments import listed
     from wavelit.evaluation.pictures import file_part
     from wavelit.training.extras import FINE_TUNING
     from wavelit.training.fine_tune import as_joint, made_ready, rank_of, with_histories
@@ -135,6 +136,11 @@ def _fine_tuning(
         rest = {name: value for name, value in data.items() if name != "path"}
         content["data"] = {"paths": [data["path"]], **rest}
     asked = joint_configuration(content, where)
+    if asked.by_system:
+        raise WavelitError(
+            f"the architecture is that of {source}: leave model out of "
+            f"{listed(asked.by_system)} in {where}, or train anew"
+        )
     told = [content["data"], *(content.get("systems") or ())]
     if not any("n_steps_input" in each for each in told):
         opened = with_histories(model, asked.data, start)

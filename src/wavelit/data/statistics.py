@@ -227,9 +227,10 @@ def _logarithm_statistics(
         with open_file(fs, layout.path) as file:
             for piece in pieces(file, layout, stored, mask(layout)):
                 counted = piece.counted
-                if counted.size and not counted.min() > 0:
+                if not ((counted > 0) & np.isfinite(counted)).all():
+                    worst = counted.min() if np.isfinite(counted).all() else np.nan
                     raise WavelitError(
-                        f"{layout.path}: constant field '{field.source}' is {counted.min():.3g} "
+                        f"{layout.path}: constant field '{field.source}' is {worst:.3g} "
                         "somewhere, which has no logarithm: leave it out of log_constants"
                     )
                 moments.add(np.log(counted))

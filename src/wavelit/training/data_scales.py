@@ -19,7 +19,7 @@ from wavelit.model.config import pad_grid
 from wavelit.model.wavelit import WaveLiT
 from wavelit.ops.projection import divergence_free
 
-__all__ = ["calibrate", "is_solenoidal", "measure_scales"]
+__all__ = ["calibrate", "find_solenoidal", "is_solenoidal", "measure_scales"]
 
 # A sub-band quieter than this share of its field's RMS is scaled by the share: empty bands amplify
 # nothing.
@@ -53,7 +53,7 @@ def calibrate(model: WaveLiT, data: WellDataModule, seed: int) -> None:
     windows = (dataset.__getitems__(sampler.indices(step)) for step in range(n_batches))
     measure_scales(model, map(dataset.collate, windows))
     if model.config.divergence_free:
-        _find_solenoidal(model, data, sampler)
+        find_solenoidal(model, data)
     if model.kept.any():
         steps = max(layout.n_steps for layout in dataset.layouts)
         drift = _mean_drift(data) / model.normalizer.delta_std.cpu()
@@ -67,24 +67,23 @@ def is_solenoidal(data: WellDataModule) -> bool:
     sides = data.boundary_conditions
     if len(sides) == 1 or any(kind != "periodic" for pair in sides for kind in pair):
         return False
-    dataset = data.train_dataset
-    sampler = StepBatchSampler(len(dataset), min(data.batch_size, len(dataset)), data.seed)
     try:
-        shares, _ = _divergence(data, sampler)
+        shares, _ = _divergence(data)
     except WavelitError:
         return False
     return any(share < SOLENOIDAL for share in shares.values())
 
 
 @torch.no_grad()
-def _find_solenoidal(model: WaveLiT, data: WellDataModule, sampler: StepBatchSampler) -> None:
-    """Mark the vector fields whose increments have no divergence, on windows of a first step.
+def find_solenoidal(model: WaveLiT, data: WellDataModule) -> None:
+    """Mark the vector fields whose increments have no divergence, on a batch; the distance between
+    points is that of the data.
 
     Raises:
         WavelitError: None has, the dataset does not say its spacing, or it has masked cells.
     """
     assert model.solenoidal is not None
-    shares, cell = _divergence(data, sampler)
+    shares, cell = _divergence(data)
     marks = torch.zeros_like(model.solenoidal)
     start = 0
     for field in (f for f in data.train_dataset.layouts[0].fields if f.time_varying):
@@ -99,11 +98,9 @@ def _find_solenoidal(model: WaveLiT, data: WellDataModule, sampler: StepBatchSam
     model.set_solenoidal(marks, cell)
 
 
-def _divergence(
-    data: WellDataModule, sampler: StepBatchSampler
-) -> tuple[dict[str, float], Sequence[float]]:
+def _divergence(data: WellDataModule) -> tuple[dict[str, float], Sequence[float]]:
     """By a vector field's name the share of its increments that the projection takes away, RMS over
-    windows of a first step; the distance between points.
+    a batch; the distance between points.
 
     Raises:
         WavelitError: The dataset does not say its spacing, or has masked cells.
@@ -114,6 +111,7 @@ def _divergence(
         raise WavelitError(
             f"divergence_free: {data.path} does not say the distance of its points: leave it out"
         )
+    sampler = StepBatchSampler(len(dataset), min(data.batch_size, len(dataset)), data.seed)
     batch = dataset.collate(dataset.__getitems__(sampler.indices(0)))
     if batch.valid is not None:
         raise WavelitError("divergence_free: the dataset has cells that do not count: leave it out")

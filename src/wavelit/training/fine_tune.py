@@ -217,7 +217,7 @@ def made_ready(
         with of_system(name):
             joint[name].normalizer.set_statistics(system.statistics)
             calibrate(joint[name], system, number_of(seed, "calibration", name))
-        _tell(name, system, begun)
+        _tell(name, system, begun, model.config.system(begun.system).signature)
     joint.mark_trained()
     return joint.train(model.training)
 
@@ -278,8 +278,10 @@ def _quieten_new(model: JointWaveLiT, joint: JointWaveLiT, name: str) -> None:
             block.zero_()
 
 
-def _tell(name: str, data: WellDataModule, begun: Start) -> None:
-    """Say in a line what was taken, or warn that nothing could be but the trunk."""
+def _tell(name: str, data: WellDataModule, begun: Start, source: Signature) -> None:
+    """Say in a line what was taken, or warn that nothing could be but the trunk; of constants, what
+    differs from those of the system that it starts from.
+    """
     fields, taken = begun.signature.fields, begun.taken
     if not taken:
         theirs = sorted({field for field, _ in begun.reached})
@@ -292,6 +294,14 @@ def _tell(name: str, data: WellDataModule, begun: Start) -> None:
         return
     parts = {"taken": taken, "new": [each for each in fields if each not in taken]}
     said = "; ".join(f"{how} {listed(_names(each))}" for how, each in parts.items() if each)
+    ours, theirs = (_names(constants_of(each)) for each in (begun.signature, source))
+    differ = {
+        "new": [each for each in ours if each not in theirs],
+        "dropped": [each for each in theirs if each not in ours],
+    }
+    if any(differ.values()):
+        words = (f"{how} {listed(names)}" for how, names in differ.items() if names)
+        said += f"; constants {', '.join(words)}"
     if is_first():
         start = printable(begun.system, 60)
         print(f"{printable(name, 60)} starts from {start}: fields {said}", flush=True)

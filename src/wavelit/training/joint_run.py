@@ -20,7 +20,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule, of_system
 from wavelit.data.sampling import StepBatchSampler
 from wavelit.data.signature import signature_of
-from wavelit.errors import WavelitError
+from wavelit.errors import WavelitError, printable
 from wavelit.files.atomic import named
 from wavelit.files.owner import owned
 from wavelit.model.config import WaveLiTConfig, narrowest_mixers
@@ -49,6 +49,8 @@ from wavelit.training.trainer import check_trainer
 __all__ = ["build_joint", "fit_joint", "resume_joint"]
 
 # What determines a joint model beside its systems.
+# What the data decide.
+OF_THE_DATA = ("n_fields", "n_constant_fields", "n_scalars", "spatial", "boundary_conditions")
 JOINT_ENTRIES = ("adapters", "trunk", "system_embedding", "rank", "own")
 
 
@@ -80,13 +82,15 @@ def build_joint(
         # Of a private trunk everything is a system's own.
         joint.pop("own", None)
     own = dict(by_system or {})
-    for name in own:
+    for name, changed in own.items():
         require_name("system of by_system", name, data.systems)
+        require_mapping(f"by_system, {printable(name, 60)}", changed)
     configs = {}
     for name, system in data.systems.items():
         with of_system(name):
             configs[name] = _configuration(system, {**entries, **own.get(name, {})})
-    if "mixers" not in entries and len({config.spatial for config in configs.values()}) == 1:
+    given = any("mixers" in each for each in (entries, *own.values()))
+    if not given and len({config.spatial for config in configs.values()}) == 1:
         # The preset's came out narrower for small grids, and a trunk has one.
         mixers = narrowest_mixers([*configs.values()])
         configs = {k: dataclasses.replace(each, mixers=mixers) for k, each in configs.items()}
@@ -103,6 +107,8 @@ def build_joint(
 
 
 def _configuration(data: WellDataModule, changes: dict[str, Any]) -> WaveLiTConfig:
+    if told := [name for name in changes if name in OF_THE_DATA]:
+        raise WavelitError(f"{told[0]} of the model is that of the data: leave it out")
     if changes.get("n_steps_input", data.n_steps_input) != data.n_steps_input:
         raise WavelitError(
             f"n_steps_input={changes['n_steps_input']} of the model is not the data's "

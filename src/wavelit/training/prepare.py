@@ -16,7 +16,7 @@ from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
-from wavelit.training.data_scales import calibrate
+from wavelit.training.data_scales import calibrate, find_solenoidal
 from wavelit.training.networks import channels_of, emulator_of, require_copies, try_network
 from wavelit.training.ranks import is_first
 from wavelit.training.symmetries import symmetries_of
@@ -103,6 +103,9 @@ def validate_run(
 
 def sign(model: IncrementEmulator, data: WellDataModule, seed: int, keep: bool) -> None:
     """Give a model statistics and calibration, and the signature of the data."""
+    if isinstance(model, WaveLiT) and model.config.divergence_free:
+        # Where points lie is no statistic.
+        find_solenoidal(model, data)
     signature = None
     if keep and model.signature is not None:
         signature = signature_of(data)

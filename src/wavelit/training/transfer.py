@@ -253,8 +253,6 @@ def take(
         "input_scale": {0: inputs},
         "output_scale": {0: fields},
         "conserved": {0: fields},
-        "solenoidal": {0: fields},
-        "cell": {},
         **{f"normalizer.{name}": {0: fields} for name in ("mean", "std", "delta_std")},
         **{f"normalizer.constant_{name}": {0: constants} for name in ("mean", "std")},
         **{f"normalizer.scalar_{name}": {0: scalars} for name in ("mean", "std", "log")},
@@ -262,6 +260,9 @@ def take(
     theirs = model.state_dict()
     for name, value in fresh.state_dict().items():
         if among is not None and name not in among:
+            continue
+        if name in ("solenoidal", "cell"):
+            # Of the grid and the flow of the new data.
             continue
         if name in statistics:
             if keep_statistics and name in theirs:
@@ -271,8 +272,6 @@ def take(
         elif name == "boundary.weight":
             # The model knew no sides: at first they say nothing, as other new inputs.
             value.zero_()
-    if fresh.solenoidal is not None and fresh.cell is not None:
-        fresh.set_solenoidal(fresh.solenoidal.clone(), fresh.cell.tolist())
 
 
 def _taken(old: Tensor, where: dict[int, Index], rest: Tensor) -> Tensor:

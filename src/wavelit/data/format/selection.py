@@ -137,6 +137,11 @@ def _with_logarithms(layout: FileLayout, names: Sequence[str]) -> FileLayout:
             f"{layout.path}: log_constants names '{strange[0]}', which is no constant scalar field "
             f"here; known: {', '.join(known) or 'none'}"
         )
+    if taken := [f.name for f in layout.fields if f.name in [f"log {name}" for name in names]]:
+        raise WavelitError(
+            f"{layout.path}: '{taken[0]}' is the name of a field already: leave "
+            f"'{taken[0].removeprefix('log ')}' out of log_constants"
+        )
     if layout.mask is not None and layout.mask.field in names:
         raise WavelitError(
             f"{layout.path}: '{layout.mask.field}' tells which cells count: leave it out of "
