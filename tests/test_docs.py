@@ -165,6 +165,14 @@ def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):
         assert table in text
 
 
+def test_joint_models_are_compared_at_equal_time(load_script, monkeypatch):
+    """By the rates of the machine that WaveLiT 0.2 was timed on, too."""
+    monkeypatch.chdir(ROOT)
+    transfer = load_script("transfer")
+    for run in transfer.found("40min/*-[0-9].json"):
+        assert transfer.an_eighth(run) == pytest.approx(transfer.SECOND_MINUTES, rel=0.02)
+
+
 def test_the_runner_takes_every_committed_result_for_its_own():
     """Rates, learning rates and settings are those that the results in the repository were run
     with.

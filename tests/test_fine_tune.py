@@ -20,6 +20,7 @@ from systems import SMALL, write_system
 from wavelit.cli.program import main
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
+from wavelit.data.statistics import write_statistics
 from wavelit.errors import WavelitError
 from wavelit.evaluation.compare_runs import compare_runs
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
@@ -126,6 +127,23 @@ def test_the_architecture_of_a_system_is_that_of_the_model(run, three_systems, t
     assert main(words) == 2
     assert "leave model out of flow" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_constants_are_seen_as_the_system_saw_them(three_systems, tmp_path):
+    heat = three_systems["heat"]
+    data = JointDataModule({"heat": heat})
+    model = randomised(build_joint(data, **SMALL))
+    ours = model["heat"].normalizer
+    for factor, kept in ((0.9, True), (100.0, False)):
+        folder = shutil.copytree(heat, tmp_path / f"{factor:g}")
+        for path in folder.rglob("*.hdf5"):
+            with h5py.File(path, "r+") as file:
+                file["t0_fields/conductivity"][...] *= factor
+        write_statistics(folder)
+        other = WellDataModule(folder)
+        found = for_dataset(model, other)["heat"].normalizer
+        due = ours.constant_std.tolist() if kept else other.statistics.constant_std
+        assert found.constant_std.tolist() == pytest.approx(due, rel=1e-6)
 
 
 def test_constants_that_are_not_the_same_are_told(three_systems, tmp_path, capsys):

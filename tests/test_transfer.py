@@ -1,5 +1,7 @@
 """A trained model on other data: kept by name, right in physical units either way."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -307,3 +309,44 @@ def test_a_kernel_that_is_wider_than_the_grid_is_cut(tmp_path):
         torch.testing.assert_close(theirs, ours[..., 1:-1], rtol=0, atol=0)
     assert fits(tuned, other)
     wavelit.fit(tmp_path / "run", other, tuned, steps=1)
+
+
+def media(folder, low, high, more="", unit=""):
+    """Waves in a medium of that range, with another field where it is named."""
+    draw = np.random.default_rng(0).uniform(low, high, (6, 8, 16))
+    return wavelit.WellDataModule(
+        wavelit.write_dataset(
+            folder,
+            {name: waves(name) for name in "a" + more},
+            splits={"train": 4, "valid": 1, "test": 1},
+            name=folder.name,
+            boundary_conditions=["periodic", "periodic"],
+            constant_fields={"depth": draw},
+            units={"depth": unit} if unit else None,
+        ),
+        n_steps_input=3,
+        batch_size=4,
+    )
+
+
+@pytest.mark.parametrize("more", ["", "b"], ids=["same fields", "another field"])
+def test_a_constant_field_is_seen_as_the_model_saw_it(tmp_path, more):
+    """Unless it varies otherwise, or is in another unit; fields are seen by the data's own."""
+    data = media(tmp_path / "first", 1.0, 3.0, unit="m")
+    model = random_weights(wavelit.build_model(data, **SMALL, **KEPT))
+    ours = data.statistics
+    for name, low, high, unit, kept in (
+        ("near", 1.5, 2.5, "m", True),
+        ("without a unit", 1.5, 2.5, "", True),
+        ("in feet", 1.5, 2.5, "ft", False),
+        ("flat", 1.99, 2.01, "m", False),
+        ("wide", -20.0, 20.0, "m", False),
+        ("elsewhere", 11.0, 13.0, "m", False),
+    ):
+        other = media(tmp_path / name, low, high, more, unit)
+        tuned = wavelit.fit(tmp_path / f"run {name}", other, copy.deepcopy(model), steps=1)
+        due = ours if kept else other.statistics
+        found = tuned.normalizer
+        assert found.constant_mean.tolist() == pytest.approx(due.constant_mean, rel=1e-6), name
+        assert found.constant_std.tolist() == pytest.approx(due.constant_std, rel=1e-6), name
+        assert found.mean.tolist() == pytest.approx(other.statistics.mean, rel=1e-6, abs=1e-9)

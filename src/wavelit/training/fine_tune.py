@@ -6,7 +6,8 @@ The trunk is taken whole. A dataset starts from the system of its own name, else
 one: that which has most fields in common, by name and tensor order, then constant fields, scalars
 and sides. Its private parts are those of the channels that both have (`wavelit.training.transfer`);
 a vocabulary of fields is taken as it is. What reads a new channel begins at zero, so that at first
-the prediction of the others is what it was. Statistics and calibration are those of the new data.
+the prediction of the others is what it was. Statistics and calibration are those of the new data,
+but for constant fields that the system knows.
 
 Calibration reads windows of data, of which `wavelit.model` knows nothing: this is no method of the
 model.
@@ -36,7 +37,14 @@ from wavelit.model.vocabulary import key_of, number_of
 from wavelit.training.data_scales import calibrate
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.ranks import is_first
-from wavelit.training.transfer import config_for, middle_of, names_of, require_axes, take
+from wavelit.training.transfer import (
+    config_for,
+    keep_constants,
+    middle_of,
+    names_of,
+    require_axes,
+    take,
+)
 
 __all__ = [
     "Start",
@@ -216,6 +224,9 @@ def made_ready(
         system = data.systems[name]
         with of_system(name):
             joint[name].normalizer.set_statistics(system.statistics)
+            known = dict(model[begun.system].normalizer.named_buffers())
+            theirs = model.config.system(begun.system).signature
+            keep_constants(known, joint[name], theirs, begun.signature)
             calibrate(joint[name], system, number_of(seed, "calibration", name))
         _tell(name, system, begun, model.config.system(begun.system).signature)
     joint.mark_trained()

@@ -20,7 +20,7 @@ from wavelit.training.data_scales import calibrate, find_solenoidal
 from wavelit.training.networks import channels_of, emulator_of, require_copies, try_network
 from wavelit.training.ranks import is_first
 from wavelit.training.symmetries import symmetries_of
-from wavelit.training.transfer import adapt, fits, names_of, require_units
+from wavelit.training.transfer import adapt, fits, keep_constants, names_of, require_units
 
 __all__ = ["prepare", "sign", "validate_run"]
 
@@ -120,6 +120,8 @@ def _take_statistics(model: IncrementEmulator, data: WellDataModule, seed: int, 
     """
     ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
     model.normalizer.set_statistics(data.statistics)
+    if isinstance(model, WaveLiT) and model.trained and model.signature is not None:
+        keep_constants(ours, model, model.signature, signature_of(data))
     if all(
         torch.equal(buffer, ours[name])
         for name, buffer in model.normalizer.named_buffers(recurse=False)

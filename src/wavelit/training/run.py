@@ -156,10 +156,13 @@ def fit(
     first = check_trainer(trainer, strategy) == 0
     if first:
         require_free(folder, overwrite)
-    model = prepare(model, data, seed, keep_statistics)
+    given = model
+    model = prepare(given, data, seed, keep_statistics)
     train = suit(train, model)
     validate_run(data, model, train, trainer)
-    sign(model, data, seed, keep_statistics)
+    if model is given or not isinstance(given, WaveLiT):
+        # What was adapted to the data has their statistics and signature.
+        sign(model, data, seed, keep_statistics)
     data.seed = seed
     # The stream of an earlier run with this data module may have had another seed.
     data.__dict__.pop("train_sampler", None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ __all__ = [
     "adapt",
     "config_for",
     "fits",
+    "keep_constants",
     "middle_of",
     "names_of",
     "require_axes",
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 Index = list[int | None]
+# Of the spread that a model saw of a constant field: how far the mean of other data may be and how
+# much they may vary, and how little.
+FAR, NARROW = 3.0, 0.1
 KINDS = ("fields", "constants", "scalars")
 
 
@@ -169,10 +173,46 @@ def adapt(
     torch.manual_seed(seed)
     fresh = WaveLiT(config)
     fresh.normalizer.set_statistics(data.statistics)
+    keep_constants(dict(model.normalizer.named_buffers()), fresh, model.signature, signature)
     calibrate(fresh, data, seed)
     take(model, fresh, old, new, keep_statistics)
     fresh.signature, fresh.trained = signature, True
     return fresh, _lines(old, new)
+
+
+@torch.no_grad()
+def keep_constants(
+    ours: Mapping[str, Tensor], fresh: WaveLiT, old: Signature, new: Signature
+) -> list[str]:
+    """See constant fields that a trained model knows as it saw them: what a density means is no
+    statistic of the data. One that varies by less than a tenth or more than three times of what
+    the model saw, or about another value, is seen by the data's own.
+
+    Args:
+        ours: Statistics of the trained model, by the names of a normaliser's buffers.
+        fresh: The new one, with the statistics of its data.
+        old: What the trained model takes.
+        new: What the new one does.
+
+    Returns:
+        Names of the constant fields that are seen as before.
+    """
+    units = {name: each.unit for each in old.constants for name in each.channels}
+    theirs = {name: each.unit for each in new.constants for name in each.channels}
+    before = names_of(old).constants
+    means, stds = fresh.normalizer.constant_mean, fresh.normalizer.constant_std
+    kept = []
+    for place, name in enumerate(names_of(new).constants):
+        known, unit = units.get(name, ""), theirs.get(name, "")
+        if name not in before or (known and unit and known != unit):
+            continue
+        source = before.index(name)
+        mean, std = ours["constant_mean"][source], ours["constant_std"][source]
+        near = (means[place] - mean).abs() <= FAR * std
+        if near and NARROW * std <= stds[place] <= FAR * std:
+            means[place], stds[place] = mean, std
+            kept.append(name)
+    return kept
 
 
 def require_axes(spatial: int, data: WellDataModule) -> None:
