@@ -4,8 +4,9 @@
 
 A ratio is an error over that of a model trained on the system alone for five core-minutes, the
 median of its seeds; below one the joint model is better. That model is `nano-0.1`, or WaveLiT 0.2
-where it is said, which has the same time by the rates of the second protocol. Means are geometric, over the seven systems without helmholtz_staircase. What was
-run with the recipe of WaveLiT 0.1 stands in results/transfer/first.
+where it is said, which has the same time by the rates of the second protocol. Means are geometric,
+over the seven systems without helmholtz_staircase. What was run with the recipe of WaveLiT 0.1
+stands in results/transfer/first.
 """
 
 import json
