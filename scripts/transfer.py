@@ -71,7 +71,7 @@ def trials() -> str:
             model, train = trial["model"], trial["train"]
             windows = max(trial["windows of each system"].values())
             parts = [
-                f"{len(systems)} systems, {windows:,} windows"
+                f"{len(systems)} systems, {'up to ' if trial.get('shares') else ''}{windows:,} windows"
                 + (", symmetries" if train.get("system_symmetries") else ""),
                 str(model.get("depth", 4)),
                 model.get("trunk", "shared"),
