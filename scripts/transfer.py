@@ -69,9 +69,9 @@ def trials() -> str:
     for systems, group in groups.items():
         for trial in sorted(group, key=lambda each: each["geometric mean"]["one_step"]):
             model, train = trial["model"], trial["train"]
-            windows = max(trial["windows of each system"].values())
+            windows = f"{max(trial['windows of each system'].values()):,} windows"
             parts = [
-                f"{len(systems)} systems, {'up to ' if trial.get('shares') else ''}{windows:,} windows"
+                f"{len(systems)} systems, {'up to ' if trial.get('shares') else ''}{windows}"
                 + (", symmetries" if train.get("system_symmetries") else ""),
                 str(model.get("depth", 4)),
                 model.get("trunk", "shared"),
