@@ -154,8 +154,31 @@ def finding() -> str:
         f"It loses on {', '.join(loses) or 'none of them'}.",
         f"It is level or better on {', '.join(wins) or 'none of them'}.",
         *_sharing(),
+        *_starts(),
     ]
     return "\n".join(textwrap.fill(line, 100) for line in lines)
+
+
+def _starts() -> list[str]:
+    """What starting from the joint model is worth on a few trajectories of each target."""
+    by_target: dict[tuple[str, int | None], list[list[float]]] = {}
+    for cell in found("few/*/*.json"):
+        scratch = cell["arms"][cell["scratch"]]["valid"]
+        ratios = [
+            _over(cell["valid"]["one_step"], scratch["one_step"]),
+            _over(cell["valid"]["rollout"]["1:20"], scratch["rollout"]["1:20"]),
+        ]
+        by_target.setdefault((cell["target"], cell["trajectories"]), []).append(ratios)
+    lines = []
+    for (target, given), each in by_target.items():
+        means = _pair([geometric_mean(column) for column in zip(*each, strict=True)])
+        count = "all trajectories" if given is None else f"{given} trajectories"
+        seeds = "one seed" if len(each) == 1 else f"{len(each)} seeds"
+        lines.append(
+            f"**With {count} of {target}, which it has not seen, what is chosen has {means} of the "
+            f"error of the better start from scratch ({seeds}).**"
+        )
+    return lines
 
 
 def _sharing(folder: Path = RESULTS) -> list[str]:
