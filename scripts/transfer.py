@@ -163,11 +163,7 @@ def _starts() -> list[str]:
     """What starting from the joint model is worth on a few trajectories of each target."""
     by_target: dict[tuple[str, int | None], list[list[float]]] = {}
     for cell in found("few/*/*.json"):
-        scratch = cell["arms"][cell["scratch"]]["valid"]
-        ratios = [
-            _over(cell["valid"]["one_step"], scratch["one_step"]),
-            _over(cell["valid"]["rollout"]["1:20"], scratch["rollout"]["1:20"]),
-        ]
+        ratios = _over_scratch(cell["valid"], cell)
         by_target.setdefault((cell["target"], cell["trajectories"]), []).append(ratios)
     lines = []
     for (target, given), each in by_target.items():
@@ -253,21 +249,21 @@ def few() -> str:
             f"{cell['scratch']} {_pair([scratch['one_step'], scratch['rollout']['1:20']])}",
         ]
         for arm in ARMS:
-            own = arms[arm]["valid"]
-            row.append(
-                _pair(
-                    [
-                        _over(own["one_step"], scratch["one_step"]),
-                        _over(own["rollout"]["1:20"], scratch["rollout"]["1:20"]),
-                    ],
-                    2,
-                )
-            )
+            row.append(_pair(_over_scratch(arms[arm]["valid"], cell), 2))
         rows.append([*row, cell["chosen"]])
     if not rows:
         return "Not run yet."
     head = ["from", "onto", "trajectories", "seed", "scratch, better on what was held out"]
     return markdown([*head, *ARMS, "chosen"], rows)
+
+
+def _over_scratch(own: dict[str, Any], cell: dict[str, Any]) -> list[float]:
+    """Errors over those of the better start from scratch."""
+    scratch = cell["arms"][cell["scratch"]]["valid"]
+    return [
+        _over(own["one_step"], scratch["one_step"]),
+        _over(own["rollout"]["1:20"], scratch["rollout"]["1:20"]),
+    ]
 
 
 def _over(value: float | None, base: float | None) -> float:

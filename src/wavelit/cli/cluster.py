@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from wavelit.checks.arguments import listed, require_whole
 from wavelit.cli.output import print_lines
+from wavelit.cli.words import option_groups
 from wavelit.errors import WavelitError, printable
 
 __all__ = ["apart", "ray", "run_words", "split", "waves"]
@@ -52,18 +53,18 @@ class Grid(NamedTuple):
     processes: str = ""
 
 
-TRANSFER = ("--seeds", "--without", "--targets", "--trajectories")
+TRANSFER = ("seeds", "without", "targets", "trajectories")
 # Learning rates are searched on systems of their own, whatever is named.
-ACCURACY = Grid({"lr": ("--models",), "final": ("--models", "--systems", "--seeds")})
+ACCURACY = Grid({"lr": ("models",), "final": ("models", "systems", "seeds")})
 # Timing needs a machine to itself, and pairs share the models that they start from.
 GRIDS = {
-    "data generate": Grid({"": ("",)}, "--processes"),
+    "data generate": Grid({"": ("",)}, "processes"),
     "benchmark accuracy": ACCURACY,
     "benchmark accuracy2": ACCURACY,
     "transfer": Grid(dict.fromkeys(("joint", "control", "tuned", "few", "test"), TRANSFER)),
 }
 # Options without a value.
-FLAGS = ("--force",)
+FLAGS = ("force",)
 
 
 def ray(parser: Any, words: list[str]) -> None:
@@ -177,7 +178,7 @@ def split(words: Sequence[str], cpus: int = 1) -> list[list[str]]:
         raise WavelitError(
             f"'{' '.join(words[:2])}' is no grid of runs: {listed(GRIDS)} are; leave ray out"
         )
-    grid, groups = GRIDS[name], list(_groups(words[len(name.split()) :]))
+    grid, groups = GRIDS[name], option_groups(words[len(name.split()) :], FLAGS)
     first = [value for option, values in groups if not option for value in values]
     stage = "" if "" in grid.stages else " ".join(first)
     if stage not in grid.stages:
@@ -215,7 +216,7 @@ def waves(tasks: Sequence[list[str]]) -> Iterator[list[list[str]]]:
 
 
 def _is_first(task: list[str]) -> bool:
-    seeds = [values for option, values in _groups(task) if option == "--seeds"]
+    seeds = [values for option, values in option_groups(task) if option == "seeds"]
     return not seeds or seeds[-1] == ["0"]
 
 
@@ -227,23 +228,5 @@ def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words[:place]), list(words[place:])
 
 
-def _groups(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Every option with the words after it; before any the option is empty."""
-    option, values = "", []
-    for word in words:
-        if not word.startswith("--"):
-            values.append(word)
-            continue
-        if option or values:
-            yield option, values
-        option, equals, value = word.partition("=")
-        values = [value] if equals else []
-        if option in FLAGS:
-            yield option, values
-            option, values = "", []
-    if option or values:
-        yield option, values
-
-
 def _option(name: str) -> list[str]:
-    return [name] if name else []
+    return [f"--{name}"] if name else []

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from wavelit.cli.output import print_lines
+from wavelit.cli.words import BEFORE, option_groups
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
 __all__ = ["JOINT_ALONE", "names_several", "train_joint"]
 
-# What words before any option are called.
-BEFORE = ""
 # Options that take several values.
-LISTS = frozenset(
-    ("data.paths", "fields", "data.fields", "forcings", "data.forcings", "data.log_constants")
-)
+LISTS = {"data.paths"} | {
+    f"{group}{name}" for name in ("fields", "forcings", "log_constants") for group in ("", "data.")
+}
 # Options of fine-tuning that a model of one system has not.
 JOINT_ALONE = ("--system", "--trunk", "--trunk_lr", "--rank", "--train.trunk", "--train.trunk_lr")
 
@@ -32,7 +31,7 @@ def names_several(words: Sequence[str]) -> bool:
     from wavelit.training.joint_configuration import names_several
     from wavelit.training.joint_folder import is_joint
 
-    options = _options(words)
+    options = option_groups(words)
     return any(
         name == "data.paths"
         or (name == "from" and bool(values) and (is_joint(values[0]) or holds_joint(values[0])))
@@ -54,7 +53,7 @@ def train_joint(words: Sequence[str]) -> Path:
     typed: set[str] = set()
     where, overwrite = "the command line", False
     single: dict[str, str] = {}
-    options = _options(words)
+    options = option_groups(words)
     tuned = any(name == "from" for name, _ in options)
     homes = _homes() | {"trunk": "train" if tuned else "model"}
     for name, values in _datasets_apart(options) if tuned else options:
@@ -191,21 +190,6 @@ def _homes() -> dict[str, str]:
         for name in names:
             homes.setdefault(name, []).append(group)
     return {name: found[0] for name, found in homes.items() if len(found) == 1 and name != "path"}
-
-
-def _options(words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Options without their dashes, each with the words that follow it; words before any are
-    datasets.
-    """
-    found: list[tuple[str, list[str]]] = []
-    paths: list[str] = []
-    for word in words:
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            found.append((name, [value] if equals else []))
-        else:
-            (found[-1][1] if found else paths).append(word)
-    return [(BEFORE, paths), *found] if paths else found
 
 
 def _one(name: str, values: Sequence[str]) -> str:

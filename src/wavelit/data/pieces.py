@@ -81,7 +81,7 @@ def pieces(
     mask = None
     if declared is not None and declared.field != field.name:
         mask = next(f for f in layout.fields if f.name == declared.field)
-    dataset = file[f"t{field.order}_fields"][field.name]
+    dataset = file[field.group][field.source]
     components = (len(layout.axes),) * field.order
     by_trajectory = field.sample_varying or (mask is not None and mask.sample_varying)
     n_frames = layout.n_steps if field.time_varying else 1

@@ -222,10 +222,10 @@ def _logarithm_statistics(
     fs: Any,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and spread of the logarithm of a constant scalar field over the cells that count."""
-    moments, stored = Moments(1), replace(field, name=field.source, logarithm=False)
+    moments = Moments(1)
     for layout in layouts:
         with open_file(fs, layout.path) as file:
-            for piece in pieces(file, layout, stored, mask(layout)):
+            for piece in pieces(file, layout, field, mask(layout)):
                 counted = piece.counted
                 if not ((counted > 0) & np.isfinite(counted)).all():
                     worst = counted.min() if np.isfinite(counted).all() else np.nan

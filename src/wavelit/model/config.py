@@ -5,6 +5,7 @@ works on.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "pad_grid",
     "padded_shape",
     "scales_that_fit",
+    "with_fitting_mixers",
 ]
 
 HISTORIES = ("increments", "states")
@@ -299,6 +301,28 @@ def mixers_that_fit(shape: Sequence[int], config: WaveLiTConfig) -> str | None:
         for mixer in config.block_mixers
     ]
     return None if mixers == list(config.block_mixers) else _as_text(mixers)
+
+
+def with_fitting_mixers(
+    shape: Sequence[int], config: WaveLiTConfig, whose: str, how: str = ""
+) -> WaveLiTConfig:
+    """A configuration whose kernels are no wider than the grid, with a warning where one was.
+
+    Args:
+        shape: Points along each axis.
+        config: The configuration.
+        whose: Grid it is, for the warning.
+        how: The end of the warning.
+    """
+    mixers = mixers_that_fit(shape, config)
+    if mixers is None:
+        return config
+    warnings.warn(
+        f"{whose}, {' x '.join(map(str, shape))} points, is narrower than a kernel of "
+        f"{config.mixers}: mixers={mixers} is taken instead{how}",
+        stacklevel=3,
+    )
+    return dataclasses.replace(config, mixers=mixers)
 
 
 def narrowest_mixers(configs: Sequence[WaveLiTConfig]) -> str:

@@ -43,10 +43,10 @@ from wavelit.model.boundaries import boundary_features
 from wavelit.model.card import card
 from wavelit.model.config import (
     WaveLiTConfig,
-    mixers_that_fit,
     pad_grid,
     padded_shape,
     scales_that_fit,
+    with_fitting_mixers,
 )
 from wavelit.model.conv_head import ConvHead
 from wavelit.model.emulator import IncrementEmulator
@@ -462,13 +462,8 @@ def configuration_of(
             stacklevel=2,
         )
         config = dataclasses.replace(config, levels=levels, num_scales=num_scales)
-    if "mixers" not in changes and (mixers := mixers_that_fit(shape, config)):
-        warnings.warn(
-            f"{metadata.dataset_name}, {' x '.join(map(str, shape))} points, is narrower than a "
-            f"kernel of {config.mixers}: mixers={mixers} is taken instead",
-            stacklevel=2,
-        )
-        config = dataclasses.replace(config, mixers=mixers)
+    if "mixers" not in changes:
+        config = with_fitting_mixers(shape, config, metadata.dataset_name)
     padded_shape(shape, config)
     return config
 

@@ -48,9 +48,9 @@ from wavelit.training.trainer import check_trainer
 
 __all__ = ["build_joint", "fit_joint", "resume_joint"]
 
-# What determines a joint model beside its systems.
 # What the data decide.
 OF_THE_DATA = ("n_fields", "n_constant_fields", "n_scalars", "spatial", "boundary_conditions")
+# What determines a joint model beside its systems.
 JOINT_ENTRIES = ("adapters", "trunk", "system_embedding", "rank", "own")
 
 

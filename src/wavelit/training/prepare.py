@@ -5,6 +5,8 @@ is carried over by name.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.signature import Signature
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.data_scales import calibrate, find_solenoidal
@@ -106,27 +109,39 @@ def sign(model: IncrementEmulator, data: WellDataModule, seed: int, keep: bool) 
     if isinstance(model, WaveLiT) and model.config.divergence_free:
         # Where points lie is no statistic.
         find_solenoidal(model, data)
-    signature = None
+    # A pass over windows, made once and only where it is needed.
+    signature = cache(partial(signature_of, data))
     if keep and model.signature is not None:
-        signature = signature_of(data)
-        require_units(model.signature, signature)
-    if _take_statistics(model, data, seed, keep) or not _is_signed(model, data):
-        model.signature = signature or signature_of(data)
+        require_units(model.signature, signature())
+    if _take_statistics(model, data, seed, keep, signature) or not _is_signed(model, data):
+        model.signature = signature()
 
 
-def _take_statistics(model: IncrementEmulator, data: WellDataModule, seed: int, keep: bool) -> bool:
+def _take_statistics(
+    model: IncrementEmulator,
+    data: WellDataModule,
+    seed: int,
+    keep: bool,
+    signature: Callable[[], Signature],
+) -> bool:
     """Give a model the statistics and calibration of the data, unless it has them or is to keep
     its own; whether it came with others.
     """
     ours = {name: buffer.clone() for name, buffer in model.normalizer.named_buffers(recurse=False)}
+
+    def has_them() -> bool:
+        return all(
+            torch.equal(buffer, ours[name])
+            for name, buffer in model.normalizer.named_buffers(recurse=False)
+        )
+
     model.normalizer.set_statistics(data.statistics)
-    if isinstance(model, WaveLiT) and model.trained and model.signature is not None:
-        keep_constants(ours, model, model.signature, signature_of(data))
-    if all(
-        torch.equal(buffer, ours[name])
-        for name, buffer in model.normalizer.named_buffers(recurse=False)
-    ):
+    if has_them():
         return False
+    if isinstance(model, WaveLiT) and model.trained and model.signature is not None:
+        keep_constants(ours, model, model.signature, signature())
+        if has_them():
+            return False
     if keep:
         for name, buffer in model.normalizer.named_buffers(recurse=False):
             buffer.copy_(ours[name])

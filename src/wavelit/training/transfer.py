@@ -21,7 +21,12 @@ from wavelit.data.batch import names_with_forcings
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.signature import signature_of
 from wavelit.errors import WavelitError
-from wavelit.model.config import WaveLiTConfig, mixers_that_fit, padded_shape
+from wavelit.model.config import (
+    WaveLiTConfig,
+    mixers_that_fit,
+    padded_shape,
+    with_fitting_mixers,
+)
 from wavelit.model.signature import Quantity, Signature
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.data_scales import calibrate, is_solenoidal
@@ -128,13 +133,7 @@ def config_for(config: WaveLiTConfig, data: WellDataModule) -> WaveLiTConfig:
         divergence_free=projects,
     )
     shape = data.metadata.spatial_resolution
-    if mixers := mixers_that_fit(shape, fitted):
-        warnings.warn(
-            f"{data.path}, {' x '.join(map(str, shape))} points, is narrower than a kernel of "
-            f"{fitted.mixers}: mixers={mixers} is taken instead, with the middle of each kernel",
-            stacklevel=3,
-        )
-        fitted = dataclasses.replace(fitted, mixers=mixers)
+    fitted = with_fitting_mixers(shape, fitted, data.path, ", with the middle of each kernel")
     padded_shape(shape, fitted)
     return fitted
 
@@ -183,7 +182,7 @@ def adapt(
 @torch.no_grad()
 def keep_constants(
     ours: Mapping[str, Tensor], fresh: WaveLiT, old: Signature, new: Signature
-) -> list[str]:
+) -> None:
     """See constant fields that a trained model knows as it saw them: what a density means is no
     statistic of the data. One that varies by less than a tenth or more than three times of what
     the model saw, or about another value, is seen by the data's own.
@@ -193,15 +192,11 @@ def keep_constants(
         fresh: The new one, with the statistics of its data.
         old: What the trained model takes.
         new: What the new one does.
-
-    Returns:
-        Names of the constant fields that are seen as before.
     """
     units = {name: each.unit for each in old.constants for name in each.channels}
     theirs = {name: each.unit for each in new.constants for name in each.channels}
     before = names_of(old).constants
     means, stds = fresh.normalizer.constant_mean, fresh.normalizer.constant_std
-    kept = []
     for place, name in enumerate(names_of(new).constants):
         known, unit = units.get(name, ""), theirs.get(name, "")
         if name not in before or (known and unit and known != unit):
@@ -211,8 +206,6 @@ def keep_constants(
         near = (means[place] - mean).abs() <= FAR * std
         if near and NARROW * std <= stds[place] <= FAR * std:
             means[place], stds[place] = mean, std
-            kept.append(name)
-    return kept
 
 
 def require_axes(spatial: int, data: WellDataModule) -> None:
