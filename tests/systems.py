@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from wavelit.data.joint import JointDataModule
 from wavelit.data.writing.write import write_dataset
+from wavelit.model.foundation import JointWaveLiT
 from waves import plane_waves
 
 # Small enough to train in a test.
@@ -41,3 +43,12 @@ def write_system(
 def joint_data(systems: dict, shares: dict | None = None) -> JointDataModule:
     """Systems by name, with targets of two frames."""
     return JointDataModule(systems, shares, n_steps_output=2)
+
+
+def randomised(joint: JointWaveLiT) -> JointWaveLiT:
+    """All weights, those that begin at zero too; then it is as if it had been trained."""
+    draw = torch.Generator().manual_seed(1)
+    for parameter in joint.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
+    joint.mark_trained()
+    return joint.eval()

@@ -16,11 +16,10 @@ import yaml
 
 import wavelit
 from runs import ONE_THREAD, differences, run_script, same_weights
-from systems import SMALL, write_system
+from systems import SMALL, randomised, write_system
 from wavelit.cli.program import main
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
-from wavelit.data.statistics import write_statistics
 from wavelit.errors import WavelitError
 from wavelit.evaluation.compare_runs import compare_runs
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
@@ -40,15 +39,6 @@ CHOICES = {
     "system": {"adapters": "system"},
     "rank": {"adapters": "field", "rank": 2},
 }
-
-
-def randomised(joint: JointWaveLiT) -> JointWaveLiT:
-    """All weights, those that begin at zero too; then it is as if it had been trained."""
-    draw = torch.Generator().manual_seed(1)
-    for parameter in joint.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
-    joint.mark_trained()
-    return joint.eval()
 
 
 @pytest.fixture(scope="module", name="trained", params=CHOICES)
@@ -97,64 +87,14 @@ def doubled(model: SystemEmulator, batch) -> torch.Tensor:
     return copy(batch.fields.double(), *(x if x is None else x.double() for x in batch.beside()))
 
 
-def test_a_kernel_that_is_wider_than_the_grid_is_cut(three_systems, tmp_path):
-    """Shared or a system's own, its middle is kept."""
-    data = JointDataModule({"waves": three_systems["waves"]})
-    narrow = wavelit.write_dataset(
-        tmp_path / "narrow",
-        {"pressure": plane_waves(5, 8)[..., :12]},
-        splits={"train": 3, "valid": 1, "test": 1},
-        name="narrow",
-        boundary_conditions=["periodic", "wall"],
-    )
-    for own in ((), ("stencils",)):
-        model = randomised(build_joint(data, **SMALL, own=own))
-        with pytest.warns(UserWarning, match=r"mixers=conv:7x5 is taken .* middle of each kernel"):
-            fine = for_dataset(model, narrow)
-        ours, theirs = (joint[name] for joint, name in ((model, "waves"), (fine, "narrow")))
-        before = ours.pyramid.towers[0][0].attention.local.weight
-        after = theirs.pyramid.towers[0][0].attention.local.weight
-        assert after.shape[2:] == (7, 5)
-        torch.testing.assert_close(after, before[..., 1:-1], rtol=0, atol=0)
-
-
 def test_the_architecture_of_a_system_is_that_of_the_model(run, three_systems, tmp_path, capsys):
     """An entry that would change it is not passed over."""
-    path = tmp_path / "settings.yaml"
+    path, new = tmp_path / "settings.yaml", tmp_path / "new"
     system = {"path": str(three_systems["flow"]), "model": {"conserve": False}}
     path.write_text(yaml.safe_dump({"systems": [system], "train": {"steps": 1}}))
-    words = ["train", "--config", str(path), "--from", str(run), "--run", str(tmp_path / "new")]
-    assert main(words) == 2
+    assert main(["train", "--config", str(path), "--from", str(run), "--run", str(new)]) == 2
     assert "leave model out of flow" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
-
-
-def test_constants_are_seen_as_the_system_saw_them(three_systems, tmp_path):
-    heat = three_systems["heat"]
-    data = JointDataModule({"heat": heat})
-    model = randomised(build_joint(data, **SMALL))
-    ours = model["heat"].normalizer
-    for factor, kept in ((0.9, True), (100.0, False)):
-        folder = shutil.copytree(heat, tmp_path / f"{factor:g}")
-        for path in folder.rglob("*.hdf5"):
-            with h5py.File(path, "r+") as file:
-                file["t0_fields/conductivity"][...] *= factor
-        write_statistics(folder)
-        other = WellDataModule(folder)
-        found = for_dataset(model, other)["heat"].normalizer
-        due = ours.constant_std.tolist() if kept else other.statistics.constant_std
-        assert found.constant_std.tolist() == pytest.approx(due, rel=1e-6)
-
-
-def test_constants_that_are_not_the_same_are_told(three_systems, tmp_path, capsys):
-    heat = three_systems["heat"]
-    data = JointDataModule({"heat": WellDataModule(heat, log_constants=["conductivity"])})
-    model = randomised(build_joint(data, **SMALL))
-    for_dataset(model, WellDataModule(heat))
-    assert capsys.readouterr().out == (
-        "heat starts from heat: fields taken temperature; constants new conductivity, dropped log "
-        "conductivity\n"
-    )
+    assert not new.exists()
 
 
 def test_a_system_of_the_same_name_is_taken_whole(trained, three_systems, capsys):
