@@ -24,7 +24,7 @@ from wavelit.model.losses import wavelet_loss
 from wavelit.model.normalizer import Normalizer, Statistics
 from wavelit.model.tokenizer import WaveletTokenizer
 
-__all__ = ["RIVALS", "SETTINGS", "Rival", "rival"]
+__all__ = ["FRAMED_ALONE", "RIVALS", "SETTINGS", "Rival", "rival"]
 
 RIVALS = ("CNextU-Net", "U-Net", "FNO")
 """The rivals of the speed benchmark."""
@@ -44,6 +44,11 @@ SETTINGS: dict[str, tuple[str, dict[str, int]]] = {
 }
 """Name: class in the_well.benchmark.models, and its settings."""
 
+FRAMED_ALONE: dict[str, tuple[str, dict[str, int]]] = {
+    "DilatedResNet": ("DilatedResNet", {"hidden_dim": 48}),
+}
+"""The same of what was run in WaveLiT's frame alone (`wavelit.benchmarks.framed`): 0.6M."""
+
 
 def rival(name: str, dim_in: int, dim_out: int, shape: Sequence[int]) -> nn.Module:
     """A model of The Well from (B, dim_in, *shape) to (B, dim_out, *shape); AViT takes and gives
@@ -52,7 +57,8 @@ def rival(name: str, dim_in: int, dim_out: int, shape: Sequence[int]) -> nn.Modu
     Raises:
         WavelitError: unknown name, or the extra is not installed.
     """
-    require_name("model", name, SETTINGS)
+    known = {**SETTINGS, **FRAMED_ALONE}
+    require_name("model", name, known)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -62,7 +68,7 @@ def rival(name: str, dim_in: int, dim_out: int, shape: Sequence[int]) -> nn.Modu
             f"{name} needs the extra `baselines`, best in an environment of its own: `make "
             f"baselines` ({error})"
         ) from error
-    kind, settings = SETTINGS[name]
+    kind, settings = known[name]
     options: dict[str, Any] = {
         "n_spatial_dims": len(shape),
         "spatial_resolution": tuple(shape),

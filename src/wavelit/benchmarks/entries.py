@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from wavelit.benchmarks.baselines import SETTINGS, Rival
+from wavelit.benchmarks.framed import FramedRival
 from wavelit.checks.arguments import require_name
 from wavelit.data.datamodule import WellDataModule
 from wavelit.model.emulator import IncrementEmulator
@@ -23,6 +24,7 @@ __all__ = [
     "EVERYONE",
     "FIRST",
     "FIRST_RECIPE",
+    "IN_FRAME",
     "SECOND",
     "SMALL",
     "TOKENS_ALONE",
@@ -47,8 +49,9 @@ class Contestant:
 
     Args:
         model: entries of `WaveLiTConfig` that differ from the preset `FIRST`.
-        rival: the model of The Well, a key of `rivals.SETTINGS`; None for a WaveLiT.
+        rival: the model of The Well, a key of `baselines.SETTINGS`; None for a WaveLiT.
         increments: whether that model reads its history as increments, as WaveLiT does.
+        framed: whether that model stands in WaveLiT's frame, of which `model` then holds entries.
         train: entries of `TrainConfig` that differ from `FIRST_RECIPE`.
         tuned_as: the contestant whose learning rate is taken over; None: its own is searched.
         batch_size: windows of a step; another than four in the second protocol alone.
@@ -62,6 +65,7 @@ class Contestant:
     tuned_as: str | None = None
     batch_size: int = 4
     systems: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    framed: bool = False
 
     def own(self, system: str, part: str) -> dict[str, Any]:
         """Entries of "model" or "train" on a system."""
@@ -190,7 +194,20 @@ SECOND: dict[str, Contestant] = {
 """Those of the second protocol (`wavelit.benchmarks.second`), which rivals of the first enter too:
 attention exchanged for others in the same frame, each with a learning rate of its own."""
 
-EVERYONE = {**CONTESTANTS, **SECOND}
+IN_FRAME: dict[str, Contestant] = {
+    f"{name} in the frame": Contestant(
+        {"detail_gate": True, "detail_bound": True},
+        rival=name,
+        framed=True,
+        train=LATE_NOISE,
+        systems=PRIORS,
+    )
+    for name in ("CNextU-Net-0.5M three stages", "FNO-0.5M", "DilatedResNet")
+}
+"""Rivals with all of WaveLiT 0.2 but its tokens and blocks, each with a learning rate of its
+own."""
+
+EVERYONE = {**CONTESTANTS, **SECOND, **IN_FRAME}
 
 
 def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
@@ -201,11 +218,12 @@ def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
     """
     require_name("model", name, EVERYONE)
     contestant = EVERYONE[name]
-    if contestant.rival is None:
-        own = contestant.own(data.metadata.dataset_name, "model")
-        return build_model(data, FIRST, seed, **own)
-    torch.manual_seed(seed)
     shape = data.metadata.spatial_resolution
+    if contestant.rival is None or contestant.framed:
+        own = contestant.own(data.metadata.dataset_name, "model")
+        model = build_model(data, FIRST, seed, **own)
+        return model if contestant.rival is None else FramedRival(contestant.rival, model, shape)
+    torch.manual_seed(seed)
     return Rival(
         contestant.rival, data.statistics, data.n_steps_input, shape, contestant.increments
     )

@@ -30,7 +30,7 @@ from wavelit.benchmarks.accuracy import (
     set_up,
     time_in_turns,
 )
-from wavelit.benchmarks.baselines import SETTINGS
+from wavelit.benchmarks.baselines import FRAMED_ALONE, SETTINGS
 from wavelit.benchmarks.entries import EVERYONE, FIRST, SECOND, build
 from wavelit.benchmarks.protocol import (
     LR_SYSTEMS,
@@ -193,16 +193,19 @@ def fingerprint(model: str, system: str = "") -> str:
         system: Where it has entries of its own.
     """
     contestant = EVERYONE[model]
-    if contestant.rival is None:
+    architecture: Any = []
+    if contestant.rival is not None:
+        # Settings may hold what JSON has no name for.
+        settings = {**SETTINGS, **FRAMED_ALONE}[contestant.rival]
+        architecture = [repr(settings), contestant.increments]
+    if contestant.rival is None or contestant.framed:
         config = WaveLiTConfig.preset(FIRST, n_fields=1, **contestant.own(system, "model"))
-        architecture: Any = dataclasses.asdict(config)
+        entries = dataclasses.asdict(config)
         # As with the recipe below.
         for name in ("divergence_free", "detail_gate", "detail_bound"):
-            if not architecture[name]:
-                architecture.pop(name)
-    else:
-        # Settings may hold what JSON has no name for.
-        architecture = [repr(SETTINGS[contestant.rival]), contestant.increments]
+            if not entries[name]:
+                entries.pop(name)
+        architecture = [*architecture, entries] if contestant.framed else entries
     train = dataclasses.asdict(train_config(model, system, steps=1))
     # Those of no weight on what is learnt. An entry that is new in the recipe changes the hash of
     # results that are there: leave it out where it has the value that means none of it.
