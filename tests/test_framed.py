@@ -34,9 +34,9 @@ def some(data):
     return next(iter(data.train_dataloader()))
 
 
-@pytest.fixture(params=["flow", "heat"])
+@pytest.fixture(params=["waves", "flow", "heat"])
 def data(request, tmp_path):
-    """A scalar and two walls; a constant field, open sides and a wall."""
+    """Periodic; a scalar and walls; a constant field, open sides and walls."""
     folder = write_system(tmp_path / "data", request.param, (4, 2, 2), n_steps=20)
     return WellDataModule(str(folder), batch_size=2)
 

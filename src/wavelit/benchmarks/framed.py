@@ -11,6 +11,7 @@ differs from a WaveLiT of the same recipe is the network alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -46,9 +47,13 @@ class FramedRival(IncrementEmulator):
         config = self.config = frame.config
         self.frame = frame
         self.spatial, self.n_steps_input = config.spatial, config.n_steps_input
-        sides = boundary_features(shape, shape, config.boundary_conditions, torch.device("cpu"))
+        kinds = config.boundary_conditions
+        if any(kind != "periodic" for pair in kinds for kind in pair):
+            sides = boundary_features(shape, shape, kinds, torch.device("cpu")).T
+        else:
+            sides = torch.zeros(0, math.prod(shape))
         # (2 x sides, *S).
-        self.register_buffer("sides", sides.T.unflatten(1, tuple(shape)), persistent=False)
+        self.register_buffer("sides", sides.unflatten(1, tuple(shape)), persistent=False)
         self.sides: Tensor
         n_in = len(frame.input_scale) + config.n_scalars + len(self.sides)
         c = config.n_fields
