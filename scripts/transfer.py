@@ -25,17 +25,26 @@ from tables import markdown, put
 from wavelit.benchmarks.few_cells import ARMS
 from wavelit.benchmarks.joint_cells import cost_of
 from wavelit.benchmarks.protocol import REFERENCE, THE_EIGHT, read_rates
+from wavelit.evaluation.transfer import ONE_STEP, chosen_counts, ratio, transfer_map
+from wavelit.evaluation.transfer_figures import map_figure
 
 RESULTS = Path("results/transfer")
 FIRST = RESULTS / "first"
 PAGE = Path("docs/transfer.md")
+PICTURE = Path("docs/images/transfer/map.png")
 SCORES = {"one step": one_step, "1:20": rollout}
+MAPPED = (ONE_STEP, "rollout 1:20")
 # Core-minutes of WaveLiT 0.2, by the rates of its protocol, that are an eighth of a joint run's.
 SECOND_MINUTES = 3.5
 
 
 def found(pattern: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+
+
+def started(kind: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """Runs on a few trajectories: "few" from a joint model, "pair" from a model of one system."""
+    return [cell for cell in found("few/*/*.json", folder) if cell["kind"] == kind]
 
 
 def bespoke(system: str, window: str, split: str) -> float:
@@ -162,7 +171,7 @@ def finding() -> str:
 def _starts() -> list[str]:
     """What starting from the joint model is worth on a few trajectories of each target."""
     by_target: dict[tuple[str, int | None], list[list[float]]] = {}
-    for cell in found("few/*/*.json"):
+    for cell in started("few"):
         ratios = _over_scratch(cell["valid"], cell)
         by_target.setdefault((cell["target"], cell["trajectories"]), []).append(ratios)
     lines = []
@@ -236,8 +245,8 @@ def _title(run: dict[str, Any]) -> str:
 def few() -> str:
     """A few trajectories: every arm's error over that of the better start from scratch."""
     rows = []
-    cells = [(cell, "") for cell in found("few/*/*.json")]
-    cells += [(cell, ", recipe of 0.1") for cell in found("few/*/*.json", FIRST)]
+    cells = [(cell, "") for cell in started("few")]
+    cells += [(cell, ", recipe of 0.1") for cell in started("few", FIRST)]
     for cell, recipe in cells:
         arms = cell["arms"]
         scratch = arms[cell["scratch"]]["valid"]
@@ -257,6 +266,66 @@ def few() -> str:
     return markdown([*head, *ARMS, "chosen"], rows)
 
 
+def pairs() -> str:
+    """The map: what the best start from every source has, over the better start from scratch."""
+    cells = started("pair")
+    if not cells:
+        return "Not run yet."
+    maps = [transfer_map(cells, measure, arm="started") for measure in MAPPED]
+    targets = [name for name in THE_EIGHT if name in maps[0].targets]
+    rows = []
+    for source in (name for name in THE_EIGHT if name in maps[0].sources):
+        row = [source]
+        for target in targets:
+            i, j = maps[0].sources.index(source), maps[0].targets.index(target)
+            values = [float(each.ratios[i, j]) for each in maps]
+            row.append("" if any(map(math.isnan, values)) else _pair(values, 2))
+        rows.append(row)
+    means = [each.by_target() for each in maps]
+    rows.append(["**mean**", *(_pair([mean[name] for mean in means], 2) for name in targets)])
+    return markdown(["trained on", *targets], rows)
+
+
+def map_finding() -> str:
+    """What the map says, in a few sentences."""
+    cells = started("pair")
+    if not cells:
+        return "The map has not been run yet."
+    one, far = (transfer_map(cells, measure, arm="started") for measure in MAPPED)
+    taken = [transfer_map(cells, measure).mean() for measure in MAPPED]
+    sources = one.by_source()
+    best, worst = min(sources, key=lambda s: sources[s]), max(sources, key=lambda s: sources[s])
+    counts = chosen_counts(cells)
+    scratch = sum(n for arm, n in counts.items() if arm.startswith("scratch"))
+    harmed = sum(ratio(cell, MAPPED[0], arm="started") > 1 for cell in cells)
+    first = (
+        f"Over {len(cells)} pairs, a start from a model of one other system has "
+        f"{_pair([one.mean(), far.mean()])} times the error of the better start from scratch (one "
+        f"step / 1:20, {_seeds({cell['seed'] for cell in cells})}). One step ahead it is worse in "
+        f"{harmed} of them. By the rule, which chooses scratch in {scratch}, it is "
+        f"{_pair(taken)}."
+    )
+    lines = [first]
+    if len(sources) > 1:
+        lines.append(
+            f"The best source is {best} ({sources[best]:.2f} one step ahead, mean over targets), "
+            f"the worst {worst} ({sources[worst]:.2f})."
+        )
+    return "\n".join(textwrap.fill(line, 100, break_on_hyphens=False) for line in lines)
+
+
+def _seeds(seeds: set[int]) -> str:
+    return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
+def draw() -> None:
+    """The picture of the map."""
+    if cells := started("pair"):
+        PICTURE.parent.mkdir(parents=True, exist_ok=True)
+        figure = map_figure(transfer_map(cells, MAPPED[0], arm="started"))
+        figure.savefig(PICTURE, dpi=150, bbox_inches="tight")
+
+
 def _over_scratch(own: dict[str, Any], cell: dict[str, Any]) -> list[float]:
     """Errors over those of the better start from scratch."""
     scratch = cell["arms"][cell["scratch"]]["valid"]
@@ -274,7 +343,15 @@ def _pair(values: list[float], digits: int = 3) -> str:
     return " / ".join(f"{value:.{digits}g}" if math.isfinite(value) else "∞" for value in values)
 
 
-SECTIONS = {"finding": finding, "joint": joint, "tuned": tuned, "few": few, "trials": trials}
+SECTIONS = {
+    "finding": finding,
+    "joint": joint,
+    "tuned": tuned,
+    "few": few,
+    "map finding": map_finding,
+    "map": pairs,
+    "trials": trials,
+}
 
 
 def tables() -> list[str]:
@@ -282,5 +359,6 @@ def tables() -> list[str]:
 
 
 if __name__ == "__main__":
+    draw()
     for section, make in SECTIONS.items():
         put(PAGE, f"<!-- {section}: scripts/transfer.py -->", f"<!-- end of {section} -->", make())
