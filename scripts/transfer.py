@@ -38,11 +38,12 @@ MAPPED = (ONE_STEP, "rollout 1:20")
 SECOND_MINUTES = 3.5
 
 
-def found(pattern: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+def found(pattern: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """The results in a folder, that of the present recipe if none is named."""
+    return [json.loads(path.read_text()) for path in sorted((folder or RESULTS).glob(pattern))]
 
 
-def started(kind: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
+def started(kind: str, folder: Path | None = None) -> list[dict[str, Any]]:
     """Runs on a few trajectories: "few" from a joint model, "pair" from a model of one system."""
     return [cell for cell in found("few/*/*.json", folder) if cell["kind"] == kind]
 

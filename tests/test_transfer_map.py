@@ -336,3 +336,34 @@ def test_the_picture_shows_every_cell(tmp_path):
     assert save(figure, tmp_path / "map.png").stat().st_size > 5000
     empty = map_figure(map_of(np.full((2, 2), np.nan)))
     assert not empty.axes[0].texts
+
+
+# ------------------------------------------------------------------ its page
+
+
+def test_the_page_shows_what_a_start_brings_and_what_the_rule_takes(
+    tmp_path, monkeypatch, load_script
+):
+    page = load_script("transfer")
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    monkeypatch.setattr(page, "FIRST", tmp_path / "first")
+    assert page.map_finding() == "The map has not been run yet."
+    maze, flow = "acoustic_scattering_maze", "shear_flow"
+    slow = {"holdout": 1.2, "valid": errors(0.8, 1.0, 1.6)}
+    cells = [cell(maze, flow), cell(flow, maze, "scratch", free=slow, frozen=slow)]
+    for each in cells:
+        path = tmp_path / "few" / each["source"] / f"{each['target']}-4-0.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(each))
+    head, _, from_maze, from_flow, mean = page.pairs().splitlines()
+    assert head == f"| trained on | {maze} | {flow} |"
+    assert from_maze == f"| {maze} |  | 0.5 / 0.8 |"
+    assert from_flow == f"| {flow} | 4 / 2 |  |"
+    assert mean == "| **mean** | 4 / 2 | 0.5 / 0.8 |"
+    said = " ".join(page.map_finding().split())
+    assert f"has {math.sqrt(2):.3g} / {math.sqrt(1.6):.3g} times the error" in said
+    assert "worse in 1 of them" in said
+    assert f"chooses scratch in 1, it is {math.sqrt(0.5):.3g} / {math.sqrt(0.8):.3g}." in said
+    assert f"The best source is {maze} (0.50 one step ahead, mean over targets)" in said
+    # A pair is no start from a joint model.
+    assert page.few() == "Not run yet."
