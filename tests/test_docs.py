@@ -9,12 +9,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 import wavelit
 from wavelit.benchmarks.protocol import Cell, best_lr, is_done, read_rates
 from wavelit.cli.cluster import apart
 from wavelit.cli.program import COMMANDS, main
+from wavelit.cost import cost_of
 from wavelit.data.pocketwell import SYSTEMS
+from wavelit.model.config import WaveLiTConfig
+from wavelit.model.wavelit import WaveLiT
 from waves import write_waves
 
 ROOT = Path(__file__).parent.parent
@@ -148,6 +152,7 @@ def test_the_readme_names_every_room_and_is_short():
         ("pocketwell_training", "pocketwell.md"),
         ("descriptors", "diagnose.md"),
         ("performance", "performance.md"),
+        ("compiled_counts", "performance.md"),
         ("accuracy", "results.md"),
         ("stability", "results.md"),
         ("attention", "results.md"),
@@ -163,6 +168,15 @@ def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):
     text = (ROOT / "docs" / page).read_text() + (ROOT / "README.md").read_text()
     for table in module.tables():
         assert table in text
+
+
+def test_counts_of_the_page_are_those_of_the_code():
+    """The eager ones, which compiled ones stand beside."""
+    found = json.loads((ROOT / "results/compiled/nano-256-float32.json").read_text())
+    model = WaveLiT(WaveLiTConfig.preset(found["preset"], n_fields=4))
+    side, history = found["side"], model.config.n_steps_input
+    cost = cost_of(model, torch.randn(1, history, 4, side, side))
+    assert (cost.operations, cost.traffic) == (found["eager_operations"], found["eager_bytes"])
 
 
 def test_joint_models_are_compared_at_equal_time(load_script, monkeypatch):

@@ -213,6 +213,8 @@ def cost_of(model: WaveLiT, fields: torch.Tensor, *beside: torch.Tensor | None) 
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model.increment(fields, *beside).square().mean().backward()
     training_flops = counter.get_total_flops()
+    # A step of training does not add to gradients that are there.
+    model.zero_grad()
     with Traffic() as traffic:
         model.increment(fields, *beside).square().mean().backward()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
