@@ -232,7 +232,7 @@ def test_pushforward_feeds_the_model_its_own_states(data):
     )
     unrolled = set()
     for step in range(5, 30):
-        _, fields, n, steps = at_step(module, step)._inputs(batch)
+        _, fields, n, steps, _ = at_step(module, step)._inputs(batch)
         assert steps == 1
         unrolled.add(n)
         if n:

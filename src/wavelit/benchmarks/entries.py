@@ -173,7 +173,7 @@ PRIORS = {
 }
 """What the physics says and a model trained without it bears out (docs/log.md)."""
 
-LATE_NOISE = {"field_loss": "rmse", "noise": 0.12, "noise_end": 0.25}
+LATE_NOISE: dict[str, Any] = {"field_loss": "rmse", "noise": 0.12, "noise_end": 0.25}
 
 SECOND: dict[str, Contestant] = {
     "WaveLiT 0.1": Contestant(),

@@ -214,6 +214,7 @@ def fingerprint(model: str, system: str = "") -> str:
         train.pop(name)
     for name, none in {
         "accumulate": 1,
+        "far_noise": 0.0,
         "field_loss": "mse",
         "noise_end": 1.0,
         "symmetries": "",

@@ -46,6 +46,8 @@ class TrainConfig:
             history at full resolution diverge (docs/log.md).
         noise_end: Share of the noise that is left at the end; in the last third of the budget it
             falls by a straight line.
+        far_noise: Share of the windows that get noise of up to 32 times `noise`, in blocks of any
+            size, so that long rollouts find their way back (`wavelit.training.noise`).
         pushforward: Longest unroll in steps; 1 trains one step only.
         pushforward_from: Share of the budget after which unrolls begin.
         unroll: Most steps that late training predicts in a row, with gradients through all of them:
@@ -79,6 +81,7 @@ class TrainConfig:
     # Entries that settings of older runs lack, with what those runs were made with.
     LATER: ClassVar[Mapping[str, Any]] = {
         "accumulate": 1,
+        "far_noise": 0.0,
         "field_loss": "mse",
         "noise_end": 1.0,
         "symmetries": "",
@@ -99,6 +102,7 @@ class TrainConfig:
     ema: float = 0.999
     noise: float = 0.12
     noise_end: float = 0.25
+    far_noise: float = 0.0
     pushforward: int = 1
     pushforward_from: float = 0.8
     unroll: int = 1
@@ -145,6 +149,7 @@ class TrainConfig:
                 "ema": (0, 1),
                 "noise": (0, None),
                 "noise_end": (0, 1),
+                "far_noise": (0, 1),
                 "pushforward": (1, 1000),
                 "pushforward_from": (0, 1),
                 "unroll": (1, 1024),
@@ -159,6 +164,8 @@ class TrainConfig:
             },
         )
 
+        if self.far_noise and not self.noise:
+            raise WavelitError("far_noise is measured in noise, which is 0: set noise")
         if self.unroll & (self.unroll - 1):
             raise WavelitError(f"unroll must be a power of two, not {self.unroll}")
         if self.unroll > 1 and self.pushforward > 1:

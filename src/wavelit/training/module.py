@@ -6,8 +6,7 @@ the length of a pushforward. A run that was killed therefore continues bit for b
 checkpoint. Progress p in [0, 1] is the share of the budget spent, in steps, samples or minutes of
 training; learning rate and pushforward follow p.
 
-    noise         inputs u + a eta sigma_D xi, xi ~ N(0, 1), a ~ U(0, 1) for every sample; the
-                  target stays the clean next state; eta may fall in the last third
+    noise         on the history; the target stays the clean next state (`wavelit.training.noise`)
     pushforward   late in training, predict from the model's own unrolled states, without
                   gradients through them
     unroll        late in training, predict 2, 4, .. steps in a row with gradients through all of
@@ -18,8 +17,6 @@ References:
     (pushforward).
     List, Chen, Bali, Thuerey, How Temporal Unrolling Supports Neural Physics Simulators, 2024,
     arXiv 2402.12971 (gradients through the unroll).
-    Sanchez-Gonzalez et al., Learning to Simulate Complex Physics with Graph Networks, 2020, arXiv
-    2002.09405 (noise).
 """
 
 from __future__ import annotations
@@ -45,6 +42,7 @@ from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.rollout import step_by_step
 from wavelit.training.config import TrainConfig
 from wavelit.training.finite import FiniteValues
+from wavelit.training.noise import draw_noise
 from wavelit.training.schedule import learning_rate_factor
 from wavelit.training.symmetries import Symmetries
 
@@ -62,8 +60,8 @@ __all__ = [
 ]
 
 Judged = Callable[..., tuple[Tensor, Tensor]]
-"""(fields, constants, scalars, true, valid) to the loss against the true next state (B, C, *S), and
-the predicted scaled increment."""
+"""(fields, constants, scalars, true, valid, weight) to the loss against the true next state (B, C,
+*S), the error of every sample counting by its weight (B,), and the predicted scaled increment."""
 
 
 def is_weight(name: str, parameter: Tensor) -> bool:
@@ -302,10 +300,15 @@ def judged_by(model: IncrementEmulator, config: TrainConfig) -> Judged:
         scalars: Tensor | None,
         true: Tensor,
         valid: Tensor | None,
+        weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         predicted = model.increment(fields, constants, scalars)
         target = model.normalizer.increment(true - fields[:, -1])
-        loss = model.loss(predicted, target, config.wavelet_weight, valid, config.field_loss)
+        compared = predicted
+        if weight is not None:
+            each = weight.view(-1, *(1,) * (predicted.ndim - 1))
+            compared, target = each * predicted, each * target
+        loss = model.loss(compared, target, config.wavelet_weight, valid, config.field_loss)
         return loss, predicted
 
     return torch.compile(judged, dynamic=None) if config.compile else judged
@@ -319,12 +322,14 @@ class Inputs(NamedTuple):
         fields: The history that the model sees, (B, T, C, *S).
         first: Which frame of the target it predicts first.
         steps: How many frames it predicts in a row.
+        weight: What the error of every sample counts by, (B,); None where all count alike.
     """
 
     batch: Batch
     fields: Tensor
     first: int
     steps: int
+    weight: Tensor | None = None
 
 
 def window_inputs(
@@ -353,19 +358,11 @@ def window_inputs(
     if count > 1:
         batch = batch.first(max(1, len(batch.fields) // count))
     fields = batch.fields
+    weight = None
     if config.noise:
-        # CUDA's generator counts, as the processor's does not: a seed of its own for every step
-        # costs nothing there, and the noise crosses no bus.
-        source = fields.device if fields.is_cuda else torch.device("cpu")
-        generator = torch.Generator(source).manual_seed(int(draw.integers(2**62)))
-        xi = torch.randn(fields.shape, generator=generator, device=source).to(fields)
-        size = (
-            torch.rand(len(fields), generator=generator, device=source)
-            .to(fields)
-            .view(-1, *(1,) * (fields.ndim - 1))
-        )
-        std = model.normalizer.delta_std.view(-1, *(1,) * model.spatial)
-        fields = _inside(fields + size * config.noise_at(progress) * std * xi, batch.valid)
+        spread = model.normalizer.delta_std
+        noise, weight = draw_noise(fields, spread, config, draw, progress)
+        fields = _inside(fields + noise, batch.valid)
     unroll = 0
     if config.pushforward > 1 and progress >= config.pushforward_from:
         unroll = int(draw.integers(config.pushforward))
@@ -373,15 +370,16 @@ def window_inputs(
         for step in range(unroll):
             following = model(fields, *batch.beside(step))
             fields = torch.cat([fields[:, 1:], _inside(following[:, None], batch.valid)], 1)
-    return Inputs(batch, fields, unroll, count)
+    return Inputs(batch, fields, unroll, count, weight)
 
 
 def window_loss(model: IncrementEmulator, judged: Judged, inputs: Inputs) -> Tensor:
     """The training loss by what `window_inputs` made of a batch, mean over the steps in a row."""
-    batch, fields, first, count = inputs
+    batch, fields, first, count, weight = inputs
     losses: list[Tensor] = []
     for step in range(first, first + count):
-        loss, predicted = judged(fields, *batch.beside(step), batch.target[:, step], batch.valid)
+        true = batch.target[:, step]
+        loss, predicted = judged(fields, *batch.beside(step), true, batch.valid, weight)
         losses.append(loss)
         if len(losses) < count:
             following = model.advance(fields[:, -1], predicted)[:, None]
