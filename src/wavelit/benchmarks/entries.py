@@ -175,6 +175,8 @@ PRIORS = {
 
 LATE_NOISE: dict[str, Any] = {"field_loss": "rmse", "noise": 0.12, "noise_end": 0.25}
 
+NANO: dict[str, Any] = {"mixers": "conv:7", "detail_gate": True, "detail_bound": True}
+
 SECOND: dict[str, Contestant] = {
     "WaveLiT 0.1": Contestant(),
     "convolution twin": Contestant({"mixers": "conv:7"}),
@@ -182,8 +184,11 @@ SECOND: dict[str, Contestant] = {
     "attention with 7 x 7": Contestant({"mixers": "attention:7"}),
     "one convolution, one attention": Contestant({"mixers": "conv:7,attention"}),
     "WaveLiT 0.2": Contestant(
-        {"mixers": "conv:7", "detail_gate": True, "detail_bound": True},
-        train=LATE_NOISE,
+        NANO, train=LATE_NOISE, systems=PRIORS, tuned_as="WaveLiT 0.2 without bound"
+    ),
+    "WaveLiT 0.2 with far noise": Contestant(
+        NANO,
+        train={**LATE_NOISE, "far_noise": 0.2},
         systems=PRIORS,
         tuned_as="WaveLiT 0.2 without bound",
     ),
