@@ -1,7 +1,8 @@
 """The models that come with the package, from the runs of `wavelit benchmark accuracy2`: weights,
 configuration and card.
 
-.venv/bin/python scripts/pretrained.py          # needs runs/accuracy2, with those runs' weights
+.venv/bin/python scripts/pretrained.py          # needs runs/accuracy2, with those runs' weights,
+                                                # and their data, as --sign does
 .venv/bin/python scripts/pretrained.py --sign   # signatures alone, into what the package has
 .venv/bin/python scripts/pretrained.py --joint runs/transfer/40min/joint-0
 """
@@ -25,6 +26,7 @@ from wavelit.training.joint_folder import load_joint
 
 RESULTS = Path("results/accuracy2/5min/WaveLiT_0.2")
 WEIGHTS = Path("runs/accuracy2/5min/WaveLiT_0.2")
+DATA = Path("datasets/pocketwell/small")
 TRANSFER, JOINT = Path("results/transfer"), "joint-1M"
 
 
@@ -71,24 +73,31 @@ model = WaveLiT.from_pretrained("{PREFIX}{system}")
 """
 
 
-def signature(system: str) -> Signature:
-    """What is certain of a shipped model without its training data: names and axes as a simulated
-    trajectory has them; spacing, time step and parameters of size small. What values the fields had
-    is not known.
+def signature(system: str, root: Path | None = None) -> Signature:
+    """What a shipped model takes: names and axes as a simulated trajectory has them; spacing, time
+    step and parameters of size small; what values the fields had, from its training data, if there
+    is a folder of them.
     """
     spec = SYSTEMS[system]
     shape = spec.shapes["small"]
     with tempfile.TemporaryDirectory() as folder:
         path = generate_one(system, Path(folder) / system, "tiny")
         found = signature_of(WellDataModule(str(path), mask_field=spec.mask_field))
+    seen = found
+    if root is not None:
+        seen = signature_of(WellDataModule(str(root / system), mask_field=spec.mask_field))
+    ranges = {
+        each.name: each.ranges if root is not None else None
+        for each in (*seen.fields, *seen.constants)
+    }
     times = spec.times(shape, spec.size("small").n_snapshots)
     step = round(float(np.median(np.diff(times))), 12)
     places = spec.coordinates(shape)
     trained = spec.parameters[: spec.size("small").trajectories["train"]]
     return replace(
         found,
-        fields=tuple(replace(each, ranges=None) for each in found.fields),
-        constants=tuple(replace(each, ranges=None) for each in found.constants),
+        fields=tuple(replace(each, ranges=ranges[each.name]) for each in found.fields),
+        constants=tuple(replace(each, ranges=ranges[each.name]) for each in found.constants),
         scalars=tuple(
             replace(
                 each,
@@ -111,9 +120,11 @@ def signature(system: str) -> Signature:
 
 def sign() -> None:
     for path in sorted((FOLDER / PREFIX).glob("*/config.json")):
+        if path.parent.name == JOINT:
+            continue
         entries = json.loads(path.read_text())
-        entries["signature"] = signature(path.parent.name).to_dict()
-        path.write_text(json.dumps(entries, indent=2, sort_keys=True))
+        entries["signature"] = signature(path.parent.name, DATA).to_dict()
+        path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
 def joint_card(result: dict) -> str:
@@ -168,7 +179,7 @@ def main() -> None:
         result = json.loads(path.read_text())
         system = result["system"]
         model = wavelit.load(WEIGHTS / f"{system}-{result['seed']}")
-        model.signature = signature(system)
+        model.signature = signature(system, DATA)
         folder = FOLDER / PREFIX / system
         model.save_pretrained(folder)
         (folder / "README.md").write_text(card(result))

@@ -2,7 +2,9 @@
 that one call rolls one out.
 """
 
+import dataclasses
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -175,8 +177,14 @@ def test_each_names_what_it_takes(load_script):
         assert signature.boundary_conditions == config.boundary_conditions
         assert set(signature.scalar_names) == set(spec.parameters[0])
         assert signature.axes == tuple(spec.coordinates(spec.shapes["small"]))
+        # What values they had, by which far ones are told.
+        assert all(each.ranges for each in (*signature.fields, *signature.constants))
     quick = WaveLiT.from_pretrained(PREFIX + QUICK).signature
-    assert load_script("pretrained").signature(QUICK) == quick
+    plain = {
+        kind: tuple(dataclasses.replace(each, ranges=None) for each in getattr(quick, kind))
+        for kind in ("fields", "constants")
+    }
+    assert load_script("pretrained").signature(QUICK) == dataclasses.replace(quick, **plain)
 
 
 def test_scalars_go_by_name_and_far_ones_are_told():
@@ -189,3 +197,15 @@ def test_scalars_go_by_name_and_far_ones_are_told():
     assert np.array_equal(right["tracer"], other["tracer"])
     with pytest.warns(UserWarning, match="far from the 1000 to 2000"):
         model.predict(u, {"Reynolds": 1e5, "Schmidt": 0.5})
+
+
+def test_far_fields_are_told():
+    model = WaveLiT.from_pretrained(PREFIX + "shear_flow")
+    u = {name: np.zeros((4, 16, 32)) for name in ("tracer", "pressure")}
+    u["velocity"] = np.zeros((4, 16, 32, 2))
+    scalars = {"Reynolds": 1000.0, "Schmidt": 0.5}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(u, scalars)
+    with pytest.warns(UserWarning, match="tracer"):
+        model.predict({**u, "tracer": u["tracer"] + 1e8}, scalars)

@@ -207,8 +207,12 @@ def require_dense(name: str, value: Tensor) -> None:
     """A tensor with plain storage.
 
     Raises:
-        WavelitError: It is sparse.
+        WavelitError: It is sparse, or no tensor.
     """
+    if not isinstance(value, Tensor):
+        raise WavelitError(
+            f"{name} must be a tensor, not {shown(value)}: torch.as_tensor makes one"
+        )
     if value.layout != torch.strided:
         raise WavelitError(
             f"{name} must be a dense tensor, not {value.layout}: make it so by .to_dense()"

@@ -44,6 +44,7 @@ def names_several(words: Sequence[str]) -> bool:
 def train_joint(words: Sequence[str]) -> Path:
     """Train as the command line says; the run's folder."""
     from wavelit.checks.arguments import require_path
+    from wavelit.cli.options import as_list
     from wavelit.training.config import BUDGETS
     from wavelit.training.joint_configuration import joint_configuration
     from wavelit.training.joint_run import fit_joint
@@ -56,6 +57,9 @@ def train_joint(words: Sequence[str]) -> Path:
     options = option_groups(words)
     tuned = any(name == "from" for name, _ in options)
     homes = _homes() | {"trunk": "train" if tuned else "model"}
+    if tuned:
+        # The architecture is the trained model's.
+        homes["n_steps_input"] = "data"
     for name, values in _datasets_apart(options) if tuned else options:
         group, _, entry = name.partition(".")
         if name == "config":
@@ -69,8 +73,13 @@ def train_joint(words: Sequence[str]) -> Path:
             content = _over(content, {"data": {"paths": list(values)}}, where)
         elif name == "seed":
             content = _over(content, {name: load_yaml(_one(name, values), name)}, where)
+        elif name == "keep_statistics":
+            raise WavelitError(
+                "--keep_statistics is of models of one system: a joint model takes the statistics "
+                "of the new data"
+            )
         elif name in homes or (entry and group in homes.values()):
-            value = load_yaml(_one(name, values), name)
+            value = load_yaml(as_list(values) if name in LISTS else _one(name, values), name)
             content = _over(content, {homes.get(name, group): {entry or name: value}}, where)
             typed.add(entry or name)
         else:

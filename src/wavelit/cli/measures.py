@@ -43,10 +43,10 @@ def info(parser: Any, words: list[str]) -> None:
     if options.joint is not None:
         from wavelit.cost import describe_shares
         from wavelit.model.foundation import JointWaveLiT
+        from wavelit.model.pretrained import shipped
 
-        print_lines(
-            describe_shares(JointWaveLiT.from_pretrained(options.joint), options.resolution)
-        )
+        model = JointWaveLiT.from_pretrained(shipped(options.joint) or options.joint)
+        print_lines(describe_shares(model, options.resolution))
         return
     if options.preset is not None:
         from wavelit.cost import describe_cost

@@ -35,7 +35,8 @@ FLAGS = frozenset(("--overwrite", "--keep_statistics", "--help", "--print_config
 BUDGETS = frozenset(("steps", "samples", "minutes"))
 
 # Options that take several values.
-LISTS = ("data.fields", "data.forcings", "data.log_constants")
+PLAIN = ("fields", "forcings", "log_constants")
+LISTS = tuple(f"data.{name}" for name in PLAIN)
 
 
 def architecture(config: Any) -> dict[str, tuple[Any, str]]:
@@ -91,12 +92,28 @@ def expand(words: Sequence[str], groups: Mapping[str, Any]) -> list[str]:
         option, equals, value = word.partition("=")
         value_due = before.startswith("--") and "=" not in before and before not in FLAGS
         name = option.removeprefix("--")
+        if equals and _takes_names(option):
+            value = as_list([value])
+            word = f"{option}={value}"
         if word.startswith("--") and len(homes.get(name, ())) == 1:
             word = f"--{homes[name][0]}.{name}{equals}{value}"
+        elif value_due and _takes_names(before):
+            word = as_list([word])
         elif word and not word.startswith("-") and not value_due:
             found.append("--data.path")
         found.append(word)
     return found
+
+
+def _takes_names(option: str) -> bool:
+    return option.removeprefix("--").removeprefix("data.") in PLAIN
+
+
+def as_list(values: Sequence[str]) -> str:
+    """Names as the text of a list: a b, a and [a, b] are lists, null is none."""
+    if len(values) == 1 and (values[0].startswith("[") or values[0] in ("null", "~", "")):
+        return values[0]
+    return f"[{', '.join(values)}]"
 
 
 def value_of(words: Sequence[str], option: str) -> str | None:

@@ -248,11 +248,15 @@ def _add_scoring(parser: Any) -> None:
     parser.add_argument(
         "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
     )
+    _add_data(parser)
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
+    _add_orientation(parser)
+
+
+def _add_data(parser: Any) -> None:
     parser.add_argument(
         "--data", type=str | None, default=None, help="another dataset folder with the same fields"
     )
-    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, ...")
-    _add_orientation(parser)
 
 
 def _add_orientation(parser: Any) -> None:
@@ -336,11 +340,11 @@ def _print_symmetries(options: Any) -> None:
 
     from wavelit.evaluation.opened_run import chosen_device, open_run
     from wavelit.evaluation.symmetry import describe_ratios, symmetry_ratios
+    from wavelit.training.joint_folder import chosen_system
 
-    device = chosen_device(options.device)
-    model, data, _ = open_run(
-        Path(options.run), options.weights, options.data, options.split, None, options.system
-    )
+    device, run = chosen_device(options.device), Path(options.run)
+    system = chosen_system(run, options.system)
+    model, data, _ = open_run(run, options.weights, options.data, options.split, None, system)
     ratios = symmetry_ratios(model.to(device), data, options.symmetries, options.split, device)
     for line in describe_ratios(ratios):
         print_lines(line)
@@ -391,6 +395,7 @@ def compare(parser: Any, words: list[str]) -> None:
         help="print published figures of The Well's benchmarks beside the scores",
     )
     _add_scoring(parser)
+    add_system(parser)
     options = parser.parse_args(words)
     from wavelit.evaluation.compare_runs import compare_runs, published_tables
 
@@ -403,10 +408,13 @@ def compare(parser: Any, words: list[str]) -> None:
         options.report,
         options.orientation,
         options.start,
+        options.system,
     )
     print_scores(evaluation, options.report)
     if options.published:
-        print_tables(published_tables(options.runs, evaluation, options.weights, options.data))
+        data, system = options.data, options.system
+        tables = published_tables(options.runs, evaluation, options.weights, data, system)
+        print_tables(tables)
 
 
 def rollout(parser: Any, words: list[str]) -> None:
@@ -427,6 +435,7 @@ def rollout(parser: Any, words: list[str]) -> None:
         "--split", type=Literal["train", "valid", "test"], default="valid", help="split to roll out"
     )
     parser.add_argument("--trajectory", type=int, default=0, help="its number in the split")
+    _add_data(parser)
     _add_fields(parser)
     parser.add_argument(
         "--weights", type=Literal["final", "best"], default="final", help="final or best validation"
@@ -445,6 +454,7 @@ def rollout(parser: Any, words: list[str]) -> None:
             ("out", None),
             ("orientation", None),
             ("system", None),
+            ("data", None),
         ):
             if getattr(options, name) != default:
                 raise WavelitError(
@@ -469,6 +479,7 @@ def rollout(parser: Any, words: list[str]) -> None:
             out=options.out,
             orientation=options.orientation,
             system=options.system,
+            data=options.data,
         )
     for path in paths:
         print_lines(path)

@@ -168,7 +168,8 @@ def load_statistics(
                     f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, below "
                     f"float32; choose units in which the field varies by about one, then {fix}"
                 )
-        worst = int(np.argmin(delta / np.maximum(np.abs(mean), np.finfo(float).tiny)))
+        # The channel that rounding takes most of; one about zero loses nothing.
+        worst = int(np.argmax(np.abs(mean) / delta))
         if delta[worst] < ROUNDING * FLOAT32_RESOLUTION * abs(mean[worst]):
             warnings.warn(
                 f"{file}: field '{field.name}' changes by {delta[worst]:.3g} a step about a mean "

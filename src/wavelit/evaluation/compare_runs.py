@@ -34,7 +34,7 @@ from wavelit.evaluation.player import MAX_RUNS, Rollout, player
 from wavelit.evaluation.published import beside_published
 from wavelit.evaluation.report import summary
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.training.joint_folder import chosen_system, settings_alone
+from wavelit.training.joint_folder import chosen_system, settings_alone, systems_of
 from wavelit.training.run_folder import Weights, fields_of
 
 __all__ = ["compare_runs", "published_tables"]
@@ -57,6 +57,7 @@ def compare_runs(
     report: str | os.PathLike[str] | None = None,
     orientation: str | Sequence[str] | None = None,
     start: int | None = None,
+    system: str | None = None,
 ) -> Evaluation:
     """Score runs on one split, and write a page that plays their rollouts side by side.
 
@@ -69,6 +70,7 @@ def compare_runs(
         report: The HTML file; none is written if absent.
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
         start: True states before the first that is predicted; the longest history if absent.
+        system: Of joint runs of several systems, which one.
 
     Returns:
         The scores of all runs, by name, and of persistence; its history is the longest.
@@ -87,7 +89,7 @@ def compare_runs(
     paths = [require_path("folders", folder) for folder in folders]
     names = _names(paths)
     runs = {
-        name: _Run(path, *open_run(path, weights, data, split, system=chosen_system(path)))
+        name: _Run(path, *open_run(path, weights, data, split, system=_system_of(path, system)))
         for name, path in zip(names, paths, strict=True)
     }
     _require_same_data(runs)
@@ -116,13 +118,14 @@ def published_tables(
     evaluation: Evaluation,
     weights: Weights = "final",
     data: str | None = None,
+    system: str | None = None,
 ) -> list[Table | str]:
     """What `compare_runs` found beside published figures (`wavelit.evaluation.published`)."""
     paths = [require_path("folders", folder) for folder in folders]
     sizes, resolution, histories = {}, (), set()
     for name, path in zip(_names(paths), paths, strict=True):
         model, module, _ = open_run(
-            path, weights, data, evaluation.split, system=chosen_system(path)
+            path, weights, data, evaluation.split, system=_system_of(path, system)
         )
         sizes[name] = model.n_parameters
         resolution = tuple(module.metadata.spatial_resolution)
@@ -131,6 +134,11 @@ def published_tables(
         many = " and ".join(map(str, sorted(histories)))
         return [f"published figures are of one history: these runs read {many} states"]
     return list(beside_published(evaluation, resolution, sizes))
+
+
+def _system_of(path: Path, system: str | None) -> str | None:
+    """Which system of a joint run is meant; runs of one system have no choice."""
+    return chosen_system(path, system if system in systems_of(path) else None)
 
 
 def _names(paths: list[Path]) -> list[str]:

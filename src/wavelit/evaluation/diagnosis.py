@@ -46,6 +46,8 @@ __all__ = [
 TABLE = Path(__file__).with_name("descriptors.json")
 # What PocketWell writes beside a dataset, and the size that the table was measured on.
 RECORD, SIZE = "pocketwell.json", "small"
+# The shipped model of several systems.
+JOINT = "joint-1M"
 LOGARITHMIC = ("persistence", "correlation_steps")
 LEAST_SHARED = 3
 # A descriptor's title, its unit, what it means, and why there may be none.
@@ -104,7 +106,8 @@ class Diagnosis:
         distances: To the systems of PocketWell, nearest first; empty where fewer than three
             descriptors are known.
         typical: The largest distance from a system of PocketWell to its nearest other one.
-        model: The shipped model to start from, pocketwell/<system>; None: none has as many axes.
+        model: The shipped model to start from, pocketwell/<system>, or the joint one where none of
+            a single system has a field of the same name; None: none has as many axes.
         expected: What was measured of starts from it, in sentences.
     """
 
@@ -136,6 +139,8 @@ class Diagnosis:
                 "nearest"
             )
         lines.append(f"{'start from':<16s}{self.model or 'nothing: no model has as many axes'}")
+        if self.model == PREFIX + JOINT:
+            lines.append(f"{'':<16s}no shipped model of one system has a field of these names")
         if self.model is not None:
             lines.append(f"{'':<16s}wavelit train DATASET --from {self.model}")
         return [*lines, *(f"{'expect':<16s}{line}" for line in self.expected)]
@@ -176,12 +181,15 @@ def diagnose(
     away = distances(found, rows)
     shipped = {name.removeprefix(PREFIX) for name in pretrained()}
     starts = [name for name in away if name in shipped and len(rows[name].grid) == len(found.grid)]
+    # A model of one system is taken over by the names of its fields, a joint one without.
+    known = [name for name in starts if set(rows[name].fields) & set(found.fields)]
+    start = next(iter(known), JOINT if starts else None)
     return Diagnosis(
         found,
         away,
         _typical(rows),
-        f"{PREFIX}{starts[0]}" if starts else None,
-        tuple(expectation(starts[0] if starts else None, records)),
+        None if start is None else PREFIX + start,
+        tuple(expectation(start, records)),
     )
 
 

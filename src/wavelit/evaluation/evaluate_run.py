@@ -207,6 +207,7 @@ def record_rollout(
     orientation: str | Sequence[str] | None = None,
     model: nn.Module | None = None,
     system: str | None = None,
+    data: str | None = None,
 ) -> list[Path]:
     """Roll out one trajectory of a split and write it as HDF5, PNG, GIF and, where ffmpeg is, MP4.
 
@@ -221,6 +222,7 @@ def record_rollout(
         orientation: The axes that run to the right and upwards (`wavelit.evaluation.orientation`).
         model: The network, of a run of a network of one's own.
         system: Of a joint run of several systems, which one; of any other None.
+        data: Another dataset folder with the same fields; the run's own if absent.
 
     Returns:
         The files written. Where the prediction stops being finite a warning names the step, and the
@@ -235,7 +237,7 @@ def record_rollout(
     require_whole("trajectory", trajectory, 0)
     target = folder if out is None else require_path("out", out)
     of = chosen_system(folder, system)
-    emulator, module, trajectories = open_run(folder, weights, None, split, model, of)
+    emulator, module, trajectories = open_run(folder, weights, data, split, model, of)
     suffix = suffix_of(f"{split}-{trajectory}", weights, system=system)
     stem = target / f"rollout-{suffix}"
     return _record(emulator, module, trajectories, trajectory, stem, field, device, orientation)

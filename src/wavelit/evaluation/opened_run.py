@@ -21,7 +21,13 @@ from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.joint_folder import load_system
-from wavelit.training.run_folder import Weights, fields_of, load_data, load_model
+from wavelit.training.run_folder import (
+    Weights,
+    fields_of,
+    load_data,
+    load_model,
+    require_there,
+)
 
 __all__ = ["chosen_device", "open_run", "roll_out_one", "several", "to_play", "trained_on"]
 
@@ -107,9 +113,11 @@ def open_run(
             load_model(folder, weights) if network is None else load_model(folder, weights, network)
         )
         module = load_data(folder)
-    if isinstance(data, WellDataModule):
+    if data is None:
+        require_there(folder, module.path, "say where it is now, --data FOLDER (data=)")
+    elif isinstance(data, WellDataModule):
         module = data
-    elif data is not None:
+    else:
         # Parts of the training split are of the run's own data.
         module = module.replaced(path=data, trajectories=None, holdout=None)
     if model.n_steps_input not in (None, module.n_steps_input):

@@ -75,9 +75,9 @@ def spectral_slope(energies: Tensor, grid: Sequence[int]) -> float | None:
         grid: Cells along every axis.
     """
     last = min(grid) // SHORTEST_WAVE
-    n = torch.arange(FIRST_SHELL, last + 1, dtype=torch.float64)
-    if len(n) < FEWEST_SHELLS:
+    if last + 1 - FIRST_SHELL < FEWEST_SHELLS:
         return None
+    n = torch.arange(FIRST_SHELL, last + 1, dtype=torch.float64)
     x, y = n.log(), energies[FIRST_SHELL : last + 1].clamp_min(FLOOR).log()
     x = x - x.mean()
     return float((x * y).sum() / x.square().sum())

@@ -30,6 +30,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from wavelit.checks.arguments import listed
 from wavelit.errors import WavelitError
 from wavelit.model.block_adapters import own_blocks
 from wavelit.model.conditioner import SPREAD, Conditioner, grid_facts, one_hot_sides
@@ -177,6 +178,19 @@ class JointWaveLiT(
         system = self.systems[key_of(name)]
         assert isinstance(system, SystemEmulator)
         return system
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        """Refused: predictions are those of one system, `model[name]`.
+
+        Raises:
+            WavelitError: Always.
+        """
+        raise WavelitError(
+            f"a joint model predicts one of its systems, {listed(list(self))}: name it, "
+            f'model["{next(iter(self))}"]'
+        )
+
+    predict = forward
 
     def __iter__(self) -> Iterator[str]:
         """Names of the systems, in their order."""

@@ -294,12 +294,13 @@ def _tell(name: str, data: WellDataModule, begun: Start, source: Signature) -> N
     differs from those of the system that it starts from.
     """
     fields, taken = begun.signature.fields, begun.taken
+    start = printable(begun.system, 60)
     if not taken:
         theirs = sorted({field for field, _ in begun.reached})
         warnings.warn(
-            f"{data.path} has the fields {listed(_names(fields), 60)}, the joint model "
-            f"{listed(theirs, 60)}: none in common, so the trunk alone is taken over and the rest "
-            "is new",
+            f"{data.path} has the fields {listed(_names(fields), 60)}, none of them among those "
+            f"that a start from {start} knows, {listed(theirs, 60)}: the trunk alone is taken "
+            "over, the rest is new",
             stacklevel=3,
         )
         return
@@ -314,7 +315,6 @@ def _tell(name: str, data: WellDataModule, begun: Start, source: Signature) -> N
         words = (f"{how} {listed(names)}" for how, names in differ.items() if names)
         said += f"; constants {', '.join(words)}"
     if is_first():
-        start = printable(begun.system, 60)
         print(f"{printable(name, 60)} starts from {start}: fields {said}", flush=True)
 
 

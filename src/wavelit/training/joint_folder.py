@@ -74,8 +74,7 @@ def chosen_system(folder: str | os.PathLike[str], system: str | None = None) -> 
     names = [] if system is not None else systems_of(folder)
     if len(names) > 1:
         raise WavelitError(
-            f"{folder} is a joint run of {listed(names)}: name one of them, --system NAME in "
-            "`wavelit evaluate` and `wavelit rollout`"
+            f"{folder} is a joint run of {listed(names)}: name one of them, --system NAME (system=)"
         )
     return names[0] if names else system
 

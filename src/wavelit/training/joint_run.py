@@ -42,6 +42,7 @@ from wavelit.training.joint_folder import (
 )
 from wavelit.training.prepare import validate_run
 from wavelit.training.run import Added, new_run, run_module
+from wavelit.training.run_folder import MOVED, require_there
 from wavelit.training.run_state import clear, extend, require_free
 from wavelit.training.symmetries import symmetries_of
 from wavelit.training.trainer import check_trainer
@@ -215,6 +216,8 @@ def resume_joint(
     train = from_mapping(JointTrainConfig, recipe, f"{where}, train")
     trainer = from_mapping(TrainerConfig, settings["trainer"], f"{where}, trainer")
     config, data = read_joint_config(folder), load_joint_data(folder)
+    for system in data.systems.values():
+        require_there(folder, system.path, MOVED)
     added = _with_strategy(added, data, trainer)
     first = check_trainer(trainer, added.strategy) == 0
     with named(folder), owned(folder, "training") if first else nullcontext():

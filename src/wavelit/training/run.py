@@ -49,6 +49,7 @@ from wavelit.training.networks import channels_of, network_name, restore, suit
 from wavelit.training.prepare import prepare, sign, validate_run
 from wavelit.training.ranks import RankWatch, is_first
 from wavelit.training.run_folder import (
+    MOVED,
     WRITTEN,
     load_data,
     load_settings,
@@ -56,6 +57,7 @@ from wavelit.training.run_folder import (
     read_signature,
     record_outcome,
     require_same_data,
+    require_there,
     write_run_folder,
     write_weights,
 )
@@ -274,6 +276,7 @@ def resume(
             )
         path, state = found
         data = load_data(folder)
+        require_there(folder, data.path, MOVED)
         if config is not None:
             with torch.device("meta"):
                 require_same_model(path, model_weights(state), WaveLiT(config))

@@ -62,6 +62,7 @@ from wavelit.training.checkpoints import (
 from wavelit.training.networks import describe, model_facts, network_name, restore
 
 __all__ = [
+    "MOVED",
     "WRITTEN",
     "Weights",
     "environment_of",
@@ -77,6 +78,7 @@ __all__ = [
     "record_outcome",
     "require_facts",
     "require_same_data",
+    "require_there",
     "settings_of",
     "write_file",
     "write_run_folder",
@@ -238,6 +240,26 @@ def read_signature(folder: Path) -> Signature | None:
     except WavelitError as error:
         raise WavelitError(f"{path}: {error}") from error
     return signature
+
+
+MOVED = "move it back, or make a link there"
+
+
+def require_there(folder: Path, path: str, way_out: str) -> None:
+    """The dataset of a run where the run knows it.
+
+    Args:
+        folder: The run.
+        path: The dataset's folder or address; addresses are not looked up.
+        way_out: What to do where it is not there.
+
+    Raises:
+        WavelitError: There is no such folder.
+    """
+    if "://" not in path and "::" not in path and not Path(path).is_dir():
+        raise WavelitError(
+            f"{printable(folder)} was trained on {printable(path)}, which is not there: {way_out}"
+        )
 
 
 def load_data(folder: str | os.PathLike[str]) -> WellDataModule:

@@ -133,8 +133,14 @@ def config_for(config: WaveLiTConfig, data: WellDataModule) -> WaveLiTConfig:
         divergence_free=projects,
     )
     shape = data.metadata.spatial_resolution
-    fitted = with_fitting_mixers(shape, fitted, data.path, ", with the middle of each kernel")
-    padded_shape(shape, fitted)
+    try:
+        fitted = with_fitting_mixers(shape, fitted, data.path, ", with the middle of each kernel")
+        padded_shape(shape, fitted)
+    except WavelitError as error:
+        raise WavelitError(
+            f"{data.path}: {error}; a trained model keeps its own, so give data on another grid, "
+            "or train anew"
+        ) from error
     return fitted
 
 

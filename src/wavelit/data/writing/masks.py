@@ -7,6 +7,7 @@ of these is accepted and 0 is stored.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -111,6 +112,12 @@ def find_mask(
             f"{mask_excludes:g} where it does not count"
         )
     cells = values.astype(np.float32) == np.float32(mask_excludes)
+    if not cells.any():
+        warnings.warn(
+            f"mask_field '{mask_field}' is {mask_excludes:g} in no cell, so none is left out: give "
+            "the value of excluded cells as mask_excludes",
+            stacklevel=2,
+        )
     shared = cells.ndim == len(shape)
     for i, outside in enumerate(cells[None] if shared else cells):
         if outside.all():

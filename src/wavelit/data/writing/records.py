@@ -154,8 +154,9 @@ def counted_splits(splits: Any) -> dict[str, int]:
     ):
         raise WavelitError(
             f"splits: expected a positive number for each of {', '.join(SPLITS)}, the whole number "
-            f"of its trajectories as in {{'train': 8, 'valid': 1, 'test': 1}}, got "
-            f"{shown(splits)}; a single long trajectory can be cut in time, by split_in_time="
+            f"of its trajectories as in {{'train': 8, 'valid': 1, 'test': 1}} (--splits 8 1 1), "
+            f"got {shown(splits)}; long trajectories can be cut in time, by split_in_time="
+            "(0.8, 0.1, 0.1) (--split_in_time 0.8 0.1 0.1)"
         )
     return {split: int(counts[split]) for split in SPLITS}
 

@@ -154,7 +154,7 @@ def require_even(times: Array, where: str) -> None:
         raise WavelitError(
             f"'time'{where} is not evenly spaced: steps from {steps.min():.6g} to "
             f"{steps.max():.6g}, but models take frames to be so: interpolate the fields to even "
-            "times, or pass equal_steps=True to say that the steps are equal"
+            "times, or pass equal_steps=True (--equal_steps) to say that the steps are equal"
         )
 
 
