@@ -182,7 +182,8 @@ def _starts() -> list[str]:
         seeds = "one seed" if len(each) == 1 else f"{len(each)} seeds"
         lines.append(
             f"**With {count} of {target}, which it has not seen, what is chosen has {means} of the "
-            f"error of the better start from scratch ({seeds}).**"
+            "error of the start from scratch that was better on what was held out "
+            f"({seeds}).**"
         )
     return lines
 

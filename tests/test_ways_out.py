@@ -64,7 +64,7 @@ def test_compare_takes_the_system_of_a_joint_run(three_systems, tmp_path, capsys
     assert main(["compare", run]) == 2
     assert "--system NAME" in capsys.readouterr().err
     assert main(["compare", run, "--system", "heat"]) == 0
-    assert "temperature" in capsys.readouterr().out
+    assert "VRMSE on heat" in capsys.readouterr().out
 
 
 def test_data_that_moved_are_named_with_a_way_out(mine, tmp_path, capsys):

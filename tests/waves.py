@@ -24,13 +24,13 @@ def plane_waves(n_trajectories: int, n_steps: int, side: int = 16, seed: int = 0
     return u.astype(np.float32)
 
 
-def write_waves(folder: Path, n_steps: int = 12) -> Path:
+def write_waves(folder: Path, n_steps: int = 12, field: str = "height") -> Path:
     """Plane waves as a dataset folder: 6 trajectories for training, 2 for validation, 2 for
     test.
     """
     return write_dataset(
         folder,
-        {"height": plane_waves(10, n_steps)},
+        {field: plane_waves(10, n_steps)},
         splits={"train": 6, "valid": 2, "test": 2},
         name="plane_waves",
         boundary_conditions=["periodic", "periodic"],

@@ -43,7 +43,7 @@ commands:
   benchmark accuracy2
                   likewise by the second protocol: what stands in attention's place
   transfer        one model for several systems, against one for each; resumable
-  ray             a grid of data generate, benchmark accuracy or transfer on a Ray cluster
+  ray             the runs of data generate, of a benchmark or of transfer on a Ray cluster
 
 `wavelit COMMAND --help` explains the options of a command."""
 

@@ -170,7 +170,8 @@ def adapt(
     if not set(old.fields) & set(new.fields):
         raise WavelitError(
             f"{data.path} has the fields {listed(new.fields, 60)}, the model "
-            f"{listed(old.fields, 60)}: none in common, so nothing can be taken by name"
+            f"{listed(old.fields, 60)}: none in common, so nothing can be taken by name; a joint "
+            "model can be, --from joint-1M"
         )
     if keep_statistics:
         require_units(model.signature, signature)
