@@ -96,6 +96,9 @@ def test_a_run_folder_is_a_name_too_and_a_folder_that_is_not_there_is_told(tmp_p
         ):
             WaveLiT.from_pretrained(name)
     assert resolve("owner/name") == "owner/name"
+    # Where runs go by default; the hub is not asked.
+    with pytest.raises(WavelitError, match="unknown model 'runs/none': no such folder"):
+        resolve("runs/none")
 
 
 @pytest.fixture(scope="module")

@@ -152,3 +152,24 @@ def test_a_mask_that_masks_nothing_is_told(tmp_path):
     given = {"constant_fields": {"land": land}, "mask_field": "land"}
     with pytest.warns(UserWarning, match="'land' is 1 in no cell, so none is left out"):
         written(tmp_path / "data", plane_waves(8, 12), **given)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train x --steps abc", "--train.steps takes a whole number, not abc"),
+        (
+            "train x --steps 1 --precision 16",
+            "--trainer.precision takes 32-true or bf16-mixed, not",
+        ),
+        ("train x --steps 1 --depth 2.5", "--model.depth takes preset or a whole number, not 2.5"),
+        ("train x --steps 1 --compile maybe", "--train.compile takes true or false, not maybe"),
+        ("evaluate runs/x --split train", "--split takes valid or test, not train"),
+        ("train x --steps 1 --data.fields {a: 1}", "--data.fields takes text, not [{'a': 1}]"),
+        ("train x --nope 3", "unrecognized arguments: --nope 3"),
+    ],
+)
+def test_options_are_refused_in_plain_words(words, said, capsys):
+    head, _, value = words.partition("{")
+    assert main([*head.split(), *([f"{{{value}"] if value else [])]) == 2
+    assert said in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,19 @@ from typing import Any
 
 from wavelit.errors import printable
 
-__all__ = ["LONGEST", "print_error", "print_lines", "print_scores", "print_tables"]
+__all__ = ["LONGEST", "complaint", "print_error", "print_lines", "print_scores", "print_tables"]
 
 # Characters of an error or a finding.
 LONGEST = 1000
+# Python's types as users know them.
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list",
+    "dict": "a mapping",
+}
 
 
 def print_error(message: str) -> None:
@@ -21,6 +31,25 @@ def print_error(message: str) -> None:
     if len(message) > LONGEST:
         message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
     print(f"wavelit: error: {printable(message, 8 * LONGEST)}", file=sys.stderr)
+
+
+def complaint(error: BaseException) -> str:
+    """What jsonargparse says of an option, in a line and without the names of Python's types."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not (found := re.match(r'Parser key "(.+?)":', lines[0])):
+        said = " ".join(lines[:2])
+        return said + " '', an empty word" if said.endswith("arguments:") else said
+    text = " ".join(lines)
+    names = re.search(r"Literal\[(.+?)\]", text)
+    due = names[1].replace("'", "").split(", ") if names else []
+    for kind in re.findall(r"Expected a <class '(\w+)'>", text):
+        if kind in KINDS and KINDS[kind] not in due:
+            due.append(KINDS[kind])
+    given = re.search(r"(?:Got|Given) value: (.*)", lines[-1])
+    if not due or given is None:
+        return " ".join(lines[:2])
+    allowed = " or ".join([", ".join(due[:-1]), due[-1]] if len(due) > 1 else due)
+    return f"--{found[1]} takes {allowed}, not {printable(given[1], 60)}"
 
 
 def print_lines(text: object) -> None:

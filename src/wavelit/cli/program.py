@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from wavelit.cli import cluster, datasets, diagnosis, exporting, measures, runs, transfer
-from wavelit.cli.output import LONGEST, print_error
+from wavelit.cli.output import LONGEST, complaint, print_error
 from wavelit.errors import WavelitError, printable, system_error
 
 __all__ = ["main"]
@@ -110,13 +110,8 @@ def _command(words: list[str]) -> int:
     try:
         COMMANDS[name](parser, words[len(name.split()) :])
     except (WavelitError, ArgumentError) as error:
-        message = str(error)
-        if isinstance(error, ArgumentError):
-            # jsonargparse explains at length; its first lines say which entry is wrong.
-            message = " ".join([line.strip() for line in message.splitlines() if line.strip()][:2])
-            if message.endswith("arguments:"):
-                message += " '', an empty word"
-        elif message.startswith("Caught WavelitError in DataLoader worker"):
+        message = complaint(error) if isinstance(error, ArgumentError) else str(error)
+        if message.startswith("Caught WavelitError in DataLoader worker"):
             message = message.strip().splitlines()[-1].split("WavelitError: ")[-1]
         print_error(message)
         return 2

@@ -110,11 +110,12 @@ def resolve(name: str | os.PathLike[str]) -> str:
                 return os.fspath(folder)
         raise WavelitError(f"{text} holds no model: a run's weights are there once it has ended")
     # Names on the hub are owner/name; anything else, and what would stand in a folder that is
-    # there, is a folder that is not.
+    # there or that runs go to, is a folder that is not.
     on_hub = (
         isinstance(name, str)
         and text.count("/") == 1
         and text[0] not in "./~"
+        and not text.startswith("runs/")
         and not path.parent.is_dir()
     )
     if text.startswith(PREFIX) or not on_hub:
