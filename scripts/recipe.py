@@ -89,7 +89,7 @@ def rival_means(best: dict[str, list[tuple[float, float, str]]]) -> tuple[list[f
 
 
 def rivals() -> str:
-    """What 0.2 is worth beside the best rivals, in a sentence."""
+    """What 0.2 is worth beside the best rivals, in a few sentences."""
     best = best_rivals()
     if not best:
         return "WaveLiT 0.2 has not been run beside the rivals."
@@ -100,6 +100,12 @@ def rivals() -> str:
         f"{means[1]:.2f} in rollouts 1:20. These are means over {n} systems, one seed, on "
         f"the test split. It is lower on {lower[0]} and {lower[1]} of {len(best)} systems."
     )
+    if framed := best_rivals(framed=True):
+        means, n = rival_means(framed)
+        line += (
+            f" Beside rivals in WaveLiT's whole frame it has {means[0]:.2f} and {means[1]:.2f}, "
+            f"on {n} systems."
+        )
     return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
 
 
