@@ -160,12 +160,18 @@ def far_noise() -> str:
     stay = [sum(run[key]["inside"] == STEPS for key in both) for run in (old, kept)]
     steps = geometric_mean(kept[key]["inside"] / old[key]["inside"] for key in both)
     pairs = [pair for pair in compared(5, NEW, FAR) if (pair[0], pair[1]) in both]
+    leaves = ", ".join(
+        f"{system} at step {kept[system, seed]['inside']:,}"
+        for system, seed in both
+        if kept[system, seed]["inside"] < STEPS
+    )
     costs = " / ".join(f"{ratio:.2f}" for ratio in ratios(pairs))
     line = (
         f"With far noise 0.2 stays within {BOUND:g} times the data's largest value on {stay[1]} of "
-        f"{len(both)} systems for {STEPS:,} steps, without it on {stay[0]}. It stays there "
-        f"{steps:.1f} times as long, the geometric mean. On validation its error is {costs} of "
-        "0.2's (one step / 1:20 / 13:30 / 21:56), one seed."
+        f"{len(both)} systems for {STEPS:,} steps, without it on {stay[0]}. "
+        + (f"It leaves on {leaves}. " if leaves else "")
+        + f"It stays there {steps:.1f} times as long, the geometric mean. On validation its error "
+        f"is {costs} of 0.2's (one step / 1:20 / 13:30 / 21:56), one seed."
     )
     return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
 

@@ -25,7 +25,13 @@ from tables import markdown, put
 from wavelit.benchmarks.few_cells import ARMS
 from wavelit.benchmarks.joint_cells import cost_of
 from wavelit.benchmarks.protocol import REFERENCE, THE_EIGHT, read_rates
-from wavelit.evaluation.transfer import ONE_STEP, chosen_counts, ratio, transfer_map
+from wavelit.evaluation.transfer import (
+    ONE_STEP,
+    chosen_counts,
+    ratio,
+    transfer_map,
+    with_setting,
+)
 from wavelit.evaluation.transfer_figures import map_figure
 
 RESULTS = Path("results/transfer")
@@ -34,6 +40,8 @@ PAGE = Path("docs/transfer.md")
 PICTURE = Path("docs/images/transfer/map.png")
 SCORES = {"one step": one_step, "1:20": rollout}
 MAPPED = (ONE_STEP, "rollout 1:20")
+# Trajectories and core-minutes of the map.
+SETTING = (4, 1.0)
 # Core-minutes of WaveLiT 0.2, by the rates of its protocol, that are an eighth of a joint run's.
 SECOND_MINUTES = 3.5
 
@@ -45,7 +53,11 @@ def found(pattern: str, folder: Path | None = None) -> list[dict[str, Any]]:
 
 def started(kind: str, folder: Path | None = None) -> list[dict[str, Any]]:
     """Runs on a few trajectories: "few" from a joint model, "pair" from a model of one system."""
-    return [cell for cell in found("few/*/*.json", folder) if cell["kind"] == kind]
+    cells = [cell for cell in found("few/*/*.json", folder) if cell["kind"] == kind]
+    if kind != "pair":
+        return cells
+    there = [cell for cell in cells if cell["source"] != cell["target"]]
+    return with_setting(there, SETTING)
 
 
 def bespoke(system: str, window: str, split: str) -> float:
@@ -299,7 +311,7 @@ def map_finding() -> str:
     best, worst = min(sources, key=lambda s: sources[s]), max(sources, key=lambda s: sources[s])
     counts = chosen_counts(cells)
     scratch = sum(n for arm, n in counts.items() if arm.startswith("scratch"))
-    harmed = sum(ratio(cell, MAPPED[0], arm="started") > 1 for cell in cells)
+    harmed = sum((ratio(cell, MAPPED[0], arm="started") or math.nan) > 1 for cell in cells)
     first = (
         f"Over {len(cells)} pairs, a start from a model of one other system has "
         f"{_pair([one.mean(), far.mean()])} times the error of the better start from scratch (one "
@@ -342,7 +354,11 @@ def _over(value: float | None, base: float | None) -> float:
 
 
 def _pair(values: list[float], digits: int = 3) -> str:
-    return " / ".join(f"{value:.{digits}g}" if math.isfinite(value) else "∞" for value in values)
+    return " / ".join(_number(value, digits) for value in values)
+
+
+def _number(value: float, digits: int) -> str:
+    return "?" if math.isnan(value) else f"{value:.{digits}g}" if math.isfinite(value) else "∞"
 
 
 SECTIONS = {

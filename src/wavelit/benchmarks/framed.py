@@ -5,8 +5,9 @@ WaveLiT is there.
     u(t+1) = u(t) + sigma_D . (y + detail(y, u(t)))
 
 with x the history as increments, the last state and the constants, each in units of its spread,
-that of increments at least a tenth of their state's. `head` and `skip` are zero at the start. What
-differs from a WaveLiT of the same recipe is the network alone.
+that of increments at least a tenth of their state's. `head` and `skip` are zero at the start. The
+sides' near channel falls over two cells, a WaveLiT's over two tokens: each over two of its own
+points. What else differs from a WaveLiT of the same recipe is the network alone.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class FramedRival(IncrementEmulator):
         shape, tokenizer = seen.shape[2:], self.frame.tokenizer
         tokens = tokenizer.encode_tokens(pad_grid(seen, self.config))
         grid = tokens.shape[1:-1]
-        out = self.frame.skip(tokens.flatten(1, -2)).unflatten(1, grid)
+        # As a WaveLiT's: the coefficients of neighbouring states nearly cancel.
+        with torch.autocast(tokens.device.type, enabled=False):
+            out = self.frame.skip(tokens.flatten(1, -2)).unflatten(1, grid)
         y = tokenizer.decode_tokens(out)
         for axis, n in enumerate(shape):
             y = y.narrow(2 + axis, 0, n)

@@ -79,7 +79,8 @@ def train_joint(words: Sequence[str]) -> Path:
                 "of the new data"
             )
         elif name in homes or (entry and group in homes.values()):
-            value = load_yaml(as_list(values) if name in LISTS else _one(name, values), name)
+            several = name in LISTS and len(values) > 0
+            value = load_yaml(as_list(values) if several else _one(name, values), name)
             content = _over(content, {homes.get(name, group): {entry or name: value}}, where)
             typed.add(entry or name)
         else:

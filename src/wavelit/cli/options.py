@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_type_hints
@@ -88,9 +89,12 @@ def expand(words: Sequence[str], groups: Mapping[str, Any]) -> list[str]:
         for name in set(names) - decided:
             homes.setdefault(name, []).append(group)
     found: list[str] = []
+    listed: list[str] = []
     for before, word in itertools.pairwise(["", *words]):
         option, equals, value = word.partition("=")
         value_due = before.startswith("--") and "=" not in before and before not in FLAGS
+        if word.startswith("-"):
+            listed = []
         name = option.removeprefix("--")
         if equals and _takes_names(option):
             value = as_list([value])
@@ -98,7 +102,13 @@ def expand(words: Sequence[str], groups: Mapping[str, Any]) -> list[str]:
         if word.startswith("--") and len(homes.get(name, ())) == 1:
             word = f"--{homes[name][0]}.{name}{equals}{value}"
         elif value_due and _takes_names(before):
-            word = as_list([word])
+            listed = [word]
+            word = as_list(listed)
+        elif listed and "--data.path" in found and not word.startswith("-"):
+            # The dataset is named already, so it is another name.
+            listed.append(word)
+            found[-1] = as_list(listed)
+            continue
         elif word and not word.startswith("-") and not value_due:
             found.append("--data.path")
         found.append(word)
@@ -110,10 +120,12 @@ def _takes_names(option: str) -> bool:
 
 
 def as_list(values: Sequence[str]) -> str:
-    """Names as the text of a list: a b, a and [a, b] are lists, null is none."""
+    """Names as the text of a list: a b, a and [a, b] are lists, null is none. A plain word is a
+    name, whatever YAML would read in it.
+    """
     if len(values) == 1 and (values[0].startswith("[") or values[0] in ("null", "~", "")):
         return values[0]
-    return f"[{', '.join(values)}]"
+    return json.dumps(list(values), ensure_ascii=False)
 
 
 def value_of(words: Sequence[str], option: str) -> str | None:

@@ -45,11 +45,12 @@ def complaint(error: BaseException) -> str:
     for kind in re.findall(r"Expected a <class '(\w+)'>", text):
         if kind in KINDS and KINDS[kind] not in due:
             due.append(KINDS[kind])
-    given = re.search(r"(?:Got|Given) value: (.*)", lines[-1])
-    if not due or given is None:
+    if not due:
         return " ".join(lines[:2])
+    given = re.search(r"(?:Got|Given) value: ?(.*)", lines[-1])
     allowed = " or ".join([", ".join(due[:-1]), due[-1]] if len(due) > 1 else due)
-    return f"--{found[1]} takes {allowed}, not {printable(given[1], 60)}"
+    said = f"--{found[1]} takes {allowed}"
+    return said if given is None else f"{said}, not {printable(given[1], 60) or 'nothing'}"
 
 
 def print_lines(text: object) -> None:

@@ -88,6 +88,8 @@ def compare_runs(
     target = None if report is None else require_path("report", report, is_file=True)
     paths = [require_path("folders", folder) for folder in folders]
     names = _names(paths)
+    if system is not None:
+        require_name("system", system, [each for path in paths for each in systems_of(path)])
     runs = {
         name: _Run(path, *open_run(path, weights, data, split, system=_system_of(path, system)))
         for name, path in zip(names, paths, strict=True)
@@ -137,7 +139,7 @@ def published_tables(
 
 
 def _system_of(path: Path, system: str | None) -> str | None:
-    """Which system of a joint run is meant; runs of one system have no choice."""
+    """Which system of a joint run is meant; a run that has none of that name has its only one."""
     return chosen_system(path, system if system in systems_of(path) else None)
 
 

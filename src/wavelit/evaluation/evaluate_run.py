@@ -238,7 +238,7 @@ def record_rollout(
     target = folder if out is None else require_path("out", out)
     of = chosen_system(folder, system)
     emulator, module, trajectories = open_run(folder, weights, data, split, model, of)
-    suffix = suffix_of(f"{split}-{trajectory}", weights, system=system)
+    suffix = suffix_of(f"{split}-{trajectory}", weights, data, system=system)
     stem = target / f"rollout-{suffix}"
     return _record(emulator, module, trajectories, trajectory, stem, field, device, orientation)
 

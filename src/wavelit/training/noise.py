@@ -4,8 +4,8 @@
     far    u + b eta sigma_D zeta,   ln b ~ U(0, ln 32),   zeta ~ N(0, 1) on blocks of 2^j cells
 
 Every sample draws its own a, or b and j, a share of them far. Blocks have between one cell and the
-shortest side of the grid. Of every other far sample all frames have the same zeta. Its error counts
-by 1 / b, since what cannot be known grows with b.
+shortest side of the grid. Of every other far sample all frames have the same zeta. Its error
+goes into the loss times 1 / b, since what cannot be known grows with b.
 
 Near noise is as large as the errors of a step. Those of a long rollout are larger, and of all
 lengths and times: from far states the model learns the way back. eta may fall in the last third of
@@ -38,7 +38,7 @@ class Noise(NamedTuple):
 
     Attributes:
         values: (B, T, C, *S), in physical units.
-        weight: What the error of every sample counts by, (B,); None where all count alike.
+        weight: What the error of every sample is multiplied by, (B,); None where all count alike.
     """
 
     values: Tensor
