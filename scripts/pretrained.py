@@ -83,21 +83,18 @@ def signature(system: str, root: Path | None = None) -> Signature:
     with tempfile.TemporaryDirectory() as folder:
         path = generate_one(system, Path(folder) / system, "tiny")
         found = signature_of(WellDataModule(str(path), mask_field=spec.mask_field))
-    seen = found
+    ranges = {}
     if root is not None:
         seen = signature_of(WellDataModule(str(root / system), mask_field=spec.mask_field))
-    ranges = {
-        each.name: each.ranges if root is not None else None
-        for each in (*seen.fields, *seen.constants)
-    }
+        ranges = {each.name: each.ranges for each in (*seen.fields, *seen.constants)}
     times = spec.times(shape, spec.size("small").n_snapshots)
     step = round(float(np.median(np.diff(times))), 12)
     places = spec.coordinates(shape)
     trained = spec.parameters[: spec.size("small").trajectories["train"]]
     return replace(
         found,
-        fields=tuple(replace(each, ranges=ranges[each.name]) for each in found.fields),
-        constants=tuple(replace(each, ranges=ranges[each.name]) for each in found.constants),
+        fields=tuple(replace(each, ranges=ranges.get(each.name)) for each in found.fields),
+        constants=tuple(replace(each, ranges=ranges.get(each.name)) for each in found.constants),
         scalars=tuple(
             replace(
                 each,

@@ -165,12 +165,11 @@ def _both(old: float, new: float) -> str:
 
 def tables() -> list[str]:
     """What the page holds."""
-    framed = rival_table(framed=True)
     return [
         finding(),
         rivals(),
         rival_table(),
-        framed,
+        rival_table(framed=True),
         table(claimed()),
         table(chosen()),
         later(),

@@ -167,7 +167,7 @@ def finding() -> str:
         )
         for base in (bespoke, second)
     )
-    seeds = "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
+    seeds = _seeds(len(runs))
     lines = [
         f"**At equal time one joint model has {means} times the error of one model for each system"
         + f" (one step / 1:20, geometric mean over seven systems, {seeds}).** These are WaveLiT "
@@ -191,7 +191,7 @@ def _starts() -> list[str]:
     for (target, given), each in by_target.items():
         means = _pair([geometric_mean(column) for column in zip(*each, strict=True)])
         count = "all trajectories" if given is None else f"{given} trajectories"
-        seeds = "one seed" if len(each) == 1 else f"{len(each)} seeds"
+        seeds = _seeds(len(each))
         lines.append(
             f"**With {count} of {target}, which it has not seen, what is chosen has {means} of the "
             "error of the start from scratch that was better on what was held out "
@@ -312,10 +312,11 @@ def map_finding() -> str:
     counts = chosen_counts(cells)
     scratch = sum(n for arm, n in counts.items() if arm.startswith("scratch"))
     harmed = sum((ratio(cell, MAPPED[0], arm="started") or math.nan) > 1 for cell in cells)
+    seeds = _seeds(len({cell["seed"] for cell in cells}))
     first = (
         f"Over {len(cells)} pairs, a start from a model of one other system has "
         f"{_pair([one.mean(), far.mean()])} times the error of the better start from scratch (one "
-        f"step / 1:20, {_seeds({cell['seed'] for cell in cells})}). One step ahead it is worse in "
+        f"step / 1:20, {seeds}). One step ahead it is worse in "
         f"{harmed} of them. By the rule, which chooses scratch in {scratch}, it is "
         f"{_pair(taken)}."
     )
@@ -328,8 +329,8 @@ def map_finding() -> str:
     return "\n".join(textwrap.fill(line, 100, break_on_hyphens=False) for line in lines)
 
 
-def _seeds(seeds: set[int]) -> str:
-    return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+def _seeds(n: int) -> str:
+    return "one seed" if n == 1 else f"{n} seeds"
 
 
 def draw() -> None:

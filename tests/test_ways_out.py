@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import wavelit
-from wavelit.cli.options import as_list
 from wavelit.cli.program import main
+from wavelit.cli.words import as_list
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError

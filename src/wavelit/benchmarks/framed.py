@@ -88,14 +88,12 @@ class FramedRival(IncrementEmulator):
         """The predicted increment over its standard deviation, (B, C, *S)."""
         states = self.normalizer.fields(fields)
         present = [states[:, -1]]
-        x = [states.diff(dim=1).flatten(1, 2), states[:, -1]]
         if constants is not None:
-            known = self.normalizer.constants(constants)
-            present.append(known)
-            x.append(known)
+            present.append(self.normalizer.constants(constants))
         # Without band scales all of a channel's sub-bands have one.
         scale = self.frame.input_scale[:, :1].view(-1, *(1,) * self.spatial)
-        seen = torch.cat(x, 1) / scale  # (B, T C + K, *S)
+        increments = states.diff(dim=1).flatten(1, 2)
+        seen = torch.cat([increments, *present], 1) / scale  # (B, T C + K, *S)
         y: Tensor = self._linear(seen) + self.head(self.network(self._beside(seen, scalars)))
         if self.frame.detail is not None:
             y = y + self.frame.detail(torch.cat([*present, y], 1))

@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from wavelit.cli.output import print_lines
-from wavelit.cli.words import BEFORE, option_groups
+from wavelit.cli.words import BEFORE, as_list, option_groups, takes_names
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
 __all__ = ["JOINT_ALONE", "names_several", "train_joint"]
 
-# Options that take several values.
-LISTS = {"data.paths"} | {
-    f"{group}{name}" for name in ("fields", "forcings", "log_constants") for group in ("", "data.")
-}
 # Options of fine-tuning that a model of one system has not.
 JOINT_ALONE = ("--system", "--trunk", "--trunk_lr", "--rank", "--train.trunk", "--train.trunk_lr")
 
@@ -44,7 +40,6 @@ def names_several(words: Sequence[str]) -> bool:
 def train_joint(words: Sequence[str]) -> Path:
     """Train as the command line says; the run's folder."""
     from wavelit.checks.arguments import require_path
-    from wavelit.cli.options import as_list
     from wavelit.training.config import BUDGETS
     from wavelit.training.joint_configuration import joint_configuration
     from wavelit.training.joint_run import fit_joint
@@ -79,7 +74,7 @@ def train_joint(words: Sequence[str]) -> Path:
                 "of the new data"
             )
         elif name in homes or (entry and group in homes.values()):
-            several = name in LISTS and len(values) > 0
+            several = values and takes_names(name)
             value = load_yaml(as_list(values) if several else _one(name, values), name)
             content = _over(content, {homes.get(name, group): {entry or name: value}}, where)
             typed.add(entry or name)
@@ -174,7 +169,8 @@ def _datasets_apart(options: list[tuple[str, list[str]]]) -> list[tuple[str, lis
     found: list[tuple[str, list[str]]] = []
     paths: list[str] = []
     for name, values in options:
-        n = 0 if name in (BEFORE, "overwrite") else len(values) if name in LISTS else 1
+        several = name == "data.paths" or takes_names(name)
+        n = 0 if name in (BEFORE, "overwrite") else len(values) if several else 1
         paths += values[n:]
         if name != BEFORE:
             found.append((name, values[:n]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_type_hints
@@ -16,6 +15,7 @@ from jsonargparse import DefaultHelpFormatter
 
 from wavelit.checks.arguments import shown
 from wavelit.checks.settings import current_names
+from wavelit.cli.words import NAMES, as_list, takes_names
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
@@ -36,8 +36,7 @@ FLAGS = frozenset(("--overwrite", "--keep_statistics", "--help", "--print_config
 BUDGETS = frozenset(("steps", "samples", "minutes"))
 
 # Options that take several values.
-PLAIN = ("fields", "forcings", "log_constants")
-LISTS = tuple(f"data.{name}" for name in PLAIN)
+LISTS = tuple(f"data.{name}" for name in NAMES)
 
 
 def architecture(config: Any) -> dict[str, tuple[Any, str]]:
@@ -96,12 +95,12 @@ def expand(words: Sequence[str], groups: Mapping[str, Any]) -> list[str]:
         if word.startswith("-"):
             listed = []
         name = option.removeprefix("--")
-        if equals and _takes_names(option):
+        if equals and takes_names(option):
             value = as_list([value])
             word = f"{option}={value}"
         if word.startswith("--") and len(homes.get(name, ())) == 1:
             word = f"--{homes[name][0]}.{name}{equals}{value}"
-        elif value_due and _takes_names(before):
+        elif value_due and takes_names(before):
             listed = [word]
             word = as_list(listed)
         elif listed and "--data.path" in found and not word.startswith("-"):
@@ -113,19 +112,6 @@ def expand(words: Sequence[str], groups: Mapping[str, Any]) -> list[str]:
             found.append("--data.path")
         found.append(word)
     return found
-
-
-def _takes_names(option: str) -> bool:
-    return option.removeprefix("--").removeprefix("data.") in PLAIN
-
-
-def as_list(values: Sequence[str]) -> str:
-    """Names as the text of a list: a b, a and [a, b] are lists, null is none. A plain word is a
-    name, whatever YAML would read in it.
-    """
-    if len(values) == 1 and (values[0].startswith("[") or values[0] in ("null", "~", "")):
-        return values[0]
-    return json.dumps(list(values), ensure_ascii=False)
 
 
 def value_of(words: Sequence[str], option: str) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 
-__all__ = ["BEFORE", "option_groups"]
+__all__ = ["BEFORE", "NAMES", "as_list", "option_groups", "takes_names"]
 
 # What words before any option are called.
 BEFORE = ""
+# Options of the data that take several names.
+NAMES = ("fields", "forcings", "log_constants")
 
 
 def option_groups(words: Sequence[str], flags: Collection[str] = ()) -> list[tuple[str, list[str]]]:
@@ -28,3 +31,17 @@ def option_groups(words: Sequence[str], flags: Collection[str] = ()) -> list[tup
         if name in flags:
             found.append((BEFORE, []))
     return [(name, values) for name, values in found if name or values]
+
+
+def takes_names(option: str) -> bool:
+    """Whether an option takes several names, with or without dashes and group."""
+    return option.removeprefix("--").removeprefix("data.") in NAMES
+
+
+def as_list(values: Sequence[str]) -> str:
+    """Names as the text of a list: a b, a and [a, b] are lists, null is none. A plain word is a
+    name, whatever YAML would read in it.
+    """
+    if len(values) == 1 and (values[0].startswith("[") or values[0] in ("null", "~", "")):
+        return values[0]
+    return json.dumps(list(values), ensure_ascii=False)
