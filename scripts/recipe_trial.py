@@ -4,8 +4,9 @@
         --train.symmetries "shift, flip:x" rayleigh_benard
 
 Options after --model. and --train. are entries of `build_model` and `TrainConfig`. The file is
-results/recipe/<system>-<samples>-<seed>-<entries>.json. What is not named is the
-default of `wavelit train`: `nano` in batches of four.
+results/recipe/<system>[-<size>]-<samples>-<seed>-<entries>.json. What is not named is the
+default of `wavelit train`: `nano` in batches of four. `--fields "[tracer, velocity]"` hides the
+others.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ def main(words: list[str]) -> None:
     given, systems = options(words)
     root, seed, samples = Path(given["root"]), int(given.get("seed", 0)), int(given["samples"])
     own = {group: entries(given, group) for group in ("model", "train")}
-    batch_size = int(given.get("batch_size", 4))
+    batch_size, fields = int(given.get("batch_size", 4)), given.get("fields")
+    if fields:
+        own["data"] = {"fields": fields}
     said = "-".join(f"{name}={value}" for part in own.values() for name, value in part.items())
     for system in systems:
-        name = "-".join([system, str(samples), str(seed), said or "default"])
+        size = [] if root.name == "small" else [root.name]
+        name = "-".join([system, *size, str(samples), str(seed), said or "default"])
         # Colons and commas are no letters of a file's name everywhere.
         name = re.sub("[^A-Za-z0-9._=-]+", "_", name)
         path = Path(given.get("output", "results/recipe")) / f"{name}.json"
@@ -50,6 +54,7 @@ def main(words: list[str]) -> None:
             batch_size=batch_size,
             seed=seed,
             mask_field=SYSTEMS[system].mask_field,
+            fields=fields,
         )
         model = build_model(data, seed=seed, **own["model"])
         with tempfile.TemporaryDirectory() as folder:
@@ -59,6 +64,7 @@ def main(words: list[str]) -> None:
         found = scores_of(evaluate(model, data, "valid"))
         result = {
             "system": system,
+            "size": root.name,
             "samples": samples,
             "seed": seed,
             "batch_size": batch_size,

@@ -228,7 +228,7 @@ def test_unknown_names_list_the_known_ones(tmp_path):
     ):
         generate("maze", root=tmp_path)
     with pytest.raises(
-        WavelitError, match="unknown size 'huge': expected one of tiny, small, large, full"
+        WavelitError, match="unknown size 'huge': expected one of tiny, small, large, double, full"
     ):
         generate(MAZE, "huge", root=tmp_path)
     with pytest.raises(
@@ -247,6 +247,13 @@ def test_a_finer_maze_is_the_same_maze_on_more_cells():
     assert (full[at] == small).mean() > 0.85
     a, b = (SYSTEMS[MAZE].times((n, n), 60) for n in (64, 256))
     np.testing.assert_allclose(a, b)
+
+
+def test_double_has_twice_the_points():
+    grids = {name: spec.shapes for name, spec in SYSTEMS.items() if "double" in spec.shapes}
+    assert sorted(grids) == [MAZE, "active_matter", "shear_flow"]
+    for shapes in grids.values():
+        assert shapes["double"] == tuple(2 * n for n in shapes["small"])
 
 
 def test_the_wells_own_grids():

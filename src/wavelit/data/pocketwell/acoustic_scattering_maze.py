@@ -138,7 +138,13 @@ def _finer(n: int) -> int:
 SYSTEM = System(
     name="acoustic_scattering_maze",
     version=1,
-    shapes={"tiny": (32, 32), "small": (64, 64), "large": (64, 64), "full": (256, 256)},
+    shapes={
+        "tiny": (32, 32),
+        "small": (64, 64),
+        "large": (64, 64),
+        "double": (128, 128),
+        "full": (256, 256),
+    },
     boundary_conditions=(("wall", "wall"), ("open", "open")),
     parameters=({},),
     batch=4,

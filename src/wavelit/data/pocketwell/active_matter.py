@@ -234,7 +234,7 @@ def snapshot_times(shape: tuple[int, ...], n_snapshots: int) -> Array:
 SYSTEM = System(
     name="active_matter",
     version=1,
-    shapes={"tiny": (48, 48), "small": (64, 64), "large": (64, 64)},
+    shapes={"tiny": (48, 48), "small": (64, 64), "large": (64, 64), "double": (128, 128)},
     boundary_conditions=(("periodic", "periodic"), ("periodic", "periodic")),
     # The first four are resolved by the grid of size tiny as well.
     parameters=(

@@ -101,7 +101,7 @@ def generate(
 
     Args:
         system: a name of `SYSTEMS`.
-        size: a name of `SIZES`: tiny, small, large, or for four systems full.
+        size: a name of `SIZES`: tiny, small, large, or for some systems double or full.
         root: the dataset is made in <root>/<size>/<system>.
         seed: seed of all random draws.
         processes: worker processes of one thread each; the number of cores if absent.

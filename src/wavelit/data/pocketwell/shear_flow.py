@@ -189,7 +189,13 @@ def snapshot_times(shape: tuple[int, ...], n_snapshots: int) -> Array:
 SYSTEM = System(
     name="shear_flow",
     version=1,
-    shapes={"tiny": (32, 64), "small": (64, 128), "large": (64, 128), "full": (256, 512)},
+    shapes={
+        "tiny": (32, 64),
+        "small": (64, 128),
+        "large": (64, 128),
+        "double": (128, 256),
+        "full": (256, 512),
+    },
     boundary_conditions=(("periodic", "periodic"), ("periodic", "periodic")),
     parameters=(
         {"Reynolds": 1000.0, "Schmidt": 0.5},

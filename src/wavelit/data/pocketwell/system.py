@@ -32,6 +32,8 @@ SIZES: Mapping[str, Size] = {
     "tiny": Size({"train": 4, "valid": 2, "test": 2}, 16),
     "small": Size({"train": 24, "valid": 4, "test": 8}, 60),
     "large": Size({"train": 96, "valid": 12, "test": 24}, 60),
+    # Twice the points of small along each axis, where the solver has been tried on them.
+    "double": Size({"train": 24, "valid": 4, "test": 8}, 60),
     # On The Well's own grids, of the systems whose solver is cheap.
     "full": Size({"train": 24, "valid": 4, "test": 8}, 60),
 }
