@@ -22,7 +22,9 @@ def data_generate(parser: Any, words: list[str]) -> None:
     parser.add_argument(
         "systems", nargs="+", help="systems, 'pocketwell' for all of them, ostia_monthly"
     )
-    parser.add_argument("--size", type=str, default="small", help="tiny, small, large, double, full")
+    parser.add_argument(
+        "--size", type=str, default="small", help="tiny, small, large, double, or full"
+    )
     parser.add_argument(
         "--root", type=str, default="datasets/pocketwell", help="where datasets are kept"
     )
