@@ -106,6 +106,5 @@ def test_published_figures_are_of_one_history(monkeypatch):
         return SimpleNamespace(n_parameters=1), module, None
 
     monkeypatch.setattr("wavelit.evaluation.compare_runs.open_run", opened)
-    monkeypatch.setattr("wavelit.evaluation.compare_runs.chosen_system", lambda *_: None)
     (line,) = published_tables(["a", "b"], SimpleNamespace(split="test"))
     assert line == "published figures are of one history: these runs read 4 and 6 states"

@@ -50,7 +50,7 @@ from wavelit.training.extras import (
 )
 from wavelit.training.fine_tune import as_joint
 from wavelit.training.joint_configuration import fit_several, names_several
-from wavelit.training.joint_folder import chosen_system, is_joint, load_joint
+from wavelit.training.joint_folder import is_joint, load_joint
 from wavelit.training.joint_run import resume_joint
 from wavelit.training.run import Added, build_model
 from wavelit.training.run import fit as train_run
@@ -403,7 +403,7 @@ def export(
     if resolution is None and isinstance(emulator, str | os.PathLike):
         folder = Path(os.path.expanduser(emulator))
         if (folder / "fields.json").exists():
-            resolution = trained_on(folder, chosen_system(folder, system)).get("resolution")
+            resolution = trained_on(folder, system).get("resolution")
     if resolution is None:
         raise WavelitError(
             "the points along each axis are not known: give them, resolution= (--resolution)"

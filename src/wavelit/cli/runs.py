@@ -340,11 +340,11 @@ def _print_symmetries(options: Any) -> None:
 
     from wavelit.evaluation.opened_run import chosen_device, open_run
     from wavelit.evaluation.symmetry import describe_ratios, symmetry_ratios
-    from wavelit.training.joint_folder import chosen_system
 
     device, run = chosen_device(options.device), Path(options.run)
-    system = chosen_system(run, options.system)
-    model, data, _ = open_run(run, options.weights, options.data, options.split, None, system)
+    model, data, _ = open_run(
+        run, options.weights, options.data, options.split, system=options.system
+    )
     ratios = symmetry_ratios(model.to(device), data, options.symmetries, options.split, device)
     for line in describe_ratios(ratios):
         print_lines(line)

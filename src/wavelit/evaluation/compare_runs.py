@@ -34,7 +34,7 @@ from wavelit.evaluation.player import MAX_RUNS, Rollout, player
 from wavelit.evaluation.published import beside_published
 from wavelit.evaluation.report import summary
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.training.joint_folder import chosen_system, settings_alone, systems_of
+from wavelit.training.joint_folder import settings_alone, systems_of
 from wavelit.training.run_folder import Weights, fields_of
 
 __all__ = ["compare_runs", "published_tables"]
@@ -139,8 +139,8 @@ def published_tables(
 
 
 def _system_of(path: Path, system: str | None) -> str | None:
-    """Which system of a joint run is meant; a run that has none of that name has its only one."""
-    return chosen_system(path, system if system in systems_of(path) else None)
+    """The system if the run has it: another run has its only one."""
+    return system if system in systems_of(path) else None
 
 
 def _names(paths: list[Path]) -> list[str]:

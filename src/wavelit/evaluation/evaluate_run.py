@@ -236,8 +236,7 @@ def record_rollout(
     require_name("weights", weights, get_args(Weights))
     require_whole("trajectory", trajectory, 0)
     target = folder if out is None else require_path("out", out)
-    of = chosen_system(folder, system)
-    emulator, module, trajectories = open_run(folder, weights, data, split, model, of)
+    emulator, module, trajectories = open_run(folder, weights, data, split, model, system)
     suffix = suffix_of(f"{split}-{trajectory}", weights, data, system=system)
     stem = target / f"rollout-{suffix}"
     return _record(emulator, module, trajectories, trajectory, stem, field, device, orientation)

@@ -20,7 +20,7 @@ from wavelit.evaluation.player import Rollout
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.joint_folder import load_system
+from wavelit.training.joint_folder import chosen_system, load_system
 from wavelit.training.run_folder import (
     Weights,
     fields_of,
@@ -43,12 +43,13 @@ def chosen_device(device: str | None) -> str:
 
 def trained_on(folder: Path, system: str | None = None) -> dict[str, Any]:
     """What a run, or a system of a joint one, was trained on, with all its entries checked but
-    "resolution", which older runs lack as they do "time steps".
+    "resolution", which older runs lack as they do "time steps". The only system needs no name.
 
     Raises:
-        WavelitError: fields.json has no such entry, or another's kind of value.
+        WavelitError: fields.json has no such entry, or another's kind of value; a joint run of
+            several systems of which none is named.
     """
-    path = folder / "fields.json"
+    path, system = folder / "fields.json", chosen_system(folder, system)
     facts: Any = read_json(path)
     if system is not None:
         facts = facts.get(system) if isinstance(facts, dict) else None
@@ -97,13 +98,14 @@ def open_run(
         data: Another dataset folder; the run's own if None.
         split: The split.
         network: The network, of a run of a network of the user's own.
-        system: Of a joint run, the system.
+        system: Of a joint run, the system; its only one needs no name.
 
     Raises:
-        WavelitError: they are of other fields or boundaries, or have a scalar without the logarithm
-            that the model sees.
+        WavelitError: none of several systems is named; the data are of other fields or boundaries,
+            or have a scalar without the logarithm that the model sees.
     """
     model: IncrementEmulator
+    system = chosen_system(folder, system)
     if system is not None:
         if network is not None:
             raise WavelitError(f"{folder} is a joint run, which its folder holds: leave model out")
