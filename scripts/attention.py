@@ -1,23 +1,29 @@
 """What attention is worth: the tables of docs/results.md from results/accuracy2, on validation.
 
     wavelit benchmark accuracy2 ...
+    .venv/bin/python scripts/recipe_trial.py ...    # finer grids, hidden fields
     .venv/bin/python scripts/attention.py
 
 A ratio is the error of what stands in attention's place over attention's, of the same system,
 seed and budget; means are geometric, without helmholtz_staircase.
 """
 
+import json
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from accuracy_scores import SEVEN
 from second_scores import Pair, compared, ratios, runs
 from tables import markdown, put
 
+from wavelit.data.pocketwell import SYSTEMS
+
+TRIALS = Path("results/recipe")
 PAGE = Path("docs/results.md")
 MARKS = {
     name: (f"<!-- {name}: scripts/attention.py -->", f"<!-- end of {name} -->")
-    for name in ("finding", "attention")
+    for name in ("finding", "attention", "long range")
 }
 ATTENTION = "WaveLiT 0.1"
 TWINS = {"convolution twin": "convolution of 7 x 7 tokens", "long-convolution twin": "long one"}
@@ -72,9 +78,41 @@ def table() -> str:
     return markdown(head, rows)
 
 
+def trials(model: dict[str, str]) -> dict[tuple[Any, ...], list[float]]:
+    """Errors one step ahead, 1:20 and 21:56 of short runs of a model with nothing else changed, by
+    system, size, fields that are given, windows and seed.
+    """
+    found = {}
+    for path in sorted(TRIALS.glob("*.json")):
+        trial = json.loads(path.read_text())
+        if (trial["model"], trial["train"]) == (model, {}):
+            fields = tuple(trial.get("data", {}).get("fields", ()))
+            size, rollout = trial.get("size", "small"), trial["rollout"]
+            key = trial["system"], size, fields, trial["samples"], trial["seed"]
+            found[key] = [trial["one_step"], rollout["1:20"], rollout["21:56"]]
+    return found
+
+
+def long_range() -> str:
+    """Where the range is longer than on the small grids with all fields, at equal windows."""
+    mine, theirs = (
+        trials({"preset": "nano-0.1"}),
+        trials({"preset": "nano-0.1", "mixers": "conv:7"}),
+    )
+    rows = []
+    for key in sorted(mine.keys() & theirs.keys()):
+        system, size, fields, samples, seed = key
+        grid = " x ".join(map(str, SYSTEMS[system].shapes[size]))
+        ratio = [b / a for a, b in zip(mine[key], theirs[key], strict=True)]
+        cells = [_pair(values) for values in (mine[key], theirs[key], ratio)]
+        rows.append([system, grid, ", ".join(fields) or "all", f"{samples:,}", str(seed), *cells])
+    head = ["system", "grid", "fields", "windows", "seed", "attention", "convolution", "ratio"]
+    return markdown(head, rows)
+
+
 def tables() -> list[str]:
     """What the page holds."""
-    return [finding(), table()]
+    return [finding(), table(), long_range()]
 
 
 def _pair(values: list[float]) -> str:

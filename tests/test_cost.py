@@ -68,7 +68,7 @@ def test_launches_bind_small_steps_on_a_named_device():
 
 @pytest.mark.parametrize(
     ("preset", "operations", "gigabytes"),
-    [("nano", 410, 0.10), ("nano-0.1", 603, 0.12), ("1M", 1404, 0.43)],
+    [("nano", 410, 0.10), ("nano-0.1", 603, 0.12), ("1M", 674, 0.22)],
 )
 def test_a_step_moves_and_launches_no_more_than_it_did(preset, operations, gigabytes):
     text = describe_cost(preset, (64, 64)).replace(",", "")

@@ -171,13 +171,21 @@ def test_tables_are_the_measured_ones(script, page, monkeypatch, load_script):
         assert table in text
 
 
-def test_counts_of_the_page_are_those_of_the_code():
+@pytest.mark.parametrize("preset", ["nano", "1M"])
+def test_counts_of_the_page_are_those_of_the_code(preset):
     """The eager ones, which compiled ones stand beside."""
-    found = json.loads((ROOT / "results/compiled/nano-256-float32.json").read_text())
+    found = json.loads((ROOT / f"results/compiled/{preset}-256-float32.json").read_text())
     model = WaveLiT(WaveLiTConfig.preset(found["preset"], n_fields=4))
     side, history = found["side"], model.config.n_steps_input
     cost = cost_of(model, torch.randn(1, history, 4, side, side))
     assert (cost.operations, cost.traffic) == (found["eager_operations"], found["eager_bytes"])
+
+
+def test_a_compiled_step_of_1m_has_a_third_of_the_kernels_and_a_quarter_of_the_bytes():
+    """Of the eager ones at commit 542aeb4."""
+    found = json.loads((ROOT / "results/compiled/1M-256-bfloat16.json").read_text())
+    assert found["compiled_kernels"] <= 1684 / 3
+    assert found["compiled_bytes"] <= 5.2e9 / 4
 
 
 def test_joint_models_are_compared_at_equal_time(load_script, monkeypatch):

@@ -28,6 +28,12 @@ PARAMETERS = {
     "3M": (2.7e6, 3.2e6),
     "10M": (9e6, 10.5e6),
 }
+# The larger presets as they were with WaveLiT 0.1: files of that time hold them.
+WITH_ATTENTION = {
+    "1M of 0.1": {"embed_dim": 128},
+    "3M of 0.1": {"embed_dim": 192, "num_heads": 6, "depth": 6},
+    "10M of 0.1": {"embed_dim": 256, "num_heads": 8, "depth": 12, "num_exchanges": 3},
+}
 WALLS = (("wall", "wall"), ("open", "wall"))
 
 
@@ -148,10 +154,10 @@ def test_a_periodic_axis_that_does_not_divide_is_named():
     [
         ("nano", 66, (1, 1)),
         ("nano", 36, None),
-        ("1M", 36, (2, 1)),
-        ("1M", 40, (2, 2)),
-        ("1M", 66, (1, 1)),
-        ("1M", 64, None),
+        ("paper", 36, (2, 1)),
+        ("paper", 40, (2, 2)),
+        ("paper", 66, (1, 1)),
+        ("paper", 64, None),
     ],
 )
 def test_awkward_periods_get_fewer_scales(preset, side, scales):
@@ -424,17 +430,20 @@ def test_outputs_and_gradients_are_the_golden_ones(record_property):
     float32 gives the same.
     """
     found, narrow = {}, {}
-    for preset in PRESETS:
+    for preset in (*PRESETS, *WITH_ATTENTION):
         torch.manual_seed(0)
-        config = WaveLiTConfig.preset(
-            preset,
-            n_fields=2,
-            n_constant_fields=1,
-            n_scalars=1,
-            boundary_conditions=WALLS,
-            history="states",
-            # The kernels of `nano` are of seven tokens.
-            **({"levels": 1} if preset == "nano" else {"num_scales": 2}),
+        entries = WITH_ATTENTION.get(preset) or PRESETS[preset]
+        config = WaveLiTConfig(
+            **{
+                **entries,
+                "n_fields": 2,
+                "n_constant_fields": 1,
+                "n_scalars": 1,
+                "boundary_conditions": WALLS,
+                "history": "states",
+                # Kernels of seven tokens need as many.
+                **({"levels": 1} if "mixers" in entries else {"num_scales": 2}),
+            }
         )
         with made_in_float64():
             model = WaveLiT(config)

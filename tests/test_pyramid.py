@@ -127,7 +127,7 @@ def test_recomputing_gives_the_same_gradients_and_keeps_less(shared):
 @pytest.mark.parametrize("shape", [(16,), (16, 16), (16, 16, 16)])
 def test_a_single_coarsest_token_has_a_gradient(shape):
     model = WaveLiT(
-        WaveLiTConfig.preset("1M", n_fields=1, spatial=len(shape), depth=2, embed_dim=32)
+        WaveLiTConfig.preset("paper", n_fields=1, spatial=len(shape), depth=2, embed_dim=32)
     )
     model(torch.randn(2, 4, 1, *shape)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

@@ -6,6 +6,7 @@ import torch
 from wavelit.model import tiled_block
 from wavelit.model.block import ALL, Block
 from wavelit.model.config import WaveLiTConfig
+from wavelit.model.mixers import read_mixers
 from wavelit.model.tiled_block import should_tile, tiled_forward
 from wavelit.model.wavelit import WaveLiT
 from wavelit.ops.token_layout import token_grids
@@ -23,7 +24,10 @@ from wavelit.ops.token_layout import token_grids
     ],
 )
 @pytest.mark.parametrize("rows", [1, 3, 100])
-def test_tiles_give_what_the_whole_block_gives(dim, heads, shapes, periodic, condition, rows):
+@pytest.mark.parametrize("mixer", ["attention", "conv:3", "conv:7"])
+def test_tiles_give_what_the_whole_block_gives(
+    dim, heads, shapes, periodic, condition, rows, mixer
+):
     torch.manual_seed(0)
     config = WaveLiTConfig(
         n_fields=1,
@@ -33,11 +37,12 @@ def test_tiles_give_what_the_whole_block_gives(dim, heads, shapes, periodic, con
         num_heads=heads,
         num_scales=len(shapes),
     )
-    block = Block(config).double()
+    block = Block(config, *read_mixers(mixer, 1, len(periodic))).double()
     for p in block.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    # Values far from zero: what is summed up must not lose them.
-    block.attention.project.bias.data[2 * dim : 3 * dim] += 3.0
+    if mixer == "attention":
+        # Values far from zero: what is summed up must not lose them.
+        block.attention.project.bias.data[2 * dim : 3 * dim] += 3.0
     grids = token_grids(shapes, periodic, (heads, dim // heads), dtype=torch.float64)
     x = torch.randn(2, sum(grids.layout.sizes), dim, dtype=torch.float64)
     c = torch.randn(2, config.condition_dim, dtype=torch.float64) if condition else None
@@ -77,7 +82,10 @@ def calls(monkeypatch, **options) -> list[tuple[int, ...]]:
     return found
 
 
-@pytest.mark.parametrize("changes", [{}, {"num_scales": 3}, {"num_scales": 2, "shared": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"mixers": "conv:7"}, {"num_scales": 3}, {"num_scales": 2, "shared": False}],
+)
 def test_a_large_grid_is_predicted_in_tiles(monkeypatch, changes):
     wave, x = model(**changes), torch.randn(2, 4, 2, 64, 48)
     with torch.no_grad():
@@ -90,7 +98,15 @@ def test_a_large_grid_is_predicted_in_tiles(monkeypatch, changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"gate": False}, {"centre": False}, {"local": False}, {"feature_map": "relu"}]
+    "changes",
+    [
+        {"gate": False},
+        {"centre": False},
+        {"local": False},
+        {"feature_map": "relu"},
+        {"mixers": "long_conv"},
+        {"mixers": "conv:7", "gate": False},
+    ],
 )
 def test_a_block_that_lacks_something_is_predicted_whole(monkeypatch, changes):
     seen = calls(monkeypatch)

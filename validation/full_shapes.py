@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from wavelit.cost import cost_of
@@ -254,6 +255,10 @@ def peak_memory(process: int) -> int:
     return int(lines.get("VmHWM", "0").split()[0])
 
 
+def recipe_of(system: str) -> Path:
+    return ROOT / "configs" / "the_well" / f"{system}.yaml"
+
+
 def dry_run(system: str, scratch: Path) -> dict[str, Any]:
     """What the commands of docs/the_well.md do on a system's files."""
     folder = str(dataset(system, scratch))
@@ -262,7 +267,7 @@ def dry_run(system: str, scratch: Path) -> dict[str, Any]:
     runs.mkdir(parents=True)
     commands = Commands(runs / "log.txt")
     recipe = [
-        *("train", "--config", str(ROOT / "configs" / "the_well" / f"{system}.yaml")),
+        *("train", "--config", str(recipe_of(system))),
         *("--data.path", folder, "--data.batch_size", "1"),
         # A processor has no unit for bfloat16: ten times slower.
         *("--trainer.precision", "32-true", "--train.minutes", "null", "--train.steps", str(STEPS)),
@@ -284,11 +289,12 @@ def dry_run(system: str, scratch: Path) -> dict[str, Any]:
     digests = {digest(Path(run) / "weights" / "model.safetensors") for run in (whole, killed)}
     data = WellDataModule(folder, batch_size=1)
     batch = next(iter(data.train_dataloader()))
-    cost = cost_of(build_model(data, "1M"), batch.fields, *batch.beside())
+    model = yaml.safe_load(recipe_of(system).read_text())["model"]
+    cost = cost_of(build_model(data, **model), batch.fields, *batch.beside())
     return {
         "system": system,
         "grid": list(GRIDS[system]),
-        "preset": "1M",
+        "model": model,
         "batch": 1,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "commands": commands.rows,

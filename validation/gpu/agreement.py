@@ -18,7 +18,7 @@ def measure(size: Size) -> dict[str, Any]:
     """Relative errors (L2) of outputs and gradients against float64 on the processor, and the
     largest relative difference of a loss over the steps against float32 on the processor.
     """
-    side, steps = (16, 5) if size.short else (64, STEPS)
+    side, steps = (32, 5) if size.short else (64, STEPS)
     rows = []
     for preset in PRESETS:
         exact = _pass(preset, side, "cpu", torch.float64, low=False)

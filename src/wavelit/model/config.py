@@ -237,18 +237,19 @@ class WaveLiTConfig:
         return cls(**{**PRESETS[name], **changes})
 
 
-_NANO: dict[str, Any] = {"num_scales": 1, "depth": 2, "detail_dim": 24}
+_RECIPE_01: dict[str, Any] = {"num_scales": 1, "detail_dim": 24}
+_RECIPE_02 = {**_RECIPE_01, "mixers": "conv:7", "detail_gate": True, "detail_bound": True}
 PRESETS: dict[str, dict[str, Any]] = {
-    "nano": {**_NANO, "mixers": "conv:7", "detail_gate": True, "detail_bound": True},
-    "nano-0.1": _NANO,
+    "nano": {**_RECIPE_02, "depth": 2},
+    "nano-0.1": {**_RECIPE_01, "depth": 2},
     "paper": {"embed_dim": 128, "history": "states", "conserve": False},
-    "1M": {"embed_dim": 128},
-    "3M": {"embed_dim": 192, "num_heads": 6, "depth": 6},
-    "10M": {"embed_dim": 256, "num_heads": 8, "depth": 12, "num_exchanges": 3},
+    "1M": {**_RECIPE_02, "embed_dim": 144},
+    "3M": {**_RECIPE_02, "embed_dim": 216, "depth": 6},
+    "10M": {**_RECIPE_02, "embed_dim": 320, "depth": 10},
 }
 """Each preset's difference from the defaults of `WaveLiTConfig`. `nano-0.1` is the `nano` that
-results/accuracy and results/transfer rest on; `paper` is `1M` with what WaveLiT's paper has alone
-(arXiv 2605.25949): train it without input noise."""
+results/accuracy and results/transfer rest on; `paper` has what WaveLiT's paper has alone (arXiv
+2605.25949): train it without input noise."""
 
 
 def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]:

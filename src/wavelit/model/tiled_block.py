@@ -11,6 +11,12 @@ all tokens divides the block into four passes over each grid (names as in `atten
     3  x += ls_1 W_o [(t head_gain o + mean_gain v_mean + DWConv(v)) * SiLU(g)]
     4  x += ls_2 ConvGLU(norm(x));  two rows of hidden channels are handed on from tile to tile
 
+With a convolution in attention's place three passes do:
+
+    1  x += DWConv(x);  v is kept
+    2  x += ls_1 W_o [mix(v) * SiLU(g)]
+    3  as 4 above
+
 Gains, shifts and scales of whole channels are folded into the matrices. The result is that of
 `Block.forward` up to rounding.
 """
@@ -23,10 +29,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavelit.model.attention import AugmentedLinearAttention
 from wavelit.model.block import Block
+from wavelit.model.mixers import GatedConv
 from wavelit.ops.depthwise import padded_tokens
 from wavelit.ops.fused_attention import HEAD_EPS, NORMALISER_EPS
 from wavelit.ops.norm import inverse_rms
@@ -41,22 +48,73 @@ TILE = 2**18
 LARGE = 2**18
 
 
+class _Padding(NamedTuple):
+    """A grid with padding on every side.
+
+    Args:
+        tokens: Its tokens, flat.
+        shape: Of the grid without padding.
+        radius: Tokens of padding along each axis, those that a kernel reaches.
+    """
+
+    tokens: Tensor
+    shape: tuple[int, ...]
+    radius: tuple[int, ...]
+
+    @property
+    def sides(self) -> list[int]:
+        """Tokens along each axis but the first, padding counted."""
+        return [n + 2 * r for n, r in zip(self.shape[1:], self.radius[1:], strict=True)]
+
+    @property
+    def width(self) -> int:
+        """Tokens of a row."""
+        return math.prod(self.sides)
+
+    def rows(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Rows of x (L_s, E), also before and behind: the first one's number is -radius[0]."""
+        before = self.radius[0]
+        return x.index_select(
+            0, self.tokens[(first + before) * self.width : (last + before) * self.width]
+        )
+
+    def convolve(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Depthwise convolution of rows, more than the result has by twice the radius."""
+        # The batch of one goes in front before the channels move: behind, its stride would hide
+        # that channels are last.
+        canvas = rows.unflatten(0, (1, -1, *self.sides)).movedim(-1, 1)
+        conv = (F.conv1d, F.conv2d, F.conv3d)[len(self.shape) - 1]
+        y: Tensor = conv(canvas, weight, bias, groups=len(weight))
+        return y.movedim(1, -1).flatten(0, -2)
+
+    def convolved(self, x: Tensor, first: int, last: int, weight: Tensor, bias: Tensor) -> Tensor:
+        """Rows of the depthwise convolution of x (L_s, E)."""
+        return self.convolve(
+            self.rows(x, first - self.radius[0], last + self.radius[0]), weight, bias
+        )
+
+
 class _Grid(NamedTuple):
     """One grid, cut into tiles along its first axis.
 
     Args:
         tokens: Where it stands in the sequence.
-        shape: Tokens along each axis.
         rows: Of a tile; the last one may have fewer.
-        padded: Its tokens with one of padding on every side, flat.
+        near: Its tokens with one of padding on every side.
+        periodic: Whether each axis wraps.
         turn: Rotary phases of the pairs of all heads in turn, as complex numbers (L_s, E / 2).
     """
 
     tokens: slice
-    shape: tuple[int, ...]
     rows: int
-    padded: Tensor
+    near: _Padding
+    periodic: tuple[bool, ...]
     turn: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Tokens along each axis."""
+        return self.near.shape
 
     def tiles(self) -> list[tuple[int, int]]:
         """First row and one past the last of each."""
@@ -69,26 +127,15 @@ class _Grid(NamedTuple):
         width = math.prod(self.shape[1:])
         return slice(first * width, last * width)
 
-    def padded_rows(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Rows of x (L_s, E) with padding, also before and behind: the padded grid's first row
-        is number -1.
-        """
-        width = self.padded_width
-        return x.index_select(0, self.padded[(first + 1) * width : (last + 1) * width])
 
-    @property
-    def padded_width(self) -> int:
-        """Tokens of a row with its padding."""
-        return math.prod(n + 2 for n in self.shape[1:])
-
-    def convolve(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """3^d depthwise convolution of padded rows, two more than the result has."""
-        # The batch of one goes in front before the channels move: behind, its stride would hide
-        # that channels are last.
-        canvas = rows.unflatten(0, (1, -1, *(n + 2 for n in self.shape[1:]))).movedim(-1, 1)
-        conv = (F.conv1d, F.conv2d, F.conv3d)[len(self.shape) - 1]
-        y: Tensor = conv(canvas, weight, bias, groups=len(weight))
-        return y.movedim(1, -1).flatten(0, -2)
+@lru_cache(maxsize=16)
+def _padding(
+    shape: tuple[int, ...],
+    periodic: tuple[bool, ...],
+    radius: tuple[int, ...],
+    device: torch.device,
+) -> _Padding:
+    return _Padding(padded_tokens(shape, periodic, radius).flatten().to(device), shape, radius)
 
 
 @lru_cache(maxsize=16)
@@ -100,22 +147,27 @@ def _cut(grids: TokenGrids, tile: int) -> list[_Grid]:
         tokens = slice(start, start + size)
         # Two rows at least: so many are handed on, if there is another tile.
         rows = min(shape[0], max(2, tile // (dim * math.prod(shape[1:]))))
-        padded = padded_tokens(shape, layout.periodic).flatten().to(heads.head.device)
-        cut.append(_Grid(tokens, shape, rows, padded, torch.view_as_complex(heads.turn[tokens])))
+        near = _padding(shape, layout.periodic, (1,) * len(shape), heads.head.device)
+        turn = torch.view_as_complex(heads.turn[tokens])
+        cut.append(_Grid(tokens, rows, near, layout.periodic, turn))
         start += size
     return cut
 
 
 def supports_tiling(block: Block) -> bool:
-    """Whether a block has attention and lacks nothing: tiles are for no other."""
-    attention = block.attention
+    """Whether a block has attention or a short convolution and lacks nothing: tiles are for no
+    other.
+    """
+    mixer = block.attention
+    if block.local is None or not mixer.gate:
+        return False
+    if isinstance(mixer, GatedConv):
+        return True
     return (
-        isinstance(attention, AugmentedLinearAttention)
-        and attention.fast
-        and attention.gate
-        and attention.local is not None
-        and set(attention.local.kernel) == {3}
-        and block.local is not None
+        isinstance(mixer, AugmentedLinearAttention)
+        and mixer.fast
+        and mixer.local is not None
+        and set(mixer.local.kernel) == {3}
     )
 
 
@@ -160,13 +212,13 @@ def tiled_forward(
         for number, grid in enumerate(cut):
             scale = range(*scales.indices(len(block.mlp_scale)))[number]
             tokens = x[sample, grid.tokens]
-            maps = _fold_maps(block, scale, modulation, order)
             # What a tile needs: the same memory each time is still in the cache.
             scratch = x.new_empty(2, grid.part(0, grid.rows).stop, x.shape[2])
-            means = _sum_keys_and_values(block, tokens, grid, maps, scratch)
-            mixed, mean_square = _attend(means, grid, maps, _attention(block).num_heads, scratch)
-            _write_attention(block, means, mixed, mean_square, grid, maps, scale, scratch)
-            _feed_forward(block, means.local, out[sample, grid.tokens], grid, scale, modulation)
+            if isinstance(block.attention, GatedConv):
+                local = _convolve(block, block.attention, tokens, grid, scale, modulation, scratch)
+            else:
+                local = _mix(block, tokens, grid, scale, modulation, order, scratch)
+            _feed_forward(block, local, out[sample, grid.tokens], grid, scale, modulation)
     return out
 
 
@@ -182,6 +234,71 @@ def _folded(
     if modulation is not None:
         gain, bias = gain * modulation[0], bias + weight @ modulation[1]
     return (weight * gain).T, bias
+
+
+def _convolve(
+    block: Block,
+    mixer: GatedConv,
+    x: Tensor,
+    grid: _Grid,
+    scale: int,
+    modulation: Modulation | None,
+    scratch: Tensor,
+) -> Tensor:
+    """Both passes of a block with a convolution in attention's place, on the tokens x (L_s, E) of
+    one grid.
+    """
+    assert block.local is not None
+    norm_gain, e = block.attention_norm.gain[scale], x.shape[1]
+    (wv, bv), (wg, bg) = (
+        _folded(weight, bias, norm_gain, modulation)
+        for weight, bias in zip(
+            mixer.project.weight.split(e), mixer.project.bias.split(e), strict=True
+        )
+    )
+    local, values, inverse = torch.empty_like(x), torch.empty_like(x), x.new_empty(len(x), 1)
+    ((kernel, bias),) = block.local.split(1)
+    for first, last in grid.tiles():
+        part = grid.part(first, last)
+        n = scratch[0, : part.stop - part.start]
+        y = grid.near.convolved(x, first, last, kernel, bias)
+        local[part], inverse[part] = y, inverse_rms(y)
+        torch.mul(y, inverse[part], out=n)
+        torch.addmm(bv, n, wv, out=values[part])
+    radius = tuple(side // 2 for side in mixer.local.kernel)
+    wide = _padding(grid.shape, grid.periodic, radius, x.device)
+    ((kernel, bias),) = mixer.local.split(1)
+    wo, bo = _scaled(mixer.out, block.attention_scale[scale])
+    for first, last in grid.tiles():
+        part = grid.part(first, last)
+        n, g = scratch[:, : part.stop - part.start]
+        y = wide.convolved(values, first, last, kernel, bias)
+        torch.mul(local[part], inverse[part], out=n)
+        torch.addmm(bg, n, wg, out=g)
+        local[part].addmm_(y.mul_(F.silu(g, inplace=True)), wo).add_(bo)
+    return local
+
+
+def _scaled(linear: nn.Linear, gain: Tensor) -> tuple[Tensor, Tensor]:
+    """W and b of a gain times what a linear map gives; W transposed."""
+    return (gain[:, None] * linear.weight).T, gain * linear.bias
+
+
+def _mix(
+    block: Block,
+    x: Tensor,
+    grid: _Grid,
+    scale: int,
+    modulation: Modulation | None,
+    order: Tensor,
+    scratch: Tensor,
+) -> Tensor:
+    """The first three passes of a block with attention, on the tokens x (L_s, E) of one grid."""
+    maps = _fold_maps(block, scale, modulation, order)
+    means = _sum_keys_and_values(block, x, grid, maps, scratch)
+    mixed, mean_square = _attend(means, grid, maps, _attention(block).num_heads, scratch)
+    _write_attention(block, means, mixed, mean_square, grid, maps, scale, scratch)
+    return means.local
 
 
 class _Maps(NamedTuple):
@@ -242,7 +359,7 @@ def _sum_keys_and_values(
     for first, last in grid.tiles():
         part = grid.part(first, last)
         n, k = scratch[:, : part.stop - part.start]
-        y = grid.convolve(grid.padded_rows(x, first - 1, last + 1), kernel, bias)
+        y = grid.near.convolved(x, first, last, kernel, bias)
         local[part] = y
         inverse[part] = inverse_rms(y)
         torch.mul(y, inverse[part], out=n)
@@ -312,12 +429,11 @@ def _write_attention(
         + means.about * kernel.flatten(1).sum(1)
         + (means.about + means.value) * attention.mean_gain
     )
-    wo = (block.attention_scale[scale][:, None] * attention.out.weight).T
-    bo = block.attention_scale[scale] * attention.out.bias
+    wo, bo = _scaled(attention.out, block.attention_scale[scale])
     for first, last in grid.tiles():
         part = grid.part(first, last)
         n, g = scratch[:, : part.stop - part.start]
-        y = grid.convolve(grid.padded_rows(means.values, first - 1, last + 1), kernel, bias)
+        y = grid.near.convolved(means.values, first, last, kernel, bias)
         y.addcmul_(mixed[part], o_gain)
         torch.mul(means.local[part], means.inverse[part], out=n)
         torch.addmm(bg, n, wg, out=g)
@@ -348,7 +464,7 @@ def _feed_forward(
     block: Block, x: Tensor, out: Tensor, grid: _Grid, scale: int, modulation: Modulation | None
 ) -> None:
     """Pass 4, from x to out, both (L_s, E)."""
-    mlp, width = block.mlp, grid.padded_width
+    mlp, width = block.mlp, grid.near.width
     assert mlp.local is not None
     gain = block.mlp_norm.gain[scale]
     weights, biases = mlp.expand.weight.chunk(2), mlp.expand.bias.chunk(2)
@@ -356,12 +472,11 @@ def _feed_forward(
     for weight, bias, kernel in zip(weights, biases, mlp.local.split(2), strict=True):
         rows = x.new_empty((grid.rows + 2) * width, len(weight))
         branches.append((*_folded(weight, bias, gain, modulation), kernel, rows))
-    contract = (block.mlp_scale[scale][:, None] * mlp.contract.weight).T
-    offset = block.mlp_scale[scale] * mlp.contract.bias
+    contract, offset = _scaled(mlp.contract, block.mlp_scale[scale])
     for first, last in grid.tiles():
         # Of the rows first - 1 to last the tile before has had the first two.
         new = first - 1 if first == 0 else first + 1
-        n = grid.padded_rows(x, new, last + 1)
+        n = grid.near.rows(x, new, last + 1)
         n *= inverse_rms(n)
         filled, end = (new - first + 1) * width, (last - first + 2) * width
         hidden = []
@@ -370,7 +485,7 @@ def _feed_forward(
                 kept = grid.rows * width
                 rows[:filled] = rows[kept : kept + filled]
             torch.addmm(bias, n, weight, out=rows[filled:end])
-            hidden.append(grid.convolve(rows[:end], *kernel))
+            hidden.append(grid.near.convolve(rows[:end], *kernel))
         part = grid.part(first, last)
         u, w = hidden
         y = F.silu(w, inplace=True).mul_(u)
