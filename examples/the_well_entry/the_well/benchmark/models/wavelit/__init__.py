@@ -1,4 +1,4 @@
-"""WaveLiT for The Well's benchmark: wavelet tokens, linear attention, a feature pyramid.
+"""WaveLiT for The Well's benchmark: wavelet tokens, mixed by convolutions or attention.
 
 The package `wavelit` holds the network; here it meets the benchmark's interface, frames stacked as
 channels in and the next state out.
@@ -26,7 +26,7 @@ class WaveLiT(BaseModel):
         n_spatial_dims: Axes.
         spatial_resolution: Points along each.
         n_steps_input: History T.
-        preset: Of `wavelit.WaveLiTConfig`: nano, 1M, 3M or 10M.
+        preset: Of `wavelit.WaveLiTConfig`: nano, 1M, 3M, 10M or paper.
         boundary_conditions: For each axis what its low and its high side are, each of periodic,
             wall and open.
     """
