@@ -64,7 +64,7 @@ def test_tiles_give_what_the_whole_block_gives(
 def model(**changes) -> WaveLiT:
     torch.manual_seed(0)
     small = {"n_fields": 2, "embed_dim": 24, "num_heads": 2, "depth": 2}
-    config = WaveLiTConfig.preset("nano-0.1", **small, **changes)
+    config = WaveLiTConfig.preset("nano-0.1", **{**small, **changes})
     made = WaveLiT(config).eval()
     torch.nn.init.normal_(made.head.weight, std=0.3)
     return made
@@ -84,7 +84,15 @@ def calls(monkeypatch, **options) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"mixers": "conv:7"}, {"num_scales": 3}, {"num_scales": 2, "shared": False}],
+    [
+        {},
+        {"mixers": "conv:7"},
+        # Heads of an odd width, of which nothing turns.
+        {"mixers": "conv:7", "num_heads": 8},
+        {"mixers": "attention,conv:5", "num_scales": 2},
+        {"num_scales": 3},
+        {"num_scales": 2, "shared": False},
+    ],
 )
 def test_a_large_grid_is_predicted_in_tiles(monkeypatch, changes):
     wave, x = model(**changes), torch.randn(2, 4, 2, 64, 48)

@@ -2,20 +2,22 @@
 cache.
 
 Without gradients nothing has to be kept, and on a large grid most of a block's time goes into
-arrays of all tokens on their way to memory and back. Here only x, the values v and the attention's
-output o have the size of the grid; all else has that of a tile, some rows of the grid. What needs
-all tokens divides the block into four passes over each grid (names as in `attention`):
+arrays of all tokens on their way to memory and back. Here only x, the values v and, with attention,
+its output o have the size of the grid; all else has that of a tile, some rows of the grid. What
+needs all tokens divides the block into passes over each grid, with attention (names as there)
 
-    1  x += DWConv(x);  v is kept, mean f_k, mean v and M are summed up
-    2  o = (r_q M) / w is kept, its mean square a head is summed up
-    3  x += ls_1 W_o [(t head_gain o + mean_gain v_mean + DWConv(v)) * SiLU(g)]
-    4  x += ls_2 ConvGLU(norm(x));  two rows of hidden channels are handed on from tile to tile
+    x += DWConv(x);  v is kept, mean f_k, mean v and M are summed up
+    o = (r_q M) / w is kept, its mean square a head is summed up
+    x += ls_1 W_o [(t head_gain o + mean_gain v_mean + DWConv(v)) * SiLU(g)]
 
-With a convolution in attention's place three passes do:
+or with a convolution in its place
 
-    1  x += DWConv(x);  v is kept
-    2  x += ls_1 W_o [mix(v) * SiLU(g)]
-    3  as 4 above
+    x += DWConv(x);  v is kept
+    x += ls_1 W_o [DWConv(v) * SiLU(g)]
+
+and at the end
+
+    x += ls_2 ConvGLU(norm(x));  two rows of hidden channels are handed on from tile to tile
 
 Gains, shifts and scales of whole channels are folded into the matrices. The result is that of
 `Block.forward` up to rounding.
@@ -102,7 +104,7 @@ class _Grid(NamedTuple):
         rows: Of a tile; the last one may have fewer.
         near: Its tokens with one of padding on every side.
         periodic: Whether each axis wraps.
-        turn: Rotary phases of the pairs of all heads in turn, as complex numbers (L_s, E / 2).
+        turn: Rotary phases of the pairs of all heads in turn, (L_s, E / 2, 2), for attention.
     """
 
     tokens: slice
@@ -148,8 +150,7 @@ def _cut(grids: TokenGrids, tile: int) -> list[_Grid]:
         # Two rows at least: so many are handed on, if there is another tile.
         rows = min(shape[0], max(2, tile // (dim * math.prod(shape[1:]))))
         near = _padding(shape, layout.periodic, (1,) * len(shape), heads.head.device)
-        turn = torch.view_as_complex(heads.turn[tokens])
-        cut.append(_Grid(tokens, rows, near, layout.periodic, turn))
+        cut.append(_Grid(tokens, rows, near, layout.periodic, heads.turn[tokens]))
         start += size
     return cut
 
@@ -215,9 +216,11 @@ def tiled_forward(
             # What a tile needs: the same memory each time is still in the cache.
             scratch = x.new_empty(2, grid.part(0, grid.rows).stop, x.shape[2])
             if isinstance(block.attention, GatedConv):
-                local = _convolve(block, block.attention, tokens, grid, scale, modulation, scratch)
+                local = _mix_by_convolution(
+                    block, block.attention, tokens, grid, scale, modulation, scratch
+                )
             else:
-                local = _mix(block, tokens, grid, scale, modulation, order, scratch)
+                local = _mix_by_attention(block, tokens, grid, scale, modulation, order, scratch)
             _feed_forward(block, local, out[sample, grid.tokens], grid, scale, modulation)
     return out
 
@@ -236,7 +239,7 @@ def _folded(
     return (weight * gain).T, bias
 
 
-def _convolve(
+def _mix_by_convolution(
     block: Block,
     mixer: GatedConv,
     x: Tensor,
@@ -245,8 +248,8 @@ def _convolve(
     modulation: Modulation | None,
     scratch: Tensor,
 ) -> Tensor:
-    """Both passes of a block with a convolution in attention's place, on the tokens x (L_s, E) of
-    one grid.
+    """The passes before the last of a block with a convolution in attention's place, on the tokens
+    x (L_s, E) of one grid.
     """
     assert block.local is not None
     norm_gain, e = block.attention_norm.gain[scale], x.shape[1]
@@ -284,7 +287,7 @@ def _scaled(linear: nn.Linear, gain: Tensor) -> tuple[Tensor, Tensor]:
     return (gain[:, None] * linear.weight).T, gain * linear.bias
 
 
-def _mix(
+def _mix_by_attention(
     block: Block,
     x: Tensor,
     grid: _Grid,
@@ -293,7 +296,7 @@ def _mix(
     order: Tensor,
     scratch: Tensor,
 ) -> Tensor:
-    """The first three passes of a block with attention, on the tokens x (L_s, E) of one grid."""
+    """The passes before the last of a block with attention, on the tokens x (L_s, E) of a grid."""
     maps = _fold_maps(block, scale, modulation, order)
     means = _sum_keys_and_values(block, x, grid, maps, scratch)
     mixed, mean_square = _attend(means, grid, maps, _attention(block).num_heads, scratch)
@@ -330,9 +333,9 @@ def _fold_maps(block: Block, scale: int, modulation: Modulation | None, order: T
 
 
 class _Means(NamedTuple):
-    """What pass 1 leaves: x after its convolution (L_s, E) and 1 / RMS of it (L_s, 1), the values
-    less `about` (L_s, E), and the means over the tokens, of the keys' features (E,), of the values
-    less `about` (E,), and of their products (A, D, D).
+    """What the first pass leaves: x after its convolution (L_s, E) and 1 / RMS of it (L_s, 1), the
+    values less `about` (L_s, E), and the means over the tokens, of the keys' features (E,), of the
+    values less `about` (E,), and of their products (A, D, D).
     """
 
     local: Tensor
@@ -347,7 +350,7 @@ class _Means(NamedTuple):
 def _sum_keys_and_values(
     block: Block, x: Tensor, grid: _Grid, maps: _Maps, scratch: Tensor
 ) -> _Means:
-    """Pass 1 on the tokens x (L_s, E) of one grid."""
+    """The first pass on the tokens x (L_s, E) of one grid."""
     assert block.local is not None
     n_heads, (size, e) = _attention(block).num_heads, x.shape
     ((kernel, bias),) = block.local.split(1)
@@ -386,7 +389,7 @@ def _sum_keys_and_values(
 def _attend(
     means: _Means, grid: _Grid, maps: _Maps, n_heads: int, scratch: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Pass 2: o (L_s, E) and its mean square a head (A,)."""
+    """The second pass: o (L_s, E) and its mean square a head (A,)."""
     wq, bq = maps.query
     mixed = torch.empty_like(means.local)
     squares = mixed.new_zeros(mixed.shape[1])
@@ -415,7 +418,7 @@ def _write_attention(
     scale: int,
     scratch: Tensor,
 ) -> None:
-    """Pass 3, added to `means.local`."""
+    """The third pass, added to `means.local`."""
     attention, (wg, bg) = _attention(block), maps.gate
     assert attention.local is not None
     assert attention.mean_gain is not None
@@ -457,13 +460,13 @@ def _features(x: Tensor, gain: Tensor, n_heads: int, scratch: Tensor) -> None:
 
 def _turn(x: Tensor, turn: Tensor) -> None:
     """Rotate the pairs of neighbours in rows (T, E), in place."""
-    torch.view_as_complex(x.unflatten(1, (-1, 2))).mul_(turn)
+    torch.view_as_complex(x.unflatten(1, (-1, 2))).mul_(torch.view_as_complex(turn))
 
 
 def _feed_forward(
     block: Block, x: Tensor, out: Tensor, grid: _Grid, scale: int, modulation: Modulation | None
 ) -> None:
-    """Pass 4, from x to out, both (L_s, E)."""
+    """The last pass, from x to out, both (L_s, E)."""
     mlp, width = block.mlp, grid.near.width
     assert mlp.local is not None
     gain = block.mlp_norm.gain[scale]
