@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import wavelit
-from wavelit.data.pocketwell import generate_one
+from wavelit.data.pocketwell import SYSTEMS
 from wavelit.metrics import vrmse
 
 FOLDER = Path(__file__).parents[1] / "examples/browser"
-SYSTEM, STEPS = "rayleigh_benard", 5
+STEPS = 5
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +27,25 @@ def example():
 
 def test_says_what_is_to_be_installed(example, tmp_path, monkeypatch):
     monkeypatch.setattr(example, "RUNTIME", tmp_path)
-    with pytest.raises(SystemExit, match=r"ort.wasm.min.mjs is not there: npm install --prefix"):
-        example.build(SYSTEM, "nowhere", str(tmp_path / "site"))
+    with pytest.raises(SystemExit, match=r"ort.wasm.min.mjs is not there: npm install"):
+        example.build("rayleigh_benard", str(tmp_path / "site"))
     assert not (tmp_path / "site").exists()
 
 
-@pytest.fixture
-def served(example, tmp_path):
-    """Address, model and trajectory of a page of a model with scalars and constants of no kind."""
+@pytest.fixture(params=["rayleigh_benard", "helmholtz_staircase"])
+def served(example, tmp_path, request):
+    """Address, model and trajectory of a page: of a model with scalars, and of one with a mask."""
+    system = request.param
     if not example.RUNTIME.exists():
         pytest.skip(f"npm install --prefix {FOLDER}")
-    dataset = generate_one(SYSTEM, tmp_path / "data", "small")
-    folder = example.build(SYSTEM, str(dataset), str(tmp_path / "site"))
+    folder = example.build(system, str(tmp_path / "site"))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        data = wavelit.WellDataModule(str(dataset))
+        mask_field = SYSTEMS[system].mask_field
+        data = wavelit.WellDataModule(str(tmp_path / "site-data"), mask_field=mask_field)
         batch = next(iter(data.trajectories("valid", batch_size=1)))
-        yield f"http://127.0.0.1:{server.server_port}/", wavelit.load(SYSTEM), batch
+        yield f"http://127.0.0.1:{server.server_port}/", wavelit.load(system), batch
         server.shutdown()
 
 
@@ -53,8 +54,9 @@ def served(example, tmp_path):
 def test_rolls_out_as_here(served):
     playwright = pytest.importorskip("playwright.sync_api")
     address, model, batch = served
-    states = wavelit.rollout(model, batch.fields, STEPS, *batch.beside())
-    expected = vrmse(states[:, -1], batch.target[:, STEPS - 1], 2).mean().item()
+    states = wavelit.rollout(model, batch.fields, STEPS, *batch.beside(), valid=batch.valid)
+    truth = batch.target[:, STEPS - 1]
+    expected = vrmse(states[:, -1], truth, 2, valid=batch.valid).mean().item()
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
@@ -70,9 +72,15 @@ def test_rolls_out_as_here(served):
         assert float(page.evaluate("document.body.dataset.vrmse")) == pytest.approx(
             expected, rel=1e-3
         )
-        page.select_option("#field", label="velocity_x")
+        for _ in range(2):
+            page.click("#play")
+        shown = int(page.evaluate("document.body.dataset.steps"))
+        page.wait_for_timeout(300)
+        assert int(page.evaluate("document.body.dataset.steps")) <= shown + 1
+        page.select_option("#field", index=1)
         page.click("#prediction")
-        assert "no truth" in page.inner_text("#state")
+        page.wait_for_function("document.body.innerText.includes('a bump that')")
+        assert page.inner_text("#play") == "Play"
         page.click("#restart")
         page.wait_for_function("document.body.dataset.steps === '0'")
         assert (complaints, page.inner_text("#error")) == ([], "")

@@ -8,7 +8,8 @@ ort.env.wasm.wasmPaths = "./";
 // As wavelit.metrics has it.
 const EPSILON = 1e-7;
 
-let session, contents, arrays, history, steps, playing, disturbed, milliseconds;
+let session, contents, arrays, history, steps, disturbed, milliseconds;
+let [playing, looping, pending] = [false, false, Promise.resolve()];
 
 async function load() {
   contents = await (await fetch("rollout.json")).json();
@@ -28,10 +29,22 @@ async function load() {
   for (const id of ["prediction", "truth", "difference"]) {
     [at(id).width, at(id).height] = contents.grid;
   }
-  for (const id of ["play", "step", "restart"]) at(id).disabled = false;
   restart();
+  at("play").addEventListener("click", play);
+  at("step").addEventListener("click", () => queue(step));
+  at("restart").addEventListener("click", () => queue(restart));
+  at("field").addEventListener("change", () => queue(draw));
+  at("prediction").addEventListener("click", (event) => queue(() => disturb(event)));
+  for (const id of ["play", "step", "restart"]) at(id).disabled = false;
 }
 
+// One after another: a session runs once at a time, and none may change the history under it.
+function queue(action) {
+  pending = pending.then(action).catch(fail);
+  return pending;
+}
+
+const inside = (i) => !arrays.valid || arrays.valid[i] > 0;
 const cells = () => contents.grid[0] * contents.grid[1];
 const state = () => history.subarray(history.length - contents.fields.length * cells());
 
@@ -58,6 +71,9 @@ async function step() {
   moved.set(history.subarray(next.length));
   moved.set(next, history.length - next.length);
   history = moved;
+  // As in a rollout of the package, nothing goes on outside the domain.
+  const now = state();
+  for (let i = 0; i < now.length; i++) if (!inside(i % cells())) now[i] = 0;
   steps += 1;
   draw();
 }
@@ -75,14 +91,14 @@ function vrmse(prediction, true_) {
   for (let c = 0; c < contents.fields.length; c++) {
     let [n, error, mean, square] = [0, 0, 0, 0];
     for (let i = 0; i < cells(); i++) {
-      if (arrays.valid && !arrays.valid[i]) continue;
+      if (!inside(i)) continue;
       const [p, t] = [prediction[c * cells() + i], true_[c * cells() + i]];
       n += 1;
       error += (p - t) ** 2;
       mean += t;
       square += t * t;
     }
-    const variance = square / n - (mean / n) ** 2;
+    const variance = (square - mean ** 2 / n) / (n - 1);
     sum += Math.sqrt(error / n / (variance + EPSILON));
   }
   return sum / contents.fields.length;
@@ -95,10 +111,10 @@ function paint(id, values, [low, high], colours) {
   const image = context.createImageData(nx, ny);
   for (let x = 0; x < nx; x++) {
     for (let y = 0; y < ny; y++) {
-      const inside = !arrays.valid || arrays.valid[x * ny + y];
       const share = (values[x * ny + y] - low) / (high - low || 1);
       const code = Math.max(0, Math.min(255, Math.round(255 * share)));
-      const colour = inside && Number.isFinite(share) ? colours[code] : [128, 128, 128];
+      const known = inside(x * ny + y) && Number.isFinite(share);
+      const colour = known ? colours[code] : [128, 128, 128];
       image.data.set([...colour, 255], 4 * ((ny - 1 - y) * nx + x));
     }
   }
@@ -131,7 +147,7 @@ function draw() {
   }
   if (steps) said += `; ${milliseconds.toFixed(0)} ms a step`;
   at("state").textContent = said;
-  at("about").textContent = `A neural emulator of ${contents.model}, computed on this device.`;
+  at("about").textContent = `A neural emulator of ${contents.parameters.toLocaleString("en")} parameters, computed on this device.`;
   document.body.dataset.steps = steps;
 }
 
@@ -147,6 +163,7 @@ function disturb(event) {
     const first = (frame * contents.fields.length + chosen) * cells();
     for (let i = 0; i < nx; i++) {
       for (let j = 0; j < ny; j++) {
+        if (!inside(i * ny + j)) continue;
         const square = (i + 0.5 - x) ** 2 + (j + 0.5 - y) ** 2;
         history[first + i * ny + j] += height * Math.exp(-square / 8);
       }
@@ -157,27 +174,24 @@ function disturb(event) {
 }
 
 async function play() {
-  playing = !playing;
-  at("play").textContent = playing ? "Pause" : "Play";
+  setPlaying(!playing);
+  if (looping) return;
+  looping = true;
   while (playing) {
-    await step();
+    await queue(step);
     await new Promise(requestAnimationFrame);
   }
+  looping = false;
+}
+
+function setPlaying(value) {
+  playing = value;
+  at("play").textContent = playing ? "Pause" : "Play";
 }
 
 function fail(error) {
+  setPlaying(false);
   at("error").textContent = `${error.message ?? error}`;
-  throw error;
 }
 
-let pending = Promise.resolve();
-// Steps follow each other: a session runs one at a time.
-const queued = (action) => () => {
-  pending = pending.then(action).catch(fail);
-};
-at("play").addEventListener("click", () => play().catch(fail));
-at("step").addEventListener("click", queued(step));
-at("restart").addEventListener("click", queued(restart));
-at("field").addEventListener("change", draw);
-at("prediction").addEventListener("click", disturb);
 load().catch(fail);
