@@ -9,13 +9,12 @@ seed and budget; means are geometric, without helmholtz_staircase.
 """
 
 import json
-import textwrap
 from pathlib import Path
 from typing import Any
 
 from accuracy_scores import SEVEN
 from second_scores import Pair, compared, ratios, runs
-from tables import markdown, put
+from tables import markdown, paragraph, put
 
 from wavelit.data.pocketwell import SYSTEMS
 
@@ -59,7 +58,7 @@ def finding() -> str:
         f"place has {_pair(mean)} times its error (one step / 1:20). That is the mean over "
         f"{systems} of the systems, {said}, on validation ([table](#what-attention-is-worth))."
     )
-    return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
+    return paragraph(line)
 
 
 def table() -> str:

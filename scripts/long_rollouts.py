@@ -11,13 +11,14 @@ Of every run, from the start of every validation trajectory, with nothing clampe
                most as many as there is truth for
     bands      energy over steps 21:56 over that of the truth, in thirds of the wavenumbers (equal
                ratios from the longest wave to the shortest), geometric mean over fields
+    settled    variance in space of every field, and those bands, from step 1,000 on over the data's
+    halves     largest ratio of a field's variances in the two halves of the data's trajectories
 """
 
 import argparse
 import itertools
 import json
 import math
-import textwrap
 from functools import cache
 from pathlib import Path
 from statistics import geometric_mean
@@ -25,7 +26,7 @@ from typing import Any
 
 import torch
 from second_scores import compared, ratios
-from tables import markdown, put
+from tables import markdown, paragraph, put
 from torch import Tensor
 
 import wavelit
@@ -38,16 +39,20 @@ RESULTS = Path("results/accuracy2/long")
 PAGE = Path("docs/results.md")
 MARKS = {
     name: (f"<!-- {name}: scripts/long_rollouts.py -->", f"<!-- end of {name} -->")
-    for name in ("far", "far noise", "far table")
+    for name in ("far", "far noise", "settled", "far table")
 }
 STEPS, BOUND, USEFUL = 2000, 1.5, 0.25
 LATE = slice(20, 56)
+SETTLED = range(1000, STEPS, 10)
+# Halves of a system that is statistically steady are alike within this.
+STEADY = 1.5
 OLD, NEW = "WaveLiT 0.1", "WaveLiT 0.2"
 FAR = "WaveLiT 0.2 with far noise"
 MODELS = (OLD, "convolution twin", NEW, "WaveLiT 0.2 without bound", FAR)
 FLOWS = ("shear_flow", "active_matter", "turbulent_radiative_layer_2D", "rayleigh_benard")
-# Of the energy in a band over the truth's.
+# Of the energy in a band over the truth's, and far beyond it.
 LOW, HIGH = 0.7, 1.4
+HALF, TWICE = 0.5, 2.0
 
 
 def measure(weights: Path, root: Path, models: list[str]) -> None:
@@ -74,7 +79,7 @@ def far(run: Path, system: str, root: Path) -> dict[str, Any]:
     truth = batch.target
     axes = tuple(range(2, truth.ndim - 1))
     size = torch.cat([batch.fields, truth], 1).abs().amax((0, 1, *(a + 1 for a in axes)))
-    ratios, errors, late = [], [], []
+    ratios, errors, late, settled = [], [], [], []
 
     def visit(step: int, state: Tensor) -> None:
         ratios.append((state.abs().amax(axes) / size).amax(1).nan_to_num(math.inf, math.inf))
@@ -83,24 +88,49 @@ def far(run: Path, system: str, root: Path) -> dict[str, Any]:
             errors.append(score.nan_to_num(math.inf, math.inf))
             if LATE.start <= step < LATE.stop:
                 late.append(state)
+        if step in SETTLED:
+            settled.append(state)
 
     step_by_step(emulator, batch.fields, STEPS, batch.beside, batch.valid, visit)
     ratio, error = torch.stack(ratios), torch.stack(errors)
     beyond = (ratio > BOUND).any(1)
     useless = error > USEFUL
     until = torch.where(useless.any(0), useless.int().argmax(0), len(error))
-    predicted, true = (band_energies(x) for x in (torch.stack(late, 1), truth[:, LATE]))
-    # A field that is zero in a band has no ratio there.
-    kept = (true > 0) & (predicted > 0)
-    logs = torch.where(kept, (predicted / true).log(), 0.0)
+    end = torch.stack(settled, 1)
+    variances = [spread(x) for x in (end, truth)]
     return {
         "steps": STEPS,
         "largest": _finite(float(ratio.max())),
         "inside": int(beyond.int().argmax()) if beyond.any() else STEPS,
         "useful": round(float(until.double().mean()), 2),
         "truth": len(error),
-        "bands": [_finite(float(x)) for x in (logs.sum(0) / kept.sum(0)).exp()],
+        "bands": over(torch.stack(late, 1), truth[:, LATE]),
+        "settled": {
+            "variance": [_finite(float(x)) for x in variances[0] / variances[1]],
+            "bands": over(end, truth),
+        },
+        "halves": halves(torch.cat([batch.fields, truth], 1)),
     }
+
+
+def over(predicted: Tensor, true: Tensor) -> list[float | None]:
+    """Energy in the three bands of states (B, T, C, *S) over that of others."""
+    energy, truth = band_energies(predicted), band_energies(true)
+    # A field that is zero in a band has no ratio there.
+    kept = truth > 0
+    logs = torch.where(kept, (energy / truth).log(), 0.0)
+    return [_finite(float(x)) for x in (logs.sum(0) / kept.sum(0)).exp()]
+
+
+def halves(states: Tensor) -> float:
+    """Largest ratio of a field's variances in the two halves of trajectories (B, T, C, *S)."""
+    first, second = (spread(half) for half in states.tensor_split(2, 1))
+    return float((second / first).log().abs().max().exp())
+
+
+def spread(states: Tensor) -> Tensor:
+    """(C,) of states (B, T, C, *S): variance in space, mean over samples and steps."""
+    return states.flatten(3).var(-1, correction=0).mean((0, 1))
 
 
 def band_energies(states: Tensor) -> Tensor:
@@ -147,7 +177,7 @@ def finding() -> str:
         f"of the truth's. Over {STEPS:,} steps 0.1 stays within {BOUND:g} times the data's largest "
         f"value on {stay[0]} of {len(both)} systems, 0.2 on {stay[1]}."
     )
-    return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
+    return paragraph(line)
 
 
 def far_noise() -> str:
@@ -173,7 +203,34 @@ def far_noise() -> str:
         + f"It stays there {steps:.1f} times as long, the geometric mean. On validation its error "
         f"is {costs} of 0.2's (one step / 1:20 / 13:30 / 21:56), one seed."
     )
-    return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
+    return paragraph(line)
+
+
+def settled() -> str:
+    """Whether what steady systems settle at is what the data settle at."""
+    kept = []
+    for model in (NEW, FAR):
+        mine = {
+            (system, seed): run["settled"]
+            for (system, name, seed), run in runs().items()
+            if name == model and is_steady(run)
+        }
+        if not mine:
+            return "What the rollouts settle at has not been measured yet."
+        within = [
+            key
+            for key, run in mine.items()
+            if all(x is not None and HALF <= x <= TWICE for x in run["variance"] + run["bands"])
+        ]
+        kept.append(f"{len(within)} of {len(mine)}")
+    steady = [name for name in THE_EIGHT if any(key[0] == name for key in mine)]
+    line = (
+        f"Statistically steady are {', '.join(steady)}: variances of the data's two halves differ "
+        f"by a factor of at most {STEADY:g}. From step {SETTLED.start:,} on 0.2 keeps the variance "
+        "of every field and the energy of every band within half to twice the data's on "
+        f"{kept[0]}, with far noise on {kept[1]}."
+    )
+    return paragraph(line)
 
 
 def table() -> str:
@@ -183,17 +240,35 @@ def table() -> str:
         found, key=lambda key: (THE_EIGHT.index(key[0]), MODELS.index(key[1]), key[2])
     ):
         run = found[system, model, seed]
-        bands = " / ".join("∞" if x is None else f"{x:.2g}" for x in run["bands"])
+        bands = _three(run["bands"])
         largest = "∞" if run["largest"] is None else f"{run['largest']:.3g}"
         useful = f"{run['useful']:.1f} of {run['truth']}"
-        rows.append([system, model, str(seed), useful, bands, largest, f"{run['inside']:,}"])
+        end = _settled(run["settled"]) if is_steady(run) else ""
+        rows.append([system, model, str(seed), useful, bands, largest, f"{run['inside']:,}", end])
     head = ["system", "model", "seed", "useful steps", "energy", "largest", "steps inside"]
+    head += ["settled"]
     return markdown(head, rows)
+
+
+def is_steady(run: dict[str, Any]) -> bool:
+    """Whether the run was scored after it settled, and its system is statistically steady."""
+    return "settled" in run and run["halves"] <= STEADY
+
+
+def _settled(run: dict[str, Any]) -> str:
+    """Variances, least and most of the fields, and bands."""
+    variances = run["variance"]
+    ends = "∞" if None in variances else " to ".join(f"{f(variances):.2g}" for f in (min, max))
+    return f"{ends}; " + _three(run["bands"])
+
+
+def _three(bands: list[float | None]) -> str:
+    return " / ".join("∞" if x is None else f"{x:.2g}" for x in bands)
 
 
 def tables() -> list[str]:
     """What the page holds."""
-    return [finding(), far_noise(), table()]
+    return [finding(), far_noise(), settled(), table()]
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ chosen with seeds 0 to 2 on validation; what is claimed is of later seeds, on th
 of ratios are geometric, without helmholtz_staircase.
 """
 
-import textwrap
 from collections import Counter
 from pathlib import Path
 from statistics import geometric_mean
 
 from accuracy_scores import DIVERGED, SEVEN
 from second_scores import WINDOWS, Pair, compared, ratios, runs
-from tables import markdown, put
+from tables import markdown, paragraph, put
 
 from wavelit.benchmarks.entries import EVERYONE
 from wavelit.benchmarks.protocol import THE_EIGHT
@@ -58,7 +57,7 @@ def finding() -> str:
         if mean > 1
     ]
     line += f"It is worse on {', '.join(worse)}." if worse else "It is worse on none of them."
-    return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
+    return paragraph(line)
 
 
 def best_rivals(framed: bool = False) -> dict[str, list[tuple[float, float, str]]]:
@@ -106,7 +105,7 @@ def rivals() -> str:
             f" Beside rivals in WaveLiT's whole frame it has {means[0]:.2f} and {means[1]:.2f}, "
             f"on {n} systems."
         )
-    return textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
+    return paragraph(line)
 
 
 def rival_table(framed: bool = False) -> str:

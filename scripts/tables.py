@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import textwrap
 from pathlib import Path
 
 
@@ -14,6 +15,11 @@ def read(path: Path) -> list[dict[str, str]]:
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def paragraph(text: str) -> str:
+    """Lines of at most 100 characters, broken between words alone."""
+    return textwrap.fill(text, 100, break_on_hyphens=False, break_long_words=False)
 
 
 def put(page: Path, begin: str, end: str, table: str) -> None:

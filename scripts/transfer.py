@@ -11,7 +11,6 @@ stands in results/transfer/first.
 
 import json
 import math
-import textwrap
 from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
@@ -20,7 +19,7 @@ from accuracy_scores import SEVEN, one_step, rollout
 from accuracy_scores import runs as bespoke_runs
 from second_scores import WINDOWS
 from second_scores import runs as second_runs
-from tables import markdown, put
+from tables import markdown, paragraph, put
 
 from wavelit.benchmarks.few_cells import ARMS
 from wavelit.benchmarks.joint_cells import cost_of
@@ -178,7 +177,7 @@ def finding() -> str:
         *_sharing(),
         *_starts(),
     ]
-    return "\n".join(textwrap.fill(line, 100) for line in lines)
+    return "\n".join(paragraph(line) for line in lines)
 
 
 def _starts() -> list[str]:
@@ -326,7 +325,7 @@ def map_finding() -> str:
             f"The best source is {best} ({sources[best]:.2f} one step ahead, mean over targets), "
             f"the worst {worst} ({sources[worst]:.2f})."
         )
-    return "\n".join(textwrap.fill(line, 100, break_on_hyphens=False) for line in lines)
+    return "\n".join(paragraph(line) for line in lines)
 
 
 def _seeds(n: int) -> str:

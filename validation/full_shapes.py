@@ -256,6 +256,7 @@ def peak_memory(process: int) -> int:
 
 
 def recipe_of(system: str) -> Path:
+    """Its recipe for training at full size."""
     return ROOT / "configs" / "the_well" / f"{system}.yaml"
 
 

@@ -1,5 +1,5 @@
-"""Small neural PDE solvers with strong priors: wavelet tokens, augmented linear attention, one
-shared pyramid.
+"""Small neural PDE solvers with strong priors: wavelet tokens, mixed by convolutions or augmented
+linear attention.
 
     import wavelit
 

@@ -80,7 +80,7 @@ def _rows(names: list[str], side: int, rounds: int, beside: bool) -> list[Row]:
         }
         if beside:
             row["speed_over_CNextU-Net"] = round(times[RIVAL] / times[name], 2)
-            known = memory[RIVAL] > RESOLVED
+            known = min(memory[name], memory[RIVAL]) > RESOLVED
             row["memory_over_CNextU-Net"] = round(memory[name] / memory[RIVAL], 3) if known else ""
         rows.append(row)
     return rows

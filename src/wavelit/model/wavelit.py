@@ -1,5 +1,5 @@
-"""WaveLiT: a PDE emulator of 0.3 to 10M parameters with wavelet tokens, augmented linear attention
-and a shared pyramid.
+"""WaveLiT: a PDE emulator of 0.3 to 10M parameters with wavelet tokens, mixed by convolutions or
+augmented linear attention, at one scale or in a shared pyramid.
 
     y = IDWT( head( pyramid( embed( DWT( normalise(u(t-T+1..t)) ) ) ) ) )
     u(t+1) = u(t) + sigma_D . (y + detail(y, u(t)))
