@@ -11,7 +11,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from wavelit.evaluation.pictures import BLACK, LONGEST_SIDE, NO_VALUE, look, new_figure, plain
+from wavelit.evaluation.pictures import BLACK, LONGEST, NO_VALUE, look, new_figure, plain
 from wavelit.evaluation.transfer import TransferMap
 
 __all__ = ["map_figure"]
@@ -49,7 +49,7 @@ def map_figure(found: TransferMap) -> Figure:
                 ax.text(j, i, text, ha="center", va="center", fontsize=8,
                         color="white" if dark else BLACK)  # fmt: skip
         for names, axis in ((found.targets, ax.xaxis), (found.sources, ax.yaxis)):
-            axis.set_ticks(range(len(names)), [plain(name, LONGEST_SIDE) for name in names])
+            axis.set_ticks(range(len(names)), [plain(name, LONGEST) for name in names])
         ax.tick_params(axis="x", rotation=40)
         for label in ax.get_xticklabels():
             label.set_horizontalalignment("right")
@@ -58,7 +58,7 @@ def map_figure(found: TransferMap) -> Figure:
         ax.set_ylabel("trained on")
         figure.suptitle(
             f"{plain(found.measure.replace('_', ' '))}: error over the better from-scratch\n"
-            f"{trajectories} trajectories, {minutes:g} core-minutes",
+            f"{trajectories} trajectories, {minutes:g} core-minute{'' if minutes == 1 else 's'}",
             x=0.01,
             ha="left",
             fontsize=10,
