@@ -1,6 +1,7 @@
 """The campaign for a CUDA machine, rehearsed on the processor without what such a machine lacks."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,27 @@ def test_a_machine_without_a_card_is_told():
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert "there is no CUDA device" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_training_in_legs_goes_on(tmp_path):
+    """The first leg ends before anything is trained, the second has the time it needs."""
+    command = [sys.executable, "-m", "validation.gpu", "--device", "cpu", "--short"]
+    command += ["--stages", "maze", "--output", str(tmp_path / "out")]
+    found = []
+    for seconds in ("1", "300", "1"):
+        done = subprocess.run(
+            [*command, "--seconds", seconds],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tmp_path / "out" / "maze.json").read_text()))
+    assert "unfinished" in found[0]
+    assert found[1]["steps"] == 20
+    assert found[1]["scores"]["one_step"] < found[1]["scores"]["persistence"]["one_step"]
+    assert found[2] == found[1]
+    assert list((tmp_path / "out").glob("rollout-*.png"))

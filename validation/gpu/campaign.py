@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from validation.gpu import agreement, profile, throughput
+from validation.gpu import agreement, full_maze, profile, throughput
 from validation.gpu.models import Size
 
 __all__ = ["STAGES", "main"]
@@ -34,6 +34,7 @@ STAGES: dict[str, Callable[[Size], dict[str, Any]]] = {
     "throughput": throughput.measure,
     "profile": profile.measure,
     "tests": tests,
+    "maze": full_maze.measure,
 }
 
 
@@ -61,7 +62,8 @@ def environment(device: str) -> dict[str, Any]:
 
 def main(words: Sequence[str]) -> int:
     """Run what is missing, every stage in a process of its own: one that fails leaves the device
-    and their time to the others. The status is 1 if one failed; its file says why.
+    and their time to the others. The data of the last are simulated meanwhile. The status is 1 if
+    one failed; its file says why.
     """
     parser = argparse.ArgumentParser(prog="validation.gpu")
     parser.add_argument("--device", default="cuda")
@@ -75,16 +77,17 @@ def main(words: Sequence[str]) -> int:
     if options.device != "cpu" and not torch.cuda.is_available():
         parser.error("there is no CUDA device; --device cpu --short rehearses")
     options.output.mkdir(parents=True, exist_ok=True)
+    size = Size(options.device, options.short, options.seconds, options.output)
     if options.alone is not None:
-        size = Size(options.device, options.short, options.seconds)
         _write(options.output, options.alone, STAGES[options.alone](size), options.device)
         return 0
+    missing = [stage for stage in options.stages if options.again or not _is_there(size, stage)]
+    data = full_maze.prepare(size) if "maze" in missing else None
     failed = 0
-    for stage in options.stages:
+    for stage in missing:
         path = options.output / f"{stage}.json"
-        if path.exists() and not options.again and "failure" not in json.loads(path.read_text()):
-            print(f"{path} is there", flush=True)
-            continue
+        if stage == "maze" and data is not None:
+            data.wait()
         began = time.perf_counter()
         command = [sys.executable, "-m", "validation.gpu", *words, "--alone", stage]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
@@ -94,6 +97,18 @@ def main(words: Sequence[str]) -> int:
             failed = 1
         print(f"{path}: {time.perf_counter() - began:.0f} s", flush=True)
     return failed
+
+
+def _is_there(size: Size, stage: str) -> bool:
+    """Whether a stage has its result, or had no way to one."""
+    path = size.output / f"{stage}.json"
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text())
+    whole = not {"failure", "unfinished"} & found.keys()
+    if whole:
+        print(f"{path} is there", flush=True)
+    return whole
 
 
 def _write(output: Path, stage: str, found: dict[str, Any], device: str) -> None:

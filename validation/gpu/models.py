@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,13 @@ class Size:
         device: cuda, cuda:1 or cpu.
         short: Small grids and few steps.
         seconds: Of a stage; what does not fit is left out and named.
+        output: Folder of the results, for pictures.
     """
 
     device: str
     short: bool
     seconds: float
+    output: Path
 
 
 def model(preset: str, device: str, dtype: torch.dtype = torch.float32) -> WaveLiT:
