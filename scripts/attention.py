@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from accuracy_scores import SEVEN
+from accuracy_scores import DIVERGED, SEVEN
 from second_scores import Pair, compared, ratios, runs
 from tables import markdown, paragraph, put
 
@@ -29,12 +29,15 @@ TWINS = {"convolution twin": "convolution of 7 x 7 tokens", "long-convolution tw
 
 
 def pairs_of(minutes: float, twin: str) -> list[Pair]:
-    """System, seed, attention's errors and the twin's, one step ahead and 1:20."""
-    return [(s, seed, a[:2], b[:2]) for s, seed, a, b in compared(minutes, ATTENTION, twin)]
+    """System, seed, attention's errors and the twin's, one step ahead, 1:20 and 21:56."""
+    return [
+        (s, seed, [*a[:2], a[3]], [*b[:2], b[3]])
+        for s, seed, a, b in compared(minutes, ATTENTION, twin)
+    ]
 
 
 def means(minutes: float, twin: str) -> tuple[list[float], int, int] | None:
-    """Ratios one step ahead and 1:20, of how many systems and seeds."""
+    """Ratios one step ahead, 1:20 and 21:56, of how many systems and seeds."""
     pairs = [each for each in pairs_of(minutes, twin) if each[0] in SEVEN]
     if not pairs:
         return None
@@ -55,10 +58,19 @@ def finding() -> str:
     said = "one seed" if seeds == 1 else f"{seeds} seeds"
     line = (
         f"After {minutes:g} core-minutes a depthwise convolution of 7 x 7 tokens in attention's "
-        f"place has {_pair(mean)} times its error (one step / 1:20). That is the mean over "
-        f"{systems} of the systems, {said}, on validation ([table](#what-attention-is-worth))."
+        f"place has {_joined(mean)} times its error (one step / 1:20 / 21:56). "
+        f"That is the mean over {systems} of the systems, {said}, on validation "
+        f"([table](#what-attention-is-worth)).{_diverged(minutes, twin)}"
     )
     return paragraph(line)
+
+
+def _diverged(minutes: float, twin: str) -> str:
+    """Where the twin diverged, in a sentence; nothing if it did not."""
+    where = sorted({s for s, _, _, errors in pairs_of(minutes, twin) if max(errors) >= DIVERGED})
+    if not where:
+        return ""
+    return f" It diverged on {', '.join(where)}, which counts as {DIVERGED:g}."
 
 
 def table() -> str:
@@ -67,12 +79,12 @@ def table() -> str:
         for twin, words in TWINS.items():
             for system, seed, mine, theirs in pairs_of(minutes, twin):
                 ratio = [b / a for a, b in zip(mine, theirs, strict=True)]
-                cells = [_pair(mine), words, _pair(theirs), _pair(ratio)]
+                cells = [_joined(mine), words, _joined(theirs), _joined(ratio)]
                 rows.append([f"{minutes:g}", system, str(seed), *cells])
             if (known := means(minutes, twin)) is not None:
                 mean, systems, _ = known
                 name = f"**mean, {systems} of the systems**"
-                rows.append([f"{minutes:g}", name, "", "", words, "", f"**{_pair(mean)}**"])
+                rows.append([f"{minutes:g}", name, "", "", words, "", f"**{_joined(mean)}**"])
     head = ["core-minutes", "system", "seed", "attention", "in its place", "error", "ratio"]
     return markdown(head, rows)
 
@@ -103,7 +115,7 @@ def long_range() -> str:
         system, size, fields, samples, seed = key
         grid = " x ".join(map(str, SYSTEMS[system].shapes[size]))
         ratio = [b / a for a, b in zip(mine[key], theirs[key], strict=True)]
-        cells = [_pair(values) for values in (mine[key], theirs[key], ratio)]
+        cells = [_joined(values) for values in (mine[key], theirs[key], ratio)]
         rows.append([system, grid, ", ".join(fields) or "all", f"{samples:,}", str(seed), *cells])
     head = ["system", "grid", "fields", "windows", "seed", "attention", "convolution", "ratio"]
     return markdown(head, rows)
@@ -114,7 +126,7 @@ def tables() -> list[str]:
     return [finding(), table(), long_range()]
 
 
-def _pair(values: list[float]) -> str:
+def _joined(values: list[float]) -> str:
     return " / ".join(f"{value:.3g}" for value in values)
 
 
