@@ -55,11 +55,11 @@ LOW, HIGH = 0.7, 1.4
 HALF, TWICE = 0.5, 2.0
 
 
-def measure(weights: Path, root: Path, models: list[str]) -> None:
+def measure(weights: Path, root: Path, models: list[str], seeds: list[int]) -> None:
     set_up()
     for run in sorted(weights.glob("*/*/weights")):
         model, (system, seed) = run.parts[-3], run.parts[-2].rsplit("-", 1)
-        if model.replace("_", " ") not in models:
+        if model.replace("_", " ") not in models or int(seed) not in seeds:
             continue
         path = RESULTS / f"{model}-{system}-{seed}.json"
         if not path.exists():
@@ -277,9 +277,10 @@ if __name__ == "__main__":
     parser.add_argument("--weights", type=Path, default=Path("runs/accuracy2/5min"))
     parser.add_argument("--root", type=Path, default=Path("datasets/pocketwell/small"))
     parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     given = parser.parse_args()
     if given.action == "measure":
-        measure(given.weights, given.root, given.models)
+        measure(given.weights, given.root, given.models, given.seeds)
     else:
         for (begin, end), text in zip(MARKS.values(), tables(), strict=True):
             put(PAGE, begin, end, text)
