@@ -54,7 +54,8 @@ def finding() -> str:
         f"{system} in {window} ({mean:.2f})"
         for system in dict.fromkeys(pair[0] for pair in pairs)
         for window, mean in zip(WINDOWS, ratios(p for p in pairs if p[0] == system), strict=True)
-        if mean > 1
+        # As printed: what rounds to 1 is level.
+        if round(mean, 2) > 1
     ]
     line += f"It is worse on {', '.join(worse)}." if worse else "It is worse on none of them."
     return paragraph(line)
