@@ -48,7 +48,6 @@ def measure(size: Size) -> dict[str, Any]:
         import pytorch_lightning  # noqa: F401
     except ImportError as error:
         return {"skipped": f"{error.name} is not installed"}
-    _child("simulate", size).wait()
     child = _child("train", size)
     try:
         status = child.wait(size.seconds)
