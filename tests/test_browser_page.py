@@ -43,7 +43,7 @@ def served(example, tmp_path, request):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         mask_field = SYSTEMS[system].mask_field
-        data = wavelit.WellDataModule(str(tmp_path / "site-data"), mask_field=mask_field)
+        data = wavelit.WellDataModule(str(tmp_path / f"site-{system}"), mask_field=mask_field)
         batch = next(iter(data.trajectories("valid", batch_size=1)))
         yield f"http://127.0.0.1:{server.server_port}/", wavelit.load(system), batch
         server.shutdown()

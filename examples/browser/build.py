@@ -18,6 +18,7 @@ import numpy as np
 import wavelit
 from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.evaluation.opened_run import open_run
+from wavelit.evaluation.ranges import value_range
 from wavelit.model.export import export_model
 
 HERE = Path(__file__).parent
@@ -74,7 +75,7 @@ def opened(model: str, folder: Path, dataset: str | None, system: str | None) ->
     """The emulator, and its data with all that a run says of them."""
     if model not in SYSTEMS or Path(model).exists():
         return open_run(Path(model), "final", dataset, "valid", system=system)[:2]
-    path = folder.with_name(f"{folder.name}-data")
+    path = folder.with_name(f"{folder.name}-{model}")
     if dataset is None and not any(path.glob("data/train/*.hdf5")):
         generate_one(model, path)
     data = wavelit.WellDataModule(dataset or str(path), mask_field=SYSTEMS[model].mask_field)
@@ -82,15 +83,14 @@ def opened(model: str, folder: Path, dataset: str | None, system: str | None) ->
 
 
 def field(name: str, values: np.ndarray) -> dict[str, object]:
-    """How a field is drawn: about zero where it has both signs."""
-    low, high = float(values.min()), float(values.max())
-    signed = low < 0 < high
-    if signed:
-        high = max(-low, high)
-        low = -high
-    map_name = "RdBu_r" if signed else "viridis"
-    spread = float(values.std())
-    return {"name": name, "range": [low, high], "std": spread, "colours": colours(map_name)}
+    """How a field is drawn: in the range and colours of a report."""
+    within = value_range(values)
+    return {
+        "name": name,
+        "range": [within.low, within.high],
+        "std": float(values.std()),
+        "colours": colours(within.colours),
+    }
 
 
 def colours(name: str) -> list[list[int]]:
