@@ -24,6 +24,8 @@ from tables import markdown, paragraph, put
 from wavelit.benchmarks.few_cells import ARMS
 from wavelit.benchmarks.joint_cells import cost_of
 from wavelit.benchmarks.protocol import REFERENCE, THE_EIGHT, read_rates
+from wavelit.evaluation.diagnosis import known_systems
+from wavelit.evaluation.relations import relations
 from wavelit.evaluation.transfer import (
     ONE_STEP,
     chosen_counts,
@@ -31,12 +33,12 @@ from wavelit.evaluation.transfer import (
     transfer_map,
     with_setting,
 )
-from wavelit.evaluation.transfer_figures import map_figure
+from wavelit.evaluation.transfer_figures import map_figure, profile_figure
 
 RESULTS = Path("results/transfer")
 FIRST = RESULTS / "first"
 PAGE = Path("docs/transfer.md")
-PICTURE = Path("docs/images/transfer/map.png")
+PICTURES = Path("docs/images/transfer")
 SCORES = {"one step": one_step, "1:20": rollout}
 MAPPED = (ONE_STEP, "rollout 1:20")
 # Trajectories and core-minutes of the map.
@@ -332,12 +334,48 @@ def _seeds(n: int) -> str:
     return "one seed" if n == 1 else f"{n} seeds"
 
 
+def related() -> str:
+    """Which descriptors go with the ratio of one step: all relations that were fixed."""
+    cells = started("pair")
+    if not cells:
+        return "The map has not been run yet."
+    found = relations(transfer_map(cells, ONE_STEP, arm="started"), known_systems())
+    known = {name: each for name, each in found.items() if not math.isnan(each.rho)}
+    if not known:
+        return "Too few pairs have been run."
+    order = sorted(known, key=lambda name: (known[name].p, -abs(known[name].rho)))
+    first = known[order[0]]
+    chance = len(known) * first.p
+    said = (
+        f"Of {len(known)} relations the one that chance gives least often is with "
+        f"{_descriptor(*order[0])}: rank correlation {first.rho:.2f}, p = {first.p:.2g}. By chance "
+        f"{chance:.1f} of {len(known)} have such a p or a lower one."
+    )
+    rows = []
+    for name in order:
+        each = known[name]
+        beyond = f"{each.low:.2f} to {each.high:.2f}"
+        rows.append([_descriptor(*name), f"{each.rho:.2f}", beyond, f"{each.p:.2g}",
+                     str(each.n_systems), str(each.n_pairs)])  # fmt: skip
+    head = ["descriptor", "rank correlation", "95 % of permuted", "p", "systems", "pairs"]
+    return f"{paragraph(said)}\n\n{markdown(head, rows)}"
+
+
+def _descriptor(name: str, form: str) -> str:
+    said = name.replace("_", " ")
+    return f"difference of {said}" if form == "difference" else f"{said} of the target"
+
+
 def draw() -> None:
-    """The picture of the map."""
+    """The pictures of the map, and by lead time and band."""
     if cells := started("pair"):
-        PICTURE.parent.mkdir(parents=True, exist_ok=True)
-        figure = map_figure(transfer_map(cells, MAPPED[0], arm="started"))
-        figure.savefig(PICTURE, dpi=150, bbox_inches="tight")
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        figures = {
+            "map": map_figure(transfer_map(cells, MAPPED[0], arm="started")),
+            "profiles": profile_figure(cells),
+        }
+        for name, figure in figures.items():
+            figure.savefig(PICTURES / f"{name}.png", dpi=150, bbox_inches="tight")
 
 
 def _over_scratch(own: dict[str, Any], cell: dict[str, Any]) -> list[float]:
@@ -368,6 +406,7 @@ SECTIONS = {
     "few": few,
     "map finding": map_finding,
     "map": pairs,
+    "relations": related,
     "trials": trials,
 }
 

@@ -263,6 +263,25 @@ def test_bands_share_the_error_by_wavenumber(root, monkeypatch):
     assert accuracy.band_errors(model, data) == pytest.approx(expected, rel=2e-3)
 
 
+def test_wavelet_bands_are_differences_of_block_means(root, monkeypatch):
+    monkeypatch.setattr(accuracy, "CURVE_STRIDE", 10**6)
+    data = WellDataModule(str(root / MAZE), batch_size=2)
+    model = Convolution(data).eval()
+    (batch,) = accuracy._some_windows(data)
+    with torch.no_grad():
+        error = model(batch.fields, batch.constants, batch.scalars) - batch.target[:, 0]
+    deviation = (batch.target[:, 0].double().var((2, 3)) + 1e-7).sqrt()
+    means = [error]
+    for size in (2, 4, 8):
+        blocks = torch.nn.functional.avg_pool2d(error, size)
+        means.append(torch.nn.functional.interpolate(blocks, scale_factor=size))
+    parts = [means[3], *(means[j - 1] - means[j] for j in (3, 2, 1))]
+    expected = [(part.square().mean((2, 3)).sqrt() / deviation).mean().item() for part in parts]
+    found = accuracy.wavelet_band_errors(model, data)
+    assert list(found) == ["coarser than 8 cells", *(f"details of {n} cells" for n in (8, 4, 2))]
+    assert list(found.values()) == pytest.approx(expected, rel=2e-3)
+
+
 def test_tables_say_what_diverged_and_what_is_missing(tmp_path, monkeypatch, load_script):
     page = load_script("accuracy")
     monkeypatch.setattr(sys.modules["accuracy_scores"], "RESULTS", tmp_path)

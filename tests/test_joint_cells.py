@@ -177,6 +177,7 @@ def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
         assert set(found["holdout_by_lr"]) == {"0.01", "0.001"}
         assert found["holdout"] == min(found["holdout_by_lr"].values())
         assert found["valid"]["one_step"] > 0
+        assert list(found["valid"]["bands"])[-1] == "details of 2 cells"
     folder = place["runs"] / "few" / "0.5min_joint-0" / "flow-2-0"
     settings = yaml.safe_load((folder / "frozen-0.01" / "config.yaml").read_text())
     assert settings["train"]["trunk"] == "frozen"

@@ -23,7 +23,7 @@ from wavelit.evaluation.transfer import (
     transfer_map,
     with_setting,
 )
-from wavelit.evaluation.transfer_figures import map_figure
+from wavelit.evaluation.transfer_figures import map_figure, profile_figure
 
 
 def errors(one_step, early=None, late=None, **more):
@@ -336,6 +336,27 @@ def test_the_picture_shows_every_cell(tmp_path):
     assert save(figure, tmp_path / "map.png").stat().st_size > 5000
     empty = map_figure(map_of(np.full((2, 2), np.nan)))
     assert not empty.axes[0].texts
+
+
+def test_profiles_show_means_over_sources_by_lead_time_and_band(tmp_path):
+    cells = [cell("a", "b"), cell("c", "b", free={"holdout": 0.7, "valid": errors(0.4, 0.1, 0.8)})]
+    figure = profile_figure(cells)
+    (ax,) = figure.axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "1:20", "13:30"]
+    line = ax.lines[1]
+    assert line.get_label() == "b"
+    # 0.1 and 0.4 over 0.2; 0.4 and 0.1 over 0.5; 1.6 and 0.8 over 0.8.
+    expected = [1.0, math.sqrt(0.8 * 0.2), math.sqrt(2.0)]
+    np.testing.assert_allclose(line.get_ydata(), expected)
+    for each in cells:
+        for arm in each["arms"].values():
+            arm["valid"]["bands"] = {"coarser than 2 cells": 2.0, "details of 2 cells": 3.0}
+    _, bands = profile_figure(cells).axes
+    assert [tick.get_text() for tick in bands.get_xticklabels()] == ["> 2", "2"]
+    np.testing.assert_allclose(bands.lines[1].get_ydata(), [1.0, 1.0])
+    assert save(figure, tmp_path / "profiles.png").stat().st_size > 5000
+    with pytest.raises(WavelitError, match="cells of one setting"):
+        profile_figure([*cells, cells[0] | {"minutes": 2.0}])
 
 
 # ------------------------------------------------------------------ its page

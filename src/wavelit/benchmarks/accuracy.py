@@ -61,6 +61,8 @@ from wavelit.checks.arguments import require_names, require_path, require_whole
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.errors import WavelitError
+from wavelit.evaluation.curves import band_errors as bands_over_time
+from wavelit.evaluation.curves import band_labels
 from wavelit.evaluation.evaluate import evaluate
 from wavelit.evaluation.rollout import inference
 from wavelit.files.atomic import atomic_path
@@ -82,6 +84,7 @@ __all__ = [
     "set_up",
     "time_in_turns",
     "time_step",
+    "wavelet_band_errors",
 ]
 
 # Steps timed for a rate, after as many that are not, in so many turns.
@@ -403,3 +406,21 @@ def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | 
         total = vrmse(following, target, model.spatial, valid=batch.valid)
         found.append(total.unsqueeze(1) * (mse / mse.sum(1, keepdim=True).clamp_min(1e-300)).sqrt())
     return [number(value) for value in torch.cat(found).mean((0, 2)).tolist()]
+
+
+def wavelet_band_errors(model: IncrementEmulator, data: WellDataModule) -> dict[str, float | None]:
+    """Likewise by band of a Haar transform, coarsest first (`wavelit.evaluation.curves`)."""
+    found = []
+    for batch in _some_windows(data):
+        with inference(model):
+            following = model(batch.fields, batch.constants, batch.scalars)
+        target = batch.target[:, 0]
+        score = vrmse(following, target, model.spatial, valid=batch.valid)
+        valid = None if batch.valid is None else batch.valid.expand_as(target).numpy()
+        for n, c in np.ndindex(*score.shape):
+            u, v = following[n, c, None].numpy(), target[n, c, None].numpy()
+            counted = None if valid is None else valid[n, c]
+            found.append(bands_over_time(u, v, counted, score[n, c, None].numpy())[:, 0])
+    means = np.mean(found, axis=0).tolist()
+    labels = band_labels(data.metadata.spatial_resolution)
+    return dict(zip(labels, map(number, means), strict=True))

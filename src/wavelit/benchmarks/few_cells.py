@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wavelit.benchmarks.accuracy import wavelet_band_errors
 from wavelit.benchmarks.entries import PRIORS
 from wavelit.benchmarks.joint_cells import nano_rate, require_same, steps_of
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
@@ -190,7 +191,11 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
             "lr": lr,
             "holdout": holdout,
             "holdout_by_lr": {str(each): score for each, (score, _) in tried.items()},
-            "valid": {"one_step": scores["one_step"], "rollout": scores["rollout"]},
+            "valid": {
+                "one_step": scores["one_step"],
+                "rollout": scores["rollout"],
+                "bands": wavelet_band_errors(emulator, everything),
+            },
         }
     chosen = choose({arm: found["holdout"] for arm, found in arms.items()})
     scratch = choose({arm: arms[arm]["holdout"] for arm in SCRATCH})
