@@ -28,7 +28,7 @@ from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.joint_config import BASE, JOINT_PRESETS, JointConfig, SystemConfig
 from wavelit.model.vocabulary import number_of
 from wavelit.model.wavelit import configuration_of
-from wavelit.training.checkpoints import model_weights, newest_checkpoint, require_same_model
+from wavelit.training.checkpoints import model_weights, require_same_model
 from wavelit.training.config import BUDGETS, TrainerConfig
 from wavelit.training.data_scales import calibrate
 from wavelit.training.joint import JointModule, JointTrainConfig
@@ -43,7 +43,7 @@ from wavelit.training.joint_folder import (
 from wavelit.training.prepare import validate_run
 from wavelit.training.run import Added, new_run, run_module
 from wavelit.training.run_folder import MOVED, require_there
-from wavelit.training.run_state import clear, extend, require_free
+from wavelit.training.run_state import checkpoint_to_resume, clear, extend, require_free
 from wavelit.training.symmetries import symmetries_of
 from wavelit.training.trainer import check_trainer
 
@@ -224,17 +224,7 @@ def resume_joint(
         if first:
             clear(folder, anew=False)
         trained = is_trained(folder)
-        if budget is None and trained:
-            raise WavelitError(
-                f"{folder} is trained to the end of its budget: score it with `wavelit evaluate "
-                f"{folder}`, or extend it with --train.steps N (steps=N)"
-            )
-        found = newest_checkpoint(folder / "checkpoints")
-        if found is None:
-            raise WavelitError(
-                f"{folder} has no checkpoint yet: start it again by the command that began it"
-            )
-        path, state = found
+        path, state = found = checkpoint_to_resume(folder, trained, budget)
         with torch.device("meta"):
             require_same_model(path, model_weights(state), JointWaveLiT(config))
         require_same_systems(folder, data)

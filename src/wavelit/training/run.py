@@ -62,6 +62,7 @@ from wavelit.training.run_folder import (
     write_weights,
 )
 from wavelit.training.run_state import (
+    checkpoint_to_resume,
     clear,
     extend,
     is_trained,
@@ -264,17 +265,7 @@ def resume(
         if first:
             clear(folder, anew=False)
         trained = is_trained(folder)
-        if budget is None and trained:
-            raise WavelitError(
-                f"{folder} is trained to the end of its budget: score it with `wavelit evaluate "
-                f"{folder}`, or extend it with --train.steps N (steps=N)"
-            )
-        found = newest_checkpoint(folder / "checkpoints")
-        if found is None:
-            raise WavelitError(
-                f"{folder} has no checkpoint yet: start it again by the command that began it"
-            )
-        path, state = found
+        path, state = found = checkpoint_to_resume(folder, trained, budget)
         data = load_data(folder)
         require_there(folder, data.path, MOVED)
         if config is not None:

@@ -30,6 +30,7 @@ from wavelit.training.run_folder import (
 )
 
 __all__ = [
+    "checkpoint_to_resume",
     "clear",
     "extend",
     "goes_on",
@@ -164,6 +165,32 @@ def goes_on(folder: Path) -> bool:
     environment = read_environment(folder)
     # Where it cannot be read, what is left of the training is done again.
     return environment is None or ("extended_from" in environment and "steps" not in environment)
+
+
+def checkpoint_to_resume(
+    folder: Path, trained: bool, budget: Mapping[str, Any] | None
+) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that a run goes on from, and what it holds.
+
+    Args:
+        folder: The run.
+        trained: Whether it has reached the end of its budget.
+        budget: Another one, or None.
+
+    Raises:
+        WavelitError: The budget is spent and there is no other, or there is no checkpoint yet.
+    """
+    if budget is None and trained:
+        raise WavelitError(
+            f"{folder} is trained to the end of its budget: score it with `wavelit evaluate "
+            f"{folder}`, or extend it with --train.steps N (steps=N)"
+        )
+    found = newest_checkpoint(folder / "checkpoints")
+    if found is None:
+        raise WavelitError(
+            f"{folder} has no checkpoint yet: start it again by the command that began it"
+        )
+    return found
 
 
 def extend(
