@@ -1,5 +1,4 @@
-"""The tables of docs/results.md and of the README, from results/accuracy; the page says how those
-are made.
+"""The tables of docs/results.md from results/accuracy; the page says how those are made.
 
 .venv/bin/python scripts/accuracy.py && .venv/bin/python scripts/accuracy_figures.py
 """
@@ -41,7 +40,6 @@ from wavelit.benchmarks.entries import (
 from wavelit.benchmarks.protocol import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
 
 PAGE = Path("docs/results.md")
-README = Path("README.md")
 RIVALS = [*SETTINGS, *WITH_INCREMENTS]
 # Ablations that were run beyond the three systems of the others.
 WIDE = ("without input noise", "without conserved means")
@@ -311,23 +309,6 @@ def windows() -> str:
     return markdown(["steps", "split", *others], rows)
 
 
-def headline() -> str:
-    """For the README, rollouts alone: WaveLiT beside the best model of The Well that was run,
-    whichever that is on a system.
-    """
-    scores = typical_scores(rollout)
-    best = _best(scores, RIVALS)
-    rows = []
-    for system in THE_EIGHT:
-        names = (("WaveLiT", system), (best[system], system), ("persistence", system))
-        rows.append(
-            [system, *("" if name not in scores else _number(scores[name]) for name in names)]
-        )
-    ratio = mean_ratio(_seven(_against_best(rollout, RIVALS)))
-    rows.append(["WaveLiT's error over theirs", "", ratio, _ratio(rollout, "persistence")])
-    return markdown(["system", "WaveLiT", "best of The Well's models", "persistence"], rows)
-
-
 def losses(
     others: Sequence[str] = (*OTHER_NETWORKS, "persistence"), splits: Sequence[str] = SPLITS
 ) -> str:
@@ -495,10 +476,9 @@ SECTIONS = {
 
 
 def tables() -> list[str]:
-    return [headline(), *(make() for make in SECTIONS.values())]
+    return [make() for make in SECTIONS.values()]
 
 
 if __name__ == "__main__":
     for section, make in SECTIONS.items():
         put(PAGE, f"<!-- {section}: scripts/accuracy.py -->", f"<!-- end of {section} -->", make())
-    put(README, "<!-- accuracy: scripts/accuracy.py -->", "<!-- end of accuracy -->", headline())

@@ -1,4 +1,5 @@
-"""WaveLiT 0.2 beside 0.1: the tables of docs/results.md from results/accuracy2.
+"""WaveLiT 0.2 beside 0.1 and rivals: tables of docs/results.md and of the README, from
+results/accuracy2.
 
     wavelit benchmark accuracy2 --models "WaveLiT 0.1" "WaveLiT 0.2" --seeds 0 3
     .venv/bin/python scripts/recipe.py
@@ -10,9 +11,10 @@ of ratios are geometric, without helmholtz_staircase.
 
 from collections import Counter
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 
-from accuracy_scores import DIVERGED, SEVEN
+from accuracy import RIVALS
+from accuracy_scores import DIVERGED, SEVEN, rollout, typical_scores
 from second_scores import WINDOWS, Pair, compared, ratios, runs
 from tables import markdown, paragraph, put
 
@@ -21,7 +23,7 @@ from wavelit.benchmarks.protocol import THE_EIGHT
 
 MINUTES = 5
 FIRST_CLAIMED = 3
-PAGE = Path("docs/results.md")
+PAGE, README = Path("docs/results.md"), Path("README.md")
 MARKS = {
     name: (f"<!-- {name}: scripts/recipe.py -->", f"<!-- end of {name} -->")
     for name in ("recipe", "rivals", "by rival", "in the frame", "by system", "chosen", "later")
@@ -163,8 +165,31 @@ def _both(old: float, new: float) -> str:
     return " / ".join("diverged" if x >= DIVERGED else f"{x:.3g}" for x in (old, new))
 
 
+def headline() -> str:
+    """For the README: rollouts 1:20 of 0.2 beside the best model of The Well, whichever that is on
+    a system; each rival counts by the better of the two protocols.
+    """
+    first = typical_scores(rollout)
+    second = best_rivals()
+    own = {
+        system: median(new[1] for where, _, _, new in claimed() if where == system)
+        for system in second
+    }
+    beside = {
+        system: [
+            min(pair[1][1], *(first[name, system] for name in RIVALS if (name, system) in first)),
+            first["persistence", system],
+        ]
+        for system, pair in second.items()
+    }
+    rows = [[s, *(f"{x:.3g}" for x in (own[s], *beside[s]))] for s in second]
+    over = [geometric_mean(own[s] / beside[s][i] for s in second if s in SEVEN) for i in range(2)]
+    rows.append(["WaveLiT's error over theirs", "", *(f"{ratio:.2f}" for ratio in over)])
+    return markdown(["system", "WaveLiT", "best of The Well's models", "persistence"], rows)
+
+
 def tables() -> list[str]:
-    """What the page holds."""
+    """What the pages hold, the README's last."""
     return [
         finding(),
         rivals(),
@@ -173,9 +198,12 @@ def tables() -> list[str]:
         table(claimed()),
         table(chosen()),
         later(),
+        headline(),
     ]
 
 
 if __name__ == "__main__":
-    for (begin, end), text in zip(MARKS.values(), tables(), strict=True):
+    *texts, last = tables()
+    for (begin, end), text in zip(MARKS.values(), texts, strict=True):
         put(PAGE, begin, end, text)
+    put(README, "<!-- accuracy: scripts/recipe.py -->", "<!-- end of accuracy -->", last)
