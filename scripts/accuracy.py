@@ -1,4 +1,4 @@
-"""The tables of docs/results.md from results/accuracy; the page says how those are made.
+"""The tables of docs/results_first.md from results/accuracy; the page says how those are made.
 
 .venv/bin/python scripts/accuracy.py && .venv/bin/python scripts/accuracy_figures.py
 """
@@ -39,7 +39,7 @@ from wavelit.benchmarks.entries import (
 )
 from wavelit.benchmarks.protocol import LEARNING_RATES, LR_SYSTEMS, THE_EIGHT, best_lr, search_cells
 
-PAGE = Path("docs/results.md")
+PAGE = Path("docs/results_first.md")
 RIVALS = [*SETTINGS, *WITH_INCREMENTS]
 # Ablations that were run beyond the three systems of the others.
 WIDE = ("without input noise", "without conserved means")

@@ -1,4 +1,4 @@
-"""The figures of docs/results.md, from results/accuracy.
+"""The figures of docs/results_first.md, from results/accuracy.
 
 .venv/bin/python scripts/accuracy_figures.py
 """

@@ -29,6 +29,17 @@ def runs(split: str = "valid") -> dict[tuple[float, str, int, str], list[float]]
     return found
 
 
+@cache
+def persistence(split: str = "valid") -> dict[str, list[float]]:
+    """Errors of predicting no change over the windows, by system."""
+    found = {}
+    for path in sorted(RESULTS.glob("*min/*/*.json")):
+        run = json.loads(path.read_text())
+        still = {split: run[split]["persistence"]}
+        found[run["system"]] = [FURTHER[window](still, split) for window in WINDOWS]
+    return found
+
+
 def compared(minutes: float, one: str, other: str, split: str = "valid") -> list[Pair]:
     """System, seed, and the errors of either, where both were run."""
     found = runs(split)

@@ -1,7 +1,7 @@
 """How large the fields become far beyond the data's end, from the weights that `wavelit benchmark
 accuracy` left.
 
-    # What is in runs/accuracy and not in the CSV yet; then the table of docs/results.md.
+    # What is in runs/accuracy and not in the CSV yet; then the table of docs/results_first.md.
     .venv-baselines/bin/python scripts/stability.py measure [MODEL ...]
     .venv/bin/python scripts/stability.py
 """
@@ -27,7 +27,7 @@ from wavelit.metrics import vrmse
 RESULT = Path("results/accuracy/stability.csv")
 WEIGHTS = Path("runs/accuracy")
 DATASETS = Path("datasets/pocketwell/small")
-PAGE = Path("docs/results.md")
+PAGE = Path("docs/results_first.md")
 STEPS = 200
 
 

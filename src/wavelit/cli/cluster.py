@@ -1,6 +1,6 @@
 """`wavelit ray COMMAND`: a grid of runs as tasks of a Ray cluster.
 
-    wavelit ray benchmark accuracy final --models "WaveLiT 0.2" FNO-0.5M --systems shear_flow \
+    wavelit ray benchmark accuracy2 final --models "WaveLiT 0.2" FNO-0.5M --systems shear_flow \
         --seeds 0 1 2
 
 Every combination of the values after options of the grid is the command with one value of each, in
