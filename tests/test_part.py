@@ -1,6 +1,8 @@
-"""A part of a dataset: its first trajectories, a share of their time kept for validation, and
-statistics of what is given for training alone.
+"""A part of a dataset: trajectories spread over its files, a share of their time kept for
+validation, and statistics of what is given for training alone.
 """
+
+import dataclasses
 
 import h5py
 import numpy as np
@@ -11,21 +13,25 @@ import wavelit
 from conftest import numpy_statistics
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.folder import find_files, split_folder
+from wavelit.data.part import Part
 from wavelit.errors import WavelitError
 
-# The fixture's training split: two files of two trajectories of seven steps.
 FIELDS = ("density", "pressure", "velocity", "stress")
+# The fixture's training split, one.hdf5 and two.hdf5, has two trajectories of seven steps each.
+# How many of each file are given: of N, those at places floor((i + 1/2) 4 / N).
+GIVEN = {1: (0, 1), 2: (1, 1), 3: (1, 2), 4: (2, 2)}
 
 
 def truth(folder, trajectories: int, steps: int) -> dict[str, np.ndarray]:
-    """Values (N, T, *S, component...) of the first trajectories and steps, as the files have."""
+    """Values (N, T, *S, component...) of the trajectories and steps that are given."""
     parts: dict[str, list[np.ndarray]] = {}
-    for path in sorted((folder / "data" / "train").glob("*.hdf5")):
+    paths = sorted((folder / "data" / "train").glob("*.hdf5"))
+    for path, n in zip(paths, GIVEN[trajectories], strict=True):
         with h5py.File(path) as file:
             for order, name in ((0, "density"), (0, "pressure"), (1, "velocity"), (2, "stress")):
                 values = file[f"t{order}_fields"][name][()].astype(np.float64)
-                parts.setdefault(name, []).append(values[:, :steps])
-    return {name: np.concatenate(each)[:trajectories] for name, each in parts.items()}
+                parts.setdefault(name, []).append(values[:n, :steps])
+    return {name: np.concatenate(each) for name, each in parts.items()}
 
 
 def spoil(folder, file: str, place) -> None:
@@ -35,9 +41,41 @@ def spoil(folder, file: str, place) -> None:
             opened[f"t{order}_fields"][name][place] = np.nan
 
 
-def test_the_first_trajectories_are_those_of_the_files_in_order(well_folder):
+@pytest.mark.parametrize(
+    ("there", "n", "counts"),
+    [
+        ((2, 2), 1, [0, 1]),
+        ((6, 6, 6, 6), 4, [1, 1, 1, 1]),
+        ((6, 6, 6, 6), 1, [0, 0, 1, 0]),
+        ((4, 4, 4, 4, 4, 4), 4, [1, 0, 1, 1, 0, 1]),
+        ((3, 3, 3, 2, 3, 2, 2, 3, 3), 4, [0, 1, 0, 1, 0, 1, 0, 0, 1]),
+        ((24,), 4, [4]),
+        ((1, 5), 6, [1, 5]),
+        ((1, 5), 5, [1, 4]),
+    ],
+)
+def test_trajectories_are_spread_over_the_files(there, n, counts, shared_well_folder):
+    (layout, *_) = WellDataModule(shared_well_folder).train_dataset.layouts
+    layouts = [dataclasses.replace(layout, n_trajectories=each) for each in there]
+    assert Part(n).counts(layouts, "train") == counts
+    assert Part().counts(layouts, "train") == list(there)
+
+
+def test_no_file_gives_more_than_it_has(shared_well_folder):
+    (layout, *_) = WellDataModule(shared_well_folder).train_dataset.layouts
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        there = rng.integers(1, 9, rng.integers(1, 7))
+        layouts = [dataclasses.replace(layout, n_trajectories=int(each)) for each in there]
+        n = int(rng.integers(1, there.sum() + 1))
+        counts = Part(n).counts(layouts, "train")
+        assert sum(counts) == n
+        assert all(0 <= given <= each for given, each in zip(counts, there, strict=True))
+
+
+def test_what_is_given_are_the_first_of_each_file(well_folder):
     whole = WellDataModule(well_folder, n_steps_input=2)
-    spoil(well_folder, "two.hdf5", 1)
+    spoil(well_folder, "one.hdf5", 1)
     data = WellDataModule(well_folder, n_steps_input=2, trajectories=np.int64(3), seed=3)
     assert data.arguments["trajectories"] == 3
     assert [type(data.arguments["trajectories"]), data.holdout] == [int, None]
@@ -45,16 +83,17 @@ def test_the_first_trajectories_are_those_of_the_files_in_order(well_folder):
     assert len(data.train_dataset) == 15
     every, some = whole.train_dataset, data.train_dataset
     for index in range(15):
-        # The last file is spoilt beyond what is given alone.
+        # The first file is spoilt beyond what is given alone.
         batch = some.collate(some.__getitems__([index]))
         assert np.isfinite(batch.fields.numpy()).all()
-        assert some.locate(index) == every.locate(index)
+        # Five windows of the first file, ten of the other.
+        assert some.locate(index) == every.locate(index if index < 5 else index + 5)
     seen = {i for step in range(9) for i in data.train_sampler.indices(step)}
     assert max(seen) < 15
     assert len(data.rollout_dataset("train")) == 3
     assert len(data.rollout_dataset("valid")) == 2
     one = WellDataModule(well_folder, n_steps_input=2, trajectories=1)
-    assert len(one.train_dataset.layouts) == 1
+    assert [layout.path[-8:] for layout in one.train_dataset.layouts] == ["two.hdf5"]
     assert one.replaced(trajectories=None).n_trajectories is None
 
 
@@ -63,7 +102,7 @@ def test_statistics_are_those_of_what_is_given(well_folder, trajectories, holdou
     steps = 7 if holdout is None else 5
     due = truth(well_folder, trajectories, steps)
     if trajectories == 3:
-        spoil(well_folder, "two.hdf5", 1)
+        spoil(well_folder, "one.hdf5", 1)
     if holdout:
         spoil(well_folder, "one.hdf5", (slice(None), slice(5, None)))
         # Validation does see them, and says so.
@@ -78,8 +117,8 @@ def test_statistics_are_those_of_what_is_given(well_folder, trajectories, holdou
         values[what] = np.concatenate(columns)
         np.testing.assert_allclose(getattr(found, what), values[what], rtol=1e-6, err_msg=what)
     assert len(found.scalar_mean) == 3
-    with h5py.File(well_folder / "data" / "train" / "one.hdf5") as file:
-        a = file["scalars"]["a"][()][:trajectories]
+    with h5py.File(well_folder / "data" / "train" / "two.hdf5") as file:
+        a = file["scalars"]["a"][()]
     if trajectories == 1:
         place = data.scalar_names.index("a")
         assert found.scalar_mean[place] == pytest.approx(float(a[0]))

@@ -7,9 +7,17 @@ import torch
 import yaml
 
 from conftest import numpy_statistics
+from wavelit.api import build_model
 from wavelit.data import pieces
-from wavelit.data.statistics import compute_statistics, load_statistics, write_statistics
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.statistics import (
+    UNSEEN,
+    compute_statistics,
+    load_statistics,
+    write_statistics,
+)
 from wavelit.data.well import WellDataset
+from wavelit.data.writing.write import write_dataset
 from wavelit.errors import WavelitError
 from wavelit.model.normalizer import Normalizer, Statistics
 
@@ -128,7 +136,34 @@ def test_scalars_by_value_or_logarithm(shared_well_folder):
     assert statistics.scalar_mean[0] == pytest.approx(np.log(1e-2), rel=1e-6)
     assert statistics.scalar_std[0] == pytest.approx(np.log(10.0), rel=1e-6)
     assert statistics.scalar_mean[2] == 2.5
-    assert statistics.scalar_std[2] == 1.0
+    assert statistics.scalar_std[2] == UNSEEN
+
+
+def test_a_scalar_that_never_varied_is_not_seen(tmp_path):
+    """Its weights were never trained: another value must not reach them."""
+    rng = np.random.default_rng(0)
+    folder = write_dataset(
+        tmp_path / "one",
+        {"u": rng.normal(size=(4, 8, 16, 16))},
+        splits={"train": 2, "valid": 1, "test": 1},
+        name="one",
+        boundary_conditions=["periodic", "periodic"],
+        scalars={"Reynolds": np.full(4, 1000.0), "Prandtl": np.array([1.0, 2.0, 1.0, 2.0])},
+    )
+    data = WellDataModule(folder, n_steps_input=2)
+    model = build_model(data, "nano", embed_dim=16, num_heads=2)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    batch = next(iter(data.trajectories("valid")))
+    seen = model(batch.fields, None, batch.scalars)
+    place = data.scalar_names.index("Reynolds")
+    for value in (2000.0, -1e9):
+        changed = batch.scalars.clone()
+        changed[:, place] = value
+        assert torch.equal(model(batch.fields, None, changed), seen)
+    changed = batch.scalars.clone()
+    changed[:, 1 - place] += 1
+    assert not torch.equal(model(batch.fields, None, changed), seen)
 
 
 def drop(key, name):

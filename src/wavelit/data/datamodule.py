@@ -94,8 +94,8 @@ class WellDataModule(pl.LightningDataModule):
             predicted; those that the files declare if absent.
         log_constants: names of constant scalar fields that models see as their natural logarithm,
             which is then called log NAME: for those that span decades, as a density may.
-        trajectories: how many trajectories of the training split are given, from the first on, file
-            by file; all if absent.
+        trajectories: how many trajectories of the training split are given, spread evenly over its
+            files, which follow parameters; all if absent.
         holdout: share of the time of the given trajectories, at its end, that is kept from training
             and takes the place of the validation split; if absent that split is read.
 

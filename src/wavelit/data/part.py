@@ -1,4 +1,8 @@
-"""Which part of a split is read: its first trajectories, and of their time a first or a last share.
+"""Which part of a split is read: some of its trajectories, and of their time a first or a last
+share.
+
+Files follow parameters, so that N of M trajectories are spread over them: of all, listed file by
+file, those at places floor((i + 1/2) M / N) say how many each file gives, from its first on.
 
 Whoever has few trajectories has none to spare for validation. The last share of the time of those
 that there are is then kept from training, and validated on. No window crosses the cut.
@@ -6,6 +10,8 @@ that there are is then kept from training, and validated on. No window crosses t
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +26,7 @@ class Part:
     """A part of a split.
 
     Args:
-        trajectories: How many, from the first on, file by file; None: all.
+        trajectories: How many, spread over the files; None: all.
         holdout: Share of their time that is kept from training, at its end; None: nothing is.
         last: Whether the part is that share, or what stands before it.
     """
@@ -29,33 +35,46 @@ class Part:
     holdout: float | None = None
     last: bool = False
 
-    def is_full(self, layouts: Sequence[FileLayout]) -> bool:
-        """Whether these files, the first of the split, hold all its trajectories."""
-        return self.trajectories is not None and _count(layouts) >= self.trajectories
+    def counts(self, layouts: Sequence[FileLayout], where: str) -> list[int]:
+        """How many trajectories each file gives, from its first on.
+
+        Args:
+            layouts: Of the split's files.
+            where: The split, for errors.
+
+        Raises:
+            WavelitError: There are fewer trajectories.
+        """
+        there = [layout.n_trajectories for layout in layouts]
+        if self.trajectories is None:
+            return there
+        n, n_all = self.trajectories, sum(there)
+        if n > n_all:
+            raise WavelitError(
+                f"{where}: trajectories={n} are asked for, of {n_all}: ask for as many at most, or "
+                "leave it out"
+            )
+        ends = list(itertools.accumulate(there))
+        found = [0] * len(there)
+        for i in range(n):
+            found[bisect_right(ends, (2 * i + 1) * n_all // (2 * n))] += 1
+        return found
 
     def cut(
-        self, layouts: Sequence[FileLayout], where: str, needed: int
+        self, layouts: Sequence[FileLayout], counts: Sequence[int], needed: int
     ) -> tuple[tuple[FileLayout, ...], tuple[int, ...]]:
         """What the files hold of the part, and the step at which it begins in each.
 
         Args:
-            layouts: Of the split's files, from the first on until they are enough.
-            where: The split, for errors.
+            layouts: Of files that give some.
+            counts: How many each gives.
             needed: Steps of a window.
 
         Raises:
-            WavelitError: There are fewer trajectories, or a share of the time is shorter than a
-                window.
+            WavelitError: A share of the time is shorter than a window.
         """
-        left = _count(layouts) if self.trajectories is None else self.trajectories
-        if left > _count(layouts):
-            raise WavelitError(
-                f"{where}: trajectories={left} are asked for, of {_count(layouts)}: ask for as "
-                "many at most, or leave it out"
-            )
         parts, starts = [], []
-        for layout in layouts:
-            n = min(left, layout.n_trajectories)
+        for layout, n in zip(layouts, counts, strict=True):
             start, stop = self._steps(layout, needed)
             parts.append(
                 replace(
@@ -67,7 +86,6 @@ class Part:
                 )
             )
             starts.append(start)
-            left -= n
         return tuple(parts), tuple(starts)
 
     def _steps(self, layout: FileLayout, needed: int) -> tuple[int, int]:
@@ -82,7 +100,3 @@ class Part:
                 f"window needs {needed}: choose another share, or lower n_steps_input"
             )
         return start, stop
-
-
-def _count(layouts: Sequence[FileLayout]) -> int:
-    return sum(layout.n_trajectories for layout in layouts)

@@ -57,6 +57,9 @@ __all__ = [
 
 # Below this fraction of the mean, float32 data cannot show a variation.
 FLOAT32_RESOLUTION = 1e-7
+# Spread of a scalar that does not vary. Nothing can be learnt of it, so that models see zero at any
+# other value too: divided by 1, a Reynolds number of 2000 after 1000 would be a thousand spreads.
+UNSEEN = 2.0**100
 # Below this, its digits go.
 SMALLEST = float(np.finfo(np.float32).tiny)
 # Increments below this many of it are rounded by more than a hundredth.
@@ -263,7 +266,7 @@ def _scalar_statistics(values: NDArray[np.float64]) -> tuple[float, float, bool]
 
 def _spread(values: NDArray[np.float64]) -> tuple[float, float, bool]:
     mean, std = float(values.mean()), float(values.std())
-    return mean, std if std > FLOAT32_RESOLUTION * abs(mean) else 1.0, False
+    return mean, std if std > FLOAT32_RESOLUTION * abs(mean) else UNSEEN, False
 
 
 def compute_statistics(

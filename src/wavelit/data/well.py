@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -139,20 +140,21 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         layouts: list[FileLayout] = []
         self._forcing_fields: list[str] = []
         for path in self.files_paths:
-            if self._part.is_full(layouts):
-                break
             with open_file(self.fs, path, **IO_PARAMS["fsspec_params"]) as file:
                 chosen = select(read_layout(file, path), *self._choice)
             layouts.append(chosen.predicted)
             if chosen.forcings is not None:
                 self._forcing_fields = [f.name for f in chosen.forcings.fields if f.time_varying]
         require_agreement(layouts)
-        require_steps(layouts, self.n_steps_input, self.n_steps_output, self.min_dt_stride)
-        needed = 1 + self.min_dt_stride * (self.n_steps_input + self.n_steps_output - 1)
-        self.files_paths = self.files_paths[: len(layouts)]
+        counts = self._part.counts(layouts, self.data_path)
+        given = [n for n in counts if n]
+        self.files_paths = list(itertools.compress(self.files_paths, counts))
         # Whole files are opened, of which a part is read.
-        self._stored: tuple[FileLayout, ...] = tuple(layouts)
-        self.layouts, self.first_steps = self._part.cut(layouts, self.data_path, needed)
+        self._stored: tuple[FileLayout, ...] = tuple(itertools.compress(layouts, counts))
+        steps = self.n_steps_input, self.n_steps_output, self.min_dt_stride
+        require_steps(self._stored, *steps)
+        needed = 1 + self.min_dt_stride * (self.n_steps_input + self.n_steps_output - 1)
+        self.layouts, self.first_steps = self._part.cut(self._stored, given, needed)
         known = tables(
             self.layouts,
             self.n_steps_input,
