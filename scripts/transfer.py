@@ -194,9 +194,8 @@ def _starts() -> list[str]:
         count = "all trajectories" if given is None else f"{given} trajectories"
         seeds = _seeds(len(each))
         lines.append(
-            f"**With {count} of {target}, which it has not seen, what is chosen has {means} of the "
-            "error of the start from scratch that was better on what was held out "
-            f"({seeds}).**"
+            f"**On {count} of {target}, which it has not seen, the start that held-out time favours "
+            f"has {means} of the error of the better one from scratch ({seeds}).**"
         )
     return lines
 
@@ -228,8 +227,8 @@ def _sharing(folder: Path = RESULTS) -> list[str]:
     said = "one seed" if len(seeds) == 1 else f"seeds {spread[0]} / {spread[1]}"
     alone = [over(seeds[0], ["helmholtz_staircase"], score) for score in SCORES.values()]
     return [
-        f"**Over its control, the same code and time with a trunk for each system, it has {means} "
-        + f"times the error ({said}{recipe}).**",
+        f"**Sharing the trunk has {means} times the error of a trunk for each system, with the same "
+        + f"code and time ({said}{recipe}).**",
         f"On helmholtz_staircase, which has a quarter of the windows, it has {_pair(alone, 3)}.",
     ]
 
