@@ -464,3 +464,12 @@ def test_other_dimensions_have_no_model_to_start_from(tmp_path):
     assert found.model is None
     assert "nothing: no model has as many axes" in str(found)
     assert "more than" in str(found)
+
+
+def test_a_grid_that_no_model_takes_has_none(tmp_path):
+    u = np.random.default_rng(0).normal(size=(4, 6, 13, 7)).cumsum(1)
+    sides = ["periodic", "periodic"]
+    found = diagnose(write(tmp_path / "odd", {"a": u}, sides), results=tmp_path / "none")
+    assert found.model is None
+    assert "nothing: axis 0 is periodic with 13 points" in str(found)
+    assert "--from" not in str(found)

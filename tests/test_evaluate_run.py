@@ -61,6 +61,12 @@ def test_a_folders_name_stays_one_part_of_a_files(name, tmp_path):
     (tmp_path / f"evaluation-{part}.json").write_text("{}")
 
 
+def test_two_names_never_share_a_file():
+    names = ["a/b", "a_b", "a:b", "a\\b", "n" * 90, "n" * 91]
+    assert file_part("a_b") == "a_b"
+    assert len({file_part(name) for name in names}) == len(names)
+
+
 def test_another_resolution_is_told(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)

@@ -410,7 +410,7 @@ def test_mistakes_are_named_and_nothing_is_written(run, three_systems, tmp_path,
         ([flow, *joint, "--trajectories", "0"], "trajectories must be a whole number"),
         ([flow, *joint, "--trajectories", "99"], "trajectories=99 are asked for, of 6"),
         ([flow, *joint, "--keep_statistics"], "--keep_statistics is of models of one system"),
-        ([flow, waves, "--from", "shear_flow"], "model must be a JointWaveLiT"),
+        ([flow, waves, "--from", "shear_flow"], "shear_flow is of one system"),
         ([flow, "--from", "shear_flow", "--trunk", "frozen"], "shear_flow is none"),
         ([flow, "--trunk", "frozen"], "--trunk is for a joint model that is fine-tuned"),
         ([flow, waves, "--train.trunk", "frozen"], "trunk frozen is for a trained model"),
@@ -440,7 +440,7 @@ def test_mistakes_in_python(run, three_systems, tmp_path):
     flow = three_systems["flow"]
     joint = load_joint(run)
     for call, message in (
-        (lambda: for_dataset(wavelit.load("shear_flow"), flow), "model must be a JointWaveLiT"),
+        (lambda: for_dataset(wavelit.load("shear_flow"), flow), "shear_flow is of one system"),
         (lambda: for_dataset(joint, flow, "smoke"), "knows no system 'smoke'"),
         (lambda: wavelit.fit(tmp_path / "x", flow, joint, lr=1, colour=2), "colour"),
         (

@@ -199,6 +199,12 @@ def test_systems_come_go_and_are_renamed_with_what_they_learnt():
     )
     arguments = inputs(model["waves"])
     assert torch.equal(model["waves"](*arguments), other["sound"](*arguments))
+    # Names may change places.
+    alike = stirred(joint({"a": SYSTEMS["waves"], "b": SYSTEMS["waves"]}))
+    turned = alike.with_systems(alike.config.systems, renamed={"a": "b", "b": "a"})
+    for name, before in (("a", "b"), ("b", "a")):
+        assert torch.equal(turned[name](*arguments), alike[before](*arguments))
+    assert not torch.equal(alike["a"](*arguments), alike["b"](*arguments))
     with pytest.raises(WavelitError, match="give the system another name"):
         joint(adapters="system").with_systems({"waves": SYSTEMS["flow"]})
 

@@ -8,11 +8,14 @@ import torch
 
 import wavelit
 from wavelit.cli.program import main
+from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
 from wavelit.model.mixers import GatedConv
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
 from wavelit.training.extras import fine_tuning_recipe
+from wavelit.training.fine_tune import for_dataset
+from wavelit.training.joint_run import build_joint
 from wavelit.training.prepare import prepare, sign
 from wavelit.training.transfer import adapt, fits
 
@@ -129,8 +132,7 @@ def test_statistics_are_those_of_the_new_data_unless_asked(first, tmp_path):
     fresh = wavelit.build_model(other, "nano", **SMALL, **KEPT)
     for name in ("input_scale", "output_scale", "conserved"):
         torch.testing.assert_close(getattr(new, name), getattr(fresh, name), rtol=0, atol=0)
-    with pytest.warns(UserWarning, match="keeps the statistics"):
-        other, kept = permuted(model, data, tmp_path / "again", "cab", "QP", "LK")
+    other, kept = permuted(model, data, tmp_path / "again", "cab", "QP", "LK")
     torch.testing.assert_close(kept.normalizer.std, model.normalizer.std[[2, 0, 1]])
 
 
@@ -151,6 +153,46 @@ def test_other_units_are_other_statistics(first, tmp_path):
     new = prepare(model, two, 0, keep_statistics=False)
     before, after = call(model, batch_of(one)), call(new, batch_of(two))
     torch.testing.assert_close(after[:, [1, 0]], factor * before, rtol=1e-4, atol=1e-2)
+    with pytest.warns(UserWarning, match="keeps the statistics"):
+        sign(prepare(model, two, 0, keep_statistics=True), two, 0, keep=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "same"),
+    [((800.0, 1100.0), True), ((1000.0, 1000.0), True), ((100.0, 5000.0), False)],
+)
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_scalar_within_what_the_model_knows_is_seen_as_it_saw_it(values, same, joint, tmp_path):
+    """Its logarithm, of Reynolds numbers over decades, where the new ones are alike or one."""
+
+    def dataset(name, fields, least, most):
+        numbers = np.geomspace(least, most, 6)[[0, 5, 1, 2, 3, 4]]
+        return wavelit.WellDataModule(
+            wavelit.write_dataset(
+                tmp_path / name,
+                {each: waves(each) for each in fields},
+                splits={"train": 4, "valid": 1, "test": 1},
+                name=name,
+                boundary_conditions=["periodic", "periodic"],
+                scalars={"Re": numbers},
+            ),
+            n_steps_input=2,
+        )
+
+    wide, narrow = dataset("wide", "ab", 1.0, 4000.0), dataset("narrow", "ba", *values)
+    if joint:
+        source = build_joint(JointDataModule([wide]), **SMALL)
+        source.mark_trained()
+        before, after = source["wide"], for_dataset(source, narrow)["narrow"]
+        torch.testing.assert_close(after.pieces[0], before.pieces[0])
+    else:
+        before = random_weights(wavelit.build_model(wide, "nano", **SMALL))
+        after = prepare(before, narrow, 0, keep_statistics=False)
+        sign(after, narrow, 0, keep=False)
+    seen, known = (each.normalizer.scalars(torch.tensor([[1000.0]])) for each in (after, before))
+    assert torch.equal(seen, known) == same
+    (scalar,), (ours,) = after.signature.scalars, before.signature.scalars
+    assert (scalar.ranges == ours.ranges) == same
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(2, 1), (2, 3), (4, 1), (4, 3)])

@@ -27,7 +27,7 @@ from typing import Any
 
 from wavelit.benchmarks.accuracy import wavelet_band_errors
 from wavelit.benchmarks.entries import PRIORS
-from wavelit.benchmarks.joint_cells import nano_rate, require_same, steps_of
+from wavelit.benchmarks.joint_cells import nano_rate, require_run, require_same, steps_of
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
 from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment
@@ -41,7 +41,7 @@ from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import BUDGETS, TrainConfig, TrainerConfig
-from wavelit.training.fine_tune import RANK, for_dataset
+from wavelit.training.fine_tune import for_dataset, rank_of
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_configuration import JointConfiguration
 from wavelit.training.joint_folder import is_trained as joint_is_trained
@@ -264,24 +264,29 @@ def choose(holdout: Mapping[str, float]) -> str:
 def _train(
     setting: _Setting, source: JointWaveLiT, arm: str, lr: float
 ) -> tuple[float, IncrementEmulator]:
-    """The best error on what is held out, and the weights that had it."""
+    """The best error on what is held out, and the weights that had it.
+
+    Raises:
+        WavelitError: The folder holds a run of another recipe or budget.
+    """
     cell = setting.cell
     parent = cell.scratch_name if arm in SCRATCH else cell.name
     folder = setting.runs / parent / f"{arm.replace(' ', '_')}-{lr:g}"
     trainer = TrainerConfig(accelerator="cpu", threads=1)
     if arm == "scratch nano":
-        if not is_trained(folder):
-            data = setting.data(BATCH_SIZE)
-            own = Cell(REFERENCE, cell.target, cell.seed, cell.minutes, lr, "final")
-            steps = n_steps(own, nano_rate(cell.target, setting.rates))
-            every = max(1, steps // LOOKS)
-            priors = priors_of(cell.target, "train")
-            recipe = TrainConfig(steps=steps, lr=lr, validate_every=every, **priors)
+        data = setting.data(BATCH_SIZE)
+        own = Cell(REFERENCE, cell.target, cell.seed, cell.minutes, lr, "final")
+        steps = n_steps(own, nano_rate(cell.target, setting.rates))
+        every = max(1, steps // LOOKS)
+        priors = priors_of(cell.target, "train")
+        recipe = TrainConfig(steps=steps, lr=lr, validate_every=every, **priors)
+        if is_trained(folder):
+            require_run(folder, data, recipe)
+        else:
             model = build_model(data, "nano", cell.seed, **priors_of(cell.target, "model"))
             fit(folder, data, model, recipe, trainer, cell.seed, overwrite=True)
         return _best(folder), load_model(folder, "best")
-    if not joint_is_trained(folder):
-        _train_joint(setting, source, arm, lr, folder, trainer)
+    _train_joint(setting, source, arm, lr, folder, trainer)
     return _best(folder), load_joint(folder, "best")[cell.target]
 
 
@@ -297,16 +302,18 @@ def _train_joint(
     data = JointDataModule(
         {setting.cell.target: setting.data(batch_size_of(asked))}, seed=setting.cell.seed
     )
-    if arm == "scratch joint":
-        by_system = {setting.cell.target: priors_of(setting.cell.target, "model")}
-        model = build_joint(data, asked.preset, setting.cell.seed, by_system, **asked.changes)
-    else:
-        rank = RANK if arm == "low-rank" and not source.config.rank else 0
-        model = start(source, data, rank)
     steps = steps_of(setting.cell.minutes, setting.cost, data, setting.rates)
     trunk = arm if arm in ("frozen", "low-rank") else "free"
     due = with_priors(asked.train, setting.cell.target)
     recipe = with_budget(due, steps, lr, looks=LOOKS, trunk=trunk)
+    if joint_is_trained(folder):
+        require_run(folder, data, recipe)
+        return
+    if arm == "scratch joint":
+        by_system = {setting.cell.target: priors_of(setting.cell.target, "model")}
+        model = build_joint(data, asked.preset, setting.cell.seed, by_system, **asked.changes)
+    else:
+        model = start(source, data, rank_of(recipe, source))
     fit_joint(folder, data, model, recipe, trainer, setting.cell.seed, overwrite=True)
 
 

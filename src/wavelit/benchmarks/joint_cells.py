@@ -21,18 +21,26 @@ from wavelit.benchmarks.accuracy import Clock, median_turn, time_step
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, rate_rows, read_rates
 from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment, write_rows
-from wavelit.checks.arguments import listed, require_name
+from wavelit.checks.arguments import listed, require_name, require_real
+from wavelit.checks.settings import require_mapping
+from wavelit.data.datamodule import WellDataModule
+from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
 from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.foundation import JointWaveLiT
-from wavelit.training.config import BUDGETS
+from wavelit.training.config import BUDGETS, TrainConfig
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_configuration import JointConfiguration, joint_configuration
-from wavelit.training.joint_folder import is_trained, load_joint, load_joint_data
+from wavelit.training.joint_folder import (
+    is_trained,
+    load_joint,
+    load_joint_data,
+    read_joint_config,
+)
 from wavelit.training.joint_run import fit_joint, resume_joint
 from wavelit.training.run import Added
-from wavelit.training.run_folder import read_environment
+from wavelit.training.run_folder import read_environment, settings_of
 
 __all__ = [
     "JointCell",
@@ -40,6 +48,7 @@ __all__ = [
     "measure_cost",
     "measure_rates",
     "nano_rate",
+    "require_run",
     "require_same",
     "run_joint",
     "score_test",
@@ -83,11 +92,12 @@ class JointCell:
         """What the file asks for, at this cell's budget and seed, of the datasets in `root`.
 
         Raises:
-            WavelitError: The file has no systems by name, or not the one that is left out.
+            WavelitError: The file has no systems with name and path, or not the one that is left
+                out.
         """
-        content = dict(read_yaml(config))
-        systems = [dict(each) for each in content.get("systems") or ()]
-        names = [str(each.get("name")) for each in systems]
+        content = _checked(read_yaml(config), config)
+        systems = content["systems"]
+        names = [each["name"] for each in systems]
         for entry, name in (("without", self.without), ("only", self.only)):
             if name is not None:
                 require_name(entry, name, names)
@@ -97,9 +107,9 @@ class JointCell:
             for each, name in zip(systems, names, strict=True)
             if name != self.without and self.only in (None, name)
         ]
-        recipe = {k: v for k, v in content.get("train", {}).items() if k not in BUDGETS}
+        recipe = {k: v for k, v in content["train"].items() if k not in BUDGETS}
         content["train"] = {**recipe, "steps": steps, "validate_every": steps}
-        model = {**content.get("model", {}), "trunk": self.trunk}
+        model = {**content["model"], "trunk": self.trunk}
         if self.trunk == "private":
             # Of a private trunk everything is a system's own.
             model = {name: value for name, value in model.items() if name not in ("rank", "own")}
@@ -110,6 +120,25 @@ class JointCell:
 
     def _share(self) -> dict[str, float]:
         return {} if self.only is None else {"share": 1.0}
+
+
+def _checked(content: Any, config: Path) -> dict[str, Any]:
+    """The groups of a joint configuration, as far as cells change them."""
+    content = content if isinstance(content, dict) else {}
+    systems = content.get("systems")
+    there = isinstance(systems, list) and all(
+        isinstance(each, dict) and all(isinstance(each.get(key), str) for key in ("name", "path"))
+        for each in systems
+    )
+    if not (there and systems):
+        raise WavelitError(
+            f"{config}: list the datasets under systems:, each with a name and a path, as "
+            "configs/joint/pocketwell.yaml does"
+        )
+    groups = {name: content.get(name) or {} for name in ("train", "model")}
+    for name, entries in groups.items():
+        require_mapping(f"{config}, {name}", entries)
+    return {**content, **groups}
 
 
 def steps_of(minutes: float, cost: float, data: Any, rates: Mapping[tuple[str, str], float]) -> int:
@@ -188,7 +217,11 @@ def cost_of(output: Path) -> float:
     path = output / "cost.json"
     if not path.exists():
         raise WavelitError(f"{path} is missing: `wavelit transfer cost` first")
-    return float(read_json(path)["cost"])
+    cost = read_json(path).get("cost")
+    try:
+        return require_real("cost", cost, beyond=True)
+    except WavelitError as error:
+        raise WavelitError(f"{path}: {error}; run `wavelit transfer cost` again") from error
 
 
 def measure_cost(config: Path, root: Path, output: Path) -> Path:
@@ -264,16 +297,22 @@ def run_joint(
         asked = dataclasses.replace(asked, train=recipe)
         path = output / f"{cell.name}.json"
         if path.exists():
-            require_same(path, {"model": asked.changes, "train": dataclasses.asdict(asked.train)})
+            due = {"model": asked.changes, "train": dataclasses.asdict(asked.train)}
+            # Results of before do not say how their systems were read.
+            read = {"data": _read_as(asked.data)} if "data" in read_json(path) else {}
+            require_same(path, due | read)
         else:
             write_result(path, _run(cell, asked, runs / cell.name))
         yield path
 
 
 def _run(cell: JointCell, asked: JointConfiguration, folder: Path) -> dict[str, Any]:
+    begun = (folder / "checkpoints").is_dir() and any((folder / "checkpoints").glob("*.ckpt"))
+    if begun or is_trained(folder):
+        require_run(folder, asked.data, asked.train, asked.changes)
     if is_trained(folder):
         model = load_joint(folder)
-    elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").glob("*.ckpt")):
+    elif begun:
         model = resume_joint(folder)
     else:
         built = asked.build()
@@ -287,6 +326,7 @@ def _run(cell: JointCell, asked: JointConfiguration, folder: Path) -> dict[str, 
         "preset": asked.preset,
         "model": asked.changes,
         "train": dataclasses.asdict(asked.train),
+        "data": _read_as(asked.data),
         "shares": asked.data.shares,
         "windows": {
             name: round(steps * system.batch_size * asked.data.shares[name])
@@ -349,6 +389,56 @@ def require_same(path: Path, due: Mapping[str, Any]) -> None:
         raise WavelitError(
             f"{path} was run with another {listed(other)}: remove it, or name another --output"
         )
+
+
+def require_run(
+    folder: Path,
+    data: JointDataModule | WellDataModule,
+    train: TrainConfig,
+    changes: Mapping[str, Any] | None = None,
+) -> None:
+    """Weights of another recipe, budget or reading of the data must not pass for these.
+
+    Args:
+        folder: A run that has begun.
+        data: What it should have been trained on.
+        train: And how.
+        changes: Entries of its model, a joint one.
+
+    Raises:
+        WavelitError: An entry differs.
+    """
+    settings = read_yaml(folder / "config.yaml")
+    was = {"train": {**type(train).LATER, **settings["train"]}}
+    due: dict[str, Any] = {"train": dataclasses.asdict(train)}
+    if isinstance(data, JointDataModule):
+        was["data"] = {each["name"]: _apart(each) for each in settings["systems"]}
+        due["data"] = _read_as(data)
+        config = read_joint_config(folder)
+        trunk = config.architecture
+        own = {name: getattr(config, name, getattr(trunk, name, None)) for name in changes or {}}
+        was["model"], due["model"] = own, dict(changes or {})
+    else:
+        was["data"], due["data"] = _apart(settings["data"]), _apart(settings_of(data))
+    was, due = (json.loads(json.dumps(each)) for each in (was, due))
+    other = [name for entry in due for name in _differing(entry, was[entry], due[entry])]
+    if other:
+        raise WavelitError(
+            f"{folder} was trained with another {listed(other)}: remove it, or name another --runs"
+        )
+
+
+def _read_as(data: JointDataModule) -> dict[str, dict[str, Any]]:
+    """How each system is read, wherever it stands."""
+    return {name: _apart(settings_of(system)) for name, system in data.systems.items()}
+
+
+def _apart(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in settings.items()
+        if value is not None and name not in ("name", "share", "path", "n_workers", "cache_bytes")
+    }
 
 
 def _differing(entry: str, was: Any, due: Any) -> list[str]:

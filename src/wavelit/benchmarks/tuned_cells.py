@@ -20,7 +20,7 @@ from wavelit.benchmarks.few_cells import (
     with_budget,
     with_priors,
 )
-from wavelit.benchmarks.joint_cells import require_same, steps_of
+from wavelit.benchmarks.joint_cells import require_run, require_same, steps_of
 from wavelit.benchmarks.results import scores_of, write_result
 from wavelit.benchmarks.timing import environment
 from wavelit.data.joint import JointDataModule
@@ -126,9 +126,11 @@ def _scores(
     runs: Path,
 ) -> dict[str, Any]:
     folder = runs / cell.name / f"{lr:g}"
-    if not is_trained(folder):
-        due = with_priors(joint.train, cell.target)
-        recipe, trainer = with_budget(due, steps, lr), TrainerConfig("cpu", threads=1)
+    recipe = with_budget(with_priors(joint.train, cell.target), steps, lr)
+    if is_trained(folder):
+        require_run(folder, data, recipe)
+    else:
+        trainer = TrainerConfig("cpu", threads=1)
         fit_joint(folder, data, start(source, data), recipe, trainer, cell.seed, overwrite=True)
     emulator = load_joint(folder)[cell.target]
     return scores_of(evaluate(emulator, data.systems[cell.target], "valid", rollout_batch_size=4))

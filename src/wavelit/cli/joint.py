@@ -49,6 +49,7 @@ def train_joint(words: Sequence[str]) -> Path:
     typed: set[str] = set()
     where, overwrite = "the command line", False
     single: dict[str, str] = {}
+    paths: list[str] = []
     options = option_groups(words)
     tuned = any(name == "from" for name, _ in options)
     homes = _homes() | {"trunk": "train" if tuned else "model"}
@@ -65,7 +66,9 @@ def train_joint(words: Sequence[str]) -> Path:
         elif name == "overwrite" and not values:
             overwrite = True
         elif name in (BEFORE, "data.paths"):
-            content = _over(content, {"data": {"paths": list(values)}}, where)
+            paths += values
+        elif tuned and name == "data.path":
+            paths.append(_one(name, values))
         elif name == "seed":
             content = _over(content, {name: load_yaml(_one(name, values), name)}, where)
         elif name == "keep_statistics":
@@ -83,6 +86,11 @@ def train_joint(words: Sequence[str]) -> Path:
                 f"unknown option --{printable(name, 60)} of a joint training: it has --config, "
                 f"--run, --seed, --overwrite and those of {', '.join(sorted(set(homes.values())))}"
             )
+    if paths:
+        # Those that are typed go before that of a file.
+        content = _over({"data": {}}, content, where)
+        content["data"] = {**content["data"], "paths": paths}
+        content["data"].pop("path", None)
     if not typed.isdisjoint(BUDGETS) and isinstance(content["train"], dict):
         # A budget that is typed goes before that of a file.
         kept = content["train"].items()
@@ -120,6 +128,7 @@ def _fine_tuning(
     from wavelit.api import load
     from wavelit.checks.arguments import listed
     from wavelit.evaluation.pictures import file_part
+    from wavelit.model.foundation import JointWaveLiT, SystemEmulator
     from wavelit.training.extras import FINE_TUNING
     from wavelit.training.fine_tune import as_joint, made_ready, rank_of, with_histories
     from wavelit.training.joint import JointTrainConfig
@@ -131,14 +140,20 @@ def _fine_tuning(
         raise WavelitError(
             f"the architecture is that of {source}: leave --model.* out, or train anew"
         )
-    model = as_joint(load(source))
+    found = load(source)
+    if not isinstance(found, JointWaveLiT | SystemEmulator):
+        raise WavelitError(
+            f"several datasets start from a joint model, such as --from joint-1M; {source} is of "
+            "one system"
+        )
+    model = as_joint(found)
     lr = JointTrainConfig.lr * FINE_TUNING
     content = _over({"data": {}, "train": {"lr": lr}}, content, where)
     data = content["data"]
     if isinstance(data, dict) and "path" in data:
         # A file for a model of one system names a dataset so.
         rest = {name: value for name, value in data.items() if name != "path"}
-        content["data"] = {"paths": [data["path"]], **rest}
+        content["data"] = {**rest, "paths": [data["path"], *rest.get("paths", [])]}
     asked = joint_configuration(content, where)
     if asked.by_system:
         raise WavelitError(
@@ -156,7 +171,7 @@ def _fine_tuning(
         model,
         asked.data,
         start,
-        rank=rank_of(asked.train) if rank is None else load_yaml(rank, "rank"),
+        rank=rank_of(asked.train, model) if rank is None else load_yaml(rank, "rank"),
         seed=asked.seed,
     )
     names = list(asked.data.systems)
@@ -206,12 +221,17 @@ def _one(name: str, values: Sequence[str]) -> str:
 
 def _over(content: dict[str, Any], more: Any, where: str) -> dict[str, Any]:
     """Settings with those of `more` in their place, group by group."""
+    from wavelit.checks.settings import require_mapping
+
     if not isinstance(more, dict):
         raise WavelitError(f"{where}: groups of options are due, such as data: and train:")
     merged = dict(content)
     for name, value in more.items():
         before = merged.get(name)
-        if isinstance(before, dict) and isinstance(value, dict):
+        if isinstance(before, dict) and value is not None:
+            require_mapping(f"{where}, {name}", value)
             value = {**before, **value}
+        elif isinstance(value, dict) and before is not None:
+            require_mapping(f"{where}, {name}", before)
         merged[name] = value
     return merged

@@ -20,7 +20,11 @@ def info(parser: Any, words: list[str]) -> None:
         help="joint run or weights folder: what its systems share",
     )
     parser.add_argument(
-        "--resolution", type=int, nargs="+", default=[64, 64], help="points per axis"
+        "--resolution",
+        type=int,
+        nargs="+",
+        default=None,
+        help="points per axis; 64 along each if absent",
     )
     parser.add_argument("--fields", type=int, default=4, help="field channels")
     parser.add_argument("--batch", type=int, default=1, help="samples of a step")
@@ -46,7 +50,8 @@ def info(parser: Any, words: list[str]) -> None:
         from wavelit.model.pretrained import shipped
 
         model = JointWaveLiT.from_pretrained(shipped(options.joint) or options.joint)
-        print_lines(describe_shares(model, options.resolution))
+        spatial = model.config.architecture.spatial
+        print_lines(describe_shares(model, options.resolution or [64] * spatial))
         return
     if options.preset is not None:
         from wavelit.cost import describe_cost
@@ -54,7 +59,7 @@ def info(parser: Any, words: list[str]) -> None:
         print(
             describe_cost(
                 options.preset,
-                options.resolution,
+                options.resolution or [64, 64],
                 options.fields,
                 options.batch,
                 options.flops,

@@ -164,10 +164,10 @@ def train(parser: Any, words: list[str]) -> None:
     require_plain(words, older.union(parser.get_defaults().keys()) - alone)
     words = rename_options(words, groups)
     source = value_of(words, "--from")
+    trained = None if source is None else load(require_path("--from", source))
     if strange := [option for option in JOINT_ALONE if value_of(words, option) is not None]:
         of = "this one is new" if source is None else f"{source} is none"
         raise WavelitError(f"{strange[0]} is for a joint model that is fine-tuned: {of}")
-    trained = None if source is None else load(require_path("--from", source))
     lr = TrainConfig.lr * FINE_TUNING
     if trained is not None:
         parser.set_defaults({"train.lr": lr, "data.n_steps_input": trained.config.n_steps_input})

@@ -8,6 +8,7 @@ function of the seed and its number alone, and the sizes of the datasets play no
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,7 +134,10 @@ class JointDataModule(pl.LightningDataModule):
             if isinstance(systems, Mapping)
             else by_own_name([_opened(each, options) for each in systems])
         )
-        self.systems: dict[str, WellDataModule] = dict(sorted(named.items()))
+        self.systems: dict[str, WellDataModule] = {
+            name: _with_seed(data, number_of(self.seed, "batches", name))
+            for name, data in sorted(named.items())
+        }
         # Of a validation of each system; 0: all windows. A training sets it.
         self.validation_batches = 0
         self.shares = dict.fromkeys(self.systems, 1.0) | _shares(shares or {}, self.systems)
@@ -142,8 +146,6 @@ class JointDataModule(pl.LightningDataModule):
                 f"shares are at most {max(self.shares.values()):g}: one system at least takes part "
                 "in every step, with share 1"
             )
-        for name, data in self.systems.items():
-            data.seed = number_of(self.seed, "batches", name)
 
     @property
     def n_steps_output(self) -> int:
@@ -214,6 +216,16 @@ def _opened(data: Any, options: Mapping[str, Any]) -> WellDataModule:
     return data  # type: ignore[no-any-return]
 
 
+def _with_seed(data: WellDataModule, seed: int) -> WellDataModule:
+    """A data module with a stream of its own, of the same open files; the one given stays as it
+    is.
+    """
+    own = copy.copy(data)
+    own.__dict__.pop("train_sampler", None)
+    own.seed = seed
+    return own
+
+
 def _named(name: Any, data: Any, options: Mapping[str, Any]) -> WellDataModule:
     with of_system(str(name)):
         return _opened(data, options)
@@ -225,10 +237,12 @@ def by_own_name(
     """Datasets by the names that they are given, or by those in their files where that is None.
 
     Raises:
-        WavelitError: Two of one name.
+        WavelitError: Two of one name, or a name that is no text.
     """
     named: dict[str, WellDataModule] = {}
     for data, given in itertools.zip_longest(datasets, names):
+        if given is not None and (not isinstance(given, str) or not given):
+            raise WavelitError(f"a system's name must be text, not {shown(given)}")
         name = data.metadata.dataset_name if given is None else given
         if name in named:
             raise WavelitError(
@@ -241,6 +255,7 @@ def by_own_name(
 
 
 def _shares(given: Mapping[str, float], systems: Mapping[str, Any]) -> dict[str, float]:
+    require_instance("shares", given, Mapping, "give a share by the name of its system")
     if strange := [name for name in given if name not in systems]:
         raise WavelitError(
             f"a share is given for {shown(strange[0])}, which is no system: they are "
@@ -250,6 +265,6 @@ def _shares(given: Mapping[str, float], systems: Mapping[str, Any]) -> dict[str,
     for name, share in given.items():
         with of_system(name):
             shares[name] = require_real("share", share, 0.0, 1.0, beyond=True)
-            if Fraction(share).limit_denominator(FINEST) == 0:
+            if Fraction(shares[name]).limit_denominator(FINEST) == 0:
                 raise WavelitError(f"share {share:g} is below 1/{FINEST}: leave the system out")
     return shares

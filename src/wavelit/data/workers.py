@@ -11,20 +11,27 @@ from torch.utils.data import DataLoader, Dataset
 
 __all__ = ["data_loader"]
 
-_loaders: WeakSet[DataLoader[Any]] = WeakSet()
+# Whoever iterates may outlive the loader.
+_iterators: WeakSet[Any] = WeakSet()
+
+
+class _Loader(DataLoader[Any]):
+    def _get_iterator(self) -> Any:
+        iterator = super()._get_iterator()
+        if self.num_workers:
+            _iterators.add(iterator)
+        return iterator
 
 
 def data_loader(dataset: Dataset[Any], n_workers: int, **options: Any) -> DataLoader[Any]:
     """A loader with so many reading processes, which leave signals to this one and end with it."""
-    loader: DataLoader[Any] = DataLoader(
+    return _Loader(
         dataset,
         num_workers=n_workers,
         persistent_workers=n_workers > 0,
         worker_init_fn=_leave_signals,
         **options,
     )
-    _loaders.add(loader)
-    return loader
 
 
 def _leave_signals(worker: int) -> None:
@@ -38,6 +45,5 @@ def _leave_signals(worker: int) -> None:
 def _end_workers() -> None:
     # Multiprocessing would try by SIGTERM, which they ignore, and wait. Registered after its hook,
     # this runs before.
-    for loader in list(_loaders):
-        if loader._iterator is not None:
-            loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+    for iterator in list(_iterators):
+        iterator._shutdown_workers()

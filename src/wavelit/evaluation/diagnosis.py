@@ -26,13 +26,17 @@ import numpy as np
 
 from wavelit.checks.arguments import listed, require_path
 from wavelit.checks.settings import require_mapping
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.folder import address
-from wavelit.errors import printable
+from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.descriptors import DESCRIPTORS, Descriptors, measure_descriptors
 from wavelit.evaluation.transfer import read_pairs, settings_of, transfer_map, with_setting
 from wavelit.files.atomic import atomic_path
 from wavelit.files.plain import read_json
+from wavelit.model.config import padded_shape
+from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.pretrained import PREFIX, pretrained
+from wavelit.model.wavelit import WaveLiT
 
 __all__ = [
     "Diagnosis",
@@ -107,8 +111,9 @@ class Diagnosis:
             descriptors are known.
         typical: The largest distance from a system of PocketWell to its nearest other one.
         model: The shipped model to start from, pocketwell/<system>, or the joint one where none of
-            a single system has a field of the same name; None: none has as many axes.
+            a single system has a field of the same name; None: there is none.
         expected: What was measured of starts from it, in sentences.
+        refused: Why there is no model to start from.
     """
 
     descriptors: Descriptors
@@ -116,6 +121,7 @@ class Diagnosis:
     typical: float
     model: str | None
     expected: tuple[str, ...]
+    refused: str = ""
 
     def __str__(self) -> str:
         return "\n".join([*_table(self.descriptors), "", *self._advice()])
@@ -138,7 +144,7 @@ class Diagnosis:
                 f"{'':<16s}far: no system of PocketWell is more than {self.typical:.2f} from its "
                 "nearest"
             )
-        lines.append(f"{'start from':<16s}{self.model or 'nothing: no model has as many axes'}")
+        lines.append(f"{'start from':<16s}{self.model or f'nothing: {self.refused}'}")
         if self.model == PREFIX + JOINT:
             lines.append(f"{'':<16s}no shipped model of one system has a field of these names")
         if self.model is not None:
@@ -184,13 +190,39 @@ def diagnose(
     # A model of one system is taken over by the names of its fields, a joint one without.
     known = [name for name in starts if set(rows[name].fields) & set(found.fields)]
     start = next(iter(known), JOINT if starts else None)
+    refused = "no model has as many axes"
+    if start is not None:
+        refused = _refused(start, path, storage_options)
+        start = None if refused else start
     return Diagnosis(
         found,
         away,
         _typical(rows),
         None if start is None else PREFIX + start,
         tuple(expectation(start, records)),
+        refused,
     )
+
+
+def _refused(start: str, path: str | os.PathLike[str], storage_options: Any) -> str:
+    """Why a shipped model cannot start on a dataset's grid; "" if it can."""
+    data = WellDataModule(path, storage_options=storage_options)
+    if start == JOINT:
+        config = JointWaveLiT.from_pretrained(PREFIX + start).config.architecture
+    else:
+        config = WaveLiT.from_pretrained(PREFIX + start).config
+    # A kernel that is too wide is cut when it is taken over, a projection left out.
+    config = replace(
+        config,
+        boundary_conditions=data.boundary_conditions,
+        mixers="attention",
+        divergence_free=False,
+    )
+    try:
+        padded_shape(data.metadata.spatial_resolution, config)
+    except WavelitError as error:
+        return str(error)
+    return ""
 
 
 @cache

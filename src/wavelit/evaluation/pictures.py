@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -254,8 +255,13 @@ def fields_to_show(field_names: Sequence[str], field: str | Sequence[str] | None
 
 
 def file_part(name: str) -> str:
-    """A name as part of a file's, at most 80 characters."""
-    return re.sub(r'[\\/:*?"<>|]', "_", printable(name, 80))
+    """A name as part of a file's, at most 80 characters; where it had to be changed it ends with a
+    checksum, so that two names never share a file.
+    """
+    plainly = re.sub(r'[\\/:*?"<>|]', "_", printable(name, 80))
+    if plainly == name:
+        return name
+    return f"{plainly[:71]}-{zlib.crc32(name.encode('utf8', 'surrogatepass')):08x}"
 
 
 def arrays(

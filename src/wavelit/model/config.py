@@ -256,10 +256,14 @@ def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]
     """The grid after padding: axes with walls or open sides are rounded up to the grid multiple.
 
     Raises:
-        WavelitError: A periodic axis that is not a multiple; it cannot be padded without breaking
-            the period.
+        WavelitError: Another number of axes; or a periodic one that is not a multiple, and cannot
+            be padded without breaking the period.
     """
     multiple = config.grid_multiple
+    if len(shape) != config.spatial:
+        raise WavelitError(
+            f"a grid of {len(shape)} axes was given to a model of {config.spatial}-D fields"
+        )
     for axis, (n, wraps) in enumerate(zip(shape, config.periodic, strict=True)):
         if wraps and n % multiple:
             raise WavelitError(

@@ -290,13 +290,12 @@ class JointWaveLiT(
             WavelitError: Systems that cannot share a trunk, or another layout under a known name.
         """
         joint = JointWaveLiT(dataclasses.replace(self.config, systems=systems))
-        before = {new: old for old, new in (renamed or {}).items()}
+        before = {key_of(new): key_of(old) for old, new in (renamed or {}).items()}
         known, state = self.state_dict(), {}
         for key, value in joint.state_dict().items():
             parts = key.split(".")
-            for new, old in before.items():
-                if parts[0] == "systems" and parts[1] == key_of(new):
-                    parts[1] = key_of(old)
+            if parts[0] == "systems":
+                parts[1] = before.get(parts[1], parts[1])
             kept = known.get(".".join(parts))
             if kept is not None and kept.shape != value.shape:
                 raise WavelitError(

@@ -7,7 +7,7 @@ one: that which has most fields in common, by name and tensor order, then consta
 and sides. Its private parts are those of the channels that both have (`wavelit.training.transfer`);
 a vocabulary of fields is taken as it is. What reads a new channel begins at zero, so that at first
 the prediction of the others is what it was. Statistics and calibration are those of the new data,
-but for constant fields that the system knows.
+but for constant fields and scalars that the system knows.
 
 Calibration reads windows of data, of which `wavelit.model` knows nothing: this is no method of the
 model.
@@ -40,10 +40,12 @@ from wavelit.training.ranks import is_first
 from wavelit.training.transfer import (
     config_for,
     keep_constants,
+    keep_scalars,
     middle_of,
     names_of,
     require_axes,
     take,
+    with_known_scalars,
 )
 
 __all__ = [
@@ -68,17 +70,24 @@ class Start:
         system: The system of the trained model.
         reached: Fields that the trained model can give, by name and tensor order: those of the
             system, with a vocabulary of fields those of all systems.
-        signature: Of the dataset.
+        signature: Of the dataset, with the ranges of scalars that the system knows.
+        channels: Channels that the system reads and gives, where these are its own: a component of
+            a vector is known by its name as well.
     """
 
     system: str
     reached: frozenset[tuple[str, int]]
     signature: Signature
+    channels: frozenset[str] = frozenset()
 
     @property
     def taken(self) -> list[Quantity]:
         """Fields of the dataset that are known; if none is, nothing but the trunk is taken."""
-        return [each for each in self.signature.fields if (each.name, each.order) in self.reached]
+        return [
+            each
+            for each in self.signature.fields
+            if (each.name, each.order) in self.reached or self.channels.issuperset(each.channels)
+        ]
 
 
 def for_dataset(
@@ -122,9 +131,9 @@ def as_joint(model: Any) -> JointWaveLiT:
     return model
 
 
-def rank_of(train: JointTrainConfig) -> int:
-    """The rank that a recipe asks of a model which has no terms of low rank."""
-    return RANK if train.trunk == "low-rank" else 0
+def rank_of(train: JointTrainConfig, model: JointWaveLiT) -> int:
+    """The rank that a recipe asks of a model; 0 where it has terms of low rank already."""
+    return RANK if train.trunk == "low-rank" and not model.config.rank else 0
 
 
 def with_histories(
@@ -172,7 +181,10 @@ def starts_of(
         among = list(model) if model.config.adapters == "field" else [best]
         reached = [model.config.system(each).signature.fields for each in among]
         names = frozenset((field.name, field.order) for fields in reached for field in fields)
-        found[name] = Start(best, names, signature)
+        source = model.config.system(best).signature
+        own = source.field_names if model.config.adapters == "system" else ()
+        known = with_known_scalars(source, signature)
+        found[name] = Start(best, names, known, frozenset(own))
     return found
 
 
@@ -227,6 +239,7 @@ def made_ready(
             known = dict(model[begun.system].normalizer.named_buffers())
             theirs = model.config.system(begun.system).signature
             keep_constants(known, joint[name], theirs, begun.signature)
+            keep_scalars(known, joint[name], theirs, begun.signature)
             calibrate(joint[name], system, number_of(seed, "calibration", name))
         _tell(name, system, begun, model.config.system(begun.system).signature)
     joint.mark_trained()
@@ -297,10 +310,12 @@ def _tell(name: str, data: WellDataModule, begun: Start, source: Signature) -> N
     start = printable(begun.system, 60)
     if not taken:
         theirs = sorted({field for field, _ in begun.reached})
+        other = [each for each in _names(fields) if each in theirs]
+        order = f" ({listed(other, 60)}: of another tensor order)" if other else ""
         warnings.warn(
             f"{data.path} has the fields {listed(_names(fields), 60)}, none of them among those "
-            f"that a start from {start} knows, {listed(theirs, 60)}: the trunk alone is taken "
-            "over, the rest is new",
+            f"that a start from {start} knows, {listed(theirs, 60)}{order}: the trunk alone is "
+            "taken over, the rest is new",
             stacklevel=3,
         )
         return

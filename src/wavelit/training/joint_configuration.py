@@ -204,7 +204,7 @@ def fit_several(
         if trained and not any(isinstance(one, WellDataModule) for one in each):
             data = with_histories(model, data)
     if trained:
-        model = made_ready(model, data, rank=rank_of(train), seed=seed)
+        model = made_ready(model, data, rank=rank_of(train, model), seed=seed)
     if isinstance(model, str):
         model = build_joint(data, PRESET if model == "nano" else model, seed)
     if not isinstance(model, JointWaveLiT):

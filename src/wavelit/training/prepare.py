@@ -23,7 +23,15 @@ from wavelit.training.data_scales import calibrate, find_solenoidal
 from wavelit.training.networks import channels_of, emulator_of, require_copies, try_network
 from wavelit.training.ranks import is_first
 from wavelit.training.symmetries import symmetries_of
-from wavelit.training.transfer import adapt, fits, keep_constants, names_of, require_units
+from wavelit.training.transfer import (
+    adapt,
+    fits,
+    keep_constants,
+    keep_scalars,
+    names_of,
+    require_units,
+    with_known_scalars,
+)
 
 __all__ = ["prepare", "sign", "validate_run"]
 
@@ -110,11 +118,17 @@ def sign(model: IncrementEmulator, data: WellDataModule, seed: int, keep: bool) 
         # Where points lie is no statistic.
         find_solenoidal(model, data)
     # A pass over windows, made once and only where it is needed.
-    signature = cache(partial(signature_of, data))
+    signature = cache(partial(_signature, data, model.signature if model.trained else None))
     if keep and model.signature is not None:
         require_units(model.signature, signature())
     if _take_statistics(model, data, seed, keep, signature) or not _is_signed(model, data):
         model.signature = signature()
+
+
+def _signature(data: WellDataModule, known: Signature | None) -> Signature:
+    """Of the data; with a trained model's, scalars that it knows are as it knows them."""
+    own = signature_of(data)
+    return own if known is None else with_known_scalars(known, own)
 
 
 def _take_statistics(
@@ -140,6 +154,7 @@ def _take_statistics(
         return False
     if isinstance(model, WaveLiT) and model.trained and model.signature is not None:
         keep_constants(ours, model, model.signature, signature())
+        keep_scalars(ours, model, model.signature, signature())
         if has_them():
             return False
     if keep:

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import Strategy
 from torch import nn
 
+from wavelit.checks.arguments import require_instance
 from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.sampling import StepBatchSampler
@@ -91,6 +92,12 @@ def build_model(
     Raises:
         WavelitError: An unknown preset or entry, or one that does not fit the dataset.
     """
+    require_instance(
+        "data",
+        data,
+        WellDataModule,
+        "WellDataModule(folder) is one; for several datasets `build_joint` is there",
+    )
     statistics = data.statistics
     if changes.get("n_steps_input", data.n_steps_input) != data.n_steps_input:
         raise WavelitError(

@@ -34,8 +34,10 @@ import torch
 import yaml
 
 from wavelit.checks.arguments import listed, require_name, require_whole, shown
-from wavelit.checks.settings import from_mapping
+from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.data.datamodule import WellDataModule
+from wavelit.data.signature import cell_spacing
+from wavelit.data.statistics import UNSEEN
 from wavelit.errors import WavelitError, printable
 from wavelit.files.atomic import atomic_folder, atomic_path
 from wavelit.files.plain import read_json, read_yaml
@@ -378,7 +380,13 @@ def require_facts(folder: Path, data: WellDataModule, then: dict[str, Any]) -> N
         WavelitError: Names the first difference.
     """
     # As JSON has it: lists for tuples. Runs of older versions know less of their data.
+    require_mapping(f"{folder}/fields.json, {data.path}", then)
     now = json.loads(json.dumps(facts_of(data)))
+    spreads = "statistics, scalar_std"
+    if len(then.get(spreads, [])) == len(now[spreads]):
+        # That of a scalar which never varies was 1.
+        both = zip(then[spreads], now[spreads], strict=True)
+        then = {**then, spreads: [n if (w, n) == (1.0, UNSEEN) else w for w, n in both]}
     for name, value in now.items():
         if name in then and then[name] != value:
             values = f": {printable(value, 120)} there, {printable(then[name], 120)} in the run"
@@ -394,11 +402,16 @@ def facts_of(data: WellDataModule) -> dict[str, Any]:
     """
     dataset = data.train_dataset
     steps = [layout.dt for layout in dataset.layouts]
-    digest = hashlib.sha256()
+    digest, beside = hashlib.sha256(), hashlib.sha256()
     for index in (0, len(dataset) - 1):
-        sample = dataset.__getitems__([index])[0]
+        samples = dataset.__getitems__([index])
         for name in ("input_fields", "output_fields"):
-            digest.update(sample[name].contiguous().numpy().tobytes())
+            digest.update(samples[0][name].contiguous().numpy().tobytes())
+        batch = dataset.collate(samples)
+        parts = (batch.constants, batch.scalars, batch.valid, batch.forcings, batch.scalar_forcings)
+        for part in parts:
+            beside.update(b"" if part is None else part.contiguous().numpy().tobytes())
+    spacing = cell_spacing(dataset)
     return {
         **fields_of(data),
         "time steps": [min(steps), max(steps)],
@@ -407,6 +420,8 @@ def facts_of(data: WellDataModule) -> dict[str, Any]:
         "number of training windows": len(dataset),
         **{f"statistics, {name}": list(values) for name, values in vars(data.statistics).items()},
         "checksum of the first and last window": digest.hexdigest(),
+        "checksum of what is given beside them": beside.hexdigest(),
+        "cell spacing": None if spacing is None else list(spacing),
     }
 
 

@@ -27,6 +27,7 @@ from wavelit.model.config import (
     padded_shape,
     with_fitting_mixers,
 )
+from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.signature import Quantity, Signature
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.data_scales import calibrate, is_solenoidal
@@ -37,11 +38,13 @@ __all__ = [
     "config_for",
     "fits",
     "keep_constants",
+    "keep_scalars",
     "middle_of",
     "names_of",
     "require_axes",
     "require_units",
     "take",
+    "with_known_scalars",
 ]
 
 Index = list[int | None]
@@ -165,7 +168,7 @@ def adapt(
             "the model does not know the names of its fields, and has other counts, history or "
             f"boundaries than {data.path}: give data with the same, in the same order"
         )
-    signature = signature_of(data)
+    signature = with_known_scalars(model.signature, signature_of(data))
     old, new = names_of(model.signature), names_of(signature)
     if not set(old.fields) & set(new.fields):
         raise WavelitError(
@@ -179,7 +182,9 @@ def adapt(
     torch.manual_seed(seed)
     fresh = WaveLiT(config)
     fresh.normalizer.set_statistics(data.statistics)
-    keep_constants(dict(model.normalizer.named_buffers()), fresh, model.signature, signature)
+    ours = dict(model.normalizer.named_buffers())
+    keep_constants(ours, fresh, model.signature, signature)
+    keep_scalars(ours, fresh, model.signature, signature)
     calibrate(fresh, data, seed)
     take(model, fresh, old, new, keep_statistics)
     fresh.signature, fresh.trained = signature, True
@@ -213,6 +218,50 @@ def keep_constants(
         near = (means[place] - mean).abs() <= FAR * std
         if near and NARROW * std <= stds[place] <= FAR * std:
             means[place], stds[place] = mean, std
+
+
+def with_known_scalars(old: Signature, new: Signature) -> Signature:
+    """What new data give, with scalars of values that a trained model has seen as it knows them: a
+    Reynolds number of 1000 means the same among few others.
+
+    Args:
+        old: What the trained model takes.
+        new: What the data give.
+    """
+    known = {each.name: each for each in old.scalars}
+    scalars = []
+    for each in new.scalars:
+        ours = known.get(each.name)
+        within = (
+            ours is not None
+            and ours.ranges is not None
+            and each.ranges is not None
+            and not (ours.unit and each.unit and ours.unit != each.unit)
+            and ours.ranges[0][0] <= each.ranges[0][0]
+            and each.ranges[0][1] <= ours.ranges[0][1]
+        )
+        scalars.append(dataclasses.replace(each, ranges=ours.ranges) if within else each)  # type: ignore[union-attr]
+    return dataclasses.replace(new, scalars=tuple(scalars))
+
+
+@torch.no_grad()
+def keep_scalars(
+    ours: Mapping[str, Tensor], fresh: IncrementEmulator, old: Signature, new: Signature
+) -> None:
+    """See scalars that a trained model knows as it saw them: those of the same range.
+
+    Args:
+        ours: Statistics of the trained model, by the names of a normaliser's buffers.
+        fresh: The new one, with the statistics of its data.
+        old: What the trained model takes.
+        new: What the new one does, `with_known_scalars`.
+    """
+    before = {each.name: (place, each.ranges) for place, each in enumerate(old.scalars)}
+    for place, each in enumerate(new.scalars):
+        source, ranges = before.get(each.name, (0, None))
+        if ranges is not None and ranges == each.ranges:
+            for name in ("scalar_mean", "scalar_std", "scalar_log"):
+                getattr(fresh.normalizer, name)[place] = ours[name][source]
 
 
 def require_axes(spatial: int, data: WellDataModule) -> None:
