@@ -440,7 +440,7 @@ def test_mistakes_in_python(run, three_systems, tmp_path):
     flow = three_systems["flow"]
     joint = load_joint(run)
     for call, message in (
-        (lambda: for_dataset(wavelit.load("shear_flow"), flow), "shear_flow is of one system"),
+        (lambda: for_dataset(wavelit.load("shear_flow"), flow), "model must be a JointWaveLiT"),
         (lambda: for_dataset(joint, flow, "smoke"), "knows no system 'smoke'"),
         (lambda: wavelit.fit(tmp_path / "x", flow, joint, lr=1, colour=2), "colour"),
         (
