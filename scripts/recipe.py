@@ -112,8 +112,8 @@ def rivals() -> str:
     if framed := best_rivals(framed=True):
         means, n = rival_means(framed)
         line += (
-            f" Beside rivals in WaveLiT's whole frame it has {means[0]:.2f} and {means[1]:.2f}, "
-            f"on {n} systems."
+            f" Beside [rivals in its frame](#rivals-in-the-frame) it has {means[0]:.2f} and "
+            f"{means[1]:.2f}, on {n} systems."
         )
     return paragraph(line)
 
