@@ -383,9 +383,10 @@ def require_facts(folder: Path, data: WellDataModule, then: dict[str, Any]) -> N
     require_mapping(f"{folder}/fields.json, {data.path}", then)
     now = json.loads(json.dumps(facts_of(data)))
     spreads = "statistics, scalar_std"
-    if len(then.get(spreads, [])) == len(now[spreads]):
+    known = then.get(spreads)
+    if isinstance(known, list) and len(known) == len(now[spreads]):
         # That of a scalar which never varies was 1.
-        both = zip(then[spreads], now[spreads], strict=True)
+        both = zip(known, now[spreads], strict=True)
         then = {**then, spreads: [n if (w, n) == (1.0, UNSEEN) else w for w, n in both]}
     for name, value in now.items():
         if name in then and then[name] != value:
