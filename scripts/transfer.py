@@ -174,7 +174,7 @@ def finding() -> str:
         *_sharing(),
         *_starts(),
     ]
-    return "\n".join(paragraph(line) for line in lines)
+    return "\n\n".join(paragraph(line) for line in lines)
 
 
 def _over_base(runs: list[dict[str, Any]], base: Any) -> str:
