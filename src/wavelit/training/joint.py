@@ -239,6 +239,9 @@ class JointModule(TrainingModule):
                 )
             self.running[name].update(value)
             self.log(f"train_loss/{name}", value)
+        for name in sorted(set(self.model) - losses.keys()):
+            # Else the last one would stand in the logs of this step too.
+            self.log(f"train_loss/{name}", math.nan)
         mean = math.exp(sum(math.log(max(value, 1e-30)) for value in seen) / len(seen))
         self.log("train_loss", mean, prog_bar=True)
         weights = torch.tensor(self.weights(list(losses)), dtype=stacked.dtype)
