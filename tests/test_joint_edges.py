@@ -102,6 +102,7 @@ def test_every_dataset_that_is_named_is_trained_on(three_systems, run, tmp_path)
         ({"data": {"path": waves, "paths": [flow]}}, ["flow", "waves"]),
         # What is typed goes before that of a file.
         ({"data": {"path": heat}, "typed": [waves]}, ["waves"]),
+        ({"data": None, "typed": [waves]}, ["waves"]),
     ):
         typed = content.pop("typed", [])
         file, folder = tmp_path / "file.yaml", tmp_path / "c"
@@ -164,6 +165,7 @@ def test_a_run_of_another_recipe_is_not_taken(run, three_systems):
         ((data, JointTrainConfig(**RECIPE | {"steps": 4})), None, "another steps"),
         ((data, recipe), {"rank": 4}, "another rank"),
         ((JointDataModule(systems, trajectories=2), recipe), None, "another flow, waves"),
+        ((JointDataModule(systems, {"flow": 0.5}), recipe), None, "another flow"),
     ):
         with pytest.raises(WavelitError, match=f"{said}: remove it, or name another --runs"):
             require_run(run, *asked, changes)

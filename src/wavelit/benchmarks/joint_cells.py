@@ -412,7 +412,9 @@ def require_run(
     was = {"train": {**type(train).LATER, **settings["train"]}}
     due: dict[str, Any] = {"train": dataclasses.asdict(train)}
     if isinstance(data, JointDataModule):
-        was["data"] = {each["name"]: _apart(each) for each in settings["systems"]}
+        was["data"] = {
+            each["name"]: _apart(each) | {"share": each["share"]} for each in settings["systems"]
+        }
         due["data"] = _read_as(data)
         config = read_joint_config(folder)
         trunk = config.architecture
@@ -429,8 +431,11 @@ def require_run(
 
 
 def _read_as(data: JointDataModule) -> dict[str, dict[str, Any]]:
-    """How each system is read, wherever it stands."""
-    return {name: _apart(settings_of(system)) for name, system in data.systems.items()}
+    """How each system is read and how often, wherever it stands."""
+    return {
+        name: _apart(settings_of(system)) | {"share": data.shares[name]}
+        for name, system in data.systems.items()
+    }
 
 
 def _apart(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def names_several(words: Sequence[str]) -> bool:
 def train_joint(words: Sequence[str]) -> Path:
     """Train as the command line says; the run's folder."""
     from wavelit.checks.arguments import require_path
+    from wavelit.checks.settings import require_mapping
     from wavelit.training.config import BUDGETS
     from wavelit.training.joint_configuration import joint_configuration
     from wavelit.training.joint_run import fit_joint
@@ -88,9 +89,10 @@ def train_joint(words: Sequence[str]) -> Path:
             )
     if paths:
         # Those that are typed go before that of a file.
-        content = _over({"data": {}}, content, where)
-        content["data"] = {**content["data"], "paths": paths}
-        content["data"].pop("path", None)
+        data = content.get("data") or {}
+        require_mapping(f"{where}, data", data)
+        others = {name: value for name, value in data.items() if name != "path"}
+        content["data"] = {**others, "paths": paths}
     if not typed.isdisjoint(BUDGETS) and isinstance(content["train"], dict):
         # A budget that is typed goes before that of a file.
         kept = content["train"].items()
