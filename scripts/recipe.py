@@ -24,17 +24,6 @@ from wavelit.benchmarks.protocol import THE_EIGHT
 MINUTES = 5
 FIRST_CLAIMED = 3
 PAGE, README = Path("docs/results.md"), Path("README.md")
-BLOCKS = (
-    "recipe",
-    "rivals",
-    "losses",
-    "by rival",
-    "in the frame",
-    "by system",
-    "chosen",
-    "later",
-    "accuracy",
-)
 OLD, NEW = "WaveLiT 0.1", "WaveLiT 0.2"
 
 
@@ -82,8 +71,7 @@ def best_rivals(framed: bool = False) -> dict[str, list[tuple[float, float, str]
             model: errors
             for (minutes, where, seed, model), errors in found.items()
             if (minutes, where, seed) == (MINUTES, system, FIRST_CLAIMED)
-            and EVERYONE[model].rival is not None
-            and EVERYONE[model].framed == framed
+            and is_rival(model, framed)
         }
         if own is not None and beside:
             names = [min(beside, key=lambda model: beside[model][place]) for place in range(2)]
@@ -130,7 +118,7 @@ def losses() -> str:
                 (model, seed): errors
                 for (minutes, where, seed, model), errors in found.items()
                 if (minutes, where) == (MINUTES, system)
-                and (model == NEW or is_published(model))
+                and (model == NEW or is_rival(model))
                 and (split == "valid" or seed >= FIRST_CLAIMED)
             }
             own = {seed: errors for (model, seed), errors in ran.items() if model == NEW}
@@ -151,8 +139,9 @@ def losses() -> str:
     return "\n".join(lines) or "- Nowhere, among what has been run."
 
 
-def is_published(model: str) -> bool:
-    return EVERYONE[model].rival is not None and not EVERYONE[model].framed
+def is_rival(model: str, framed: bool = False) -> bool:
+    """Whether it is one of The Well's models, as published or in the frame."""
+    return EVERYONE[model].rival is not None and EVERYONE[model].framed == framed
 
 
 def _on(counts: list[int]) -> str:
@@ -238,22 +227,25 @@ def headline() -> str:
     return markdown(["system", "WaveLiT", "best of The Well's models", "persistence"], rows)
 
 
+SECTIONS = {
+    "recipe": finding,
+    "rivals": rivals,
+    "losses": losses,
+    "by rival": rival_table,
+    "in the frame": lambda: rival_table(framed=True),
+    "by system": lambda: table(claimed()),
+    "chosen": lambda: table(chosen()),
+    "later": later,
+    "accuracy": headline,
+}
+
+
 def tables() -> list[str]:
-    """What the pages hold, in the order of `BLOCKS`."""
-    return [
-        finding(),
-        rivals(),
-        losses(),
-        rival_table(),
-        rival_table(framed=True),
-        table(claimed()),
-        table(chosen()),
-        later(),
-        headline(),
-    ]
+    return [make() for make in SECTIONS.values()]
 
 
 if __name__ == "__main__":
-    for name, text in zip(BLOCKS, tables(), strict=True):
-        for page in (PAGE, README) if name == "accuracy" else (PAGE,):
-            put(page, f"<!-- {name}: scripts/recipe.py -->", f"<!-- end of {name} -->", text)
+    for section, make in SECTIONS.items():
+        text = make()
+        for page in (PAGE, README) if section == "accuracy" else (PAGE,):
+            put(page, f"<!-- {section}: scripts/recipe.py -->", f"<!-- end of {section} -->", text)

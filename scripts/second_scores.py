@@ -19,11 +19,15 @@ Pair = tuple[str, int, list[float], list[float]]
 
 
 @cache
+def _results() -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*min/*/*.json"))]
+
+
+@cache
 def runs(split: str = "valid") -> dict[tuple[float, str, int, str], list[float]]:
     """Errors over the windows by (minutes, system, seed, model); one that diverged counts as 10."""
     found = {}
-    for path in sorted(RESULTS.glob("*min/*/*.json")):
-        run = json.loads(path.read_text())
+    for run in _results():
         key = (run["minutes"], run["system"], run["seed"], run["model"])
         found[key] = [min(FURTHER[window](run, split), DIVERGED) for window in WINDOWS]
     return found
@@ -33,8 +37,7 @@ def runs(split: str = "valid") -> dict[tuple[float, str, int, str], list[float]]
 def persistence(split: str = "valid") -> dict[str, list[float]]:
     """Errors of predicting no change over the windows, by system."""
     found = {}
-    for path in sorted(RESULTS.glob("*min/*/*.json")):
-        run = json.loads(path.read_text())
+    for run in _results():
         still = {split: run[split]["persistence"]}
         found[run["system"]] = [FURTHER[window](still, split) for window in WINDOWS]
     return found

@@ -145,8 +145,8 @@ def joint(split: str = "valid") -> str:
 
 def finding() -> str:
     """Where the joint model loses, then where it wins: mean over its seeds, on validation."""
-    wide, runs = (found("40min/joint-[0-9]*.json", folder) for folder in (WIDE, RESULTS))
-    narrow, runs = (runs, wide) if wide else ([], runs)
+    wide, narrow = (found("40min/joint-[0-9]*.json", folder) for folder in (WIDE, RESULTS))
+    runs = wide or narrow
     if not runs:
         return "No joint model has been trained to its full budget yet."
     ratios = {
@@ -168,7 +168,7 @@ def finding() -> str:
         f"**At equal time one joint model has {means} times the error of one model for each system"
         + f" (one step / 1:20, geometric mean over seven systems, {seeds}).** These are WaveLiT "
         + f"0.1. Against WaveLiT 0.2, whose recipe the joint model has, it is {over_second}, at "
-        + f"equal time too.{_narrow(narrow)}",
+        + f"equal time too.{_narrow(narrow if wide else [])}",
         f"It loses on {', '.join(loses) or 'none of them'}.",
         f"It is level or better on {', '.join(wins) or 'none of them'}.",
         *_sharing(),

@@ -32,7 +32,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from wavelit.allocator import keep_freed_memory
@@ -396,14 +396,8 @@ def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | 
     one window and field the squares add up to the square of its VRMSE.
     """
     found = []
-    for batch in _some_windows(data):
-        with inference(model):
-            following = model(batch.fields, batch.constants, batch.scalars)
-        target = batch.target[:, 0]
-        mse = binned_spectral_mse(
-            following, target, model.spatial, valid=batch.valid
-        )  # (B, bands, C)
-        total = vrmse(following, target, model.spatial, valid=batch.valid)
+    for following, target, valid, total in _predicted(model, data):
+        mse = binned_spectral_mse(following, target, model.spatial, valid=valid)  # (B, bands, C)
         found.append(total.unsqueeze(1) * (mse / mse.sum(1, keepdim=True).clamp_min(1e-300)).sqrt())
     return [number(value) for value in torch.cat(found).mean((0, 2)).tolist()]
 
@@ -411,16 +405,25 @@ def band_errors(model: IncrementEmulator, data: WellDataModule) -> list[float | 
 def wavelet_band_errors(model: IncrementEmulator, data: WellDataModule) -> dict[str, float | None]:
     """Likewise by band of a Haar transform, coarsest first (`wavelit.evaluation.curves`)."""
     found = []
-    for batch in _some_windows(data):
-        with inference(model):
-            following = model(batch.fields, batch.constants, batch.scalars)
-        target = batch.target[:, 0]
-        score = vrmse(following, target, model.spatial, valid=batch.valid)
-        valid = None if batch.valid is None else batch.valid.expand_as(target).numpy()
+    for following, target, valid, score in _predicted(model, data):
         for n, c in np.ndindex(*score.shape):
             u, v = following[n, c, None].numpy(), target[n, c, None].numpy()
-            counted = None if valid is None else valid[n, c]
+            counted = None if valid is None else valid[n, 0].numpy()
             found.append(bands_over_time(u, v, counted, score[n, c, None].numpy())[:, 0])
     means = np.mean(found, axis=0).tolist()
     labels = band_labels(data.metadata.spatial_resolution)
     return dict(zip(labels, map(number, means), strict=True))
+
+
+def _predicted(
+    model: IncrementEmulator, data: WellDataModule
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor]]:
+    """One step of every fourth window of validation, a batch at a time: prediction and truth
+    (B, C, *S), the cells that count (B, 1, *S), and the VRMSE (B, C).
+    """
+    for batch in _some_windows(data):
+        with inference(model):
+            following = model(batch.fields, batch.constants, batch.scalars)
+        target = batch.target[:, 0]
+        total = vrmse(following, target, model.spatial, valid=batch.valid)
+        yield following, target, batch.valid, total

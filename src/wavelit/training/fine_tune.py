@@ -39,8 +39,7 @@ from wavelit.training.joint import JointTrainConfig
 from wavelit.training.ranks import is_first
 from wavelit.training.transfer import (
     config_for,
-    keep_constants,
-    keep_scalars,
+    keep_known,
     middle_of,
     names_of,
     require_axes,
@@ -238,8 +237,7 @@ def made_ready(
             joint[name].normalizer.set_statistics(system.statistics)
             known = dict(model[begun.system].normalizer.named_buffers())
             theirs = model.config.system(begun.system).signature
-            keep_constants(known, joint[name], theirs, begun.signature)
-            keep_scalars(known, joint[name], theirs, begun.signature)
+            keep_known(known, joint[name], theirs, begun.signature)
             calibrate(joint[name], system, number_of(seed, "calibration", name))
         _tell(name, system, begun, model.config.system(begun.system).signature)
     joint.mark_trained()

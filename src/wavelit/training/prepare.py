@@ -26,8 +26,7 @@ from wavelit.training.symmetries import symmetries_of
 from wavelit.training.transfer import (
     adapt,
     fits,
-    keep_constants,
-    keep_scalars,
+    keep_known,
     names_of,
     require_units,
     with_known_scalars,
@@ -153,8 +152,7 @@ def _take_statistics(
     if has_them():
         return False
     if isinstance(model, WaveLiT) and model.trained and model.signature is not None:
-        keep_constants(ours, model, model.signature, signature())
-        keep_scalars(ours, model, model.signature, signature())
+        keep_known(ours, model, model.signature, signature())
         if has_them():
             return False
     if keep:

@@ -27,7 +27,6 @@ from wavelit.model.config import (
     padded_shape,
     with_fitting_mixers,
 )
-from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.signature import Quantity, Signature
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.data_scales import calibrate, is_solenoidal
@@ -37,8 +36,7 @@ __all__ = [
     "adapt",
     "config_for",
     "fits",
-    "keep_constants",
-    "keep_scalars",
+    "keep_known",
     "middle_of",
     "names_of",
     "require_axes",
@@ -183,8 +181,7 @@ def adapt(
     fresh = WaveLiT(config)
     fresh.normalizer.set_statistics(data.statistics)
     ours = dict(model.normalizer.named_buffers())
-    keep_constants(ours, fresh, model.signature, signature)
-    keep_scalars(ours, fresh, model.signature, signature)
+    keep_known(ours, fresh, model.signature, signature)
     calibrate(fresh, data, seed)
     take(model, fresh, old, new, keep_statistics)
     fresh.signature, fresh.trained = signature, True
@@ -192,26 +189,37 @@ def adapt(
 
 
 @torch.no_grad()
-def keep_constants(
-    ours: Mapping[str, Tensor], fresh: WaveLiT, old: Signature, new: Signature
-) -> None:
-    """See constant fields that a trained model knows as it saw them: what a density means is no
-    statistic of the data. One that varies by less than a tenth or more than three times of what
-    the model saw, or about another value, is seen by the data's own.
+def keep_known(ours: Mapping[str, Tensor], fresh: WaveLiT, old: Signature, new: Signature) -> None:
+    """See constant fields and scalars that a trained model knows as it saw them: what a density or
+    a Reynolds number means is no statistic of the data.
+
+    A constant field that varies by less than a tenth or more than three times of what the model
+    saw, or about another value, is seen by the data's own; so is a scalar of another range.
 
     Args:
         ours: Statistics of the trained model, by the names of a normaliser's buffers.
         fresh: The new one, with the statistics of its data.
         old: What the trained model takes.
-        new: What the new one does.
+        new: What the new one does, `with_known_scalars`.
     """
+    _keep_constants(ours, fresh, old, new)
+    known = {each.name: (place, each.ranges) for place, each in enumerate(old.scalars)}
+    for place, each in enumerate(new.scalars):
+        source, ranges = known.get(each.name, (0, None))
+        if ranges is not None and ranges == each.ranges:
+            for name in ("scalar_mean", "scalar_std", "scalar_log"):
+                getattr(fresh.normalizer, name)[place] = ours[name][source]
+
+
+def _keep_constants(
+    ours: Mapping[str, Tensor], fresh: WaveLiT, old: Signature, new: Signature
+) -> None:
     units = {name: each.unit for each in old.constants for name in each.channels}
     theirs = {name: each.unit for each in new.constants for name in each.channels}
     before = names_of(old).constants
     means, stds = fresh.normalizer.constant_mean, fresh.normalizer.constant_std
     for place, name in enumerate(names_of(new).constants):
-        known, unit = units.get(name, ""), theirs.get(name, "")
-        if name not in before or (known and unit and known != unit):
+        if name not in before or _differ(units.get(name, ""), theirs.get(name, "")):
             continue
         source = before.index(name)
         mean, std = ours["constant_mean"][source], ours["constant_std"][source]
@@ -232,36 +240,23 @@ def with_known_scalars(old: Signature, new: Signature) -> Signature:
     scalars = []
     for each in new.scalars:
         ours = known.get(each.name)
-        within = (
-            ours is not None
-            and ours.ranges is not None
-            and each.ranges is not None
-            and not (ours.unit and each.unit and ours.unit != each.unit)
-            and ours.ranges[0][0] <= each.ranges[0][0]
-            and each.ranges[0][1] <= ours.ranges[0][1]
-        )
-        scalars.append(dataclasses.replace(each, ranges=ours.ranges) if within else each)  # type: ignore[union-attr]
+        if ours is not None and not _differ(ours.unit, each.unit) and _is_within(each, ours):
+            scalars.append(dataclasses.replace(each, ranges=ours.ranges))
+        else:
+            scalars.append(each)
     return dataclasses.replace(new, scalars=tuple(scalars))
 
 
-@torch.no_grad()
-def keep_scalars(
-    ours: Mapping[str, Tensor], fresh: IncrementEmulator, old: Signature, new: Signature
-) -> None:
-    """See scalars that a trained model knows as it saw them: those of the same range.
+def _is_within(scalar: Quantity, known: Quantity) -> bool:
+    if scalar.ranges is None or known.ranges is None:
+        return False
+    ((low, high),), ((least, most),) = scalar.ranges, known.ranges
+    return least <= low and high <= most
 
-    Args:
-        ours: Statistics of the trained model, by the names of a normaliser's buffers.
-        fresh: The new one, with the statistics of its data.
-        old: What the trained model takes.
-        new: What the new one does, `with_known_scalars`.
-    """
-    before = {each.name: (place, each.ranges) for place, each in enumerate(old.scalars)}
-    for place, each in enumerate(new.scalars):
-        source, ranges = before.get(each.name, (0, None))
-        if ranges is not None and ranges == each.ranges:
-            for name in ("scalar_mean", "scalar_std", "scalar_log"):
-                getattr(fresh.normalizer, name)[place] = ours[name][source]
+
+def _differ(unit: str, other: str) -> bool:
+    """Whether two units are known, and not the same."""
+    return bool(unit and other and unit != other)
 
 
 def require_axes(spatial: int, data: WellDataModule) -> None:
@@ -286,7 +281,7 @@ def require_units(ours: Signature, theirs: Signature) -> None:
         units = {each.name: each.unit for each in getattr(ours, kind)}
         for each in getattr(theirs, kind):
             unit = units.get(each.name, "")
-            if unit and each.unit and unit != each.unit:
+            if _differ(unit, each.unit):
                 raise WavelitError(
                     f"'{each.name}' is in {each.unit} in the data and in {unit} in the model: its "
                     "statistics cannot be kept; leave keep_statistics out"
