@@ -297,7 +297,11 @@ def run_joint(
         asked = dataclasses.replace(asked, train=recipe)
         path = output / f"{cell.name}.json"
         if path.exists():
-            due = {"model": asked.changes, "train": dataclasses.asdict(asked.train)}
+            due = {
+                "model": asked.changes,
+                "train": dataclasses.asdict(asked.train),
+                "shares": asked.data.shares,
+            }
             # Results of before do not say how their systems were read.
             read = {"data": _read_as(asked.data)} if "data" in read_json(path) else {}
             require_same(path, due | read)
@@ -412,10 +416,10 @@ def require_run(
     was = {"train": {**type(train).LATER, **settings["train"]}}
     due: dict[str, Any] = {"train": dataclasses.asdict(train)}
     if isinstance(data, JointDataModule):
-        was["data"] = {
-            each["name"]: _apart(each) | {"share": each["share"]} for each in settings["systems"]
-        }
-        due["data"] = _read_as(data)
+        systems = {each["name"]: each for each in settings["systems"]}
+        was["data"] = {name: _apart(each) for name, each in systems.items()}
+        was["shares"] = {name: each["share"] for name, each in systems.items()}
+        due["data"], due["shares"] = _read_as(data), data.shares
         config = read_joint_config(folder)
         trunk = config.architecture
         own = {name: getattr(config, name, getattr(trunk, name, None)) for name in changes or {}}
@@ -431,11 +435,8 @@ def require_run(
 
 
 def _read_as(data: JointDataModule) -> dict[str, dict[str, Any]]:
-    """How each system is read and how often, wherever it stands."""
-    return {
-        name: _apart(settings_of(system)) | {"share": data.shares[name]}
-        for name, system in data.systems.items()
-    }
+    """How each system is read, wherever it stands."""
+    return {name: _apart(settings_of(system)) for name, system in data.systems.items()}
 
 
 def _apart(settings: Mapping[str, Any]) -> dict[str, Any]:
