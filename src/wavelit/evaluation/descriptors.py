@@ -44,7 +44,7 @@ from wavelit.evaluation.stencil import LinearStencil, fit_windows, frames_read
 from wavelit.metrics import vrmse
 from wavelit.model.normalizer import Normalizer, Statistics
 
-__all__ = ["DESCRIPTORS", "Descriptors", "measure_descriptors"]
+__all__ = ["DESCRIPTORS", "Descriptors", "descriptors_of", "measure_descriptors"]
 
 DESCRIPTORS = (
     "spectral_slope",
@@ -175,6 +175,11 @@ def measure_descriptors(
     """
     require_whole("seed", seed, 0)
     sample = SampledWindows(address(path), seed, (mask_field, mask_excludes), storage_options)
+    return descriptors_of(sample, seed)
+
+
+def descriptors_of(sample: SampledWindows, seed: int) -> Descriptors:
+    """`measure_descriptors` of a dataset that is open, with the seed that chose its windows."""
     dataset = sample.dataset
     fit, held = sample.halves()
     moving, numbers = _pass(sample, [*fit, *held])

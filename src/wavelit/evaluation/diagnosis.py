@@ -24,12 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from wavelit.checks.arguments import listed, require_path
+from wavelit.checks.arguments import listed, require_path, require_whole
 from wavelit.checks.settings import require_mapping
-from wavelit.data.datamodule import WellDataModule
+from wavelit.data.datamodule import boundary_conditions
 from wavelit.data.format.folder import address
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
-from wavelit.evaluation.descriptors import DESCRIPTORS, Descriptors, measure_descriptors
+from wavelit.evaluation.descriptors import DESCRIPTORS, Descriptors, descriptors_of
+from wavelit.evaluation.sampled import SampledWindows
 from wavelit.evaluation.transfer import read_pairs, settings_of, transfer_map, with_setting
 from wavelit.files.atomic import atomic_path
 from wavelit.files.plain import read_json
@@ -176,13 +178,9 @@ def diagnose(
     """
     records = read_pairs(results)
     rows = known_systems()
-    found = measure_descriptors(
-        path,
-        seed=seed,
-        mask_field=mask_field,
-        mask_excludes=mask_excludes,
-        storage_options=storage_options,
-    )
+    require_whole("seed", seed, 0)
+    sample = SampledWindows(address(path), seed, (mask_field, mask_excludes), storage_options)
+    found = descriptors_of(sample, seed)
     found = replace(found, growth=_known_growth(address(path), rows))
     away = distances(found, rows)
     shipped = {name.removeprefix(PREFIX) for name in pretrained()}
@@ -192,7 +190,7 @@ def diagnose(
     start = next(iter(known), JOINT if starts else None)
     refused = "no model has as many axes"
     if start is not None:
-        refused = _refused(start, path, storage_options)
+        refused = _refused(start, sample.dataset)
         start = None if refused else start
     return Diagnosis(
         found,
@@ -204,9 +202,8 @@ def diagnose(
     )
 
 
-def _refused(start: str, path: str | os.PathLike[str], storage_options: Any) -> str:
+def _refused(start: str, dataset: WellDataset) -> str:
     """Why a shipped model cannot start on a dataset's grid; "" if it can."""
-    data = WellDataModule(path, storage_options=storage_options)
     if start == JOINT:
         config = JointWaveLiT.from_pretrained(PREFIX + start).config.architecture
     else:
@@ -214,12 +211,12 @@ def _refused(start: str, path: str | os.PathLike[str], storage_options: Any) -> 
     # A kernel that is too wide is cut when it is taken over, a projection left out.
     config = replace(
         config,
-        boundary_conditions=data.boundary_conditions,
+        boundary_conditions=boundary_conditions(dataset),
         mixers="attention",
         divergence_free=False,
     )
     try:
-        padded_shape(data.metadata.spatial_resolution, config)
+        padded_shape(dataset.metadata.spatial_resolution, config)
     except WavelitError as error:
         return str(error)
     return ""
