@@ -191,9 +191,11 @@ def test_a_compiled_step_of_1m_has_a_third_of_the_kernels_and_a_quarter_of_the_b
 def test_joint_models_are_compared_at_equal_time(load_script, monkeypatch):
     """By the rates of the machine that WaveLiT 0.2 was timed on, too."""
     monkeypatch.chdir(ROOT)
-    transfer = load_script("transfer")
-    for run in transfer.found("40min/*-[0-9].json"):
-        assert transfer.an_eighth(run) == pytest.approx(transfer.SECOND_MINUTES, rel=0.02)
+    scores = load_script("transfer_scores")
+    for name, folder in scores.CONFIGURATIONS.items():
+        for run in scores.found("40min/*-[0-9].json", folder):
+            found = scores.an_eighth(run, folder)
+            assert found == pytest.approx(scores.SECOND_MINUTES, rel=0.02), name
 
 
 def test_the_runner_takes_every_committed_result_for_its_own():
