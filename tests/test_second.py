@@ -15,7 +15,7 @@ import pytest
 
 from systems import write_system
 from wavelit.benchmarks import entries, second
-from wavelit.benchmarks.entries import EVERYONE, FIRST, SECOND, Contestant
+from wavelit.benchmarks.entries import EVERYONE, FIRST, PAPER, SECOND, Contestant
 from wavelit.benchmarks.protocol import train_config
 from wavelit.benchmarks.second import best_rate, fingerprint, next_rate, run
 from wavelit.cli.program import main
@@ -41,6 +41,17 @@ def test_a_search_ends_where_the_best_has_worse_neighbours():
     while (lr := next_rate(tried)) is not None:
         tried[lr] = math.inf
     assert len(tried) < 30
+
+
+def test_the_row_of_the_paper_is_its_preset_and_has_the_four_additions_once():
+    def config(preset, changes):
+        return WaveLiTConfig.preset(preset, n_fields=1, **changes)
+
+    assert config(FIRST, EVERYONE["paper"].model) == config("paper", {})
+    additions = {"detail_dim": 24, "history": "increments", "conserve": True}
+    assert config(FIRST, EVERYONE["paper with additions"].model) == config("paper", additions)
+    noise = [EVERYONE[name].own("", "train")["noise"] for name in PAPER]
+    assert noise == [0.0, 0.06]
 
 
 def test_a_hash_is_that_of_architecture_and_recipe(monkeypatch):

@@ -25,6 +25,7 @@ __all__ = [
     "FIRST",
     "FIRST_RECIPE",
     "IN_FRAME",
+    "PAPER",
     "SECOND",
     "SMALL",
     "TOKENS_ALONE",
@@ -199,6 +200,17 @@ SECOND: dict[str, Contestant] = {
 """Those of the second protocol (`wavelit.benchmarks.second`), which rivals of the first enter too:
 attention exchanged for others in the same frame, each with a learning rate of its own."""
 
+_PAPER: dict[str, Any] = {"embed_dim": 128, "depth": 4, "num_scales": 3}
+
+PAPER: dict[str, Contestant] = {
+    "paper": Contestant(
+        {**_PAPER, "detail_dim": 0, "history": "states", "conserve": False}, train={"noise": 0.0}
+    ),
+    "paper with additions": Contestant(_PAPER),
+}
+"""The preset `paper`, which has what the paper has alone, and with what this project adds: history
+as increments, convolutions at full resolution, input noise and kept means."""
+
 IN_FRAME: dict[str, Contestant] = {
     f"{name} in the frame": Contestant(
         {"detail_gate": True, "detail_bound": True},
@@ -212,7 +224,7 @@ IN_FRAME: dict[str, Contestant] = {
 """Rivals with all of WaveLiT 0.2 but its tokens and blocks, each with a learning rate of its
 own."""
 
-EVERYONE = {**CONTESTANTS, **SECOND, **IN_FRAME}
+EVERYONE = {**CONTESTANTS, **SECOND, **PAPER, **IN_FRAME}
 
 
 def build(name: str, data: WellDataModule, seed: int) -> IncrementEmulator:
