@@ -165,7 +165,8 @@ def trials() -> str:
             parts = [
                 f"{len(systems)} systems, {'up to ' if trial.get('shares') else ''}{windows}"
                 + (f", {model['embed_dim']} channels" if "embed_dim" in model else "")
-                + (", symmetries" if train.get("system_symmetries") else ""),
+                + (", symmetries" if train.get("system_symmetries") else "")
+                + (", units of the history" if trial.get("normalise") == "history" else ""),
                 str(model.get("depth", 4)),
                 model.get("trunk", "shared"),
                 model.get("adapters", "field"),

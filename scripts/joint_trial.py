@@ -4,8 +4,9 @@
         --model.adapters field --train.lr 0.008 shear_flow active_matter
 
 Options after --model. and --train. are entries of `build_joint` and `JointTrainConfig`, those after
---share. names of systems. What the trial took is told in samples; seconds depend on what else the
-machine did.
+--share. names of systems. With `--normalise history` every field of a window counts in units of its
+own RMS over the history, beside the statistics of the training data. What the trial took is told in
+samples; seconds depend on what else the machine did.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 from wavelit.benchmarks.results import scores_of
 from wavelit.data.datamodule import WellDataModule
@@ -24,10 +26,13 @@ from wavelit.data.joint import JointDataModule
 from wavelit.data.pocketwell import SYSTEMS
 from wavelit.evaluation.evaluate import evaluate
 from wavelit.files.plain import read_json
+from wavelit.model.foundation import JointWaveLiT, SystemEmulator
 from wavelit.training.config import TrainerConfig
 from wavelit.training.joint import JointTrainConfig, geometric_mean
 from wavelit.training.joint_run import build_joint, fit_joint
 
+# A field whose RMS is below this share of its spread is divided by the share.
+LEAST = 0.1
 ONE_THREAD = TrainerConfig(accelerator="cpu", threads=1)
 
 
@@ -51,6 +56,29 @@ def entries(given: dict[str, Any], group: str) -> dict[str, Any]:
     }
 
 
+def by_history(joint: JointWaveLiT) -> JointWaveLiT:
+    """Let each system see and predict its fields in units of their RMS over the history."""
+    for emulator in joint.values():
+        # Once.
+        emulator.__dict__.pop("increment", None)
+        emulator.increment = _in_units_of_history(emulator)  # type: ignore[method-assign]
+    return joint
+
+
+def _in_units_of_history(emulator: SystemEmulator) -> Any:
+    plain, normalizer = emulator.increment, emulator.normalizer
+
+    def increment(fields: Tensor, *others: Tensor | None) -> Tensor:
+        seen = normalizer.fields(fields)  # (B, T, C, *S)
+        over = (1, *range(3, seen.ndim))
+        rms = seen.square().mean(over, keepdim=True).sqrt().clamp(min=LEAST)
+        channels = (-1, *(1,) * (seen.ndim - 3))
+        mean, std = (each.view(channels) for each in (normalizer.mean, normalizer.std))
+        return plain(mean + std * seen / rms, *others) * rms[:, 0]
+
+    return increment
+
+
 def main(words: list[str]) -> Path:
     given, systems = options(words)
     root, seed, steps = Path(given["root"]), int(given.get("seed", 0)), int(given["steps"])
@@ -64,11 +92,16 @@ def main(words: list[str]) -> Path:
     }
     joint_data = JointDataModule(data, shares, seed)
     model = build_joint(joint_data, given.get("preset", "joint-1M"), seed, **model_entries)
+    normalise = given.get("normalise", "statistics")
+    if normalise == "history":
+        model = by_history(model)
     recipe = JointTrainConfig(**{"steps": steps, "validate_every": steps, **train_entries})
     facts = {"stored": model.n_parameters, "shared": model.n_shared}
     facts["active"] = {name: emulator.n_parameters for name, emulator in model.items()}
     with tempfile.TemporaryDirectory() as folder:
         model = fit_joint(Path(folder) / "run", joint_data, model, recipe, ONE_THREAD, seed)
+        if normalise == "history":
+            model = by_history(model)
         outcome = read_json(Path(folder) / "run" / "environment.json")
     scores = {}
     for name, emulator in model.items():
@@ -83,6 +116,7 @@ def main(words: list[str]) -> Path:
         "train": {"steps": steps, "field_loss": recipe.field_loss, **train_entries},
         "batch_size": batch_size,
         "shares": shares,
+        "normalise": normalise,
         "seed": seed,
         "windows of each system": {
             name: round(steps * each.batch_size * joint_data.shares[name])
