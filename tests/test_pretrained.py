@@ -69,7 +69,7 @@ def test_each_of_the_eight_has_one_and_all_have_one_together(load_script):
         {"Reynolds": 1000.0, "Schmidt": 0.5},
     )["tracer"].shape == (1, 16, 32)
     cards = load_script("pretrained")
-    result = json.loads((ROOT / cards.TRANSFER / "40min" / "joint-0.json").read_text())
+    result = json.loads((ROOT / cards.JOINT_RESULT).read_text())
     card = (FOLDER / "pocketwell" / "joint-1M" / "README.md").read_text()
     assert card == cards.joint_card(result)
 
