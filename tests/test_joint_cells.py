@@ -2,6 +2,7 @@
 split is read last.
 """
 
+import csv
 import json
 from pathlib import Path
 
@@ -15,16 +16,10 @@ from wavelit.benchmarks.joint_cells import JointCell, steps_of
 from wavelit.benchmarks.transfer import run
 from wavelit.cli.program import main
 from wavelit.errors import WavelitError
-from wavelit.evaluation.transfer import read_pairs, transfer_map
+from wavelit.evaluation.transfer import ratio, read_pairs, transfer_map
 from wavelit.files.plain import read_json
 
 NAMES = ("waves", "flow", "heat")
-
-
-class Plain:
-    """A system without a mask."""
-
-    mask_field = None
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +159,6 @@ def test_the_arm_is_chosen_by_what_was_held_out():
 def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
     list(run("joint", **place))
     monkeypatch.setattr(few_cells, "LEARNING_RATES", (1e-2, 1e-3))
-    monkeypatch.setattr(few_cells, "SYSTEMS", dict.fromkeys(NAMES, Plain()))
-    monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
     options = place | {"targets": ["flow"], "trajectories": ["2"], "source": "0.5min/joint-0"}
     (path,) = run("few", **options)
     result = read_json(path)
@@ -200,7 +193,6 @@ def test_trajectories_are_counted(given, place):
 
 
 def test_rates_of_other_systems_count_in_those_that_are_known(place, monkeypatch):
-    monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
     monkeypatch.setattr(joint_cells, "KNOWN", "waves")
     # Twice as long as waves, whose rate is 1000.
     monkeypatch.setattr(
@@ -217,10 +209,29 @@ def test_rates_of_other_systems_count_in_those_that_are_known(place, monkeypatch
     assert joint_cells.read_rates(place["output"]) == {("WaveLiT", "heat"): 2000.0}
 
 
+def test_where_no_rate_is_known_this_machine_is_the_clock(place, monkeypatch):
+    monkeypatch.setattr(accuracy, "time_step", lambda *_: (5.0, 1))
+    path = place["output"] / "rates.csv"
+    known = path.read_text()
+    path.unlink()
+    asked = place | {"targets": ["heat"]}
+    assert list(run("rates", **asked)) == [path]
+    assert joint_cells.read_rates(place["output"]) == {("WaveLiT", "heat"): 5.0}
+    tuning = place["runs"] / "tuning"
+    tuning.mkdir(parents=True)
+    (tuning / "rates.csv").write_text(known.replace("heat", "sea"))
+    path.unlink()
+    with pytest.raises(WavelitError, match="does not hold it: generate it there, or name a --tun"):
+        list(run("rates", **asked | {"tuning": tuning}))
+
+
+def test_a_target_is_a_dataset_of_the_folder(place):
+    with pytest.raises(WavelitError, match="has no dataset 'tides'; it has flow, heat, waves"):
+        list(run("few", **place, targets=["tides"]))
+
+
 @pytest.mark.slow
 def test_a_joint_model_is_trained_on_with_one_of_its_systems(place, monkeypatch):
-    monkeypatch.setattr(accuracy, "SYSTEMS", dict.fromkeys(NAMES, Plain()))
-    monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
     list(run("joint", **place))
     options = place | {"targets": ["flow"], "source": "0.5min/joint-0"}
     (path,) = run("tuned", **options)
@@ -238,8 +249,6 @@ def test_a_joint_model_is_trained_on_with_one_of_its_systems(place, monkeypatch)
 @pytest.mark.slow
 def test_pairs_make_a_map(place, monkeypatch):
     monkeypatch.setattr(few_cells, "LEARNING_RATES", (1e-2,))
-    monkeypatch.setattr(few_cells, "SYSTEMS", dict.fromkeys(NAMES, Plain()))
-    monkeypatch.setattr(transfer, "SYSTEMS", NAMES)
     monkeypatch.setattr(transfer, "ALONE", 0.2)
     options = place | {"targets": ["waves", "flow"], "trajectories": ["2"]}
     paths = list(run("pairs", **{**options, "minutes": 0.1}))
@@ -252,3 +261,12 @@ def test_pairs_make_a_map(place, monkeypatch):
     found = transfer_map(cells)
     assert found.ratios.shape == (2, 2)
     assert (found.elsewhere > 0).sum() == 2
+    table, *pictures = run("map", **{**options, "minutes": 0.1})
+    assert [path.name for path in pictures] == ["map.png", "profiles.png"]
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["error"] == "one_step"]
+    assert [float(row["started"]) for row in rows] == [
+        pytest.approx(ratio(cell, arm="started")) for cell in cells
+    ]
+    with pytest.raises(WavelitError, match="has 0 of 4: `wavelit transfer pairs`"):
+        list(run("map", **{**place, "minutes": 0.1}))

@@ -176,36 +176,54 @@ def nano_rate(system: str, rates: Mapping[tuple[str, str], float]) -> float:
 def measure_rates(
     systems: Sequence[str], root: Path, output: Path, frozen: Mapping[tuple[str, str], float]
 ) -> Path:
-    """Time steps of `nano-0.1` on systems in turns with those on one whose rate is known, in whose
-    milliseconds they count; what is missing is added to rates.csv.
+    """Time steps of `nano-0.1` on systems, in the milliseconds of the accuracy benchmark's clock:
+    in turns with those on a system that it knows. Where it is not there, this machine is the clock.
+    What is missing is added to rates.csv.
 
     Args:
-        systems: Of PocketWell.
+        systems: Names of datasets.
         root: Folder of the datasets.
         output: Folder of the results.
         frozen: The rates of the accuracy benchmark.
+
+    Raises:
+        WavelitError: There are rates of that clock, and the system that it knows is not in `root`.
     """
     known = {**read_rates(output), **frozen}
     rows = []
     for system in systems:
         if (REFERENCE, system) in known:
             continue
-        (base, _), (own, _) = median_turn((REFERENCE, KNOWN), (REFERENCE, system), root)
+        base = _clock(root, frozen) or system
+        (its, _), (own, _) = median_turn((REFERENCE, base), (REFERENCE, system), root)
+        rate = own if base == system else own / its * nano_rate(base, frozen)
         rows.append(
             {
                 "model": REFERENCE,
                 "system": system,
                 "batch_size": BATCH_SIZE,
-                "ms_per_sample": round(own / base * nano_rate(KNOWN, known), 2),
+                "ms_per_sample": round(rate, 2),
                 "measured_ms": round(own, 2),
-                "reference": f"{REFERENCE} on {KNOWN}",
-                "reference_ms": round(base, 2),
+                "reference": f"{REFERENCE} on {base}",
+                "reference_ms": round(its, 2),
                 **environment(),
             }
         )
     if rows:
         write_rows(output / "rates.csv", [*rate_rows(output), *rows])
     return output / "rates.csv"
+
+
+def _clock(root: Path, frozen: Mapping[tuple[str, str], float]) -> str | None:
+    """The system in whose milliseconds others count; None where there is no such clock."""
+    if not frozen:
+        return None
+    if not (root / KNOWN).is_dir():
+        raise WavelitError(
+            f"rates of {KNOWN} are known, and {root} does not hold it: generate it there, or name "
+            "a --tuning without rates, by which this machine is the clock"
+        )
+    return KNOWN
 
 
 def cost_of(output: Path) -> float:

@@ -9,6 +9,7 @@ control  the same code and budget with a private trunk for every system: what is
 tuned    joint models trained on with all that there is of one of their systems
 few      a few trajectories of a system, from the joint model and from scratch
 pairs    likewise from a model of one other system, for every pair of the targets
+map      what the pairs say: a table of ratios, and pictures
 test     the scores of finished joint runs on the test split; read once, when all choices are made
 """
 
@@ -30,24 +31,37 @@ from wavelit.benchmarks.joint_cells import (
     score_test,
 )
 from wavelit.benchmarks.protocol import read_rates
+from wavelit.benchmarks.timing import write_rows
 from wavelit.benchmarks.tuned_cells import TunedCell, run_tuned
 from wavelit.checks.arguments import (
+    listed,
     require_name,
     require_names,
     require_path,
     require_real,
     require_whole,
+    shown,
 )
-from wavelit.data.pocketwell import SYSTEMS
 from wavelit.errors import WavelitError
+from wavelit.evaluation.transfer import (
+    ARMS,
+    measures_of,
+    ratio,
+    read_pairs,
+    transfer_map,
+    with_setting,
+)
+from wavelit.files.atomic import atomic_path
 
 __all__ = ["STAGES", "run"]
 
-STAGES = ("rates", "cost", "joint", "control", "tuned", "few", "pairs", "test")
+STAGES = ("rates", "cost", "joint", "control", "tuned", "few", "pairs", "map", "test")
 # Core-minutes of a model of one system, which pairs start from.
 ALONE = 5.0
 # How many trajectories are given where none are named.
-GIVEN = {"few": ("1", "4", "all"), "pairs": ("4",)}
+GIVEN = {"few": ("1", "4", "all"), "pairs": ("4",), "map": ("4",)}
+# Stages whose runs have a core-minute.
+SHORT = ("tuned", "few", "pairs", "map")
 
 
 def run(
@@ -73,7 +87,8 @@ def run(
             trajectories if absent. What pairs start from has 5.
         seeds: Of the runs.
         without: Systems to leave out, a joint run for each.
-        targets: Systems that are fine-tuned on, or of which a few trajectories are given.
+        targets: Systems that are fine-tuned on, or of which a few trajectories are given: names of
+            folders in `root`.
         trajectories: How many: numbers, or "all"; 1, 4 and all if absent, 4 of pairs.
         source: The joint run that `tuned` and `few` start from, such as 40min/joint-0.
         root: Folder of the datasets, each under its system's name.
@@ -82,21 +97,25 @@ def run(
         tuning: Folder of the rates that turn minutes into steps.
 
     Raises:
-        WavelitError: An unknown stage or system, or an earlier stage is missing.
+        WavelitError: An unknown stage, no dataset of a target's name, or an earlier stage is
+            missing.
     """
     require_name("stage", stage, STAGES)
     if minutes is None:
-        minutes = 1.0 if stage in ("tuned", "few", "pairs") else 40.0
+        minutes = 1.0 if stage in SHORT else 40.0
     require_real("minutes", minutes, beyond=True)
     for seed in seeds:
         require_whole("seeds", seed, 0)
     left_out: list[str | None] = [*require_names("without", list(without), 0)] or [None]
     counts = [_count(each) for each in trajectories or GIVEN.get(stage, ())]
     due = {"rates": 1, "tuned": 1, "few": 1, "pairs": 2}.get(stage, 0)
-    for target in require_names("targets", list(targets), due):
-        require_name("target", target, SYSTEMS)
-    file, folder = require_path("config", config, is_file=True), require_path("root", root)
     results, trained = require_path("output", output), require_path("runs", runs)
+    if stage == "map":
+        yield from _write_map(results, counts, minutes)
+        return
+    file, folder = require_path("config", config, is_file=True), require_path("root", root)
+    for target in require_names("targets", list(targets), due):
+        _require_dataset(target, folder)
     frozen = read_rates(require_path("tuning", tuning))
     set_up()
     if stage == "rates":
@@ -142,6 +161,52 @@ def run(
             yield from score_test(there, results, trained)
         else:
             yield from run_joint(cells, file, folder, results, trained, rates)
+
+
+def _require_dataset(name: str, root: Path) -> None:
+    there = [path.name for path in sorted(root.glob("*")) if path.is_dir()]
+    if name not in there:
+        raise WavelitError(
+            f"target: {root} has no dataset {shown(name)}; it has {listed(there) or 'none'}"
+        )
+
+
+def _write_map(output: Path, counts: Sequence[int | None], minutes: float) -> Iterator[Path]:
+    """map.csv, a line for each pair, seed and kind of error, and two pictures."""
+    # Drawing is loaded where something is drawn.
+    from wavelit.evaluation.transfer_figures import map_figure, profile_figure
+
+    cells = [
+        cell
+        for count in counts
+        if count is not None
+        for cell in with_setting(read_pairs(output), (count, minutes))
+    ]
+    if len(counts) != 1 or not cells:
+        raise WavelitError(
+            f"a map is of pairs with one number of trajectories and {minutes:g} core-minutes, and "
+            f"{output} has {len(cells)} of {listed(map(str, counts))}: `wavelit transfer pairs`"
+        )
+    rows = [
+        {
+            **{name: cell[name] for name in ("source", "target", "seed")},
+            "arm": cell["chosen"],
+            "error": measure,
+            **{arm: ratio(cell, measure, arm=arm) for arm in ARMS},
+        }
+        for cell in cells
+        for measure in measures_of([cell])
+    ]
+    write_rows(output / "map.csv", rows)
+    yield output / "map.csv"
+    figures = {
+        "map": map_figure(transfer_map(cells, arm="started")),
+        "profiles": profile_figure(cells),
+    }
+    for name, figure in figures.items():
+        with atomic_path(output / f"{name}.png") as path:
+            figure.savefig(path, dpi=150, bbox_inches="tight", format="png")
+        yield output / f"{name}.png"
 
 
 def _count(given: str | int) -> int | None:

@@ -16,11 +16,12 @@ def transfer(parser: Any, words: list[str]) -> None:
     parser.add_argument(
         "stage",
         type=str,
-        help="rates: what a sample takes on systems beside the eight; cost: what a joint step "
-        "takes; joint: one model for all systems; control: the same with a trunk of its own for "
-        "each; tuned: a joint model trained on with all of one of its systems; few: a few "
+        help="rates: what a sample takes on systems of which that is not known; cost: what a joint "
+        "step takes; joint: one model for all systems; control: the same with a trunk of its own "
+        "for each; tuned: a joint model trained on with all of one of its systems; few: a few "
         "trajectories, from the joint model and from scratch; pairs: likewise from a model of one "
-        "other system; test: score what is trained on the test split, once",
+        "other system; map: what the pairs say; test: score what is trained on the test split, "
+        "once",
     )
     parser.add_argument(
         "--config", type=str, default="configs/joint/pocketwell.yaml", help="the joint training"
