@@ -156,7 +156,7 @@ def half_written(tmp_path):
         (None, {"fields": ["sss"]}, r"first\.nc: no variable 'sss': there are .*sst"),
         (None, {"constant_fields": ["bottom"]}, "no variable 'bottom'"),
         (None, {"scalars": ["drug"]}, "no number 'drug' among its variables and attributes"),
-        (None, {"scalars": ["sst"]}, "no number 'sst'"),
+        (None, {"scalars": ["sst"]}, "scalar 'sst' has shape"),
         (None, {"mask_from": "none"}, "no variable 'none'"),
         (None, {"mask_from": None, "mask_field": "seas"}, "no variable 'seas'"),
         (None, {"mask_from": None}, "field 'sst' has a NaN"),

@@ -266,7 +266,7 @@ def test_what_is_written_as_given_is_given(tmp_path):
         ({"forcings": ["speed"]}, "forcings: 'speed' does not vary in time: name fields, u"),
         ({"forcings": ["u"]}, "no field is left to predict"),
         ({"forcings": "u"}, "forcings must be a list of names"),
-        ({"scalars": {"inlet": np.zeros((3, 7))}}, r"or \(1, 8\), one a frame, got shape \(1, 7\)"),
+        ({"scalars": {"inlet": np.zeros((3, 7))}}, "has 7 values in time where fields have 8"),
     ],
 )
 def test_what_cannot_be_given(tmp_path, changes, message):

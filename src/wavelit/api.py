@@ -139,7 +139,13 @@ def fit(
             "and the whole model"
         )
     if not isinstance(model, nn.Module):
+        if isinstance(model, str) and model not in PRESETS and shipped(model):
+            raise WavelitError(
+                f"{shown(model)} is a trained model, not a preset: give wavelit.load({model!r})"
+            )
         require_name("preset", model, PRESETS)
+        if keep_statistics:
+            raise WavelitError("keep_statistics is for a trained model: a preset has no statistics")
     require_whole("seed", seed, 0, 2**63 - 1)
     if _is_configuration(data):
         if train is not None or trainer is not None or recipe or model != "nano" or seed:

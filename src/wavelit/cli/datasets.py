@@ -84,7 +84,8 @@ def data_convert(parser: Any, words: list[str]) -> None:
         "--mask_from",
         type=str | None,
         default=None,
-        help="variable whose missing cells are excluded; they are written as the mask_field",
+        help="variable whose missing cells, in its first frame, are excluded; they are written as "
+        "the mask_field",
     )
     parser.add_argument(
         "--splits", nargs="+", type=int, help="records of train, valid and test, as in 8 1 1"

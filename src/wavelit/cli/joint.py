@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wavelit.cli.output import print_lines
-from wavelit.cli.words import BEFORE, as_list, option_groups, takes_names
+from wavelit.cli.words import BEFORE, FLAGS, as_list, option_groups, takes_names
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
@@ -27,13 +27,12 @@ def names_several(words: Sequence[str]) -> bool:
     from wavelit.training.joint_configuration import names_several
     from wavelit.training.joint_folder import is_joint
 
-    options = option_groups(words)
     return any(
         name == "data.paths"
         or (name == "from" and bool(values) and (is_joint(values[0]) or holds_joint(values[0])))
         or (name == BEFORE and len(values) > 1)
-        or (name == "config" and bool(values) and names_several(values[-1]))
-        for name, values in options
+        or (name == "config" and bool(values) and names_several(values[0]))
+        for name, values in _datasets_apart(words)
     )
 
 
@@ -51,13 +50,10 @@ def train_joint(words: Sequence[str]) -> Path:
     where, overwrite = "the command line", False
     single: dict[str, str] = {}
     paths: list[str] = []
-    options = option_groups(words)
+    options = _datasets_apart(words)
     tuned = any(name == "from" for name, _ in options)
     homes = _homes() | {"trunk": "train" if tuned else "model"}
-    if tuned:
-        # The architecture is the trained model's.
-        homes["n_steps_input"] = "data"
-    for name, values in _datasets_apart(options) if tuned else options:
+    for name, values in options:
         group, _, entry = name.partition(".")
         if name == "config":
             where = _one(name, values)
@@ -181,13 +177,15 @@ def _fine_tuning(
     return asked, model, file_part(f"{begun}-from-{Path(source).name}")
 
 
-def _datasets_apart(options: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """Options, of which those with one value leave what follows it to the datasets."""
+def _datasets_apart(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Options of a command line, of which those with one value leave what follows it to the
+    datasets, which stand under `BEFORE` at the end.
+    """
     found: list[tuple[str, list[str]]] = []
     paths: list[str] = []
-    for name, values in options:
+    for name, values in option_groups(words, FLAGS):
         several = name == "data.paths" or takes_names(name)
-        n = 0 if name in (BEFORE, "overwrite") else len(values) if several else 1
+        n = 0 if name == BEFORE else len(values) if several else 1
         paths += values[n:]
         if name != BEFORE:
             found.append((name, values[:n]))
@@ -202,9 +200,11 @@ def _homes() -> dict[str, str]:
     from wavelit.training.joint import JointTrainConfig
     from wavelit.training.joint_run import JOINT_ENTRIES
 
+    own = list(inspect.signature(WaveLiTConfig).parameters)
     groups = {
         "data": list(inspect.signature(WellDataModule).parameters),
-        "model": ["preset", *JOINT_ENTRIES, *inspect.signature(WaveLiTConfig).parameters],
+        # What stands before is of the data.
+        "model": ["preset", *JOINT_ENTRIES, *own[own.index("wavelet") :]],
         "train": list(inspect.signature(JointTrainConfig).parameters),
         "trainer": list(inspect.signature(TrainerConfig).parameters),
     }

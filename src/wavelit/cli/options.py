@@ -15,11 +15,12 @@ from jsonargparse import DefaultHelpFormatter
 
 from wavelit.checks.arguments import shown
 from wavelit.checks.settings import current_names
-from wavelit.cli.words import NAMES, as_list, takes_names
+from wavelit.cli.words import FLAGS, NAMES, as_list, takes_names
 from wavelit.errors import WavelitError, printable
 from wavelit.files.plain import load_yaml, read_yaml
 
 __all__ = [
+    "TYPED",
     "TypeNames",
     "architecture",
     "budgets",
@@ -31,10 +32,10 @@ __all__ = [
     "without",
 ]
 
-# Options without a value.
-FLAGS = frozenset(("--overwrite", "--keep_statistics", "--help", "--print_config"))
 BUDGETS = frozenset(("steps", "samples", "minutes"))
 
+# Options that are typed alone: a file that starts from a model or replaces a run would surprise.
+TYPED = frozenset(("config", "resume", "from", "overwrite", "keep_statistics"))
 # Options that take several values.
 LISTS = tuple(f"data.{name}" for name in NAMES)
 
@@ -91,7 +92,7 @@ def expand(words: Sequence[str], groups: Mapping[str, Any]) -> list[str]:
     listed: list[str] = []
     for before, word in itertools.pairwise(["", *words]):
         option, equals, value = word.partition("=")
-        value_due = before.startswith("--") and "=" not in before and before not in FLAGS
+        value_due = before.startswith("--") and "=" not in before and before[2:] not in FLAGS
         if word.startswith("-"):
             listed = []
         name = option.removeprefix("--")
@@ -258,6 +259,9 @@ def require_plain(words: Sequence[str], known: set[str]) -> None:
             for entry, inner in (value.items() if name in groups else [("", value)])
         }
         for name, value in entries.items():
+            if name in TYPED and value in (None, False):
+                # As --print_config writes what was not typed.
+                continue
             if name not in known:
                 raise WavelitError(
                     f"{path}: unknown entry '{printable(name, 80)}'; see `wavelit train --help`"

@@ -46,6 +46,7 @@ def train(parser: Any, words: list[str]) -> None:
     from wavelit.checks.arguments import require_path
     from wavelit.cli.joint import JOINT_ALONE, names_several, train_joint
     from wavelit.cli.options import (
+        TYPED,
         TypeNames,
         architecture,
         budgets,
@@ -71,6 +72,10 @@ def train(parser: Any, words: list[str]) -> None:
     if value_of(words, "--resume") == "auto":
         if (run := value_of(words, "--run")) is None:
             raise WavelitError("--resume auto needs --run: the folder that a second start finds")
+        if "--overwrite" in words:
+            raise WavelitError(
+                "--overwrite removes the run that --resume auto goes on with: leave one of them out"
+            )
         folder = require_path("run", run)
         if _goes_on_with(folder):
             done(folder)
@@ -160,8 +165,7 @@ def train(parser: Any, words: list[str]) -> None:
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(TrainerConfig, "trainer")
     older = {f"train.{name}" for name in TrainConfig.RENAMED}
-    alone = {"config", "resume", "from", "overwrite", "keep_statistics"}
-    require_plain(words, older.union(parser.get_defaults().keys()) - alone)
+    require_plain(words, older.union(parser.get_defaults().keys()) - TYPED)
     words = rename_options(words, groups)
     source = value_of(words, "--from")
     trained = None if source is None else load(require_path("--from", source))
@@ -227,6 +231,11 @@ def _goes_on_with(folder: Path) -> bool:
     if not (folder / "config.yaml").exists():
         return False
     if (is_joint_trained if is_joint(folder) else is_trained)(folder):
+        if is_first():
+            print_lines(
+                f"{folder} has come to its end with its own settings, not those of this command; "
+                f"`--resume {folder} --steps N` trains it for longer"
+            )
         return True
     if newest_checkpoint(folder / "checkpoints") is None:
         return False

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
-__all__ = ["BEFORE", "NAMES", "as_list", "option_groups", "takes_names"]
+__all__ = ["BEFORE", "FLAGS", "NAMES", "as_list", "option_groups", "takes_names"]
 
 # What words before any option are called.
 BEFORE = ""
+# Options of training that take no word.
+FLAGS = frozenset(("overwrite", "keep_statistics", "help", "print_config"))
 # Options of the data that take several names.
 NAMES = ("fields", "forcings", "log_constants")
 

@@ -160,11 +160,18 @@ def load_statistics(
             ("std", std, FLOAT32_RESOLUTION * np.abs(mean)),
             ("std_delta", delta, 0.0),
         ):
-            if (values <= floor).any():
+            if (low := values <= floor).any():
                 others = [f.name for f in fields if f is not field]
+                left_out = f"leave it out, fields={others}, or write it" if others else "write it"
+                size = np.abs(mean[np.argmax(low)])
                 raise WavelitError(
-                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, so it never "
-                    f"varies; leave it out, fields={others}, or write it as a constant one"
+                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, "
+                    + (
+                        f"which float32 does not resolve about its mean of {size:.3g}: subtract "
+                        "the mean before writing"
+                        if values.min() > 0
+                        else f"so it never varies; {left_out} as a constant one"
+                    )
                 )
             if (values < SMALLEST).any():
                 raise WavelitError(

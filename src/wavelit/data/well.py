@@ -396,7 +396,7 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         if unknown := [n for n in self.forcing_scalars if n not in self.layouts[0].forcings]:
             raise WavelitError(
                 f"{self.data_path}: scalar '{unknown[0]}' varies in time: name it in forcings if "
-                "it is known in advance, else write it as a constant field or leave it out"
+                "it is known in advance; forcings=[] leaves it out"
             )
         fields, target, constants, valid, n_filled = self._finite(samples)
         indices = _indices(samples)

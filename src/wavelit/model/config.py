@@ -269,7 +269,12 @@ def padded_shape(shape: Sequence[int], config: WaveLiTConfig) -> tuple[int, ...]
             raise WavelitError(
                 f"axis {axis} is periodic with {n} points; levels={config.levels} with "
                 f"num_scales={config.num_scales} need a multiple of {multiple}: "
-                + ("an odd period cannot be halved" if n % 2 else "lower levels or num_scales")
+                + (
+                    "an odd period cannot be halved, so resample the data, say to "
+                    f"{max(1, round(n / multiple)) * multiple}"
+                    if n % 2
+                    else "lower levels or num_scales"
+                )
             )
     padded = tuple(-(-n // multiple) * multiple for n in shape)
     _require_kernels(padded, config)

@@ -91,6 +91,21 @@ def recipe_of(
         raise WavelitError(f"give {', '.join(entries)} to the {kind.__name__}, or leave train out")
     if train is not None:
         return train
+    _require_recipe(entries, kind)
     if not entries.keys() & {"steps", "samples", "minutes"}:
         entries = {"minutes": MINUTES, **entries}
     return from_mapping(kind, entries, "train")
+
+
+def _require_recipe(entries: Mapping[str, Any], kind: type[TrainConfig]) -> None:
+    """Say where settings belong that are of the data, the network, the device or a joint model."""
+    homes: dict[str, Any] = {
+        "wavelit.WellDataModule": inspect.signature(WellDataModule).parameters,
+        "wavelit.build_model": inspect.signature(WaveLiTConfig).parameters,
+        "wavelit.TrainerConfig": inspect.signature(TrainerConfig).parameters,
+        "a joint model that is fine-tuned": ("trunk", "trunk_lr"),
+    }
+    own = {field.name for field in dataclasses.fields(kind)}
+    for name in entries.keys() - own:
+        if place := next((where for where, names in homes.items() if name in names), None):
+            raise WavelitError(f"{name} is not of the recipe: give it to {place}")

@@ -85,7 +85,7 @@ def asks_for_several(content: Any) -> bool:
     if not isinstance(content, Mapping):
         return False
     data = content.get("data")
-    return "systems" in content or (isinstance(data, Mapping) and "paths" in data)
+    return "systems" in content or bool(isinstance(data, Mapping) and data.get("paths"))
 
 
 def joint_configuration(content: Any, where: str) -> JointConfiguration:

@@ -86,6 +86,7 @@ def validate_run(
         raise WavelitError(
             "the model has no statistics of the data: make it by `wavelit.build_model`"
         )
+    _warn_of_empty_mask(data)
     if train.minutes is not None and trainer.n_processes > 1:
         raise WavelitError(
             "a budget in minutes needs one device, as every device has its own clock: use steps or "
@@ -109,6 +110,20 @@ def validate_run(
             raise WavelitError(
                 f"the model has {name} {ours}, {data.path} {value}: use `wavelit.build_model`"
             )
+
+
+def _warn_of_empty_mask(data: WellDataModule) -> None:
+    """Say that a mask leaves nothing out of the first and the last window."""
+    dataset = data.train_dataset
+    if dataset.mask is None:
+        return
+    valid = dataset.collate(dataset.__getitems__([0, len(dataset) - 1])).valid
+    if valid is None or valid.all():
+        warnings.warn(
+            f"{data.path}: '{dataset.mask.field}' is {dataset.mask.excludes:g} in no cell, so none "
+            "is left out: name the value of excluded cells in mask_excludes",
+            stacklevel=4,
+        )
 
 
 def sign(model: IncrementEmulator, data: WellDataModule, seed: int, keep: bool) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from wavelit.checks.arguments import require_whole
 from wavelit.data.checking.conventions import check_customs, check_grid, check_times
+from wavelit.data.checking.ends import Ends
 from wavelit.data.checking.findings import Finding, error_of, merged
 from wavelit.data.checking.laws import laws_of
 from wavelit.data.format.examine import layout_problems, read_layout
@@ -35,6 +36,7 @@ from wavelit.data.format.layout import (
     require_agreement,
     require_steps,
 )
+from wavelit.data.format.selection import select
 from wavelit.data.pieces import Piece, pieces
 from wavelit.data.sampling import spread
 from wavelit.data.statistics import (
@@ -189,6 +191,7 @@ def _check_values(
     still[:, 0] = False
     first = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
     last = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
+    ends = Ends(layout)
     for field in layout.fields:
         filled = 0
         bad = ""
@@ -231,6 +234,7 @@ def _check_values(
                         bound.severity(layout.dataset_name), layout.path, message
                     )
             if field.time_varying:
+                ends.look(field, piece.frames)
                 if piece.start % (layout.n_steps // SOME_FRAMES + 1) == 0:
                     variances.setdefault(field.name, []).append(piece.variances(SOME_FRAMES))
                 rows = (
@@ -259,6 +263,7 @@ def _check_values(
                 "read as 0"
             )
             findings.append(Finding("warning", layout.path, message))
+    findings += ends.findings()
     if still.any():
         trajectory, step = (int(i) for i in np.argwhere(still)[0])
         message = (
@@ -331,7 +336,9 @@ def _check_statistics(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            load_statistics(path, layouts, storage_options)
+            chosen = [select(layout, None, None) for layout in layouts]
+            forcings = [each.forcings for each in chosen if each.forcings is not None]
+            load_statistics(path, [each.predicted for each in chosen], storage_options, forcings)
         except WavelitError as error:
             return [error_of(file, error)]
     findings = [Finding("warning", file, str(w.message).removeprefix(f"{file}: ")) for w in caught]

@@ -138,9 +138,15 @@ def mask_of(layout: FileLayout, mask_field: str | None, mask_excludes: float) ->
     """The mask that holds for a file: the one given, else the one that the file declares.
 
     Raises:
-        WavelitError: no constant scalar field has that name, or the file declares another value.
+        WavelitError: no constant scalar field has that name, the file declares another value, or a
+            value is given without a field.
     """
     if mask_field is None:
+        if mask_excludes not in (1.0, layout.mask and layout.mask.excludes):
+            raise WavelitError(
+                f"{layout.path}: mask_excludes {mask_excludes:g} is a value of a mask: name it in "
+                "mask_field"
+            )
         return layout.mask
     known = [f.name for f in layout.fields if f.order == 0 and not f.time_varying]
     if mask_field not in known:

@@ -88,6 +88,7 @@ def select(
         fields: those to predict, a vector as a whole or one of its components; all that are no
             forcings if absent. Their order is the file's.
         forcings: fields and scalars that are given in advance; what the file declares if absent.
+            A scalar that varies in time and is not among those that are named is left out.
         log_constants: constant scalar fields that are read by their logarithm.
 
     Raises:
@@ -96,6 +97,10 @@ def select(
     """
     layout = _with_logarithms(layout, log_constants)
     given = list(layout.forcings if forcings is None else forcings)
+    scalars = layout.time_varying_scalars
+    if forcings is not None:
+        kept = tuple(name for name in scalars if name in given)
+        layout = replace(layout, forcings=tuple(given), time_varying_scalars=kept)
     if fields is None and not given:
         return Selection(layout, None)
     parts = {name: part for field in layout.fields for name, part in _parts(field, layout.axes)}
@@ -103,7 +108,7 @@ def select(
     wanted = _default(layout, given) if fields is None else list(fields)
     for what, names, known in (
         ("fields", wanted, list(moving)),
-        ("forcings", given, [*moving, *layout.time_varying_scalars]),
+        ("forcings", given, [*moving, *scalars]),
     ):
         if strange := [name for name in names if name not in known]:
             raise WavelitError(

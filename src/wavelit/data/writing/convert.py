@@ -90,6 +90,10 @@ def convert(
                 raise WavelitError("mask_from marks cells by 1: leave mask_excludes out")
             mask_field = mask_field or "mask"
             missing = [_missing(each) for each in _several(opened, mask_from)]
+            if not any(each.any() for each in missing):
+                raise WavelitError(
+                    f"mask_from: '{printable(mask_from, 60)}' is missing nowhere in its first frame"
+                )
             constants[mask_field] = _once(missing)
         elif mask_field is not None and mask_field not in constants:
             constants[mask_field] = _once(_several(opened, mask_field))
@@ -126,6 +130,11 @@ def _open(path: Path, dims: Mapping[str, str]) -> Iterator[Any]:
             else:
                 data = xarray.open_dataset(path, cache=False)
     except UNREADABLE as error:
+        if "unable to decode time" in str(error):
+            raise WavelitError(
+                f"{path}: its times cannot be decoded ({one_line(error)}): write them in days or "
+                "seconds since a date"
+            ) from error
         raise WavelitError(
             f"{path}: no NetCDF file or zarr store that can be read ({one_line(error)}): write it "
             "again, or install `pip install 'wavelit[netcdf]'`"
@@ -210,7 +219,12 @@ def _scalars(
             lengths = [n for dim, n in data.sizes.items() if str(dim).lower() in TRAJECTORY]
             value = data.variables.get(name, data.attrs.get(name))
             array = np.asarray(value)
-            if value is None or array.dtype.kind not in "fiub" or is_dated(array) or array.ndim > 1:
+            if array.dtype.kind in "fiub" and array.ndim > 1 and not is_dated(array):
+                raise WavelitError(
+                    f"{path}: scalar '{printable(name, 60)}' has shape {array.shape}: give one "
+                    "number a record; what varies in time goes by `wavelit.write_dataset`"
+                )
+            if value is None or array.dtype.kind not in "fiub" or is_dated(array):
                 raise WavelitError(
                     f"{path}: no number '{printable(name, 60)}' among its variables and "
                     f"attributes: there are {listed([*data.variables, *data.attrs])}"

@@ -98,10 +98,10 @@ def masked(values: Any) -> Array:
 
 def rounds_off(times: Array) -> bool:
     """Whether float32, in which they are stored, changes the steps between times by more than a
-    tenth.
+    hundredth.
     """
     stored = np.diff(times.astype(np.float32).astype(np.float64))
-    return not np.allclose(stored, np.diff(times), rtol=0.1, atol=0.0)
+    return not np.allclose(stored, np.diff(times), rtol=1e-2, atol=0.0)
 
 
 def mapping(what: str, value: Any, entry: str) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def check_mask(mask_field: Any, mask_excludes: Any, constants: Mapping[str, Any]
             "mask_excludes: expected the number of excluded cells, got "
             f"{printable(mask_excludes, 60)}"
         )
+    if mask_field is None and mask_excludes != 1:
+        raise WavelitError("mask_excludes is a value of mask_field: name that, or leave it out")
 
 
 def find_mask(

@@ -80,6 +80,7 @@ class Records:
                     "(N, T, *S), N trajectories"
                 )
         lengths = _lengths(fields)
+        _require_series(scalars, max(lengths, default=0))
         found = Line(np.empty(0), "") if given.time is None else lines("'time'", given.time)
         if isinstance(found, list) and len(found) != len(lengths):
             raise WavelitError(
@@ -197,7 +198,7 @@ def _cuts(length: int, shares: Sequence[float], gap: int) -> dict[str, slice]:
 
 
 def _lengths(fields: Mapping[str, Source | list[Source]]) -> tuple[int, ...]:
-    """Frames of each trajectory, in which all fields must agree where one is a list."""
+    """Frames of each trajectory, in which all fields must agree."""
     found: dict[str, list[int]] = {}
     for name, value in fields.items():
         if isinstance(value, list):
@@ -208,9 +209,7 @@ def _lengths(fields: Mapping[str, Source | list[Source]]) -> tuple[int, ...]:
             found[name] = [value.shape[1]] * value.shape[0]
     (first, due), *others = found.items()
     for name, lengths in others:
-        # Of plain arrays the whole shape is compared later.
-        both_plain = not isinstance(fields[name], list) and not isinstance(fields[first], list)
-        if lengths != due and not both_plain:
+        if lengths != due:
             if len(lengths) != len(due):
                 raise WavelitError(
                     f"field '{name}' has {len(lengths)} trajectories where field '{first}' has "
@@ -222,6 +221,16 @@ def _lengths(fields: Mapping[str, Source | list[Source]]) -> tuple[int, ...]:
                 f"has {due[i]}: cut them alike"
             )
     return tuple(due)
+
+
+def _require_series(scalars: Mapping[str, Array], length: int) -> None:
+    """Scalars that vary in time have a value for each frame of the longest trajectory."""
+    for name, value in scalars.items():
+        if value.ndim == 2 and value.shape[1] != length:
+            raise WavelitError(
+                f"scalar '{name}' of shape {value.shape} has {value.shape[1]} values in time where "
+                f"fields have {length} frames: cut them alike"
+            )
 
 
 def _times(

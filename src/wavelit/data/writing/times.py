@@ -71,6 +71,7 @@ def time_line(what: str, value: Any, days: bool | None = None) -> Line:
     if not is_dated(array) or array.ndim != 1:
         return Line(numbers(what, value), "")
     if array.dtype.kind in "mM":
+        array = _of_one_length(what, array)
         first = array[0] if array.dtype.kind == "M" else np.timedelta64(0, "s")
         seconds = (array - first) / np.timedelta64(1, "s")
     else:
@@ -81,6 +82,15 @@ def time_line(what: str, value: Any, days: bool | None = None) -> Line:
     if days is None:
         days = in_days(seconds)
     return Line(seconds / DAY, "days") if days else Line(seconds, "seconds")
+
+
+def _of_one_length(what: str, array: Array) -> Array:
+    """Dates in months or years as days, since those have no length of their own."""
+    if np.datetime_data(array.dtype)[0] not in ("Y", "M"):
+        return array
+    if array.dtype.kind == "m":
+        raise WavelitError(f"{what}: months and years differ in length: give days, or dates")
+    return array.astype("datetime64[D]")
 
 
 def in_days(seconds: Array) -> bool:
@@ -137,8 +147,8 @@ def checked_times(value: Any, length: int) -> Array:
     times = line("time", np.arange(length) if value is None else value, length)
     if rounds_off(times):
         raise WavelitError(
-            "'time' is stored in float32, which rounds its steps by more than a tenth: take its "
-            "first value off"
+            "'time' is stored in float32, which rounds its steps by more than a hundredth: take "
+            "its first value off"
         )
     return times
 

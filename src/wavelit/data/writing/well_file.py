@@ -219,6 +219,10 @@ def write_contents(
     _require_channels_apart({key: item.order for key, item in items.items()}, list(grid))
     times = checked_times(given.time, steps)
     checked = {key: _scalar(key, value, n, steps) for key, value in given.scalars.items()}
+    if shared := [key for key in checked if key in {*items, *grid, "time"}]:
+        raise WavelitError(
+            f"'{shared[0]}' is the name of a scalar and of a field, an axis or the time: rename one"
+        )
     forcings = _checked_forcings(contents.forcings, varying, checked)
     if taken := [key for key, value in checked.items() if value.ndim == 0 and key in RESERVED]:
         raise WavelitError(f"'{taken[0]}' is an attribute of the format: choose another name")

@@ -124,6 +124,8 @@ def write_dataset(
     check_file_name("name", name)
     if (splits is None) == (split_in_time is None) and split_in_time is not None:
         raise WavelitError("splits and split_in_time exclude each other: give one of them")
+    if split_in_time is None and gap != GAP:
+        raise WavelitError("gap is between splits in time: give split_in_time, or leave it out")
     counts = None if split_in_time is not None else counted_splits(splits)
     shares = () if split_in_time is None else shares_in_time(split_in_time, gap)
     sides = check_sides(boundary_conditions)
