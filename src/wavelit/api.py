@@ -32,6 +32,7 @@ from wavelit.evaluation.evaluate import Evaluation
 from wavelit.evaluation.evaluate import evaluate as score
 from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.evaluation.opened_run import trained_on
+from wavelit.evaluation.read_as import read_as, require_names
 from wavelit.evaluation.rollout import Emulator
 from wavelit.evaluation.watch import RolloutPictures
 from wavelit.model.config import PRESETS
@@ -352,15 +353,23 @@ def evaluate(
             model=model,
             system=system,
         )[0]
-    if field is not None or out is not None or system is not None:
-        raise WavelitError("field, out and system are for run folders: an emulator has no report")
+    if field is not None or out is not None or system is not None or weights != "final":
+        raise WavelitError(
+            "field, out, system and weights are for run folders: an emulator has no report"
+        )
     if model is not None:
         raise WavelitError("two emulators are given: model= is for the network of a run folder")
     if data is None:
         raise WavelitError("an emulator is scored on data: give a dataset folder or a data module")
+    signature = emulator.signature if isinstance(emulator, IncrementEmulator) else None
     if not isinstance(data, WellDataModule):
-        history = history_of(emulator) or 4
-        data = WellDataModule(address(data, "data"), n_steps_input=history)
+        path = address(data, "data")
+        if signature is None:
+            data = WellDataModule(path, n_steps_input=history_of(emulator) or 4)
+        else:
+            data = read_as(signature, path)
+    if signature is not None:
+        require_names(signature, data)
     return score(
         emulator, data, split, device=device or "cpu", starts=starts, stencil=bool(stencil)
     )

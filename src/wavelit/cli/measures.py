@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wavelit.cli.output import print_lines
+from wavelit.cli.words import refuse_given
 
 __all__ = ["benchmark_accuracy", "benchmark_accuracy2", "benchmark_speed", "info"]
 
@@ -44,7 +45,9 @@ def info(parser: Any, words: list[str]) -> None:
         help="another device by name, for an estimate: h100, h200, a100, l40s, rtx4090",
     )
     options = parser.parse_args(words)
+    estimate = ("fields", "batch", "flops", "bandwidth", "device_name")
     if options.joint is not None:
+        refuse_given(parser, options, ("preset", *estimate), "says nothing of a joint model")
         from wavelit.cost import describe_shares
         from wavelit.model.foundation import JointWaveLiT
         from wavelit.model.pretrained import shipped
@@ -68,6 +71,7 @@ def info(parser: Any, words: list[str]) -> None:
             )
         )
         return
+    refuse_given(parser, options, ("resolution", *estimate), "needs --preset or --joint")
     import os
     import platform
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wavelit.cli.output import print_lines, print_scores, print_tables
+from wavelit.cli.words import refuse_given
 from wavelit.errors import WavelitError
 
 __all__ = ["add_system", "compare", "demo", "evaluate", "rollout", "train"]
@@ -317,6 +318,8 @@ def evaluate(parser: Any, words: list[str]) -> None:
     add_system(parser)
     options = parser.parse_args(words)
     if options.symmetries is not None:
+        beside = ("field", "starts", "out", "records", "orientation")
+        refuse_given(parser, options, beside, "changes nothing of what --symmetries says")
         _print_symmetries(options)
         return
     from wavelit.evaluation.evaluate_run import evaluate_run
@@ -455,6 +458,8 @@ def rollout(parser: Any, words: list[str]) -> None:
     options = parser.parse_args(words)
     if (options.run is None) == (options.pretrained is None):
         raise WavelitError("name a run folder, or a system with --pretrained, and not both")
+    if options.run is not None:
+        refuse_given(parser, options, ("output",), "is for --pretrained, and --out for a run")
     if options.pretrained is not None:
         for name, default in (
             ("split", "valid"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from typing import Any
 
-__all__ = ["BEFORE", "FLAGS", "NAMES", "as_list", "option_groups", "takes_names"]
+from wavelit.errors import WavelitError
+
+__all__ = ["BEFORE", "FLAGS", "NAMES", "as_list", "option_groups", "refuse_given", "takes_names"]
 
 # What words before any option are called.
 BEFORE = ""
@@ -47,3 +50,21 @@ def as_list(values: Sequence[str]) -> str:
     if len(values) == 1 and (values[0].startswith("[") or values[0] in ("null", "~", "")):
         return values[0]
     return json.dumps(list(values), ensure_ascii=False)
+
+
+def refuse_given(parser: Any, options: Any, names: Sequence[str], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        parser: Of the command, for its defaults.
+        options: As they were parsed.
+        names: Those without an effect.
+        why: What an error says after the option's name.
+
+    Raises:
+        WavelitError: One is given.
+    """
+    defaults = parser.get_defaults()
+    for name in names:
+        if getattr(options, name) != getattr(defaults, name):
+            raise WavelitError(f"--{name.replace('_', '-')} {why}: leave it out")

@@ -231,6 +231,7 @@ def _evaluation(
         history,
         start,
         {**scores, **beside},
+        starts=first.starts,
     )
 
 

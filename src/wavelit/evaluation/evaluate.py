@@ -274,6 +274,7 @@ def evaluate(
     rollout_batch_size: int = 1,
     starts: int | None = None,
     stencil: bool = False,
+    trained_on: bool = True,
     watch: Watch | None = None,
 ) -> Evaluation:
     """Score an emulator on every window and every trajectory of a split, with persistence beside
@@ -294,6 +295,8 @@ def evaluate(
             of the whole record, or several where the split is cut in time from longer records.
         stencil: whether a linear stencil that is fitted to the training split stands beside it too,
             and the model's error on training windows is measured.
+        trained_on: whether the model was trained on these data; else their training windows are no
+            measure of what it learned by heart.
         watch: see `roll_out`.
 
     Raises:
@@ -321,7 +324,8 @@ def evaluate(
         )
     emulators = {model: emulator, **companions}
     chosen = starts_of(data, split, start, starts)
-    training = one_step({model: emulator}, training_windows(data), device) if stencil else None
+    known = stencil and trained_on
+    training = one_step({model: emulator}, training_windows(data), device) if known else None
     single = one_step(emulators, data.windows(split), device)
     rolled = roll_out(
         emulators, data.trajectories(split, rollout_batch_size), start, device, chosen, watch

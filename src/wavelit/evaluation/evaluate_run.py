@@ -38,10 +38,16 @@ from wavelit.data.pocketwell import SYSTEMS, generate_one
 from wavelit.data.well import WellDataset
 from wavelit.data.writing.write import rounds_off
 from wavelit.evaluation.evaluate import Evaluation, evaluate
-from wavelit.evaluation.figures import last_validation, rollout_figure, save
+from wavelit.evaluation.figures import (
+    last_validation,
+    learning_curve,
+    rollout_figure,
+    save,
+)
 from wavelit.evaluation.films import animation
 from wavelit.evaluation.opened_run import (
     chosen_device,
+    is_trained_on,
     open_run,
     roll_out_one,
     several,
@@ -51,7 +57,7 @@ from wavelit.evaluation.orientation import view_of
 from wavelit.evaluation.pictures import fields_to_show, file_part
 from wavelit.evaluation.player import Rollout
 from wavelit.evaluation.report import write_report
-from wavelit.evaluation.rollout import write_rollout
+from wavelit.evaluation.rollout import Beside, write_rollout
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.pretrained import PREFIX
 from wavelit.model.wavelit import WaveLiT
@@ -120,6 +126,14 @@ def evaluate_run(
     view = view_of(trajectories.layouts[0].axes, orientation)
     name = name_of(emulator, weights)
     played = _Played(name, trajectories)
+    own = is_trained_on(folder, module, of)
+    if data is None and not own:
+        warnings.warn(
+            f"{module.path} holds other data than {folder} was trained on: the error on training "
+            "windows is left out",
+            stacklevel=2,
+        )
+    curve = learning_curve(folder)
     evaluation = evaluate(
         emulator.to(device),
         module,
@@ -128,11 +142,11 @@ def evaluate_run(
         device=device,
         starts=starts,
         stencil=True,
+        trained_on=own,
         watch=played.keep,
     )
-    evaluation = replace(
-        evaluation, last_validation=last_validation(folder / "logs" / "metrics.csv", of)
-    )
+    if own and curve is not None:
+        evaluation = replace(evaluation, last_validation=last_validation(curve, of))
     # Scores of other weights or data stand beside one another.
     elsewhere = None if data is None else (data if isinstance(data, str) else data.path)
     suffix = suffix_of(split, weights, elsewhere, system)
@@ -154,7 +168,7 @@ def evaluate_run(
             "model": model_facts(emulator),
             "configuration": (load_settings if of is None else load_joint_settings)(folder),
         },
-        metrics_csv=folder / "logs" / "metrics.csv",
+        metrics_csv=curve,
         fields=fields,
         valid=first.valid,
         rollouts=played.rollouts,
@@ -327,8 +341,43 @@ def _record(
         axes=module.train_dataset.layouts[0].axes,
         time=None if time is None else time[module.n_steps_input :][:finite],
         coordinates=coordinates,
+        beside=_beside(module, dataset, batch),
     )
     return [file, *paths]
+
+
+def _beside(module: WellDataModule, dataset: WellDataset, batch: Batch) -> Beside:
+    """Constant fields, parameters, units and mask of a trajectory, as its files have them."""
+    names = {
+        order: [str(name) for name in each]
+        for order, each in module.metadata.constant_field_names.items()
+    }
+    constants = batch.constants
+    if constants is not None:
+        # What is seen by its logarithm is written as it is.
+        logs = {f"log {name}": name for name in module.log_constants or ()}
+        channels = [name for each in names.values() for name in each]
+        constants = constants.clone()
+        for place, name in enumerate(channels):
+            if name in logs:
+                constants[:, place] = constants[:, place].exp()
+        names = {order: [logs.get(name, name) for name in each] for order, each in names.items()}
+    scalars = (
+        {}
+        if batch.scalars is None
+        else dict(
+            zip(module.metadata.constant_scalar_names, batch.scalars[0].tolist(), strict=True)
+        )
+    )
+    mask = dataset.mask
+    return Beside(
+        constants,
+        names,
+        scalars,
+        dataset.layouts[0].units,
+        None if mask is None else mask.field,
+        1.0 if mask is None else mask.excludes,
+    )
 
 
 def _places(

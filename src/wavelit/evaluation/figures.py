@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,14 @@ from wavelit.evaluation.pictures import (
 from wavelit.files.plain import read_text, whole_lines
 from wavelit.metrics import isotropic_spectrum
 
-__all__ = ["last_validation", "rollout_figure", "save", "training_figure", "validations"]
+__all__ = [
+    "last_validation",
+    "learning_curve",
+    "rollout_figure",
+    "save",
+    "training_figure",
+    "validations",
+]
 
 Array = NDArray[Any]
 
@@ -300,6 +308,19 @@ def training_figure(path: str | Path) -> Figure:
             ax.legend(title=f"{MAX_CURVES} of {len(group)}" if len(group) > MAX_CURVES else None)
         ax.set_xlabel("training samples" if clock == "samples" else "optimiser step")
     return figure
+
+
+def learning_curve(folder: Path) -> Path | None:
+    """A run's metrics.csv; None, with a warning, where it is not there or no table: scores need
+    none.
+    """
+    path = folder / "logs" / "metrics.csv"
+    try:
+        _table(path)
+    except WavelitError as error:
+        warnings.warn(f"{error}: there is no learning curve", stacklevel=3)
+        return None
+    return path
 
 
 def last_validation(path: str | Path, system: str | None = None) -> float | None:

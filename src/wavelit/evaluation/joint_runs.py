@@ -14,8 +14,8 @@ from typing import get_args
 from wavelit.checks.arguments import require_name, require_path
 from wavelit.evaluation.evaluate import Evaluation, evaluate
 from wavelit.evaluation.evaluate_run import name_of, suffix_of
-from wavelit.evaluation.figures import last_validation
-from wavelit.evaluation.opened_run import chosen_device, open_run
+from wavelit.evaluation.figures import last_validation, learning_curve
+from wavelit.evaluation.opened_run import chosen_device, is_trained_on, open_run
 from wavelit.training.joint_folder import load_joint_settings
 from wavelit.training.run_folder import Weights
 
@@ -52,9 +52,10 @@ def evaluate_systems(
     require_name("split", split, ("valid", "test"))
     require_name("weights", weights, get_args(Weights))
     target = folder if out is None else require_path("out", out)
-    found = {}
+    found, curve = {}, learning_curve(folder)
     for system in (entry["name"] for entry in load_joint_settings(folder)["systems"]):
         model, module, _ = open_run(folder, weights, None, split, system=system)
+        own = is_trained_on(folder, module, system)
         evaluation = evaluate(
             model.to(device),
             module,
@@ -63,9 +64,11 @@ def evaluate_systems(
             device=device,
             starts=starts,
             stencil=True,
+            trained_on=own,
         )
-        last = last_validation(folder / "logs" / "metrics.csv", system)
-        found[system] = replace(evaluation, last_validation=last)
+        if own and curve is not None:
+            evaluation = replace(evaluation, last_validation=last_validation(curve, system))
+        found[system] = evaluation
         suffix = suffix_of(split, weights, system=system)
         found[system].save(target / f"evaluation-{suffix}.json")
     return found

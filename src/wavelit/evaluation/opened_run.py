@@ -26,10 +26,19 @@ from wavelit.training.run_folder import (
     fields_of,
     load_data,
     load_model,
+    require_facts,
     require_there,
 )
 
-__all__ = ["chosen_device", "open_run", "roll_out_one", "several", "to_play", "trained_on"]
+__all__ = [
+    "chosen_device",
+    "is_trained_on",
+    "open_run",
+    "roll_out_one",
+    "several",
+    "to_play",
+    "trained_on",
+]
 
 # Trajectories that a report plays, and bytes that their truth and one prediction may take.
 MAX_PLAYED, MAX_PLAYED_BYTES = 4, 2**30
@@ -81,6 +90,17 @@ def trained_on(folder: Path, system: str | None = None) -> dict[str, Any]:
     return facts
 
 
+def is_trained_on(folder: Path, data: WellDataModule, system: str | None = None) -> bool:
+    """Whether a run, or a system of a joint one, was trained on these data: by their names,
+    statistics, and first and last training window.
+    """
+    try:
+        require_facts(folder, data, trained_on(folder, system))
+    except (WavelitError, OSError):
+        return False
+    return True
+
+
 def open_run(
     folder: Path,
     weights: Weights,
@@ -120,8 +140,10 @@ def open_run(
     elif isinstance(data, WellDataModule):
         module = data
     else:
-        # Parts of the training split are of the run's own data.
-        module = module.replaced(path=data, trajectories=None, holdout=None)
+        moved = module.replaced(path=data)
+        # Parts of the training split are of the run's own data, wherever they stand now.
+        same = is_trained_on(folder, moved, system)
+        module = moved if same else moved.replaced(trajectories=None, holdout=None)
     if model.n_steps_input not in (None, module.n_steps_input):
         raise WavelitError(
             f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "

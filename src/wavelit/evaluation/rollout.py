@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from wavelit.model.rollout import (
 )
 
 __all__ = [
+    "Beside",
     "Emulator",
     "inference",
     "persistence",
@@ -80,6 +82,27 @@ def rotation(field_names: Sequence[str]) -> Emulator:
     return step
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a trajectory has beside its fields, as it is written with a rollout.
+
+    Args:
+        constants: Constant fields (B, K, *S) in their own units; None: none.
+        constant_names: Names of the K channels by tensor order.
+        scalars: Parameters by name.
+        units: Of fields, constant fields, scalars, axes and "time".
+        mask_field: The constant field that marks cells that do not count; None: all do.
+        mask_excludes: Its value there.
+    """
+
+    constants: Tensor | None = None
+    constant_names: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    mask_field: str | None = None
+    mask_excludes: float = 1.0
+
+
 def write_rollout(
     path: str | Path,
     prediction: Tensor,
@@ -91,6 +114,7 @@ def write_rollout(
     axes: Sequence[str] = ("x", "y", "z"),
     time: ArrayLike | None = None,
     coordinates: Mapping[str, ArrayLike] | None = None,
+    beside: Beside | None = None,
 ) -> Path:
     """Write a rollout as a file in The Well's format, its channels back in scalars, vectors and
     matrices.
@@ -109,6 +133,7 @@ def write_rollout(
         axes: names of the grid axes, which the components are named after.
         time: times of the steps; 1, 2, 3 ... if absent.
         coordinates: axis -> positions; 0, 1, 2 ... if absent.
+        beside: what else the trajectory has.
 
     Returns:
         The path written.
@@ -144,9 +169,24 @@ def write_rollout(
             f"truth_{name}": value
             for name, value in _tensor_fields(truth, field_names, axes).items()
         }
+    beside = beside or Beside()
+    constants = {
+        name: value[:, 0]
+        for values in [beside.constants]
+        if values is not None
+        for name, value in _tensor_fields(values[:, None], beside.constant_names, axes).items()
+    }
+    known = {*fields, *constants, *beside.scalars, *axes, "time"}
+    units = {name: unit for name, unit in beside.units.items() if name in known}
+    truths = {f"truth_{name}": unit for name, unit in units.items() if f"truth_{name}" in fields}
     return write_well(
         path,
         fields,
+        constant_fields=constants,
+        scalars=beside.scalars,
+        units=units | truths,
+        mask_field=beside.mask_field,
+        mask_excludes=beside.mask_excludes,
         name=dataset,
         boundary_conditions=boundary_conditions,
         coordinates=coordinates

@@ -1,6 +1,8 @@
 """Which case a model is, in one sentence, from scores beside persistence and a linear stencil.
 
-unstable    a rollout's error exceeds three spreads of the truth and twice persistence's, to its end
+unstable    the error of a tenth of the rollouts exceeds three spreads of the truth and twice
+            persistence's, to their end and for three steps at least; fewer are told beside another
+            case
 over-fitted the error on the split is far above that on training windows
 no better   persistence or the linear stencil does as well, one step ahead or in rollouts
 better      than both
@@ -20,6 +22,8 @@ __all__ = ["verdict"]
 # are about sqrt(2) apart. Where fields decay the truth's own variance falls, and persistence shows
 # how far: a rollout must be this many times worse, too.
 UNSTABLE, TIMES_PERSISTENCE = 3.0, 2.0
+# Steps to its end that such a rollout has at least, and the share of rollouts that decides.
+LASTING, MANY = 3, 0.1
 # The error on the split over that on training windows. Windows differ in how hard they are, so that
 # the ratio is not one where nothing was learned by heart.
 OVER_FITTED = 1.5
@@ -37,9 +41,15 @@ def verdict(model: str, scores: Mapping[str, Scores], training_error: float | No
         scores: By emulator, persistence among them.
         training_error: The model's mean VRMSE one step ahead on training windows, if it is known.
     """
-    unstable = _unstable(scores[model].rollout, scores["persistence"].rollout)
-    if unstable:
+    unstable, share = _unstable(scores[model].rollout, scores["persistence"].rollout)
+    if share > MANY:
         return unstable
+    case = _case(model, scores, training_error)
+    return f"{case} {unstable}" if unstable else case
+
+
+def _case(model: str, scores: Mapping[str, Scores], training_error: float | None) -> str:
+    """The sentence where rollouts stay bounded."""
     names = [name for name in (model, STENCIL, "persistence") if name in scores]
     steps = min(FIRST, scores[model].rollout.shape[1])
     ahead = {
@@ -52,14 +62,15 @@ def verdict(model: str, scores: Mapping[str, Scores], training_error: float | No
         (name, where)
         for name in names[1:]
         for where, each in ahead.items()
-        if each[model] > BETTER * each[name]
+        if each[model] >= BETTER * each[name]
     ]
     own = ahead["one step ahead"][model]
     if training_error is not None and own > OVER_FITTED * training_error:
+        times = f"{own / training_error:.1f} times" if training_error else "far above"
         also = "; persistence or a linear stencil does as well" if beaten_by else ""
         return (
             f"Over-fitted: one step ahead the error is {format_score(own)}, "
-            f"{own / training_error:.1f} times the {format_score(training_error)} on training "
+            f"{times} the {format_score(training_error)} on training "
             f"windows{also}: train on more data, for fewer steps or with a smaller model."
         )
     if beaten_by:
@@ -88,18 +99,20 @@ def _mean(values: Array) -> float:
     return float(average(values, "mean")[0])
 
 
-def _unstable(rollout: Array, persistence: Array) -> str:
-    """The sentence for rollouts (rollouts, steps, C) whose errors stay that large, else ""."""
+def _unstable(rollout: Array, persistence: Array) -> tuple[str, float]:
+    """The sentence for rollouts (rollouts, steps, C) whose errors stay that large, and their share;
+    "" and 0 where there are none.
+    """
     curves, held = rollout.mean(2), persistence.mean(2)
     beyond = ~(curves <= np.maximum(UNSTABLE, TIMES_PERSISTENCE * held))
     # From a step on: to the end of the rollout.
     lasting = np.flip(np.logical_and.accumulate(np.flip(beyond, 1), axis=1), 1)
-    ended = lasting[:, -1]
+    ended = lasting[:, -min(LASTING, lasting.shape[1])]
     if not ended.any():
-        return ""
+        return "", 0.0
     first = int(lasting[ended].argmax(1).min()) + 1
     return (
         f"Unstable from step {first} on: in {int(ended.sum())} of {len(curves)} rollouts the error "
         f"exceeds {UNSTABLE:g} spreads of the truth and does not come back: train for longer, with "
         "more input noise, or with pushforward."
-    )
+    ), float(ended.mean())

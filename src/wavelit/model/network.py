@@ -165,7 +165,8 @@ def require_output(name: str, value: Any, fields: Tensor) -> Tensor:
     Raises:
         WavelitError: It is anything else.
     """
-    due = (len(fields), *fields.shape[2:])
+    # A batch of any size where the network is traced, which len() would fix.
+    due = (fields.shape[0], *fields.shape[2:])
     if not isinstance(value, Tensor):
         what = (
             f"a {type(value).__name__} of {len(value)}"

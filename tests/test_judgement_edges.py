@@ -1,0 +1,165 @@
+"""Scores are of what the model was trained to read, and say what they rest on: what a second
+reader of evaluations and rollouts fell over.
+"""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import wavelit
+from wavelit.cli.program import main
+from wavelit.errors import WavelitError
+from wavelit.evaluation.averages import Scores
+from wavelit.evaluation.verdict import verdict
+
+OPTIONS = {
+    "splits": {"train": 4, "valid": 1, "test": 1},
+    "boundary_conditions": ["periodic", "periodic"],
+}
+U = np.random.default_rng(0).normal(size=(6, 12, 16, 16)).cumsum(1)
+RHO = np.exp(np.random.default_rng(1).normal(size=(6, 16, 16)))
+MASK = np.zeros((16, 16))
+MASK[:4] = 1
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name, fields=None, **options):
+    return wavelit.write_dataset(name, fields or {"u": U}, name=name, **{**OPTIONS, **options})
+
+
+def train(run, data, steps=1):
+    small = wavelit.build_model(data, "nano", embed_dim=16, num_heads=2)
+    return wavelit.fit(run, data, small, steps=steps)
+
+
+def one_step(scores):
+    return float(scores.scores[scores.model].one_step.mean())
+
+
+@pytest.mark.slow
+def test_a_loaded_model_reads_data_as_its_run_did(here):
+    write("a", {"u": U, "w": U[::-1], "f": U[:, ::-1]}, constant_fields={"rho": RHO, "m": MASK})
+    choice = {"log_constants": ["rho"], "mask_field": "m", "fields": ["u", "w"], "forcings": ["f"]}
+    model = train("r", wavelit.WellDataModule("a", **choice))
+    assert one_step(wavelit.evaluate(model, "a")) == one_step(wavelit.evaluate("r"))
+    # In another order the channels would be others.
+    write("b", {"w": U[::-1], "u": U, "f": U[:, ::-1]}, constant_fields={"rho": RHO, "m": MASK})
+    with pytest.raises(WavelitError, match="has the fields w, u; the model takes u, w"):
+        wavelit.evaluate(model, "b")
+    raw = wavelit.WellDataModule("a", **{**choice, "log_constants": None})
+    with pytest.raises(WavelitError, match=r"has the constants rho, .*; the model takes log rho, "):
+        wavelit.evaluate(model, raw)
+
+
+@pytest.mark.slow
+def test_training_windows_are_those_of_the_training(here):
+    write("a")
+    train("r", wavelit.WellDataModule("a", trajectories=1, batch_size=2))
+    ours = wavelit.evaluate("r").training_error
+    shutil.move("a", "moved")
+    assert wavelit.evaluate("r", "moved").training_error == ours
+    write("b", {"u": 2 * U[:, ::-1]})
+    elsewhere = wavelit.evaluate("r", "b")
+    assert elsewhere.training_error is None
+    assert elsewhere.last_validation is None
+    shutil.move("b", "a")
+    with pytest.warns(UserWarning, match="holds other data than r was trained on"):
+        assert wavelit.evaluate("r").training_error is None
+
+
+@pytest.mark.slow
+def test_a_run_without_its_curve_is_scored(here):
+    write("a")
+    train("r", wavelit.WellDataModule("a"))
+    shutil.rmtree("r/logs")
+    with pytest.warns(UserWarning, match="there is no learning curve"):
+        assert wavelit.evaluate("r").last_validation is None
+    assert (here / "r" / "report-valid.html").exists()
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_is_exported(here):
+    write("a")
+    model = wavelit.fit("r", "a", model=torch.nn.Conv2d(4, 1, 3, padding=1), steps=1)
+    assert wavelit.export(model, "net.pt2", (16, 16)).difference < 1e-6
+
+
+@pytest.mark.slow
+def test_a_rollout_is_written_with_all_that_its_trajectory_has(here):
+    units = {"u": "K", "rho": "kg m-3", "Re": "1", "time": "s"}
+    write("a", constant_fields={"rho": RHO, "m": MASK}, scalars={"Re": np.arange(6) + 1.0},
+          units=units, mask_field="m")  # fmt: skip
+    train("r", wavelit.WellDataModule("a", log_constants=["rho"]))
+    assert main(["rollout", "r", "--field", "u"]) == 0
+    with h5py.File("r/rollout-valid-0.hdf5") as file:
+        assert [file["t0_fields"][name].attrs["units"] for name in ("u", "truth_u")] == ["K", "K"]
+        counted = MASK == 0
+        assert np.allclose(file["t0_fields/rho"][0][counted], RHO[4][counted], rtol=1e-5)
+        assert np.array_equal(file["t0_fields/m"][0], MASK)
+        assert (file.attrs["mask_field"], file.attrs["Re"]) == ("m", 5.0)
+        assert file["dimensions/time"].attrs["units"] == "s"
+
+
+@pytest.mark.slow
+def test_compared_runs_say_how_many_starts_they_have(here, capsys):
+    long = np.random.default_rng(0).normal(size=(1, 120, 16, 16)).cumsum(1)
+    wavelit.write_dataset("a", {"u": long}, name="a", split_in_time=(0.6, 0.2, 0.2),
+                          boundary_conditions=["periodic"] * 2)  # fmt: skip
+    for run in ("r", "q"):
+        train(run, wavelit.WellDataModule("a"))
+    alone = wavelit.evaluate("r").starts
+    assert alone > 1
+    assert main(["compare", "r", "q", "--report", "c.html"]) == 0
+    assert f"from {alone} starts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("evaluate r --symmetries shift --records s.csv", "--records changes nothing of what"),
+        ("rollout r --output elsewhere", "--output is for --pretrained, and --out for a run"),
+        ("info --resolution 32 32", "--resolution needs --preset or --joint"),
+        ("info --joint joint-1M --fields 7", "--fields says nothing of a joint model"),
+    ],
+)
+def test_options_without_effect_are_refused(words, message, here, capsys):
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+def scores_of(value, n_rollouts=100):
+    return Scores(np.full((10, 1), value), np.full((n_rollouts, 50, 1), value))
+
+
+def test_a_last_step_or_one_rollout_of_many_does_not_decide_the_case():
+    beside = {"persistence": scores_of(1.0)}
+    ours = scores_of(0.05)
+    ours.rollout[3, -1] = 3.1
+    assert verdict("m", {"m": ours, **beside}).startswith("Better than persistence")
+    ours.rollout[3, -5:] = 3.1
+    said = verdict("m", {"m": ours, **beside})
+    assert said.startswith("Better than persistence")
+    assert "Unstable from step 46 on: in 1 of 100 rollouts" in said
+    ours.rollout[:20, -5:] = 3.1
+    assert verdict("m", {"m": ours, **beside}).startswith("Unstable from step 46 on: in 20 of 100")
+
+
+def test_an_exact_model_has_a_case():
+    beside = {"persistence": scores_of(1.0)}
+    assert "far above the 0" in verdict("m", {"m": scores_of(0.3), **beside}, 0.0)
+    still = {"m": scores_of(0.0), "persistence": scores_of(0.0)}
+    assert verdict("m", still).startswith("No better than persistence")
+
+
+def test_weights_are_those_of_a_run(here):
+    write("a")
+    with pytest.raises(WavelitError, match="weights are for run folders"):
+        wavelit.evaluate(lambda fields, *_: fields[:, -1], "a", weights="best")
