@@ -2,6 +2,7 @@
 reader of evaluations and rollouts fell over.
 """
 
+import json
 import shutil
 
 import h5py
@@ -13,6 +14,8 @@ import wavelit
 from wavelit.cli.program import main
 from wavelit.errors import WavelitError
 from wavelit.evaluation.averages import Scores
+from wavelit.evaluation.scores import Evaluation
+from wavelit.evaluation.symmetry import symmetry_ratios
 from wavelit.evaluation.verdict import verdict
 
 OPTIONS = {
@@ -73,6 +76,24 @@ def test_training_windows_are_those_of_the_training(here):
     shutil.move("b", "a")
     with pytest.warns(UserWarning, match="holds other data than r was trained on"):
         assert wavelit.evaluate("r").training_error is None
+
+
+@pytest.mark.slow
+def test_what_was_held_out_is_no_validation_split(here):
+    write("a")
+    train("r", wavelit.WellDataModule("a", holdout=0.5, batch_size=2))
+    found = wavelit.evaluate("r")
+    assert "Scored on the last 50% of the time of the training trajectories" in str(found)
+    saved = json.loads((here / "r" / "evaluation-valid.json").read_text())
+    assert Evaluation.from_dict(saved).held_out == 0.5
+
+
+@pytest.mark.slow
+def test_a_model_that_has_learned_nothing_is_not_asked_of_symmetries(here):
+    write("a")
+    model = train("r", wavelit.WellDataModule("a"))
+    with pytest.warns(UserWarning, match="learned so little says nothing of symmetries"):
+        symmetry_ratios(model, wavelit.WellDataModule("a"), "flip:x")
 
 
 @pytest.mark.slow

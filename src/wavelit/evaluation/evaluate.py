@@ -341,6 +341,7 @@ def evaluate(
         scores={name: Scores(single[name], rolled[name]) for name in emulators},
         starts=1 if chosen is None else len(chosen.frames),
         training_error=error if error is not None and math.isfinite(error) else None,
+        held_out=data.holdout if split == "valid" else None,
     )
 
 

@@ -130,7 +130,7 @@ def summary(evaluation: Evaluation) -> str:
     if evaluation.starts > 1:
         judged += f", each from {evaluation.starts} starts,"
     steps, known = _count(evaluation.n_steps, "step"), _count(evaluation.history, "known state")
-    parts = [] if evaluation.training_error is None else [evaluation.remarks()[-1]]
+    parts = [] if evaluation.case is None else [evaluation.case]
     parts += [
         f"Judged on {judged} of the {evaluation.split} split, rolled out over {steps} from {known}."
     ]

@@ -77,6 +77,8 @@ class Evaluation:
             one another in `scores`.
         training_error: the model's mean VRMSE one step ahead on training windows; None: not known.
         last_validation: the last validation VRMSE that its training logged; None: not known.
+        held_out: the share of the training trajectories' time that stands for the validation split;
+            None: the split is that of the files.
 
     Raises:
         WavelitError: the model or persistence has no scores, or scores do not fit one another and
@@ -93,10 +95,11 @@ class Evaluation:
     starts: int = 1
     training_error: float | None = None
     last_validation: float | None = None
+    held_out: float | None = None
 
     def __post_init__(self) -> None:
         require_whole("starts", self.starts)
-        for name in ("training_error", "last_validation"):
+        for name in ("training_error", "last_validation", "held_out"):
             if (value := getattr(self, name)) is not None:
                 require_real(name, value)
         for name in ("dataset", "split", "model"):
@@ -143,6 +146,11 @@ class Evaluation:
         model is (`wavelit.evaluation.verdict`), where that is known.
         """
         found = []
+        if self.held_out is not None:
+            found.append(
+                f"Scored on the last {self.held_out:.0%} of the time of the training trajectories, "
+                "which were held out."
+            )
         if self.starts > 1:
             n = len(self.scores[self.model].rollout)
             found.append(
@@ -155,9 +163,18 @@ class Evaluation:
             )
         if self.last_validation is not None:
             found.append(f"Training ended at validation {format_score(self.last_validation)}.")
-        if STENCIL in self.scores or self.training_error is not None:
-            found.append(verdict(self.model, self.scores, self.training_error))
+        if self.case is not None:
+            found.append(self.case)
         return found
+
+    @property
+    def case(self) -> str | None:
+        """Which case the model is, in a sentence; None where there is nothing to compare it
+        with but persistence.
+        """
+        if STENCIL not in self.scores and self.training_error is None:
+            return None
+        return verdict(self.model, self.scores, self.training_error)
 
     def to_pandas(self) -> Any:
         """The table as a pandas.DataFrame: a line for every window, average and field, a column for
@@ -254,6 +271,7 @@ class Evaluation:
             "starts": self.starts if self.starts > 1 else None,
             "training_error": self.training_error,
             "last_validation": self.last_validation,
+            "held_out": self.held_out,
         }
         return {name: value for name, value in known.items() if value is not None}
 
@@ -285,7 +303,7 @@ class Evaluation:
                 f"expected an evaluation as `to_dict` gives it, got {shown(content)}: "
                 f"{one_line(error)}: evaluate anew"
             ) from error
-        further = ("starts", "training_error", "last_validation")
+        further = ("starts", "training_error", "last_validation", "held_out")
         entries |= {name: content[name] for name in further if name in content}
         names = entries.pop("field_names")
         return cls(

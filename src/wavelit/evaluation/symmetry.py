@@ -4,6 +4,7 @@ errors are the same if the physics is, and larger if it is not.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -21,6 +22,8 @@ __all__ = ["HOLDS", "describe_ratios", "symmetry_ratios"]
 
 # Windows that are looked at, and the ratio up to which a symmetry is taken to hold.
 WINDOWS, HOLDS = 64, 1.2
+# Of the error of predicting no change, beyond which a model has learned too little to ask it.
+POOR = 0.7
 
 
 def symmetry_ratios(
@@ -49,8 +52,11 @@ def symmetry_ratios(
         raise WavelitError("symmetries: name some, such as 'shift, flip:x'")
     dataset = data.dataset(split)
     errors: dict[str, list[torch.Tensor]] = {"": [], **{str(s): [] for s in moves.symmetries}}
+    still: list[torch.Tensor] = []
     for number in spread(len(dataset), WINDOWS):
         batch = dataset.collate(dataset.__getitems__([number])).to(device)
+        last, target = batch.fields[:, -1], batch.target[:, 0]
+        still.append(vrmse(last, target, moves.spatial, valid=batch.valid).mean().cpu())
         moved = {str(s): _moved(moves, batch, s) for s in moves.symmetries}
         for name, windows in {"": batch, **moved}.items():
             with inference(model):
@@ -58,7 +64,13 @@ def symmetry_ratios(
             error = vrmse(following, windows.target[:, 0], moves.spatial, valid=windows.valid)
             errors[name].append(error.mean().cpu())
     mean = {name: float(torch.stack(found).mean()) for name, found in errors.items()}
-    whole = mean.pop("")
+    whole, held = mean.pop(""), float(torch.stack(still).mean())
+    if whole > POOR * held:
+        warnings.warn(
+            f"the model's error is {whole:.3g}, that of no change {held:.3g}: a model that has "
+            "learned so little says nothing of symmetries",
+            stacklevel=2,
+        )
     return {name: value / whole for name, value in mean.items()}
 
 
