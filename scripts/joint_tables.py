@@ -122,6 +122,22 @@ def by_system(split: str = "valid") -> str:
     return markdown(["system", *BASES, *titles], rows)
 
 
+def on_test() -> str:
+    """The joint model on the test split, which was read when all choices had been made."""
+    runs = [run for run in runs_of(PRESENT, "joint", "40") if "test" in run]
+    if not runs:
+        return "Not read yet."
+    means, over_second, over_rival = (
+        pair(mean_over(runs, base, "test")) for base in (bespoke, second, rival)
+    )
+    lower = [max(over(runs, system, rival, "test")) < 1 for system in THE_EIGHT]
+    return paragraph(
+        f"On the test split ({seeds(len(runs))}) the joint model has {means} of the error of "
+        f"bespoke, {over_second} of that of bespoke 0.2 and {over_rival} of that of the best of "
+        f"The Well's models, lower on {sum(lower)} of {len(lower)}."
+    )
+
+
 def configurations(split: str = "valid") -> str:
     """Every joint configuration and control, at every budget: means over the seven systems."""
     rows = []

@@ -198,6 +198,7 @@ def _over_scratch(own: Run, cell: Run) -> list[float]:
 SECTIONS: dict[str, Callable[[], str]] = {
     "finding": finding,
     "joint": joint_tables.by_system,
+    "test": joint_tables.on_test,
     "configurations": joint_tables.configurations,
     "tuned": joint_tables.tuned,
     "few": few,
