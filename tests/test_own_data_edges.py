@@ -4,6 +4,7 @@ reader of the pages on one's own data fell over.
 
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -121,6 +122,13 @@ def test_a_mask_that_leaves_nothing_out_is_told_in_training(here):
 def test_the_check_allows_what_training_allows(here):
     write(fields={"u": U, "f": 0 * U}, forcings=["f"])
     assert not [found for found in check_dataset("a") if found.severity == "error"]
+
+
+def test_a_field_that_no_list_names_is_told(here):
+    write()
+    with h5py.File("a/data/train/a.hdf5", "a") as file:
+        file["t0_fields/extra"] = file["t0_fields/u"][()]
+    assert any("'t0_fields/extra' is not in the 'field_names'" in each for each in messages("a"))
 
 
 def test_a_period_that_is_stored_with_both_its_ends_is_told(here):

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from wavelit.data.checking.findings import Finding
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.format.layout import (
+    ORDERS,
     FileLayout,
     disorder,
     scalar_problems,
     uneven_lengths,
     unlike_cartesian,
 )
+from wavelit.errors import printable
 from wavelit.model.config import PRESETS, WaveLiTConfig
 
 __all__ = ["check_customs", "check_grid", "check_times"]
@@ -54,15 +56,28 @@ def check_customs(file: h5py.File, layout: FileLayout) -> list[Finding]:
     if unknown := [name for name in layout.time_varying_scalars if name not in layout.forcings]:
         message = (
             f"scalar '{unknown[0]}' varies in time: if it is known in advance, train with "
-            f"forcings=['{unknown[0]}'] or declare it so in the files, else leave it out"
+            f"forcings=['{unknown[0]}'] or declare it so in the files; forcings=[] leaves it out"
         )
         findings.append(Finding("error", layout.path, message))
     findings += [
-        Finding("warning", layout.path, message) for message in _wide_constants(file, layout)
+        Finding("warning", layout.path, message)
+        for message in (*_unlisted(file, layout), *_wide_constants(file, layout))
     ]
     return findings + [
         Finding("error", layout.path, message) for message in scalar_problems(layout)
     ]
+
+
+def _unlisted(file: h5py.File, layout: FileLayout) -> Iterator[str]:
+    """Datasets beside the fields that the file lists."""
+    known = {(field.group, field.source) for field in layout.fields}
+    for group in ORDERS.values():
+        for name in file.get(group, ()):
+            if (group, name) not in known:
+                yield (
+                    f"'{group}/{printable(name, 60)}' is not in the 'field_names' of its group, so "
+                    "it is not read: name it there, or take it out"
+                )
 
 
 def _wide_constants(file: h5py.File, layout: FileLayout) -> Iterator[str]:
