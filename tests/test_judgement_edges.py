@@ -47,7 +47,7 @@ def one_step(scores):
     return float(scores.scores[scores.model].one_step.mean())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_loaded_model_reads_data_as_its_run_did(here):
     write("a", {"u": U, "w": U[::-1], "f": U[:, ::-1]}, constant_fields={"rho": RHO, "m": MASK})
     choice = {"log_constants": ["rho"], "mask_field": "m", "fields": ["u", "w"], "forcings": ["f"]}
@@ -62,7 +62,7 @@ def test_a_loaded_model_reads_data_as_its_run_did(here):
         wavelit.evaluate(model, raw)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_windows_are_those_of_the_training(here):
     write("a")
     train("r", wavelit.WellDataModule("a", trajectories=1, batch_size=2))
@@ -78,7 +78,7 @@ def test_training_windows_are_those_of_the_training(here):
         assert wavelit.evaluate("r").training_error is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_was_held_out_is_no_validation_split(here):
     write("a")
     train("r", wavelit.WellDataModule("a", holdout=0.5, batch_size=2))
@@ -88,7 +88,7 @@ def test_what_was_held_out_is_no_validation_split(here):
     assert Evaluation.from_dict(saved).held_out == 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_model_that_has_learned_nothing_is_not_asked_of_symmetries(here):
     write("a")
     model = train("r", wavelit.WellDataModule("a"))
@@ -96,7 +96,7 @@ def test_a_model_that_has_learned_nothing_is_not_asked_of_symmetries(here):
         symmetry_ratios(model, wavelit.WellDataModule("a"), "flip:x")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_without_its_curve_is_scored(here):
     write("a")
     train("r", wavelit.WellDataModule("a"))
@@ -106,14 +106,14 @@ def test_a_run_without_its_curve_is_scored(here):
     assert (here / "r" / "report-valid.html").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_of_ones_own_is_exported(here):
     write("a")
     model = wavelit.fit("r", "a", model=torch.nn.Conv2d(4, 1, 3, padding=1), steps=1)
     assert wavelit.export(model, "net.pt2", (16, 16)).difference < 1e-6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_rollout_is_written_with_all_that_its_trajectory_has(here):
     units = {"u": "K", "rho": "kg m-3", "Re": "1", "time": "s"}
     write("a", constant_fields={"rho": RHO, "m": MASK}, scalars={"Re": np.arange(6) + 1.0},
@@ -129,7 +129,7 @@ def test_a_rollout_is_written_with_all_that_its_trajectory_has(here):
         assert file["dimensions/time"].attrs["units"] == "s"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compared_runs_say_how_many_starts_they_have(here, capsys):
     long = np.random.default_rng(0).normal(size=(1, 120, 16, 16)).cumsum(1)
     wavelit.write_dataset("a", {"u": long}, name="a", split_in_time=(0.6, 0.2, 0.2),

@@ -35,7 +35,7 @@ def messages(folder):
     return [finding.message for finding in check_dataset(folder)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     ["--steps 1 --run r a b", "a --steps 1 b --run r", "--overwrite a b --steps 1 --run r"],
@@ -48,7 +48,7 @@ def test_datasets_are_all_taken_wherever_they_stand(words, here):
     assert [(each["name"], each["n_steps_input"]) for each in systems] == [("a", 2), ("b", 2)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_print_config_writes_is_read(here, capsys):
     write("a")
     with pytest.raises(SystemExit):
