@@ -29,17 +29,20 @@ from wavelit.evaluation.transfer_figures import map_figure, profile_figure
 PAGE = Path("docs/transfer.md")
 PICTURES = Path("docs/images/transfer")
 MAPPED = (ONE_STEP, "rollout 1:20")
-# Trajectories and core-minutes of the map.
+# The map: its cells, and their trajectories and core-minutes.
+MAP = CONFIGURATIONS["96 channels"]
 SETTING = (4, 1.0)
 
 
-def started(kind: str, folder: Path = CONFIGURATIONS["96 channels"]) -> list[Run]:
+def started(kind: str, folder: Path) -> list[Run]:
     """Runs on a few trajectories: "few" from a joint model, "pair" from a model of one system."""
-    cells = [cell for cell in found("few/*/*.json", folder) if cell["kind"] == kind]
-    if kind != "pair":
-        return cells
-    there = [cell for cell in cells if cell["source"] != cell["target"]]
-    return with_setting(there, SETTING)
+    return [cell for cell in found("few/*/*.json", folder) if cell["kind"] == kind]
+
+
+def mapped() -> list[Run]:
+    """The pairs of the map."""
+    cells = started("pair", MAP)
+    return with_setting([cell for cell in cells if cell["source"] != cell["target"]], SETTING)
 
 
 def finding() -> str:
@@ -95,7 +98,7 @@ def few() -> str:
 
 def pairs() -> str:
     """The map: what the best start from every source has, over the better start from scratch."""
-    cells = started("pair")
+    cells = mapped()
     if not cells:
         return "Not run yet."
     maps = [transfer_map(cells, measure, arm="started") for measure in MAPPED]
@@ -115,7 +118,7 @@ def pairs() -> str:
 
 def map_finding() -> str:
     """What the map says, in a few sentences."""
-    cells = started("pair")
+    cells = mapped()
     if not cells:
         return "The map has not been run yet."
     one, far = (transfer_map(cells, measure, arm="started") for measure in MAPPED)
@@ -144,7 +147,7 @@ def map_finding() -> str:
 
 def related() -> str:
     """Which descriptors go with the ratio of one step: all relations that were fixed."""
-    cells = started("pair")
+    cells = mapped()
     if not cells:
         return "The map has not been run yet."
     found = relations(transfer_map(cells, ONE_STEP, arm="started"), known_systems())
@@ -176,7 +179,7 @@ def _descriptor(name: str, form: str) -> str:
 
 def draw() -> None:
     """The pictures of the map, and by lead time and band."""
-    if cells := started("pair"):
+    if cells := mapped():
         PICTURES.mkdir(parents=True, exist_ok=True)
         figures = {
             "map": map_figure(transfer_map(cells, MAPPED[0], arm="started")),

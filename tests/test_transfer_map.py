@@ -366,8 +366,8 @@ def test_the_page_shows_what_a_start_brings_and_what_the_rule_takes(
     tmp_path, monkeypatch, load_script
 ):
     page = load_script("transfer")
-    monkeypatch.setattr(page, "RESULTS", tmp_path)
-    monkeypatch.setattr(page, "FIRST", tmp_path / "first")
+    monkeypatch.setattr(page, "MAP", tmp_path)
+    monkeypatch.setattr(page, "CONFIGURATIONS", {"96 channels": tmp_path})
     assert page.map_finding() == "The map has not been run yet."
     maze, flow = "acoustic_scattering_maze", "shear_flow"
     slow = {"holdout": 1.2, "valid": errors(0.8, 1.0, 1.6)}
