@@ -116,8 +116,9 @@ def test_a_network_of_ones_own_is_exported(here):
 @pytest.mark.long
 def test_a_rollout_is_written_with_all_that_its_trajectory_has(here):
     units = {"u": "K", "rho": "kg m-3", "Re": "1", "time": "s"}
-    write("a", constant_fields={"rho": RHO, "m": MASK}, scalars={"Re": np.arange(6) + 1.0},
-          units=units, mask_field="m")  # fmt: skip
+    write("a", {"u": U, "f": U[:, ::-1]}, forcings=["f"],
+          constant_fields={"rho": RHO, "m": MASK}, units=units, mask_field="m",
+          scalars={"Re": np.arange(6) + 1.0, "G": U[:, :, 0, 0]})  # fmt: skip
     train("r", wavelit.WellDataModule("a", log_constants=["rho"]))
     assert main(["rollout", "r", "--field", "u"]) == 0
     with h5py.File("r/rollout-valid-0.hdf5") as file:
@@ -127,6 +128,10 @@ def test_a_rollout_is_written_with_all_that_its_trajectory_has(here):
         assert np.array_equal(file["t0_fields/m"][0], MASK)
         assert (file.attrs["mask_field"], file.attrs["Re"]) == ("m", 5.0)
         assert file["dimensions/time"].attrs["units"] == "s"
+        steps = slice(4, None)
+        assert np.allclose(file["t0_fields/f"][0][:, counted], U[4, ::-1][steps][:, counted])
+        assert np.allclose(file["scalars/G"][0], U[4, steps, 0, 0])
+        assert set(file.attrs["forcings"]) == {"f", "G"}
 
 
 @pytest.mark.long

@@ -331,6 +331,7 @@ def _record(
         file.unlink(missing_ok=True)
         return paths
     time, coordinates = _places(dataset, trajectory)
+    first = module.n_steps_input
     write_rollout(
         file,
         prediction[:, :finite],
@@ -339,15 +340,19 @@ def _record(
         field_names=module.metadata.field_names,
         boundary_conditions=module.boundary_conditions,
         axes=module.train_dataset.layouts[0].axes,
-        time=None if time is None else time[module.n_steps_input :][:finite],
+        time=None if time is None else time[first : first + finite],
         coordinates=coordinates,
-        beside=_beside(module, dataset, batch),
+        beside=_beside(
+            module, dataset, batch, slice(module.n_steps_input, module.n_steps_input + finite)
+        ),
     )
     return [file, *paths]
 
 
-def _beside(module: WellDataModule, dataset: WellDataset, batch: Batch) -> Beside:
-    """Constant fields, parameters, units and mask of a trajectory, as its files have them."""
+def _beside(module: WellDataModule, dataset: WellDataset, batch: Batch, frames: slice) -> Beside:
+    """Constant fields, parameters, forcings at some frames, units and mask of a trajectory, as its
+    files have them.
+    """
     names = {
         order: [str(name) for name in each]
         for order, each in module.metadata.constant_field_names.items()
@@ -370,10 +375,19 @@ def _beside(module: WellDataModule, dataset: WellDataset, batch: Batch) -> Besid
         )
     )
     mask = dataset.mask
+    series = batch.scalar_forcings
     return Beside(
         constants,
         names,
         scalars,
+        None if batch.forcings is None else batch.forcings[:, frames],
+        {} if dataset.forced is None else dataset.forced.metadata.field_names,
+        {}
+        if series is None
+        else {
+            name: series[:, frames, place].numpy()
+            for place, name in enumerate(dataset.forcing_scalars)
+        },
         dataset.layouts[0].units,
         None if mask is None else mask.field,
         1.0 if mask is None else mask.excludes,

@@ -90,6 +90,9 @@ class Beside:
         constants: Constant fields (B, K, *S) in their own units; None: none.
         constant_names: Names of the K channels by tensor order.
         scalars: Parameters by name.
+        forcings: Fields that are given (B, n_steps, F, *S); None: none.
+        forcing_names: Names of the F channels by tensor order.
+        series: Scalars that are given, (B, n_steps) by name.
         units: Of fields, constant fields, scalars, axes and "time".
         mask_field: The constant field that marks cells that do not count; None: all do.
         mask_excludes: Its value there.
@@ -98,6 +101,9 @@ class Beside:
     constants: Tensor | None = None
     constant_names: Mapping[int, Sequence[str]] = field(default_factory=dict)
     scalars: Mapping[str, float] = field(default_factory=dict)
+    forcings: Tensor | None = None
+    forcing_names: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    series: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     mask_field: str | None = None
     mask_excludes: float = 1.0
@@ -176,14 +182,20 @@ def write_rollout(
         if values is not None
         for name, value in _tensor_fields(values[:, None], beside.constant_names, axes).items()
     }
-    known = {*fields, *constants, *beside.scalars, *axes, "time"}
+    given = (
+        {}
+        if beside.forcings is None
+        else _tensor_fields(beside.forcings, beside.forcing_names, axes)
+    )
+    known = {*fields, *given, *constants, *beside.scalars, *beside.series, *axes, "time"}
     units = {name: unit for name, unit in beside.units.items() if name in known}
     truths = {f"truth_{name}": unit for name, unit in units.items() if f"truth_{name}" in fields}
     return write_well(
         path,
-        fields,
+        fields | given,
         constant_fields=constants,
-        scalars=beside.scalars,
+        scalars={**beside.scalars, **beside.series},
+        forcings=[*given, *beside.series],
         units=units | truths,
         mask_field=beside.mask_field,
         mask_excludes=beside.mask_excludes,
