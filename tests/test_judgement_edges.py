@@ -189,3 +189,9 @@ def test_weights_are_those_of_a_run(here):
     write("a")
     with pytest.raises(WavelitError, match="weights are for run folders"):
         wavelit.evaluate(lambda fields, *_: fields[:, -1], "a", weights="best")
+
+
+def test_a_network_that_is_no_emulator_is_told_before_it_is_called(here):
+    write("a")
+    with pytest.raises(WavelitError, match=r"where an emulator takes .*: train a network by"):
+        wavelit.evaluate(torch.nn.Conv2d(4, 1, 5, padding=2), "a")

@@ -8,6 +8,7 @@ one path.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -172,7 +173,7 @@ def _home(step: Emulator) -> tuple[torch.device | None, torch.dtype | None]:
 
 
 def require_emulator(step: Any) -> None:
-    """Refuse what cannot be called.
+    """Refuse what cannot be called with fields, constants and scalars.
 
     Raises:
         WavelitError: it cannot.
@@ -182,6 +183,18 @@ def require_emulator(step: Any) -> None:
             "expected an emulator, a function of (fields, constants, scalars) or a module, got "
             f"{shown(step)}"
         )
+    try:
+        taken = inspect.signature(step.forward if isinstance(step, nn.Module) else step)
+    except (TypeError, ValueError):
+        # What is not written in Python does not say.
+        return
+    try:
+        taken.bind(None, None, None)
+    except TypeError as error:
+        raise WavelitError(
+            f"{type(step).__name__} takes {taken}, where an emulator takes (fields, constants, "
+            "scalars): train a network by `wavelit.fit`, or give a function of the three"
+        ) from error
 
 
 def require_state(following: Any, history: Tensor) -> Tensor:
