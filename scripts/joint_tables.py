@@ -132,9 +132,9 @@ def on_test() -> str:
     )
     lower = [max(over(runs, system, rival, "test")) < 1 for system in THE_EIGHT]
     return paragraph(
-        f"On the test split ({seeds(len(runs))}) the joint model has {means} of the error of "
-        f"bespoke, {over_second} of that of bespoke 0.2 and {over_rival} of that of the best of "
-        f"The Well's models, lower on {sum(lower)} of {len(lower)}."
+        f"On the test split ({seeds(len(runs))}) the joint model has {means} times the error of "
+        f"bespoke, {over_second} times that of bespoke 0.2, and {over_rival} of that of the best "
+        f"of The Well's models. It is lower than those on {sum(lower)} of {len(lower)}."
     )
 
 
