@@ -342,9 +342,7 @@ def _record(
         axes=module.train_dataset.layouts[0].axes,
         time=None if time is None else time[first : first + finite],
         coordinates=coordinates,
-        beside=_beside(
-            module, dataset, batch, slice(module.n_steps_input, module.n_steps_input + finite)
-        ),
+        beside=_beside(module, dataset, batch, slice(first, first + finite)),
     )
     return [file, *paths]
 

@@ -176,17 +176,13 @@ def write_rollout(
             for name, value in _tensor_fields(truth, field_names, axes).items()
         }
     beside = beside or Beside()
-    constants = {
-        name: value[:, 0]
-        for values in [beside.constants]
-        if values is not None
-        for name, value in _tensor_fields(values[:, None], beside.constant_names, axes).items()
-    }
-    given = (
-        {}
-        if beside.forcings is None
-        else _tensor_fields(beside.forcings, beside.forcing_names, axes)
-    )
+    given, constants = {}, {}
+    if beside.forcings is not None:
+        given = _tensor_fields(beside.forcings, beside.forcing_names, axes)
+    if beside.constants is not None:
+        # As of one frame.
+        still = _tensor_fields(beside.constants[:, None], beside.constant_names, axes)
+        constants = {name: value[:, 0] for name, value in still.items()}
     known = {*fields, *given, *constants, *beside.scalars, *beside.series, *axes, "time"}
     units = {name: unit for name, unit in beside.units.items() if name in known}
     truths = {f"truth_{name}": unit for name, unit in units.items() if f"truth_{name}" in fields}
