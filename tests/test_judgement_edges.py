@@ -60,6 +60,9 @@ def test_a_loaded_model_reads_data_as_its_run_did(here):
     raw = wavelit.WellDataModule("a", **{**choice, "log_constants": None})
     with pytest.raises(WavelitError, match=r"has the constants rho, .*; the model takes log rho, "):
         wavelit.evaluate(model, raw)
+    whole = wavelit.WellDataModule("a", **{**choice, "mask_field": None})
+    with pytest.raises(WavelitError, match="the model leaves out cells where 'm' is 1"):
+        wavelit.evaluate(model, whole)
 
 
 @pytest.mark.long

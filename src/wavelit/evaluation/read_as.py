@@ -45,7 +45,8 @@ def read_as(signature: Signature, path: str) -> WellDataModule:
 
 
 def require_names(signature: Signature, data: WellDataModule) -> None:
-    """Refuse data whose channels have other names than those of a model, or another order.
+    """Refuse data whose channels have other names than those of a model, or another order, or that
+    count the cells that the model's mask leaves out.
 
     Raises:
         WavelitError: Names both.
@@ -63,3 +64,9 @@ def require_names(signature: Signature, data: WellDataModule) -> None:
                 f"takes {listed(due[kind], 60) or 'none'}: give data with the same, in the same "
                 "order"
             )
+    if signature.mask and data.train_dataset.mask is None:
+        raise WavelitError(
+            f"{printable(data.path)} has no mask; the model leaves out cells where "
+            f"'{printable(signature.mask, 60)}' is {signature.mask_excludes:g}: give mask_field "
+            "and mask_excludes"
+        )
