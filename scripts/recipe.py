@@ -56,7 +56,19 @@ def finding() -> str:
         if round(mean, 2) > 1
     ]
     line += f"It is worse on {', '.join(worse)}." if worse else "It is worse on none of them."
-    return paragraph(line)
+    return paragraph(line + _diverged(pairs))
+
+
+def _diverged(pairs: list[Pair]) -> str:
+    """Which runs of 0.1 or 0.2 diverged, in sentences; nothing if none did."""
+    told = [
+        f" {name} diverged on {system} in {window} with seed {seed}, which counts as {DIVERGED:g}."
+        for system, seed, *both in pairs
+        for name, errors in zip(("0.1", "0.2"), both, strict=True)
+        for window, error in zip(WINDOWS, errors, strict=True)
+        if error >= DIVERGED
+    ]
+    return "".join(told)
 
 
 def best_rivals(framed: bool = False) -> dict[str, list[tuple[float, float, str]]]:
