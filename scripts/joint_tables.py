@@ -42,10 +42,7 @@ def finding() -> str:
     order = sorted(THE_EIGHT, key=lambda system: -ratios[system][0])
     loses = [f"{s} ({pair(ratios[s])})" for s in order if max(ratios[s]) > 1]
     wins = [f"{s} ({pair(ratios[s])})" for s in order if max(ratios[s]) <= 1]
-    lower = [max(over(runs, system, rival)) < 1 for system in THE_EIGHT]
-    means, over_second, over_rival = (
-        pair(mean_over(runs, base)) for base in (bespoke, second, rival)
-    )
+    means, over_second, over_rival, lower = _beside_others(runs)
     lines = [
         f"**At equal time one joint model has {means} times the error of one model for each system"
         + f" (one step / 1:20, geometric mean over seven systems, {seeds(len(runs))}).** These are "
@@ -54,11 +51,20 @@ def finding() -> str:
         f"It loses on {', '.join(loses) or 'none of them'}.",
         f"It is level or better on {', '.join(wins) or 'none of them'}.",
         f"It is ahead of The Well's models: {over_rival} of the error of the best of them for each "
-        + f"system, and lower on {sum(lower)} of {len(lower)}.",
+        + f"system, and lower on {lower}.",
         *_longer(),
         *_sharing(),
     ]
     return "\n\n".join(map(paragraph, lines))
+
+
+def _beside_others(runs: list[Run], split: str = "valid") -> list[str]:
+    """Means over bespoke, over bespoke 0.2 and over the best of The Well's models, and on how many
+    systems runs are lower than the last in both scores.
+    """
+    means = [pair(mean_over(runs, base, split)) for base in (bespoke, second, rival)]
+    lower = sum(max(over(runs, system, rival, split)) < 1 for system in THE_EIGHT)
+    return [*means, f"{lower} of {len(THE_EIGHT)}"]
 
 
 def _longer() -> list[str]:
@@ -127,14 +133,11 @@ def on_test() -> str:
     runs = [run for run in runs_of(PRESENT, "joint", "40") if "test" in run]
     if not runs:
         return "Not read yet."
-    means, over_second, over_rival = (
-        pair(mean_over(runs, base, "test")) for base in (bespoke, second, rival)
-    )
-    lower = [max(over(runs, system, rival, "test")) < 1 for system in THE_EIGHT]
+    means, over_second, over_rival, lower = _beside_others(runs, "test")
     return paragraph(
         f"On the test split ({seeds(len(runs))}) the joint model has {means} times the error of "
         f"bespoke, {over_second} times that of bespoke 0.2, and {over_rival} of that of the best "
-        f"of The Well's models. It is lower than those on {sum(lower)} of {len(lower)}."
+        f"of The Well's models. It is lower than those on {lower}."
     )
 
 

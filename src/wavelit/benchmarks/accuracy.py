@@ -182,11 +182,11 @@ def set_up() -> None:
 def open_data(system: str, root: Path, seed: int, batch_size: int = BATCH_SIZE) -> WellDataModule:
     """The dataset of a system in a folder of datasets."""
     return WellDataModule(
-        os.fspath(root / system), batch_size=batch_size, seed=seed, mask_field=mask_of(system)
+        os.fspath(root / system), batch_size=batch_size, seed=seed, mask_field=mask_field_of(system)
     )
 
 
-def mask_of(system: str) -> str | None:
+def mask_field_of(system: str) -> str | None:
     """The constant field that marks cells that do not count, of a system of PocketWell; the files
     of others name theirs.
     """

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wavelit.benchmarks.accuracy import mask_of, wavelet_band_errors
+from wavelit.benchmarks.accuracy import mask_field_of, wavelet_band_errors
 from wavelit.benchmarks.entries import PRIORS
 from wavelit.benchmarks.joint_cells import nano_rate, require_run, require_same, steps_of
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
@@ -239,7 +239,7 @@ def data_of(target: str, joint: JointConfiguration, root: Path) -> WellDataModul
     """A system as the joint training reads it, or one that it has not."""
     if target in joint.data.systems:
         return joint.data.systems[target]
-    options = {"mask_field": mask_of(target), **priors_of(target, "data")}
+    options = {"mask_field": mask_field_of(target), **priors_of(target, "data")}
     return WellDataModule(str(root / target), **options)
 
 

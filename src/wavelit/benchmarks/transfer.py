@@ -19,6 +19,7 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from wavelit.benchmarks.accuracy import set_up
 from wavelit.benchmarks.few_cells import FewCell, run_few
@@ -176,13 +177,10 @@ def _write_map(output: Path, counts: Sequence[int | None], minutes: float) -> It
     # Drawing is loaded where something is drawn.
     from wavelit.evaluation.transfer_figures import map_figure, profile_figure
 
-    cells = [
-        cell
-        for count in counts
-        if count is not None
-        for cell in with_setting(read_pairs(output), (count, minutes))
-    ]
-    if len(counts) != 1 or not cells:
+    cells: list[Any] = []
+    if len(counts) == 1 and counts[0] is not None:
+        cells = with_setting(read_pairs(output), (counts[0], minutes))
+    if not cells:
         raise WavelitError(
             f"a map is of pairs with one number of trajectories and {minutes:g} core-minutes, and "
             f"{output} has {len(cells)} of {listed(map(str, counts))}: `wavelit transfer pairs`"

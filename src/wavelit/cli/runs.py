@@ -461,20 +461,13 @@ def rollout(parser: Any, words: list[str]) -> None:
     if options.run is not None:
         refuse_given(parser, options, ("output",), "is for --pretrained, and --out for a run")
     if options.pretrained is not None:
-        for name, default in (
-            ("split", "valid"),
-            ("trajectory", 0),
-            ("weights", "final"),
-            ("out", None),
-            ("orientation", None),
-            ("system", None),
-            ("data", None),
-        ):
-            if getattr(options, name) != default:
-                raise WavelitError(
-                    f"--{name} is for run folders: a pretrained model has one trajectory, of the "
-                    "validation split, whose files go to --output"
-                )
+        refuse_given(
+            parser,
+            options,
+            ("split", "trajectory", "weights", "out", "orientation", "system", "data"),
+            "is for run folders: a pretrained model has one trajectory, of the validation split, "
+            "whose files go to --output",
+        )
         from wavelit.evaluation.evaluate_run import record_pretrained_rollout
 
         paths = record_pretrained_rollout(

@@ -140,10 +140,11 @@ def open_run(
     elif isinstance(data, WellDataModule):
         module = data
     else:
-        moved = module.replaced(path=data)
+        module = module.replaced(path=data)
         # Parts of the training split are of the run's own data, wherever they stand now.
-        same = is_trained_on(folder, moved, system)
-        module = moved if same else moved.replaced(trajectories=None, holdout=None)
+        partial = module.n_trajectories is not None or module.holdout is not None
+        if partial and not is_trained_on(folder, module, system):
+            module = module.replaced(trajectories=None, holdout=None)
     if model.n_steps_input not in (None, module.n_steps_input):
         raise WavelitError(
             f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "
