@@ -14,6 +14,7 @@ from wavelit.benchmarks.entries import PRIORS
 from wavelit.benchmarks.protocol import MINUTES, Cell, n_steps, rate_rows
 from wavelit.checks.settings import from_mapping
 from wavelit.cli.program import COMMANDS, main
+from wavelit.data.pocketwell import SYSTEMS
 from wavelit.demo import DEMO
 from wavelit.evaluation.published import published
 from wavelit.training.config import TrainConfig, TrainerConfig
@@ -273,6 +274,15 @@ def test_paths_are_printed_without_what_a_terminal_obeys(capsys, tmp_path, monke
         assert printed.out.strip() == r"\x1b]31m\u202e{red}/tiny/shear_flow"
         for line in printed.err.splitlines():
             assert line.isprintable()
+
+
+def test_all_systems_may_be_named_among_others(monkeypatch, capsys):
+    """Each is generated once."""
+    monkeypatch.setattr("wavelit.data.pocketwell.generate", lambda system, *_, **__: system)
+    assert main(["data", "generate", "shear_flow", "pocketwell"]) == 0
+    printed = capsys.readouterr().out.split()
+    assert printed[0] == "shear_flow"
+    assert sorted(printed) == sorted(SYSTEMS)
 
 
 def test_an_empty_word_is_named(capsys):

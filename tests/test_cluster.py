@@ -57,6 +57,11 @@ def test_systems_are_simulated_apart():
     assert told("data generate pocketwell --processes 2") == [
         f"data generate {name} --processes 2" for name in SYSTEMS
     ]
+    # Among others it stands for what they are not.
+    assert told("data generate ostia_monthly shear_flow pocketwell --processes 2") == [
+        f"data generate {name} --processes 2"
+        for name in dict.fromkeys(("ostia_monthly", "shear_flow", *SYSTEMS))
+    ]
     (task,) = split(["data", "generate", "a"], 3)
     assert task[-2:] == ["--processes", "3"]
 
@@ -79,7 +84,6 @@ def test_seed_0_finds_the_learning_rates_of_the_others():
         ("benchmark accuracy --models A", "name one of the stages lr, final, .* not ''"),
         ("benchmark accuracy lr final", "not 'lr final'"),
         ("benchmark accuracy rates", "not 'rates'"),
-        ("data generate pocketwell shear_flow", "pocketwell names all systems"),
     ],
 )
 def test_what_is_no_grid_is_named(words, message):

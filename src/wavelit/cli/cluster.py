@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from wavelit.checks.arguments import listed, require_whole
 from wavelit.cli.output import print_lines
-from wavelit.cli.words import option_groups
+from wavelit.cli.words import named_systems, option_groups
 from wavelit.errors import WavelitError, printable
 
 __all__ = ["apart", "ray", "run_words", "split", "waves"]
@@ -187,12 +187,10 @@ def split(words: Sequence[str], cpus: int = 1) -> list[list[str]]:
             f"each other, before any option, not '{stage}'"
         )
     axes = grid.stages[stage]
-    if "" in axes and "pocketwell" in first:
-        if len(first) > 1:
-            raise WavelitError("pocketwell names all systems: leave the others out")
-        from wavelit.data.pocketwell import SYSTEMS
-
-        groups = [(option, values if option else list(SYSTEMS)) for option, values in groups]
+    if "" in axes:
+        groups = [
+            (option, values if option else named_systems(values)) for option, values in groups
+        ]
     if grid.processes and grid.processes not in dict(groups):
         groups.append((grid.processes, [str(cpus)]))
     choices = [

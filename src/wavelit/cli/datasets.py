@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wavelit.cli.output import LONGEST, print_lines
+from wavelit.cli.words import ALL, named_systems
 from wavelit.errors import WavelitError, printable
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
 
 def data_generate(parser: Any, words: list[str]) -> None:
     parser.add_argument(
-        "systems", nargs="+", help="systems, 'pocketwell' for all of them, ostia_monthly"
+        "systems",
+        nargs="+",
+        help="names of systems, 'pocketwell' for all of them; or ostia_monthly",
     )
     parser.add_argument(
         "--size", type=str, default="small", help="tiny, small, large, double, or full"
@@ -38,11 +41,10 @@ def data_generate(parser: Any, words: list[str]) -> None:
     from wavelit.data.ostia import NAME, generate_ostia
     from wavelit.data.pocketwell import SYSTEMS, generate
 
-    systems = list(SYSTEMS) if options.systems == ["pocketwell"] else options.systems
-    for system in systems:
+    for system in options.systems:
         # Before any is computed.
-        require_name("systems", system, [*SYSTEMS, NAME])
-    for system in systems:
+        require_name("systems", system, [ALL, *SYSTEMS, NAME])
+    for system in named_systems(options.systems):
         if system == NAME:
             print_lines(generate_ostia(options.root, force=options.force))
             continue

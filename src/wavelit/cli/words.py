@@ -8,8 +8,20 @@ from typing import Any
 
 from wavelit.errors import WavelitError
 
-__all__ = ["BEFORE", "FLAGS", "NAMES", "as_list", "option_groups", "refuse_given", "takes_names"]
+__all__ = [
+    "ALL",
+    "BEFORE",
+    "FLAGS",
+    "NAMES",
+    "as_list",
+    "named_systems",
+    "option_groups",
+    "refuse_given",
+    "takes_names",
+]
 
+# Stands for every system of PocketWell.
+ALL = "pocketwell"
 # What words before any option are called.
 BEFORE = ""
 # Options of training that take no word.
@@ -68,3 +80,12 @@ def refuse_given(parser: Any, options: Any, names: Sequence[str], why: str) -> N
     for name in names:
         if getattr(options, name) != getattr(defaults, name):
             raise WavelitError(f"--{name.replace('_', '-')} {why}: leave it out")
+
+
+def named_systems(names: Sequence[str]) -> list[str]:
+    """Systems by name, each once, with those that `ALL` stands for."""
+    if ALL not in names:
+        return list(dict.fromkeys(names))
+    from wavelit.data.pocketwell import SYSTEMS
+
+    return list(dict.fromkeys(s for name in names for s in (SYSTEMS if name == ALL else [name])))
