@@ -137,6 +137,17 @@ def test_a_rollout_is_written_with_all_that_its_trajectory_has(here):
         assert set(file.attrs["forcings"]) == {"f", "G"}
 
 
+def test_a_report_names_units(here):
+    """By channel; a field whose unit is not known stands without one."""
+    write("a", {"p": U, "u": np.stack([U, -U], -1), "n": U}, units={"p": "Pa", "u": "m s-1"})
+    data = wavelit.WellDataModule("a")
+    train("r", data)
+    assert data.train_dataset.field_units == {"p": "Pa", "u_x": "m s-1", "u_y": "m s-1"}
+    wavelit.evaluate("r")
+    shown = '"fields":["p (Pa)","n","u_x (m s-1)","u_y (m s-1)"]'
+    assert shown in (here / "r" / "report-valid.html").read_text(encoding="utf8")
+
+
 @pytest.mark.long
 def test_compared_runs_say_how_many_starts_they_have(here, capsys):
     long = np.random.default_rng(0).normal(size=(1, 120, 16, 16)).cumsum(1)

@@ -19,6 +19,7 @@ from test_report import Page, evaluation_of, metrics_csv, wave
 from wavelit.errors import WavelitError
 from wavelit.evaluation import figures, films, pictures
 from wavelit.evaluation.evaluate import Evaluation, Scores, format_table
+from wavelit.evaluation.player import Rollout, player
 from wavelit.evaluation.report import write_report
 
 pytestmark = pytest.mark.long
@@ -88,6 +89,25 @@ def test_a_name_is_no_formula_and_is_in_the_legend():
     assert r"\$a_b\$" in texts
     (legend,) = (axes.get_legend() for axes in figure.get_axes() if axes.get_ylabel() == "VRMSE")
     assert [text.get_text() for text in legend.get_texts()] == [r" _\$m\$", "persistence"]
+
+
+def test_a_unit_stands_beside_its_field(tmp_path):
+    truth, prediction = states(["a", "b"], steps=2)
+    units = {"a": "$m$ s-1"}
+    for name, shown in (("a", r"a (\$m\$ s-1)"), ("b", "b")):
+        figure = figures.rollout_figure(truth, prediction, ["a", "b"], field=name, units=units)
+        assert shown in [axes.get_ylabel() for axes in figure.get_axes()]
+    scores = scores_of(["a", "b"], 2)
+    rollout = Rollout("first", truth, {scores.model: prediction})
+    contents = player([rollout], ["a", "b"], scores, units=units).contents
+    assert '"fields":["a ($m$ s-1)","b"]' in contents
+    plain, with_unit = (
+        films.animation(
+            tmp_path / f"{n}.gif", truth, prediction, ["a", "b"], units=known
+        ).gif.read_bytes()
+        for n, known in enumerate((None, units))
+    )
+    assert with_unit != plain
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))

@@ -38,7 +38,7 @@ from wavelit.data.format.folder import find_files, open_file, split_folder
 from wavelit.data.format.handles import Handles, Node
 from wavelit.data.format.layout import FileLayout, mask_of, require_agreement, require_steps
 from wavelit.data.format.metadata import tables
-from wavelit.data.format.selection import select
+from wavelit.data.format.selection import channel_names, select
 from wavelit.data.part import Part
 from wavelit.errors import WavelitError
 
@@ -172,6 +172,17 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
     def field_channels(self) -> list[str]:
         """Name of each of the C channels of the fields: components spelled out, by tensor order."""
         return [name for names in self.metadata.field_names.values() for name in names]
+
+    @property
+    def field_units(self) -> dict[str, str]:
+        """Unit of each channel of the fields, where the files tell one."""
+        layout = self.layouts[0]
+        return {
+            channel: layout.units[field.source]
+            for field in layout.fields
+            if field.time_varying and layout.units.get(field.source)
+            for channel in channel_names(field, layout.axes)
+        }
 
     @property
     def constant_channels(self) -> list[str]:

@@ -109,7 +109,13 @@ def compare_runs(
             evaluation,
             runs=names,
             summary=_summary(evaluation, names),
-            player=player(rollouts, evaluation.field_names, evaluation, view=view),
+            player=player(
+                rollouts,
+                evaluation.field_names,
+                evaluation,
+                view=view,
+                units=first.trajectories.field_units,
+            ),
             settings=_differences(runs),
         )
     return evaluation

@@ -174,6 +174,7 @@ def evaluate_run(
         rollouts=played.rollouts,
         pictures=f"{suffix}-0",
         view=view,
+        units=trajectories.field_units,
     )
     return evaluation, report
 
@@ -307,7 +308,15 @@ def _record(
     paths = []
     for name in fields:
         own = stem.with_name(f"{stem.name}-{file_part(name)}")
-        still = rollout_figure(truth[0], prediction[0], names, field=name, valid=valid, view=view)
+        still = rollout_figure(
+            truth[0],
+            prediction[0],
+            names,
+            field=name,
+            valid=valid,
+            view=view,
+            units=dataset.field_units,
+        )
         film = animation(
             own.with_name(f"{own.name}.gif"),
             truth[0],
@@ -316,6 +325,7 @@ def _record(
             fields=[name],
             valid=valid,
             view=view,
+            units=dataset.field_units,
         )
         paths += [save(still, own.with_name(f"{own.name}.png")), film.gif]
         paths += [] if film.mp4 is None else [film.mp4]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import csv
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ from wavelit.evaluation.pictures import (
     plain,
     save,
     show,
+    unit_of,
 )
 from wavelit.files.plain import read_text, whole_lines
 from wavelit.metrics import isotropic_spectrum
@@ -85,6 +86,7 @@ def rollout_figure(
     evaluation: Evaluation | None = None,
     valid: Any = None,
     view: View = FROM_THE_FILE,
+    units: Mapping[str, str] | None = None,
 ) -> Figure:
     """One rollout: images of a field at several steps, its spectrum at the first and last of them,
     VRMSE over time.
@@ -100,6 +102,7 @@ def rollout_figure(
             protocols.
         valid: cells inside the domain, bool (*S).
         view: which axis runs to the right and which upwards: `wavelit.evaluation.orientation`.
+        units: units of the fields that have one, by name.
 
     Raises:
         WavelitError: shapes, field or steps do not fit.
@@ -138,7 +141,9 @@ def rollout_figure(
         boxes = np.atleast_1d(np.asarray(figure.subfigures(len(parts), 1, height_ratios=parts)))
         chosen = slice(None) if spatial == 1 else index
         pictures = pictures_of(v, u, channel, mask, shown=chosen, view=view)
-        _draw_images(boxes[0], pictures, plain(field_names[channel], LONGEST_SIDE), steps, spatial)
+        name = field_names[channel]
+        title = f"{plain(name, LONGEST_SIDE)} {unit_of(name, units)}".rstrip()
+        _draw_images(boxes[0], pictures, title, steps, spatial)
         _draw_spectra(
             boxes[1].subplots(), u[:, channel], v[:, channel], sorted({steps[0], steps[-1]}), mask
         )

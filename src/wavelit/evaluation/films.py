@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from wavelit.evaluation.pictures import (
     pictures_of,
     plain,
     show,
+    unit_of,
     write_bytes,
 )
 from wavelit.files.atomic import atomic_path
@@ -70,6 +71,7 @@ def animation(
     frames_per_second: int = 8,
     valid: Any = None,
     view: View = FROM_THE_FILE,
+    units: Mapping[str, str] | None = None,
 ) -> Animation:
     """Truth, prediction and error side by side, one line for each of up to three fields, as GIF and
     MP4.
@@ -87,6 +89,7 @@ def animation(
         frames_per_second: of both files.
         valid: cells inside the domain, bool (*S).
         view: see `rollout_figure`.
+        units: units of the fields that have one, by name.
 
     Raises:
         WavelitError: shapes or fields do not fit.
@@ -111,7 +114,7 @@ def animation(
     }
     dpi = 140.0
     while True:
-        frames = _frames(films, shown, first_step, v.ndim - 2, dpi)
+        frames = _frames(films, shown, first_step, v.ndim - 2, dpi, units)
         content: bytes = imageio.imwrite(
             "<bytes>",
             frames,
@@ -132,14 +135,19 @@ def animation(
     if encoder is None:
         note = "No MP4: ffmpeg was not found; pip install imageio-ffmpeg brings it."
         return Animation(gif, None, note, content)
-    frames = _frames(films, shown, first_step, v.ndim - 2, 200.0)
+    frames = _frames(films, shown, first_step, v.ndim - 2, 200.0, units)
     return Animation(
         gif, _write_mp4(encoder, gif.with_suffix(".mp4"), frames, frames_per_second), "", content
     )
 
 
 def _frames(
-    films: dict[str, Pictures], shown: Sequence[int], first_step: int, spatial: int, dpi: float
+    films: dict[str, Pictures],
+    shown: Sequence[int],
+    first_step: int,
+    spatial: int,
+    dpi: float,
+    units: Mapping[str, str] | None,
 ) -> Array:
     """RGB frames (frames, H, W, 3) with even H and W, which video needs."""
     height, width = next(iter(films.values())).truth.shape[1:]
@@ -168,7 +176,7 @@ def _frames(
                     ax.set_yticks([])
                 limits = f"±{high:.2g}" if low == -high else f"{low:.2g} to {high:.2g}"
                 ax.set_title(f"{label} ({limits})", fontsize=8)
-            row[0].set_ylabel(plain(name, LONGEST_SIDE))
+            row[0].set_ylabel(f"{plain(name, LONGEST_SIDE)}\n{unit_of(name, units)}".rstrip())
         title = figure.suptitle("rollout step 1", fontsize=9, animated=True)
         # Axes and text are drawn once; a frame adds the images and its number.
         canvas: Any = figure.canvas

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,7 @@ __all__ = [
     "png",
     "save",
     "show",
+    "unit_of",
     "write_bytes",
 ]
 
@@ -75,8 +76,8 @@ FROM_THE_FILE = View()
 WIDTH = 5.0  # inches
 # Inches that the lowest row of images takes.
 MIN_PANEL = 0.1
-# Characters of a name across a picture, and along an image's side.
-LONGEST, LONGEST_SIDE = 40, 24
+# Characters of a name across a picture, and along an image's side; and of a unit.
+LONGEST, LONGEST_SIDE, LONGEST_UNIT = 40, 24, 16
 # Okabe and Ito's palette.
 BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#767676"
 # Cells without a value, and beyond the colour range: these two are in none of the maps.
@@ -128,6 +129,17 @@ def plain(name: object, longest: int = LONGEST) -> str:
     text = printable(name, longest).replace("$", r"\$")
     # A legend leaves out what begins with an underscore.
     return f" {text}" if text.startswith("_") else text
+
+
+def unit_of(name: str, units: Mapping[str, str] | None) -> str:
+    """A field's unit in brackets, as matplotlib's text; nothing where none is known.
+
+    Args:
+        name: The field.
+        units: Of the fields that have one.
+    """
+    unit = (units or {}).get(name, "")
+    return f"({plain(unit, LONGEST_UNIT)})" if unit else ""
 
 
 def png(figure: Figure, dpi: int = 200) -> bytes:

@@ -100,6 +100,7 @@ def player(
     evaluation: Evaluation,
     max_bytes: int = MAX_BYTES,
     view: View = FROM_THE_FILE,
+    units: Mapping[str, str] | None = None,
 ) -> Player:
     """The data of a page that shows these rollouts in at most so many bytes.
 
@@ -109,6 +110,7 @@ def player(
         evaluation: gives the mean VRMSE of the emulators that are no runs.
         max_bytes: bytes that the blocks may take.
         view: see `rollout_figure`.
+        units: units of the fields that have one, by name.
 
     Raises:
         WavelitError: rollouts and names do not fit one another, or are too large for the page even
@@ -133,7 +135,7 @@ def player(
         "runs": [printable(run, 80) for run in runs],
         "beside": [printable(name, 80) for name in _beside(evaluation, runs)],
         "trajectories": [printable(each.name, 80) for each in given[: kept.trajectories]],
-        "fields": [printable(name, 80) for name in field_names[: kept.fields]],
+        "fields": [_with_unit(name, units) for name in field_names[: kept.fields]],
         "steps": [step + 1 for step in kept.steps(extent)],
         "spatial": given[0].truth.ndim - 2,
         "cell": kept.cell,
@@ -146,6 +148,11 @@ def player(
         "marks": {"empty": NO_VALUE, "below": BELOW_RANGE, "above": ABOVE_RANGE},
     }
     return Player(script_json(contents), blocks, _notes(given, kept, extent, view))
+
+
+def _with_unit(name: str, units: Mapping[str, str] | None) -> str:
+    unit = (units or {}).get(name, "")
+    return f"{printable(name, 80)} ({printable(unit, 20)})" if unit else printable(name, 80)
 
 
 def script_json(value: Any) -> Markup:

@@ -48,6 +48,7 @@ def write_report(
     rollouts: Sequence[Rollout] | None = None,
     pictures: str = "rollout",
     view: View = FROM_THE_FILE,
+    units: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report, and its pictures into `figures` beside it.
 
@@ -67,6 +68,7 @@ def write_report(
             `truth` and `prediction` alone if absent.
         pictures: what the names of the pictures in `figures` begin with, before the field's.
         view: which axis runs to the right and which upwards: `wavelit.evaluation.orientation`.
+        units: units of the fields that have one, by name.
 
     Returns:
         The path written.
@@ -86,7 +88,14 @@ def write_report(
     stills = {
         name: png(
             rollout_figure(
-                truth, prediction, names, field=name, evaluation=evaluation, valid=valid, view=view
+                truth,
+                prediction,
+                names,
+                field=name,
+                evaluation=evaluation,
+                valid=valid,
+                view=view,
+                units=units,
             )
         )
         for name in fields
@@ -97,7 +106,9 @@ def write_report(
     for name, still in stills.items():
         stem = f"{pictures}-{file_part(name)}"
         film = folder / f"{stem}.gif"
-        animation(film, truth, prediction, names, fields=[name], valid=valid, view=view)
+        animation(
+            film, truth, prediction, names, fields=[name], valid=valid, view=view, units=units
+        )
         write_bytes(folder / f"{stem}.png", still)
     if curves is not None:
         write_bytes(folder / "training.png", curves)
@@ -108,7 +119,9 @@ def write_report(
         evaluation,
         runs=[evaluation.model],
         summary=summary(evaluation),
-        player=player(shown if rollouts is None else rollouts, names, evaluation, view=view),
+        player=player(
+            shown if rollouts is None else rollouts, names, evaluation, view=view, units=units
+        ),
         stills={name: embedded("png", still) for name, still in stills.items()},
         curves=None if curves is None else embedded("png", curves),
         settings=sections(run_info),

@@ -53,6 +53,7 @@ class RolloutPictures(Callback):
             data.field_names,
             valid=valid,
             view=view_of(data.train_dataset.layouts[0].axes),
+            units=data.train_dataset.field_units,
         )
         for board in boards:
             board.experiment.add_figure("validation rollout", figure, trainer.global_step)
