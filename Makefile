@@ -4,7 +4,8 @@ SYSTEM ?= acoustic_scattering_maze
 VENV := .venv
 BASELINES := .venv-baselines
 RUN := $(VENV)/bin/python -m
-PIP := -m pip install --quiet --disable-pip-version-check
+# Modules are compiled when they are first imported: most never are.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo test test-long lint types install tutorials baselines wheel clean
 
