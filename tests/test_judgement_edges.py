@@ -148,6 +148,23 @@ def test_a_report_names_units(here):
     assert shown in (here / "r" / "report-valid.html").read_text(encoding="utf8")
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(here, capsys, monkeypatch):
+    write("a")
+    train("r", wavelit.WellDataModule("a"))
+    (here / "closed").write_text("a file")
+    # The work, which would fail.
+    for work in ("evaluate_run.evaluate", "evaluate_run.roll_out_one", "compare_runs._rollouts"):
+        monkeypatch.setattr(f"wavelit.evaluation.{work}", None)
+    for words in (
+        "evaluate r --records closed/scores.csv",
+        "evaluate r --out closed/here",
+        "compare r --report closed/page.html",
+        "rollout r --out closed",
+    ):
+        assert main(words.split()) == 2
+        assert "closed: Not a directory" in capsys.readouterr().err
+
+
 @pytest.mark.long
 def test_compared_runs_say_how_many_starts_they_have(here, capsys):
     long = np.random.default_rng(0).normal(size=(1, 120, 16, 16)).cumsum(1)

@@ -33,6 +33,7 @@ from wavelit.evaluation.page import flat, text_of, write_page
 from wavelit.evaluation.player import MAX_RUNS, Rollout, player
 from wavelit.evaluation.published import beside_published
 from wavelit.evaluation.report import summary
+from wavelit.files.atomic import require_writable
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.training.joint_folder import settings_alone, systems_of
 from wavelit.training.run_folder import Weights, fields_of
@@ -86,6 +87,8 @@ def compare_runs(
     require_name("weights", weights, get_args(Weights))
     device = chosen_device(device)
     target = None if report is None else require_path("report", report, is_file=True)
+    if target is not None:
+        require_writable(target.parent)
     paths = [require_path("folders", folder) for folder in folders]
     names = _names(paths)
     if system is not None:

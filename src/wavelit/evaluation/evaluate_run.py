@@ -58,6 +58,7 @@ from wavelit.evaluation.pictures import fields_to_show, file_part
 from wavelit.evaluation.player import Rollout
 from wavelit.evaluation.report import write_report
 from wavelit.evaluation.rollout import Beside, write_rollout
+from wavelit.files.atomic import require_writable
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.pretrained import PREFIX
 from wavelit.model.wavelit import WaveLiT
@@ -122,6 +123,7 @@ def evaluate_run(
     # The only system of a run needs no name, neither here nor in the names of the files.
     of = chosen_system(folder, system)
     emulator, module, trajectories = open_run(folder, weights, data, split, model, of)
+    require_writable(target)
     fields = fields_to_show(module.field_names, field)
     view = view_of(trajectories.layouts[0].axes, orientation)
     name = name_of(emulator, weights)
@@ -252,6 +254,7 @@ def record_rollout(
     require_whole("trajectory", trajectory, 0)
     target = folder if out is None else require_path("out", out)
     emulator, module, trajectories = open_run(folder, weights, data, split, model, system)
+    require_writable(target)
     suffix = suffix_of(f"{split}-{trajectory}", weights, data, system=system)
     stem = target / f"rollout-{suffix}"
     return _record(emulator, module, trajectories, trajectory, stem, field, device, orientation)

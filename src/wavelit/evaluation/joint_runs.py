@@ -16,6 +16,7 @@ from wavelit.evaluation.evaluate import Evaluation, evaluate
 from wavelit.evaluation.evaluate_run import name_of, suffix_of
 from wavelit.evaluation.figures import last_validation, learning_curve
 from wavelit.evaluation.opened_run import chosen_device, is_trained_on, open_run
+from wavelit.files.atomic import require_writable
 from wavelit.training.joint_folder import load_joint_settings
 from wavelit.training.run_folder import Weights
 
@@ -52,6 +53,7 @@ def evaluate_systems(
     require_name("split", split, ("valid", "test"))
     require_name("weights", weights, get_args(Weights))
     target = folder if out is None else require_path("out", out)
+    require_writable(target)
     found, curve = {}, learning_curve(folder)
     for system in (entry["name"] for entry in load_joint_settings(folder)["systems"]):
         model, module, _ = open_run(folder, weights, None, split, system=system)

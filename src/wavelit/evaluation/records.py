@@ -23,7 +23,7 @@ import numpy as np
 from wavelit.checks.arguments import require_path, shown
 from wavelit.errors import WavelitError
 from wavelit.evaluation.scores import Evaluation
-from wavelit.files.atomic import atomic_path
+from wavelit.files.atomic import atomic_path, require_writable
 
 __all__ = ["COLUMNS", "records_path", "write_records"]
 
@@ -49,11 +49,12 @@ def write_records(path: str | os.PathLike[str], evaluation: Evaluation) -> Path:
 
 
 def records_path(path: str | os.PathLike[str]) -> Path:
-    """The file of records, of a format that can be written here: to be asked before scores are
-    computed.
+    """The file of records, of a format and in a place that can be written: to be asked before
+    scores are computed.
 
     Raises:
         WavelitError: Another suffix, or pyarrow is not installed.
+        OSError: Its folder cannot be written into.
     """
     path = require_path("records", path, is_file=True)
     if path.suffix not in FORMATS:
@@ -67,6 +68,7 @@ def records_path(path: str | os.PathLike[str]) -> Path:
             raise WavelitError(
                 "a .parquet file needs pyarrow: pip install 'wavelit[parquet]', or write .csv"
             ) from error
+    require_writable(path.parent)
     return path
 
 

@@ -7,6 +7,7 @@ the new one.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_folder", "atomic_path", "flush", "named", "sweep"]
+__all__ = ["atomic_folder", "atomic_path", "flush", "named", "require_writable", "sweep"]
 
 
 @contextmanager
@@ -63,6 +64,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written into before the work that it is for, not after it.
+
+    Args:
+        folder: It need not be there yet.
+
+    Raises:
+        OSError: It, or what it would be made in, is no folder or closed to this user.
+    """
+    there = next(each for each in (folder / "file").absolute().parents if each.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
 def sweep(folder: Path, pattern: str = "**/.*.tmp") -> None:
