@@ -98,7 +98,8 @@ def fit(
             network of torch: see `wavelit.wrap`.
         train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
         trainer: Device, precision, threads.
-        seed: Seed of the weights, the data order, the noise and the unroll lengths.
+        seed: Seed of the weights, the data order, the noise and the unroll lengths; a data module
+            takes it in place of its own.
         keep_statistics: Whether a model with statistics of other data keeps them and its
             calibration; else it takes those of these data, and a warning says so.
         overwrite: Whether a run that the folder holds is removed, with all that was written of it.
