@@ -13,7 +13,7 @@ import joint_tables
 from tables import markdown, paragraph, put
 from transfer_scores import CONFIGURATIONS, Run, found, pair, quotient, seeds
 
-from wavelit.benchmarks.few_cells import ARMS
+from wavelit.benchmarks.few_cells import ARMS, STARTED, choose
 from wavelit.benchmarks.protocol import THE_EIGHT
 from wavelit.evaluation.diagnosis import known_systems
 from wavelit.evaluation.relations import relations
@@ -48,27 +48,34 @@ def mapped() -> list[Run]:
 def finding() -> str:
     """Where the joint model loses, and what starting from it is worth on a few trajectories."""
     lines = []
-    for (target, given), each in _from_joint().items():
-        means = pair(geometric_mean(column) for column in zip(*each, strict=True))
+    for (target, given), cells in _from_joint().items():
+        ratios = [_over_scratch(cell["arms"][_favoured(cell)]["valid"], cell) for cell in cells]
+        means = pair(geometric_mean(column) for column in zip(*ratios, strict=True))
         count = "all trajectories" if given is None else f"{given} trajectories"
+        by_rule = sum(cell["chosen"] in STARTED for cell in cells)
+        taken = ("it", "scratch")[by_rule == 0] if len(cells) == 1 else f"it in {by_rule} of them"
         lines.append(
-            f"**On {count} of {target}, which it has not seen, the start that held-out time "
-            f"favours has {means} of the error of the better one from scratch "
-            f"({seeds(len(each))}).**"
+            f"**On {count} of {target}, which it has not seen, a start from it has {means} times "
+            f"the error of the better start from scratch ({seeds(len(cells))}).** The rule takes "
+            f"{taken}."
         )
     return "\n\n".join([joint_tables.finding(), *map(paragraph, lines)])
 
 
-def _from_joint() -> dict[tuple[str, int | None], list[list[float]]]:
-    """What the rule takes over scratch, by target and trajectories: of the newest configuration."""
+def _from_joint() -> dict[tuple[str, int | None], list[Run]]:
+    """Cells by target and trajectories: of the newest configuration."""
     for folder in CONFIGURATIONS.values():
-        ratios: dict[tuple[str, int | None], list[list[float]]] = {}
+        found: dict[tuple[str, int | None], list[Run]] = {}
         for cell in started("few", folder):
-            same = ratios.setdefault((cell["target"], cell["trajectories"]), [])
-            same.append(_over_scratch(cell["valid"], cell))
-        if ratios:
-            return ratios
+            found.setdefault((cell["target"], cell["trajectories"]), []).append(cell)
+        if found:
+            return found
     return {}
+
+
+def _favoured(cell: Run) -> str:
+    """The start from the joint model that held-out time favours."""
+    return choose({arm: cell["arms"][arm]["holdout"] for arm in STARTED})
 
 
 def few() -> str:

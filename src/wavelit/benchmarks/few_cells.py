@@ -52,6 +52,7 @@ from wavelit.training.run_state import is_trained
 
 __all__ = [
     "ARMS",
+    "STARTED",
     "FewCell",
     "batch_size_of",
     "choose",
