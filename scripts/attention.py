@@ -49,12 +49,12 @@ def budgets() -> list[float]:
 
 
 def finding() -> str:
-    """What attention is worth after the longest budget, in a sentence."""
+    """What attention is worth after the longest budget, and after shorter ones, in sentences."""
     twin = next(iter(TWINS))
     found = [(minutes, *known) for minutes in budgets() if (known := means(minutes, twin))]
     if not found:
         return "What attention is worth has not been measured yet."
-    minutes, mean, systems, seeds = found[-1]
+    *shorter, (minutes, mean, systems, seeds) = found
     said = "one seed" if seeds == 1 else f"{seeds} seeds"
     line = (
         f"After {minutes:g} core-minutes a depthwise convolution of 7 x 7 tokens in attention's "
@@ -62,6 +62,9 @@ def finding() -> str:
         f"That is the mean over {systems} of the systems, {said}, on validation "
         f"([table](#what-attention-is-worth)).{_diverged(minutes, twin)}"
     )
+    for budget, own, _, _ in shorter:
+        minute = "core-minute" if budget == 1 else "core-minutes"
+        line += f" After {budget:g} {minute} it has {_joined(own)}.{_diverged(budget, twin)}"
     return paragraph(line)
 
 
