@@ -2,7 +2,8 @@
 arrays.
 
 Each check names the argument and what came, in one line, and stands where a user's value enters:
-what is inside trusts it.
+what is inside trusts it. Torch takes seconds to import, and is not imported to tell that a value is
+none of its own: whoever made one has imported it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import math
 import operator
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wavelit.errors import WavelitError, one_line, printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "listed",
@@ -43,15 +46,23 @@ __all__ = [
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
+def _of_torch(value: object, kind: str) -> bool:
+    """Whether it is a "Tensor" or a "device" of torch."""
+    return isinstance(value, getattr(sys.modules.get("torch"), kind, ()))
+
+
 def shown(value: object) -> str:
     """A value as an error shows it, at most 80 characters: of an array its kind, type and shape."""
-    if isinstance(value, Tensor | np.ndarray):
-        return f"{type(value).__name__} {value.dtype} {tuple(value.shape)}"
+    if isinstance(value, np.ndarray) or _of_torch(value, "Tensor"):
+        array: Any = value
+        return f"{type(value).__name__} {array.dtype} {tuple(array.shape)}"
     if isinstance(value, int) and value.bit_length() > 200:
         # Python refuses to write out an integer of more than 4,300 digits.
         return f"a number of {value.bit_length()} bits"
-    if value is None or isinstance(
-        value, str | int | float | list | tuple | dict | os.PathLike | torch.device
+    if (
+        value is None
+        or isinstance(value, str | int | float | list | tuple | dict | os.PathLike)
+        or _of_torch(value, "device")
     ):
         return printable(repr(value), 80)
     return f"a {type(value).__name__}"
@@ -83,7 +94,8 @@ def require_whole(name: str, value: Any, low: int = 1, high: int | None = None) 
     """
     range_ = f"of at least {low}" if high is None else f"from {low} to {high}"
     try:
-        number = None if isinstance(value, bool | np.bool_ | Tensor) else operator.index(value)
+        none = isinstance(value, bool | np.bool_) or _of_torch(value, "Tensor")
+        number = None if none else operator.index(value)
     except TypeError:
         number = None
     if number is None or number < low or (high is not None and number > high):
@@ -172,6 +184,8 @@ def require_device(device: Any) -> str:
     Raises:
         WavelitError: it is none.
     """
+    import torch
+
     try:
         # None is torch's default device, and a number one of its accelerator's.
         name = device if isinstance(device, torch.device) else torch.device(str(device))
@@ -189,11 +203,11 @@ def require_array(name: str, value: Any) -> NDArray[Any]:
     Raises:
         WavelitError: it holds anything else.
     """
-    if isinstance(value, Tensor):
+    if _of_torch(value, "Tensor"):
         require_values(name, value)
         value = value.detach().cpu()
         # numpy has no bfloat16.
-        value = value.float() if value.dtype == torch.bfloat16 else value
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -209,11 +223,11 @@ def require_dense(name: str, value: Tensor) -> None:
     Raises:
         WavelitError: It is sparse, or no tensor.
     """
-    if not isinstance(value, Tensor):
+    if not _of_torch(value, "Tensor"):
         raise WavelitError(
             f"{name} must be a tensor, not {shown(value)}: torch.as_tensor makes one"
         )
-    if value.layout != torch.strided:
+    if str(value.layout) != "torch.strided":
         raise WavelitError(
             f"{name} must be a dense tensor, not {value.layout}: make it so by .to_dense()"
         )
@@ -225,7 +239,12 @@ def require_values(name: str, value: Tensor) -> None:
     Raises:
         WavelitError: It is sparse, nested, quantized, or on the meta device.
     """
-    if value.layout != torch.strided or value.is_nested or value.is_meta or value.is_quantized:
+    if (
+        str(value.layout) != "torch.strided"
+        or value.is_nested
+        or value.is_meta
+        or value.is_quantized
+    ):
         raise WavelitError(
             f"{name}: expected real numbers, got a tensor without plain storage: make it dense"
         )
