@@ -4,8 +4,7 @@ SYSTEM ?= acoustic_scattering_maze
 VENV := .venv
 BASELINES := .venv-baselines
 RUN := $(VENV)/bin/python -m
-# Modules are compiled when they are first imported: most never are.
-PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-long lint types install tutorials baselines wheel clean
 
