@@ -97,6 +97,7 @@ def test_without_ray_the_fix_is_said(monkeypatch, capsys):
     assert "pip install 'wavelit[ray]'" in capsys.readouterr().err
 
 
+# Two minutes by itself: ran well on 567caba.
 @pytest.mark.slow
 def test_tasks_leave_what_the_command_leaves(tmp_path, monkeypatch, capsys):
     """On a Ray of this machine; a task that fails is named, and the others are done."""

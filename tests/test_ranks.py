@@ -150,6 +150,8 @@ def run_two_tasks(command: list[str], **more: str) -> list[tuple[int, str, str]]
     return [(task.returncode, *each) for task, each in zip(tasks, said, strict=True)]
 
 
+# Up to a minute by itself: ran well on 0610d9e.
+@pytest.mark.slow
 def test_two_tasks_of_slurm_are_one_training(dataset, tmp_path):
     said = run_two_tasks(pair(tmp_path, dataset))
     assert [code for code, *_ in said] == [0, 0], said

@@ -187,7 +187,8 @@ def test_an_unroll_has_gradients_through_all_its_steps(data):
     assert torch.autograd.grad(last, fields)[0].abs().sum() > 0
 
 
-@pytest.mark.long
+# Half a minute by itself: ran well on 0610d9e.
+@pytest.mark.slow
 def test_a_compiled_step_has_its_loss_in_one_graph(data, monkeypatch):
     """Increment and loss are one graph, whatever the batch, with the loss and gradients of eager
     execution.
