@@ -204,10 +204,12 @@ def require_array(name: str, value: Any) -> NDArray[Any]:
         WavelitError: it holds anything else.
     """
     if _of_torch(value, "Tensor"):
+        import torch
+
         require_values(name, value)
         value = value.detach().cpu()
         # numpy has no bfloat16.
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        value = value.float() if value.dtype == torch.bfloat16 else value
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -227,7 +229,9 @@ def require_dense(name: str, value: Tensor) -> None:
         raise WavelitError(
             f"{name} must be a tensor, not {shown(value)}: torch.as_tensor makes one"
         )
-    if str(value.layout) != "torch.strided":
+    import torch
+
+    if value.layout != torch.strided:
         raise WavelitError(
             f"{name} must be a dense tensor, not {value.layout}: make it so by .to_dense()"
         )
@@ -239,12 +243,9 @@ def require_values(name: str, value: Tensor) -> None:
     Raises:
         WavelitError: It is sparse, nested, quantized, or on the meta device.
     """
-    if (
-        str(value.layout) != "torch.strided"
-        or value.is_nested
-        or value.is_meta
-        or value.is_quantized
-    ):
+    import torch
+
+    if value.layout != torch.strided or value.is_nested or value.is_meta or value.is_quantized:
         raise WavelitError(
             f"{name}: expected real numbers, got a tensor without plain storage: make it dense"
         )
