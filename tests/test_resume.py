@@ -53,8 +53,10 @@ runs.train({data!r}, {folder!r})
 """
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("killed_at", [7, 14, 23])
+# Two of the moments take half a minute: ran well on c760d81.
+@pytest.mark.parametrize(
+    "killed_at", [*(pytest.param(n, marks=pytest.mark.slow) for n in (7, 14)), 23]
+)
 def test_a_killed_run_ends_like_an_uninterrupted_one(killed_at, dataset, run, tmp_path):
     folder = tmp_path / "killed"
     script = KILLED.format(

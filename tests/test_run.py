@@ -295,7 +295,7 @@ def test_apples_gpu_is_never_taken(name, monkeypatch):
 def test_a_process_that_keeps_a_loader_ends(dataset):
     script = f"""
 from wavelit import WellDataModule
-loader = WellDataModule({str(dataset)!r}, n_workers=2).val_dataloader()
+loader = WellDataModule({str(dataset)!r}, n_workers=1).val_dataloader()
 print(len(next(iter(loader)).fields))
 """
     done = subprocess.run(
