@@ -14,7 +14,7 @@ from runs import ONE_THREAD, SMALL, wave_dataset  # noqa: F401, as a fixture
 from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
 from wavelit.files.plain import read_json
-from wavelit.training.checkpoints import load_checkpoint
+from wavelit.training.checkpoint_files import load_checkpoint
 from wavelit.training.config import TrainConfig
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.module import EmulatorModule

@@ -50,17 +50,36 @@ def test_new_places_are_there():
                 assert hasattr(home, last) or importlib.import_module(word)
 
 
+def imported(code: str, *names: str) -> list[str]:
+    """Modules of these names, or below them, that some code imports."""
+    code = f"import sys; {code}; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [m for m in done.stdout.split() if any(f"{m}.".startswith(f"{n}.") for n in names)]
+
+
+TRAINERS = ("pytorch_lightning", "lightning_fabric", "torchmetrics", "torch._dynamo", "matplotlib")
+
+
 @pytest.mark.long
 def test_a_model_knows_neither_trainer_nor_reader():
     """The network is imported without Lightning, The Well, the data and the training."""
-    code = (
-        "import sys, wavelit.model.wavelit, wavelit.model.pretrained\n"
-        "heavy = ('pytorch_lightning', 'lightning_fabric', 'the_well', 'h5py', 'matplotlib')\n"
-        "rooms = ('wavelit.data', 'wavelit.training', 'wavelit.evaluation')\n"
-        "print([m for m in sys.modules if m.split('.')[0] in heavy or m.startswith(rooms)])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    code = "import wavelit.model.wavelit, wavelit.model.pretrained"
+    rooms = ("wavelit.data", "wavelit.training", "wavelit.evaluation")
+    assert imported(code, *TRAINERS, "the_well", "h5py", *rooms) == []
+
+
+@pytest.mark.long
+def test_a_trained_model_predicts_without_the_trainer(tmp_path):
+    """Whoever loads and rolls out a model does not wait for what trains one."""
+    code = """
+import torch, wavelit
+model = wavelit.load("shear_flow")
+scalars = torch.zeros(1, model.config.n_scalars)
+fields = torch.zeros(1, 4, model.config.n_fields, 32, 64)
+wavelit.rollout(model, fields, 2, scalars=scalars)
+wavelit.check_dataset, wavelit.load_model, wavelit.write_dataset
+"""
+    assert imported(f"exec({code!r})", *TRAINERS) == []
 
 
 def test_importing_the_package_imports_nothing_heavy():

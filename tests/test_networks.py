@@ -18,7 +18,7 @@ from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.network import Channels, NetworkEmulator
 from wavelit.model.normalizer import Normalizer
-from wavelit.training.checkpoints import load_checkpoint
+from wavelit.training.checkpoint_files import load_checkpoint
 
 pytestmark = pytest.mark.long
 

@@ -14,13 +14,13 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from runs import wave_dataset, whole_run  # noqa: F401, as fixtures
-from wavelit import WaveLiT, WavelitError
+from wavelit import WaveLiT, WavelitError, WellDataModule
 from wavelit.cli.program import main
 from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.model.config import WaveLiTConfig
-from wavelit.training.checkpoints import load_checkpoint, newest_checkpoint
+from wavelit.training.checkpoint_files import load_checkpoint, newest_checkpoint
 from wavelit.training.run import resume
-from wavelit.training.run_folder import load_model, load_settings
+from wavelit.training.run_folder import DATA_ENTRIES, load_model, load_settings
 
 
 class Payload:
@@ -265,6 +265,12 @@ def test_damaged_files_of_a_run_folder_are_one_line(name, content, run, tmp_path
     assert status == (0 if name == "fields.json" and content == b"{}" else 2), err
     assert "Traceback" not in err
     assert status == 0 or os.path.basename(name) in err
+
+
+def test_settings_of_data_are_those_of_the_data_module():
+    import inspect
+
+    assert set(inspect.signature(WellDataModule).parameters) == DATA_ENTRIES
 
 
 def test_entries_of_settings_are_checked(run, tmp_path):

@@ -14,7 +14,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.data.sampling import spread
 from wavelit.errors import WavelitError
 from wavelit.metrics import vrmse
-from wavelit.training.checkpoints import load_checkpoint
+from wavelit.training.checkpoint_files import load_checkpoint
 from wavelit.training.config import TrainConfig
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.run import build_model, fit

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wavelit.moved import MovedFinder
 
 if TYPE_CHECKING:
-    from wavelit.api import evaluate, export, fit, load, resume
+    from wavelit.api import evaluate, export, fit, resume
     from wavelit.data.batch import Batch
     from wavelit.data.checking.check import check_dataset
     from wavelit.data.datamodule import WellDataModule
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wavelit.errors import WavelitError
     from wavelit.evaluation.evaluate_run import record_rollout
     from wavelit.evaluation.rollout import persistence, rollout
+    from wavelit.loading import load
     from wavelit.model.config import WaveLiTConfig
     from wavelit.model.network import wrap
     from wavelit.model.wavelit import WaveLiT
@@ -49,7 +50,7 @@ _HOME = {
     "evaluate": "api",
     "export": "api",
     "fit": "api",
-    "load": "api",
+    "load": "loading",
     "load_model": "training.run_folder",
     "persistence": "evaluation.rollout",
     "record_rollout": "evaluation.evaluate_run",

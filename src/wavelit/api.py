@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.strategies import Strategy
 from torch import nn
 
 from wavelit.checks.arguments import (
@@ -35,12 +32,12 @@ from wavelit.evaluation.opened_run import trained_on
 from wavelit.evaluation.read_as import read_as, require_names
 from wavelit.evaluation.rollout import Emulator
 from wavelit.evaluation.watch import RolloutPictures
+from wavelit.loading import alone, load
 from wavelit.model.config import PRESETS
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.export import Exported, export_model
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
-from wavelit.model.pretrained import holds_joint, shipped
-from wavelit.model.wavelit import WaveLiT
+from wavelit.model.pretrained import shipped
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import read_configuration, recipe_of
 from wavelit.training.extras import (
@@ -51,12 +48,17 @@ from wavelit.training.extras import (
 )
 from wavelit.training.fine_tune import as_joint
 from wavelit.training.joint_configuration import fit_several, names_several
-from wavelit.training.joint_folder import is_joint, load_joint
+from wavelit.training.joint_folder import is_joint
 from wavelit.training.joint_run import resume_joint
 from wavelit.training.run import Added, build_model
 from wavelit.training.run import fit as train_run
 from wavelit.training.run import resume as resume_run
-from wavelit.training.run_folder import Weights, load_model
+from wavelit.training.run_folder import Weights
+
+if TYPE_CHECKING:
+    from pytorch_lightning.callbacks import Callback
+    from pytorch_lightning.loggers import Logger
+    from pytorch_lightning.strategies import Strategy
 
 __all__ = ["evaluate", "export", "fit", "load", "resume"]
 
@@ -227,7 +229,7 @@ def resume(
     if is_joint(path):
         if model is not None:
             raise WavelitError(f"{path} is a joint run, which its folder holds: leave model out")
-        return _alone(resume_joint(path, Added(**extras), budget or None))
+        return alone(resume_joint(path, Added(**extras), budget or None))
     return resume_run(
         path,
         [*extras.pop("callbacks"), RolloutPictures()],
@@ -235,63 +237,6 @@ def resume(
         budget=budget or None,
         **extras,
     )
-
-
-@overload
-def load(name: str | os.PathLike[str], weights: Weights = "final", model: None = None) -> Any: ...
-
-
-@overload
-def load(
-    name: str | os.PathLike[str], weights: Weights = "final", *, model: nn.Module
-) -> IncrementEmulator: ...
-
-
-def load(
-    name: str | os.PathLike[str], weights: Weights = "final", model: nn.Module | None = None
-) -> Any:
-    """A trained model in evaluation mode: of a run, one that comes with the package, or any other;
-    a `WaveLiT`, or of several systems a `JointWaveLiT`.
-
-    >>> wavelit.load("shear_flow").spatial
-    2
-    >>> wavelit.load("runs/waves").config.embed_dim
-    96
-
-    Args:
-        name: A run folder, one of PocketWell's eight systems, joint-1M for all of them, a folder
-            that `save_pretrained` wrote, or owner/name on the Hugging Face hub.
-        weights: Of a run, the final averaged weights or those of the best validation, as
-            `wavelit evaluate` takes them.
-        model: The network, of a run of a network of one's own; it takes the run's weights.
-
-    Raises:
-        WavelitError: No such model, no network where one is due, or weights that are damaged, not
-            finite or not there yet.
-    """
-    folder = require_path("name", name)
-    text = os.fspath(name)
-    if (folder / "config.yaml").exists():
-        if is_joint(folder):
-            if model is not None:
-                raise WavelitError(
-                    f"{text} is a joint run, which its folder holds: leave model out"
-                )
-            return _alone(load_joint(folder, weights))
-        return load_model(folder, weights) if model is None else load_model(folder, weights, model)
-    if model is not None:
-        raise WavelitError(f"{text} is no run folder: a network's own weights are in one")
-    if weights != "final":
-        raise WavelitError(f"{text} is no run folder, which alone has {weights} weights")
-    chosen = shipped(name) or name
-    if holds_joint(chosen):
-        return _alone(JointWaveLiT.from_pretrained(chosen))
-    return WaveLiT.from_pretrained(chosen)
-
-
-def _alone(joint: JointWaveLiT) -> JointWaveLiT | SystemEmulator:
-    """Of a joint model of one system the emulator, which serves without a name."""
-    return next(joint.values()) if len(joint) == 1 else joint
 
 
 def evaluate(

@@ -43,7 +43,7 @@ def train_joint(words: Sequence[str]) -> Path:
     from wavelit.training.config import BUDGETS
     from wavelit.training.joint_configuration import joint_configuration
     from wavelit.training.joint_run import fit_joint
-    from wavelit.training.ranks import is_first
+    from wavelit.training.rank_zero import is_first
 
     content: dict[str, Any] = {}
     typed: set[str] = set()
@@ -131,7 +131,7 @@ def _fine_tuning(
     from wavelit.training.fine_tune import as_joint, made_ready, rank_of, with_histories
     from wavelit.training.joint import JointTrainConfig
     from wavelit.training.joint_configuration import joint_configuration
-    from wavelit.training.ranks import is_first
+    from wavelit.training.rank_zero import is_first
 
     source, start = single["from"], single.get("system")
     if content.get("model"):

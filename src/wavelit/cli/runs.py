@@ -63,7 +63,7 @@ def train(parser: Any, words: list[str]) -> None:
     from wavelit.model.joint_config import JOINT_PRESETS
     from wavelit.training.config import TrainConfig, TrainerConfig
     from wavelit.training.extras import FINE_TUNING
-    from wavelit.training.ranks import is_first
+    from wavelit.training.rank_zero import is_first
     from wavelit.training.run import build_model
 
     def done(folder: Path) -> None:
@@ -223,10 +223,10 @@ def train(parser: Any, words: list[str]) -> None:
 def _goes_on_with(folder: Path) -> bool:
     """Whether the folder held a run, which has now come to its end."""
     from wavelit.api import resume
-    from wavelit.training.checkpoints import newest_checkpoint
+    from wavelit.training.checkpoint_files import newest_checkpoint
     from wavelit.training.joint_folder import is_joint
     from wavelit.training.joint_folder import is_trained as is_joint_trained
-    from wavelit.training.ranks import is_first
+    from wavelit.training.rank_zero import is_first
     from wavelit.training.run_state import is_trained
 
     if not (folder / "config.yaml").exists():

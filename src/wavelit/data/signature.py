@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.format.layout import FieldLayout
 from wavelit.data.format.selection import channel_names
-from wavelit.data.well import WellDataset
 from wavelit.model.signature import Quantity, Signature
+
+if TYPE_CHECKING:
+    from wavelit.data.datamodule import WellDataModule
+    from wavelit.data.well import WellDataset
 
 __all__ = ["cell_spacing", "signature_of"]
 

@@ -192,11 +192,12 @@ class WaveletTokenizer(nn.Module):
         """Send every unit patch through the definition: column q of the matrix is the tokens of
         patch q.
         """
-        unit = torch.eye(self.n_coefficients, dtype=torch.float64)
-        patches = unit.reshape(self.n_coefficients, 1, *(self.patch,) * self.spatial)
-        return (
-            self._encode_general(patches).reshape(self.n_coefficients, -1).T.sign().to(torch.int8)
-        )
+        q, device = self.n_coefficients, torch.get_default_device()
+        # Not on the meta device, where arithmetic imports the compiler.
+        with torch.device("cpu"):
+            patches = torch.eye(q, dtype=torch.float64).reshape(q, 1, *(self.patch,) * self.spatial)
+            signs = self._encode_general(patches).reshape(q, -1).T.sign().to(torch.int8)
+        return signs.to(device)
 
     def _matrix(self, x: Tensor) -> Tensor | None:
         """The orthogonal matrix (Q, Q) from patch to coefficients, or None for the identity."""

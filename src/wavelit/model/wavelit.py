@@ -173,7 +173,9 @@ class WaveLiT(
                 nn.init.constant_(module.mlp_scale, self.config.layer_scale)
                 if module.modulation is not None:
                     nn.init.zeros_(module.modulation.weight)
-        nn.init.normal_(self.pyramid.level_embedding, std=0.02)
+        # On the meta device it would import the compiler.
+        if not self.pyramid.level_embedding.is_meta:
+            nn.init.normal_(self.pyramid.level_embedding, std=0.02)
         nn.init.zeros_(self.head.weight)
         if self.detail is not None:
             nn.init.zeros_(self.detail.write.weight)

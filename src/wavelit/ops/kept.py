@@ -35,12 +35,14 @@ def kept(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
             ):
                 return make(*arguments, **options)
 
-        # A compiler that meets `lru_cache` traces what it wraps instead of calling it.
-        @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
         @functools.wraps(make)
         def call(*arguments: P.args, **options: P.kwargs) -> T:
             return cached(*arguments, **options)  # type: ignore[arg-type]
 
-        return call  # type: ignore[no-any-return]
+        # A compiler that meets `lru_cache` traces what it wraps instead of calling it. The mark is
+        # that of `torch.compiler.assume_constant_result`, which would import the compiler: as long
+        # as the rest of torch takes.
+        call._dynamo_marked_constant = True  # type: ignore[attr-defined]
+        return call
 
     return decorate

@@ -18,7 +18,7 @@ from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import recipe_of
-from wavelit.training.ranks import is_first
+from wavelit.training.rank_zero import is_first
 
 __all__ = ["FINE_TUNING", "fine_tuning_recipe", "history_of", "lightning_extras", "with_nodes"]
 

@@ -36,7 +36,7 @@ from wavelit.model.signature import Quantity, Signature
 from wavelit.model.vocabulary import key_of, number_of
 from wavelit.training.data_scales import calibrate
 from wavelit.training.joint import JointTrainConfig
-from wavelit.training.ranks import is_first
+from wavelit.training.rank_zero import is_first
 from wavelit.training.transfer import (
     config_for,
     keep_known,

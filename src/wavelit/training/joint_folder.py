@@ -7,25 +7,28 @@ system's signature, and fields.json the data of each system by its name. The res
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 import yaml
 
 from wavelit.checks.arguments import listed, require_name, shown
-from wavelit.data.datamodule import WellDataModule
-from wavelit.data.joint import JointDataModule, of_system
 from wavelit.errors import WavelitError
 from wavelit.files.plain import read_json, read_yaml
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
 from wavelit.model.joint_config import JointConfig
 from wavelit.model.pretrained import is_complete, require_finite
-from wavelit.training.checkpoints import BEST, load_checkpoint, model_weights, require_same_model
+from wavelit.training.checkpoint_files import (
+    BEST,
+    load_checkpoint,
+    model_weights,
+    require_same_model,
+)
 from wavelit.training.run_folder import (
+    DATA_ENTRIES,
     Weights,
     environment_of,
     facts_of,
@@ -35,6 +38,10 @@ from wavelit.training.run_folder import (
     write_file,
 )
 from wavelit.training.run_state import goes_on
+
+if TYPE_CHECKING:
+    from wavelit.data.datamodule import WellDataModule
+    from wavelit.data.joint import JointDataModule
 
 __all__ = [
     "chosen_system",
@@ -148,7 +155,7 @@ def load_joint_settings(folder: Path) -> dict[str, Any]:
             raise WavelitError(
                 f"{path}: entry '{name}' is {shown(settings[name])}; it is damaged: train anew"
             )
-    known = {"name", "share", *inspect.signature(WellDataModule).parameters}
+    known = {"name", "share", *DATA_ENTRIES}
     for system in settings["systems"]:
         texts = isinstance(system, dict) and all(
             isinstance(system.get(entry), str) for entry in ("name", "path")
@@ -166,6 +173,9 @@ def read_joint_config(folder: Path) -> JointConfig:
 
 def load_joint_data(folder: str | os.PathLike[str]) -> JointDataModule:
     """The datasets that a joint run was trained on."""
+    from wavelit.data.datamodule import WellDataModule
+    from wavelit.data.joint import JointDataModule, of_system
+
     settings = load_joint_settings(Path(os.path.expanduser(folder)))
     systems, shares = {}, {}
     for entry in settings["systems"]:
@@ -240,6 +250,8 @@ def require_same_systems(folder: Path, data: JointDataModule) -> None:
     Raises:
         WavelitError: Names the system and the first difference.
     """
+    from wavelit.data.joint import of_system
+
     facts = read_json(folder / "fields.json")
     for name, system in data.systems.items():
         with of_system(name):

@@ -28,7 +28,7 @@ from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.joint_config import BASE, JOINT_PRESETS, JointConfig, SystemConfig
 from wavelit.model.vocabulary import number_of
 from wavelit.model.wavelit import configuration_of
-from wavelit.training.checkpoints import model_weights, require_same_model
+from wavelit.training.checkpoint_files import model_weights, require_same_model
 from wavelit.training.config import BUDGETS, TrainerConfig
 from wavelit.training.data_scales import calibrate
 from wavelit.training.joint import JointModule, JointTrainConfig

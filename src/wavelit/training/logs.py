@@ -31,7 +31,7 @@ from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import atomic_path
 from wavelit.files.plain import whole_lines
 from wavelit.training.module import EmulatorModule, TrainingModule
-from wavelit.training.ranks import is_first
+from wavelit.training.rank_zero import is_first
 
 __all__ = ["FirstValidation", "PrintProgress", "ProgressBar", "csv_logger", "told_once"]
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from wavelit.checks.arguments import shown
 from wavelit.data.batch import Batch
-from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError, one_line, printable
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
@@ -25,7 +24,10 @@ from wavelit.model.network import PREDICTS, TAKES, Channels, NetworkEmulator, re
 from wavelit.model.pretrained import NETWORK
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
-from wavelit.training.ranks import is_first
+from wavelit.training.rank_zero import is_first
+
+if TYPE_CHECKING:
+    from wavelit.data.datamodule import WellDataModule
 
 __all__ = [
     "channels_of",

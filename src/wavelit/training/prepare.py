@@ -21,7 +21,7 @@ from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.data_scales import calibrate, find_solenoidal
 from wavelit.training.networks import channels_of, emulator_of, require_copies, try_network
-from wavelit.training.ranks import is_first
+from wavelit.training.rank_zero import is_first
 from wavelit.training.symmetries import symmetries_of
 from wavelit.training.transfer import (
     adapt,

@@ -16,33 +16,18 @@ import threading
 import time
 from typing import Any
 
-import lightning_fabric.utilities.rank_zero as fabric_rank
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities import rank_zero_only
 
 from wavelit.errors import WavelitError
 
-__all__ = ["RankWatch", "is_first", "set_rank"]
+__all__ = ["RankWatch"]
 
 # Seconds between two looks, and how long the first rank may take to end by itself once another is
 # dead.
 EVERY, GRACE = 0.2, 3.0
 # Name of the thread by which Lightning kills all, the first rank too.
 OBSERVER = "child-process-observer"
-
-
-def is_first() -> bool:
-    """Whether this process speaks for all."""
-    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
-
-
-def set_rank(rank: int) -> None:
-    """Say which rank this process is: Lightning takes it from the environment, where another
-    tool may have left one.
-    """
-    for said in (rank_zero_only, fabric_rank.rank_zero_only):
-        said.rank = rank  # type: ignore[attr-defined]
 
 
 class RankWatch(Callback):

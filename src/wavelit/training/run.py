@@ -29,13 +29,12 @@ from wavelit.files.atomic import named
 from wavelit.files.owner import owned
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.checkpoints import (
-    CheckpointFiles,
-    checkpoint_callbacks,
+from wavelit.training.checkpoint_files import (
     model_weights,
     newest_checkpoint,
     require_same_model,
 )
+from wavelit.training.checkpoints import CheckpointFiles, checkpoint_callbacks
 from wavelit.training.config import BUDGETS, TrainConfig, TrainerConfig
 from wavelit.training.data_scales import calibrate
 from wavelit.training.logs import (
@@ -48,7 +47,8 @@ from wavelit.training.logs import (
 from wavelit.training.module import EMA, EmulatorModule, TrainingModule
 from wavelit.training.networks import channels_of, network_name, restore, suit
 from wavelit.training.prepare import prepare, sign, validate_run
-from wavelit.training.ranks import RankWatch, is_first
+from wavelit.training.rank_zero import is_first
+from wavelit.training.ranks import RankWatch
 from wavelit.training.run_folder import (
     MOVED,
     WRITTEN,

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import os
 import platform
@@ -28,14 +27,13 @@ import subprocess
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import torch
 import yaml
 
 from wavelit.checks.arguments import listed, require_name, require_whole, shown
 from wavelit.checks.settings import from_mapping, require_mapping
-from wavelit.data.datamodule import WellDataModule
 from wavelit.data.signature import cell_spacing
 from wavelit.data.statistics import UNSEEN
 from wavelit.errors import WavelitError, printable
@@ -55,7 +53,7 @@ from wavelit.model.pretrained import (
 )
 from wavelit.model.signature import Signature
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.checkpoints import (
+from wavelit.training.checkpoint_files import (
     BEST,
     load_checkpoint,
     model_weights,
@@ -63,7 +61,11 @@ from wavelit.training.checkpoints import (
 )
 from wavelit.training.networks import describe, model_facts, network_name, restore
 
+if TYPE_CHECKING:
+    from wavelit.data.datamodule import WellDataModule
+
 __all__ = [
+    "DATA_ENTRIES",
     "MOVED",
     "WRITTEN",
     "Weights",
@@ -100,6 +102,28 @@ WRITTEN = frozenset(
         "logs",
         "checkpoints",
         "weights",
+    )
+)
+
+
+# Arguments of `WellDataModule`: importing it to ask would import Lightning.
+DATA_ENTRIES = frozenset(
+    (
+        "path",
+        "n_steps_input",
+        "n_steps_output",
+        "batch_size",
+        "seed",
+        "n_workers",
+        "mask_field",
+        "mask_excludes",
+        "storage_options",
+        "cache_bytes",
+        "fields",
+        "forcings",
+        "trajectories",
+        "holdout",
+        "log_constants",
     )
 )
 
@@ -206,8 +230,7 @@ def load_settings(folder: Path) -> dict[str, Any]:
             raise WavelitError(
                 f"{path}: entry '{name}' is {shown(settings[name])}; it is damaged: train anew"
             )
-    known = inspect.signature(WellDataModule).parameters
-    if strange := [name for name in settings["data"] if name not in known]:
+    if strange := [name for name in settings["data"] if name not in DATA_ENTRIES]:
         raise WavelitError(f"{path}: data has the unknown entry {shown(strange[0])}")
     if not isinstance(settings["data"].get("path"), str):
         raise WavelitError(f"{path}: data has no path; it is damaged: train anew")
@@ -266,6 +289,8 @@ def require_there(folder: Path, path: str, way_out: str) -> None:
 
 def load_data(folder: str | os.PathLike[str]) -> WellDataModule:
     """The dataset that a run was trained on."""
+    from wavelit.data.datamodule import WellDataModule
+
     return WellDataModule(**load_settings(Path(os.path.expanduser(folder)))["data"])
 
 

@@ -17,10 +17,10 @@ from wavelit.errors import WavelitError
 from wavelit.files.atomic import sweep
 from wavelit.model.pretrained import WEIGHTS, is_complete
 from wavelit.model.wavelit import WaveLiT
-from wavelit.training.checkpoints import LAST, PREVIOUS, newest_checkpoint
+from wavelit.training.checkpoint_files import LAST, PREVIOUS, newest_checkpoint
 from wavelit.training.config import TrainConfig
 from wavelit.training.networks import network_name
-from wavelit.training.ranks import is_first
+from wavelit.training.rank_zero import is_first
 from wavelit.training.run_folder import (
     WRITTEN,
     load_settings,

@@ -18,7 +18,7 @@ from pytorch_lightning.strategies import Strategy
 from wavelit.checks.arguments import shown
 from wavelit.errors import WavelitError, one_line
 from wavelit.training.config import TrainerConfig
-from wavelit.training.ranks import set_rank
+from wavelit.training.rank_zero import set_rank
 
 __all__ = ["check_trainer", "make_trainer", "quieten"]
 

@@ -24,10 +24,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from wavelit.checks.arguments import (
-    listed,
     require_dense,
     require_names,
     require_real,
@@ -38,16 +36,12 @@ from wavelit.errors import WavelitError, printable
 
 __all__ = [
     "EPS",
-    "NRMSE",
-    "VRMSE",
-    "FieldMetric",
-    "LInfinity",
-    "Pearson",
     "binned_spectral_mse",
     "isotropic_spectrum",
     "linf",
     "nrmse",
     "pearson",
+    "require_field",
     "require_names_apart",
     "vrmse",
 ]
@@ -247,7 +241,7 @@ def isotropic_spectrum(field: Tensor, spatial: int) -> tuple[Tensor, Tensor]:
         WavelitError: no field of that many axes.
     """
     require_whole("spatial", spatial, 1, 3)
-    _require_field("field", field, spatial)
+    require_field("field", field, spatial)
     grid = field.shape[-spatial:]
     squares = torch.zeros(grid, dtype=torch.float64)
     for axis, n in enumerate(grid):
@@ -286,7 +280,7 @@ def _fields(
     """
     require_whole("spatial", spatial, 1, 3)
     for name, value in (("prediction", prediction), ("target", target)):
-        _require_field(name, value, spatial)
+        require_field(name, value, spatial)
     if prediction.device != target.device:
         raise WavelitError(
             f"prediction is on {prediction.device}, target on {target.device}: move one to the "
@@ -329,7 +323,12 @@ def _fields(
     return u.where(mask, 0.0), v.where(mask, 0.0), mask, count
 
 
-def _require_field(name: str, value: Any, spatial: int) -> None:
+def require_field(name: str, value: Any, spatial: int) -> None:
+    """A dense tensor of real numbers (..., C, *S) that is not empty.
+
+    Raises:
+        WavelitError: It is none.
+    """
     if not isinstance(value, Tensor) or value.is_complex():
         raise WavelitError(f"{name} must be a torch.Tensor of real numbers, not {shown(value)}")
     require_dense(name, value)
@@ -362,102 +361,3 @@ def _centred(x: Tensor, mask: Tensor | None, count: Tensor) -> Tensor:
 
 def _variance(x: Tensor, mask: Tensor | None, count: Tensor) -> Tensor:
     return _centred(x, mask, count).square().sum(-1) / (count - 1)
-
-
-class FieldMetric(Metric):
-    """Mean of a per-field error over samples, times and fields, each weighing the same.
-
-    Sums and counts are kept per field in float64 and added over processes, so that a distributed
-    run prints what one process would. `compute()` is the mean over the fields, `per_field()` the
-    values behind it. A NaN stays a NaN.
-
-    Args:
-        field_names: the C fields, in channel order.
-        spatial: number of grid axes, 1 to 3.
-        kwargs: torchmetrics' own options.
-
-    Raises:
-        WavelitError: two fields of one name, or one that is called "all", as the mean over fields
-            is in tables.
-    """
-
-    higher_is_better: bool | None = False
-    is_differentiable: bool | None = False
-    full_state_update: bool | None = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, field_names: Sequence[str], spatial: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        require_names_apart(field_names)
-        self.field_names = tuple(field_names)
-        self.spatial = require_whole("spatial", spatial, 1, 3)
-        zeros = torch.zeros(len(self.field_names), dtype=torch.float64)
-        self.add_state("total", default=zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("count", default=zeros.clone(), dist_reduce_fx="sum")
-
-    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        """The error of each sample, time and field, (..., C, *S) -> (..., C)."""
-        raise NotImplementedError
-
-    def update(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
-        """Add predictions (..., C, *S) beside their targets; `valid` as in the functions.
-
-        Raises:
-            WavelitError: the number of channels is not that of the field names.
-        """
-        for name, value in (("prediction", prediction), ("target", target)):
-            _require_field(name, value, self.spatial)
-        channels = target.shape[-self.spatial - 1]
-        if channels != len(self.field_names):
-            raise WavelitError(
-                f"expected {len(self.field_names)} fields ({listed(self.field_names)}), got "
-                f"{channels} channels"
-            )
-        values = self.error(prediction.detach(), target.detach(), valid).reshape(-1, channels)
-        self.total += values.sum(0)
-        self.count += len(values)
-
-    def compute(self) -> Tensor:
-        """Mean over samples, times and fields."""
-        return (self.total / self.count).mean()
-
-    def per_field(self) -> dict[str, Tensor]:
-        """Mean over samples and times of each field; every process of a distributed run has to
-        call it.
-        """
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
-            means = self.total / self.count
-        return dict(zip(self.field_names, means, strict=True))
-
-
-class VRMSE(FieldMetric):
-    """Mean of `vrmse` with eps 1e-7 over samples, times and fields."""
-
-    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return vrmse(prediction, target, self.spatial, valid=valid)
-
-
-class NRMSE(FieldMetric):
-    """Mean of `nrmse` with eps 1e-7 over samples, times and fields."""
-
-    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return nrmse(prediction, target, self.spatial, valid=valid)
-
-
-class Pearson(FieldMetric):
-    """Mean of `pearson` with eps 1e-7 over samples, times and fields."""
-
-    higher_is_better = True
-
-    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return pearson(prediction, target, self.spatial, valid=valid)
-
-
-class LInfinity(FieldMetric):
-    """Mean of `linf` over samples, times and fields: in mixed units where the fields have
-    different ones.
-    """
-
-    def error(self, prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return linf(prediction, target, self.spatial, valid=valid)
