@@ -20,6 +20,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS, generate
 from wavelit.evaluation.evaluate_run import record_pretrained_rollout
 from wavelit.model.config import WaveLiTConfig
+from wavelit.model.joint_config import JOINT_PRESETS
 from wavelit.model.pretrained import (
     FOLDER,
     PREFIX,
@@ -61,6 +62,9 @@ def test_each_of_the_eight_has_one_and_all_have_one_together(load_script):
     assert joint_models() == ["pocketwell/joint-1M"]
     joint = wavelit.load("joint-1M")
     assert list(joint) == sorted(THE_EIGHT)
+    preset = JOINT_PRESETS["joint-1M"]
+    assert joint.config.own == preset["own"]
+    assert {model.config.embed_dim for model in joint.values()} == {preset["embed_dim"]}
     assert holds_joint("joint-1M")
     assert not holds_joint("shear_flow")
     assert joint["shear_flow"].predict(

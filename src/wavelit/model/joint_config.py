@@ -55,7 +55,7 @@ BASE = "nano"
 """The preset of a system whose entries a joint one does not name."""
 
 JOINT_PRESETS: dict[str, dict[str, Any]] = {
-    "joint-1M": {"own": ("stencils", "gains")},
+    "joint-1M": {"embed_dim": 144, "own": ("stencils", "gains")},
     "joint-10M": {
         "embed_dim": 256,
         "num_heads": 8,
