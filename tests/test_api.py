@@ -73,10 +73,10 @@ def test_a_trained_model_predicts_without_the_trainer(tmp_path):
     """Whoever loads and rolls out a model does not wait for what trains one."""
     code = """
 import torch, wavelit
-model = wavelit.load("shear_flow")
-scalars = torch.zeros(1, model.config.n_scalars)
-fields = torch.zeros(1, 4, model.config.n_fields, 32, 64)
-wavelit.rollout(model, fields, 2, scalars=scalars)
+for model in (wavelit.load("shear_flow"), wavelit.load("joint-1M")["shear_flow"]):
+    scalars = torch.zeros(1, model.config.n_scalars)
+    fields = torch.zeros(1, 4, model.config.n_fields, 32, 64)
+    wavelit.rollout(model, fields, 2, scalars=scalars)
 wavelit.check_dataset, wavelit.load_model, wavelit.write_dataset
 """
     assert imported(f"exec({code!r})", *TRAINERS) == []

@@ -18,9 +18,9 @@ __all__ = ["measure"]
 
 HELP = "from wavelit.cli.program import main; main(['--help'])"
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
-IMPORT_ALL = (
+NAMES = (
     "import time; start = time.perf_counter(); import torch, wavelit; [getattr(wavelit, name) for "
-    "name in wavelit.__all__]; print(time.perf_counter() - start)"
+    "name in {}]; print(time.perf_counter() - start)"
 )
 PROCESSES = 5
 
@@ -34,13 +34,21 @@ def _rows(n_processes: int) -> list[Row]:
     cases: dict[str, list[float]] = {
         "wavelit --help": [],
         "import wavelit, beyond import torch": [],
+        "wavelit.load and rollout, beyond import torch": [],
         "all of wavelit's names, beyond import torch": [],
         "import torch": [],
     }
     for _ in range(n_processes):
         seconds, torch_seconds = _whole(HELP), _inside(IMPORT.format("torch"))
-        both, everything = _inside(IMPORT.format("torch, wavelit")), _inside(IMPORT_ALL)
-        values = (seconds, both - torch_seconds, everything - torch_seconds, torch_seconds)
+        rest = [
+            _inside(code) - torch_seconds
+            for code in (
+                IMPORT.format("torch, wavelit"),
+                NAMES.format(("load", "rollout")),
+                NAMES.format("wavelit.__all__"),
+            )
+        ]
+        values = (seconds, *rest, torch_seconds)
         for case, value in zip(cases.values(), values, strict=True):
             case.append(value)
     return [

@@ -27,7 +27,7 @@ from wavelit.model.boundaries import BOUNDARY_TYPES, BoundaryConditions
 from wavelit.model.signature import Signature
 from wavelit.model.vocabulary import seeded
 
-__all__ = ["Conditioner", "grid_facts", "one_hot_sides"]
+__all__ = ["Conditioner", "grid_facts", "one_hot_sides", "spread_out"]
 
 # Spread of a piece at the start: the sum of a few is about one.
 SPREAD = 0.5
@@ -49,8 +49,8 @@ class Conditioner(nn.Module):
         super().__init__()
         self.dim = dim
         with seeded(seed, "conditioner", *names):
-            self.sides_embedding = nn.Parameter(
-                SPREAD * torch.randn(spatial, 2, len(BOUNDARY_TYPES), dim) / (2 * spatial) ** 0.5
+            self.sides_embedding = spread_out(
+                spatial, 2, len(BOUNDARY_TYPES), dim, over=(2 * spatial) ** 0.5
             )
             self.facts = nn.Linear(spatial + 2, dim)
             self.mix = nn.Linear(dim, dim)
@@ -85,10 +85,21 @@ class Conditioner(nn.Module):
         return condition
 
 
+def spread_out(*shape: int, over: float = 1.0) -> nn.Parameter:
+    """Values at the start of spread `SPREAD` / `over`; on the meta device none, where arithmetic
+    imports torch's compiler.
+    """
+    values = torch.empty(shape)
+    return nn.Parameter(values if values.is_meta else SPREAD * values.normal_() / over)
+
+
 def one_hot_sides(boundary_conditions: BoundaryConditions) -> Tensor:
     """The kind of every side, (axes, 2, kinds), one of the kinds 1 and the others 0."""
     kinds = [[BOUNDARY_TYPES.index(kind) for kind in pair] for pair in boundary_conditions]
-    return F.one_hot(torch.tensor(kinds), len(BOUNDARY_TYPES)).float()
+    rows = [
+        [[float(k == kind) for k in range(len(BOUNDARY_TYPES))] for kind in pair] for pair in kinds
+    ]
+    return torch.tensor(rows)
 
 
 def grid_facts(signature: Signature) -> Tensor:
@@ -97,4 +108,4 @@ def grid_facts(signature: Signature) -> Tensor:
     mean = sum(spacing) / len(spacing)
     low, high = signature.time_step or (1.0, 1.0)
     step = 0.5 * (math.log(low) + math.log(high)) if low > 0 else 0.0
-    return torch.tensor([*(each - mean for each in spacing), mean, step]) / LOG_SCALE
+    return torch.tensor([each / LOG_SCALE for each in (*(s - mean for s in spacing), mean, step)])

@@ -33,7 +33,13 @@ from typing_extensions import Self
 from wavelit.checks.arguments import listed
 from wavelit.errors import WavelitError
 from wavelit.model.block_adapters import own_blocks
-from wavelit.model.conditioner import SPREAD, Conditioner, grid_facts, one_hot_sides
+from wavelit.model.conditioner import (
+    SPREAD,
+    Conditioner,
+    grid_facts,
+    one_hot_sides,
+    spread_out,
+)
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.joint_config import TRUNK, JointConfig, SystemConfig, scalars_of
 from wavelit.model.pretrained import read_joint, write_joint
@@ -102,11 +108,7 @@ class SystemEmulator(WaveLiT):
         if joint.rank or joint.own:
             self.pyramid = own_blocks(trunk.pyramid, joint.rank, joint.own)
         self.pieces = nn.ParameterList(trunk.pieces(scalars_of(signature)))
-        self.embedding = (
-            nn.Parameter(SPREAD * torch.randn(trunk.conditioner.dim))
-            if joint.system_embedding
-            else None
-        )
+        self.embedding = spread_out(trunk.conditioner.dim) if joint.system_embedding else None
         self.register_buffer("sides", one_hot_sides(config.boundary_conditions), persistent=False)
         self.register_buffer("facts", grid_facts(signature), persistent=False)
         self.sides: Tensor
