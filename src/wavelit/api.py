@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import Strategy
 from torch import nn
 
 from wavelit.checks.arguments import (
@@ -54,11 +57,6 @@ from wavelit.training.run import Added, build_model
 from wavelit.training.run import fit as train_run
 from wavelit.training.run import resume as resume_run
 from wavelit.training.run_folder import Weights
-
-if TYPE_CHECKING:
-    from pytorch_lightning.callbacks import Callback
-    from pytorch_lightning.loggers import Logger
-    from pytorch_lightning.strategies import Strategy
 
 __all__ = ["evaluate", "export", "fit", "load", "resume"]
 

@@ -192,7 +192,7 @@ class WaveletTokenizer(nn.Module):
         """Send every unit patch through the definition: column q of the matrix is the tokens of
         patch q.
         """
-        q, device = self.n_coefficients, torch.get_default_device()
+        q, device = self.n_coefficients, torch.empty(0).device
         # Not on the meta device, where arithmetic imports the compiler.
         with torch.device("cpu"):
             patches = torch.eye(q, dtype=torch.float64).reshape(q, 1, *(self.patch,) * self.spatial)
