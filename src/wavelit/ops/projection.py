@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from wavelit.ops.kept import kept
+
 __all__ = ["divergence_free"]
 
 
@@ -33,15 +35,17 @@ def divergence_free(v: Tensor, cell: Sequence[float] | Tensor) -> Tensor:
     wide = v.to(torch.promote_types(v.dtype, torch.float32))
     spatial = wide.ndim - 2
     axes = tuple(range(-spatial, 0))
-    spectrum = torch.fft.rfftn(wide, dim=axes)
-    waves = _wavenumbers(wide.shape[2:], cell, wide)
+    # Real and imaginary parts: waves are real, and ONNX knows few complex operators.
+    spectrum = torch.view_as_real(torch.fft.rfftn(wide, dim=axes))
+    waves = [k.unsqueeze(-1) for k in _wavenumbers(wide.shape[2:], cell, wide)]
     squared = sum((k.square() for k in waves), torch.zeros((), device=v.device))
     along: Tensor = sum(
         (k * spectrum[:, axis] for axis, k in enumerate(waves)), torch.zeros_like(spectrum[:, 0])
     )
     potential = along / torch.where(squared > 0, squared, torch.ones_like(squared))
     gradient = torch.stack([k * potential for k in waves], 1)
-    projected: Tensor = torch.fft.irfftn(spectrum - gradient, s=wide.shape[2:], dim=axes)
+    solenoidal = torch.view_as_complex(spectrum - gradient)
+    projected: Tensor = torch.fft.irfftn(solenoidal, s=wide.shape[2:], dim=axes)
     return projected
 
 
@@ -51,9 +55,17 @@ def _wavenumbers(
     """Of every axis, shaped to meet the spectrum (..., *S of `rfftn`); zero at Nyquist."""
     found = []
     for axis, n in enumerate(shape):
-        frequencies = torch.fft.rfftfreq if axis == len(shape) - 1 else torch.fft.fftfreq
-        k = 2 * math.pi * frequencies(n, dtype=like.dtype, device=like.device) / cell[axis]
-        if n % 2 == 0:
-            k = torch.where(torch.arange(len(k), device=k.device) == n // 2, 0.0, k)
+        k = _angles(n, axis == len(shape) - 1, like.dtype, like.device) / cell[axis]
         found.append(k.view(-1, *(1,) * (len(shape) - 1 - axis)))
     return found
+
+
+# An exporter has no operator for it.
+@kept(maxsize=64)
+def _angles(n: int, real: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Radians a cell of the frequencies of n points; zero at Nyquist."""
+    frequencies = torch.fft.rfftfreq if real else torch.fft.fftfreq
+    k = 2 * math.pi * frequencies(n, dtype=dtype, device=device)
+    if n % 2 == 0:
+        k = torch.where(torch.arange(len(k), device=device) == n // 2, 0.0, k)
+    return k
