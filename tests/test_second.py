@@ -139,6 +139,11 @@ def test_stages_run_once_and_their_results_are_known_by_their_hash(options, monk
     assert {"valid", "test", "bands", "parameters"} <= result.keys()
     assert all("test" not in read_json(path) for path in searched)
     assert (options["weights"] / "0.2min" / "convolution_twin" / "flow-0" / "weights").is_dir()
+    # Elsewhere, by the same rates, it comes out alike.
+    output = options["output"]
+    elsewhere = {"output": output / "again", "weights": output / "runs", "tuning": output}
+    (again,) = run(["final"], **{**options, **elsewhere})
+    assert (again != final, read_json(again)["valid"]) == (True, result["valid"])
     with monkeypatch.context() as patch:
         patch.setattr(second, "_train", lambda *_: pytest.fail("run again"))
         assert list(run(["lr", "final"], **options)) == [final]

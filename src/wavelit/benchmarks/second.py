@@ -75,6 +75,7 @@ def run(
     output: str | os.PathLike[str] = "results/accuracy2",
     root: str | os.PathLike[str] = "datasets/pocketwell/small",
     weights: str | os.PathLike[str] = "runs/accuracy2",
+    tuning: str | os.PathLike[str] | None = None,
 ) -> Iterator[Path]:
     """Run what is missing, in the order rates, learning rates, final runs, and yield every result's
     path as it is there. Run it twice, of other models or seeds, to have two runs side by side.
@@ -88,6 +89,7 @@ def run(
         output: Folder of the results.
         root: Folder of the datasets.
         weights: Folder of the run folders.
+        tuning: Folder of results whose rates and learning rates are taken; `output` if absent.
 
     Raises:
         WavelitError: Unknown name, a dataset or an earlier stage is missing, or a result of another
@@ -95,22 +97,23 @@ def run(
     """
     output, root = require_path("output", output), require_path("root", root)
     weights = require_path("weights", weights)
+    tuning = output if tuning is None else require_path("tuning", tuning)
     models = require_names("models", models, 0) or list(SECOND)
     systems = require_names("systems", systems, 0) or list(THE_EIGHT)
     require_asked(stages, models, systems, seeds, minutes, (EVERYONE, SYSTEMS))
     set_up()
     if "rates" in stages:
-        yield from _measure(models, systems, output, root)
-    rates = _rates(output)
+        yield from _measure(models, systems, tuning, root)
+    rates = _rates(tuning)
     if "lr" in stages:
         for model in models:
-            while (lr := next_rate(_searched(model, output))) is not None:
+            while (lr := next_rate(_searched(model, tuning))) is not None:
                 for system in LR_SYSTEMS:
                     cell = Cell(model, system, 0, LR_MINUTES, lr, "lr")
-                    yield _run_cell(cell, rates, output, root, weights)
+                    yield _run_cell(cell, rates, tuning, root, weights)
     if "final" in stages:
         for seed, model, system in itertools.product(seeds, models, systems):
-            cell = Cell(model, system, seed, minutes, best_rate(model, output), "final")
+            cell = Cell(model, system, seed, minutes, best_rate(model, tuning), "final")
             yield _run_cell(cell, rates, output, root, weights)
 
 

@@ -134,6 +134,12 @@ def benchmark_accuracy2(parser: Any, words: list[str]) -> None:
         ("weights", "runs/accuracy2", "folder of the run folders"),
     ):
         parser.add_argument(f"--{name}", type=str, default=place, help=meaning)
+    parser.add_argument(
+        "--tuning",
+        type=str | None,
+        default=None,
+        help="folder whose rates and learning rates are taken; --output if absent",
+    )
     options = vars(parser.parse_args(words))
     from wavelit.benchmarks.protocol import STAGES
     from wavelit.benchmarks.second import run
