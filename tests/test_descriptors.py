@@ -425,6 +425,9 @@ def test_what_to_expect_is_what_was_measured():
     assert "starts from c were not measured; from others the one-step error is 0.97" in other
     assert len(expectation("a", [*cells, cell("a", "b", 0.7, trajectories=1)])) == 2
     assert "no pair of two systems" in expectation("a", [cell("a", "a", 0.5)])[0]
+    # Of the start, also where the cell takes training from scratch.
+    worse = [{**cell("a", "b", 1.5), "chosen": "scratch"}]
+    assert "error 1.50 times" in expectation("a", worse)[0]
 
 
 def test_the_command_says_what_to_start_from(three_systems, tmp_path, capsys, monkeypatch):

@@ -307,7 +307,8 @@ def write_descriptors(found: Descriptors, path: str | os.PathLike[str]) -> Path:
 
 
 def expectation(system: str | None, records: list[dict[str, Any]]) -> list[str]:
-    """What was measured of starts from a system's model, a sentence for each setting.
+    """What was measured of starts from a system's model, a sentence for each setting: of the best
+    start, also where training from scratch was better.
 
     Args:
         system: Where the start is from; None: nowhere.
@@ -317,7 +318,7 @@ def expectation(system: str | None, records: list[dict[str, Any]]) -> list[str]:
         return ["nothing was measured yet of such starts"]
     said = []
     for setting in settings_of(records):
-        found = transfer_map(with_setting(records, setting))
+        found = transfer_map(with_setting(records, setting), arm="started")
         systems = {*found.sources, *found.targets}
         budget = f"{setting[0]} trajectories, {setting[1]:g} core-minutes"
         row = found.elsewhere[found.sources.index(system)] if system in found.sources else None
