@@ -9,6 +9,7 @@ seed and budget; means are geometric, without helmholtz_staircase.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,12 @@ def pairs_of(minutes: float, twin: str) -> list[Pair]:
     ]
 
 
-def means(minutes: float, twin: str) -> tuple[list[float], int, int] | None:
-    """Ratios one step ahead, 1:20 and 21:56, of how many systems and seeds."""
+def means(minutes: float, twin: str) -> tuple[list[float], list[int]] | None:
+    """Ratios one step ahead, 1:20 and 21:56, and how many seeds each system has, fewest first."""
     pairs = [each for each in pairs_of(minutes, twin) if each[0] in SEVEN]
     if not pairs:
         return None
-    return ratios(pairs), len({pair[0] for pair in pairs}), len({pair[1] for pair in pairs})
+    return ratios(pairs), sorted(Counter(system for system, *_ in pairs).values())
 
 
 def budgets() -> list[float]:
@@ -54,15 +55,19 @@ def finding() -> str:
     found = [(minutes, *known) for minutes in budgets() if (known := means(minutes, twin))]
     if not found:
         return "What attention is worth has not been measured yet."
-    *shorter, (minutes, mean, systems, seeds) = found
-    said = "one seed" if seeds == 1 else f"{seeds} seeds"
+    *shorter, (minutes, mean, seeds) = found
+    fewest, most = seeds[0], seeds[-1]
+    if fewest < most:
+        said = f"{fewest} to {most} seeds of each"
+    else:
+        said = "one seed" if most == 1 else f"{most} seeds"
     line = (
         f"After {minutes:g} core-minutes a depthwise convolution of 7 x 7 tokens in attention's "
         f"place has {_joined(mean)} times its error (one step / 1:20 / 21:56). "
-        f"That is the mean over {systems} of the systems, {said}, on validation "
+        f"That is the mean over {len(seeds)} of the systems, {said}, on validation "
         f"([table](#what-attention-is-worth)).{_diverged(minutes, twin)}"
     )
-    for budget, own, _, _ in shorter:
+    for budget, own, _ in shorter:
         minute = "core-minute" if budget == 1 else "core-minutes"
         line += f" After {budget:g} {minute} it has {_joined(own)}.{_diverged(budget, twin)}"
     return paragraph(line)
@@ -85,8 +90,8 @@ def table() -> str:
                 cells = [_joined(mine), words, _joined(theirs), _joined(ratio)]
                 rows.append([f"{minutes:g}", system, str(seed), *cells])
             if (known := means(minutes, twin)) is not None:
-                mean, systems, _ = known
-                name = f"**mean, {systems} of the systems**"
+                mean, seeds = known
+                name = f"**mean, {len(seeds)} of the systems**"
                 rows.append([f"{minutes:g}", name, "", "", words, "", f"**{_joined(mean)}**"])
     head = ["core-minutes", "system", "seed", "attention", "in its place", "error", "ratio"]
     return markdown(head, rows)
