@@ -1,6 +1,7 @@
 """A trained model on other data: kept by name, right in physical units either way."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from wavelit.errors import WavelitError
 from wavelit.model.mixers import GatedConv
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
-from wavelit.training.extras import fine_tuning_recipe
 from wavelit.training.fine_tune import for_dataset
 from wavelit.training.joint_run import build_joint
 from wavelit.training.prepare import prepare, sign
@@ -274,24 +274,20 @@ def test_names_that_are_not_known_are_not_guessed(first, tmp_path, capsys):
         prepare(unnamed, other, 0, keep_statistics=False)
 
 
-def test_fine_tuning_takes_a_tenth_of_the_learning_rate(tmp_path, capsys):
+def test_fine_tuning_has_the_rate_of_training_anew(tmp_path, capsys):
     one = write(tmp_path / "one", "ab")
     two = write(tmp_path / "two", "cb")
     data = wavelit.WellDataModule(one, n_steps_input=2)
     small = wavelit.build_model(data, "nano", **SMALL)
     model = wavelit.fit(tmp_path / "first", data, small, steps=2)
-    assert "fine-tuning" not in capsys.readouterr().out
     assert model.trained
     wavelit.fit(tmp_path / "second", two, model=wavelit.load(tmp_path / "first"), steps=2)
     said = capsys.readouterr().out
-    assert "learning rate 0.0016, a tenth of the default" in said
     assert "fields: taken b; new c; dropped a" in said
     assert "before any step: validation VRMSE" in said
     recorded = (tmp_path / "second" / "config.yaml").read_text()
     assert "n_steps_input: 2" in recorded
-    assert fine_tuning_recipe(model, None, {"lr": 0.5}) is None
-    assert fine_tuning_recipe(model, TrainConfig(steps=1), {}) is None
-    assert fine_tuning_recipe(small.train(), None, {"steps": 3}).lr == pytest.approx(1.6e-3)
+    assert f"lr: {TrainConfig.lr}" in recorded
 
 
 def test_the_command_fine_tunes(tmp_path, capsys, monkeypatch):
@@ -304,7 +300,7 @@ def test_the_command_fine_tunes(tmp_path, capsys, monkeypatch):
     assert main(["train", "two", "--from", "first", "--steps", "2"]) == 0
     said = capsys.readouterr().out
     assert "fields: taken a; new c; dropped b" in said
-    assert "learning rate 0.0016, a tenth" in said
+    assert f"lr: {TrainConfig.lr}" in Path("runs/two-from-first/config.yaml").read_text()
     assert "trained: runs/two-from-first" in said
     model = wavelit.load("runs/two-from-first")
     assert model.config.embed_dim == 16
@@ -321,7 +317,7 @@ def test_the_command_fine_tunes(tmp_path, capsys, monkeypatch):
     assert "is for --from" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
     assert main([*given, "--lr", "0.01", "--keep_statistics"]) == 0
-    assert "a tenth" not in capsys.readouterr().out
+    assert "lr: 0.01" in Path("x/config.yaml").read_text()
 
 
 def kernels_of(model):

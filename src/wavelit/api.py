@@ -44,7 +44,6 @@ from wavelit.model.pretrained import shipped
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import read_configuration, recipe_of
 from wavelit.training.extras import (
-    fine_tuning_recipe,
     history_of,
     lightning_extras,
     with_nodes,
@@ -92,10 +91,9 @@ def fit(
             Or several: a list of folders, folders by name, or a `JointDataModule`, for a joint
             model.
         model: A preset or a model from `wavelit.build_model`; for several datasets joint-1M, if it
-            is left out. Or a trained one, of which is kept by name what fits the data, and whose
-            learning rate is a tenth unless `train` or lr says otherwise. A trained joint model or
-            one of its systems is taken for one dataset too (`wavelit.training.fine_tune`). Or any
-            network of torch: see `wavelit.wrap`.
+            is left out. Or a trained one, of which is kept by name what fits the data. A trained
+            joint model or one of its systems is taken for one dataset too
+            (`wavelit.training.fine_tune`). Or any network of torch: see `wavelit.wrap`.
         train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
         trainer: Device, precision, threads.
         seed: Seed of the weights, the data order, the noise and the unroll lengths; a data module
@@ -155,7 +153,7 @@ def fit(
         asked = read_configuration(data)
         data, train, trainer, seed = asked.data, asked.train, asked.trainer, asked.seed
         model = build_model(data, asked.preset, seed, **asked.changes)
-    train = fine_tuning_recipe(model, train, recipe) or recipe_of(train, recipe)
+    train = recipe_of(train, recipe)
     path = require_path("folder", folder)
     extras = lightning_extras(callbacks, logger, strategy)
     trainer = with_nodes(trainer or TrainerConfig(), strategy, num_nodes)

@@ -127,11 +127,8 @@ def _fine_tuning(
     from wavelit.checks.arguments import listed
     from wavelit.evaluation.pictures import file_part
     from wavelit.model.foundation import JointWaveLiT, SystemEmulator
-    from wavelit.training.extras import FINE_TUNING
     from wavelit.training.fine_tune import as_joint, made_ready, rank_of, with_histories
-    from wavelit.training.joint import JointTrainConfig
     from wavelit.training.joint_configuration import joint_configuration
-    from wavelit.training.rank_zero import is_first
 
     source, start = single["from"], single.get("system")
     if content.get("model"):
@@ -145,8 +142,7 @@ def _fine_tuning(
             "one system"
         )
     model = as_joint(found)
-    lr = JointTrainConfig.lr * FINE_TUNING
-    content = _over({"data": {}, "train": {"lr": lr}}, content, where)
+    content = _over({"data": {}}, content, where)
     data = content["data"]
     if isinstance(data, dict) and "path" in data:
         # A file for a model of one system names a dataset so.
@@ -162,8 +158,6 @@ def _fine_tuning(
     if not any("n_steps_input" in each for each in told):
         opened = with_histories(model, asked.data, start)
         asked = dataclasses.replace(asked, data=opened)
-    if asked.train.lr == lr and is_first():
-        print(f"fine-tuning: learning rate {lr:g}, a tenth of the default; --lr sets another")
     rank = single.get("rank")
     model = made_ready(
         model,

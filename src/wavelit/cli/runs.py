@@ -62,7 +62,6 @@ def train(parser: Any, words: list[str]) -> None:
     from wavelit.model.config import PRESETS, WaveLiTConfig
     from wavelit.model.joint_config import JOINT_PRESETS
     from wavelit.training.config import TrainConfig, TrainerConfig
-    from wavelit.training.extras import FINE_TUNING
     from wavelit.training.rank_zero import is_first
     from wavelit.training.run import build_model
 
@@ -128,8 +127,8 @@ def train(parser: Any, words: list[str]) -> None:
         type=str | None,
         default=None,
         help="model to fine-tune: a run folder, a PocketWell system or a saved model; what fits is "
-        "kept by name, and the learning rate is a tenth. A joint model too, which takes --system "
-        "NAME to start from, --trunk free, frozen or low-rank, --trunk_lr and --rank",
+        "kept by name. A joint model too, which takes --system NAME to start from, --trunk free, "
+        "frozen or low-rank, --trunk_lr and --rank",
     )
     parser.add_argument(
         "--keep_statistics",
@@ -173,9 +172,8 @@ def train(parser: Any, words: list[str]) -> None:
     if strange := [option for option in JOINT_ALONE if value_of(words, option) is not None]:
         of = "this one is new" if source is None else f"{source} is none"
         raise WavelitError(f"{strange[0]} is for a joint model that is fine-tuned: {of}")
-    lr = TrainConfig.lr * FINE_TUNING
     if trained is not None:
-        parser.set_defaults({"train.lr": lr, "data.n_steps_input": trained.config.n_steps_input})
+        parser.set_defaults({"data.n_steps_input": trained.config.n_steps_input})
     options = parser.parse_args(words)
     recipe = vars(options.train) | dict.fromkeys(budgets(words))
     data = WellDataModule(
@@ -202,8 +200,6 @@ def train(parser: Any, words: list[str]) -> None:
             raise WavelitError(
                 f"the architecture is that of {source}: leave --model.* out, or train anew"
             )
-        if train.lr == lr and is_first():
-            print(f"fine-tuning: learning rate {lr:g}, a tenth of the default; --lr sets another")
         model, kind = trained, f"from-{Path(str(source)).name}"
     name = f"{known_as}-{kind}"
     folder = require_path("run", options.run or Path("runs") / _file_name(name))

@@ -65,7 +65,5 @@ def _wavenumbers(
 def _angles(n: int, real: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Radians a cell of the frequencies of n points; zero at Nyquist."""
     frequencies = torch.fft.rfftfreq if real else torch.fft.fftfreq
-    k = 2 * math.pi * frequencies(n, dtype=dtype, device=device)
-    if n % 2 == 0:
-        k = torch.where(torch.arange(len(k), device=device) == n // 2, 0.0, k)
-    return k
+    k: Tensor = 2 * math.pi * frequencies(n, dtype=dtype, device=device)
+    return k if n % 2 else torch.where(torch.arange(len(k), device=device) == n // 2, 0.0, k)

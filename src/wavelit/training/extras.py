@@ -1,12 +1,9 @@
-"""What the calls at the top take besides the recipe: Lightning's own parts, and the learning rate
-of fine-tuning.
-"""
+"""What the calls at the top take besides the recipe: Lightning's own parts."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
@@ -15,36 +12,9 @@ from pytorch_lightning.strategies import Strategy
 from wavelit.checks.arguments import require_instance, shown
 from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.model.foundation import JointWaveLiT
-from wavelit.training.config import TrainConfig, TrainerConfig
-from wavelit.training.configuration import recipe_of
-from wavelit.training.rank_zero import is_first
+from wavelit.training.config import TrainerConfig
 
-__all__ = ["FINE_TUNING", "fine_tuning_recipe", "history_of", "lightning_extras", "with_nodes"]
-
-# Learning rate of fine-tuning over that of training anew.
-FINE_TUNING = 0.1
-
-Recipe = TypeVar("Recipe", bound=TrainConfig)
-
-
-def fine_tuning_recipe(
-    model: Any,
-    train: TrainConfig | None,
-    entries: Mapping[str, Any],
-    kind: type[Recipe] = TrainConfig,  # type: ignore[assignment]
-) -> Recipe | None:
-    """A tenth of the learning rate for a trained model, said in a line; None where the model is
-    not trained, or the learning rate is given.
-    """
-    if not (isinstance(model, IncrementEmulator | JointWaveLiT) and model.trained):
-        return None
-    if train is not None or "lr" in entries:
-        return None
-    lr = kind.lr * FINE_TUNING
-    if is_first():
-        print(f"fine-tuning: learning rate {lr:g}, a tenth of the default; lr sets another")
-    return recipe_of(None, {**entries, "lr": lr}, kind)
+__all__ = ["history_of", "lightning_extras", "with_nodes"]
 
 
 def history_of(model: Any) -> int | None:

@@ -32,7 +32,6 @@ from wavelit.model.config import WaveLiTConfig
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import recipe_of
-from wavelit.training.extras import fine_tuning_recipe
 from wavelit.training.fine_tune import made_ready, rank_of, with_histories
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_run import JOINT_ENTRIES, build_joint, fit_joint
@@ -197,7 +196,7 @@ def fit_several(
     if trainer is not None:
         require_instance("trainer", trainer, TrainerConfig, "give a TrainerConfig")
     trained = isinstance(model, JointWaveLiT) and model.trained
-    train = fine_tuning_recipe(model, train, recipe, JointTrainConfig) or _recipe(train, recipe)
+    train = _recipe(train, recipe)
     if not isinstance(data, JointDataModule):
         each = list(data.values()) if isinstance(data, Mapping) else data
         data = JointDataModule(data, seed=seed, n_steps_output=train.target_frames)
