@@ -33,7 +33,7 @@ class TrainConfig:
         samples: Budget in training windows.
         minutes: Budget in minutes of training, validation and compilation not counted; such a run
             is not repeatable bit for bit.
-        lr: Peak learning rate of AdamW; the default is that of docs/results.md, for batches of 4.
+        lr: Peak learning rate of AdamW; the default was found for `nano` and batches of 4.
         weight_decay: On matrices and convolution kernels only.
         schedule: After the warm-up, cosine to zero, or constant with a last fifth of square-root
             decay to zero.
