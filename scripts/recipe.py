@@ -10,11 +10,13 @@ of ratios are geometric, without helmholtz_staircase.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import geometric_mean, median
 
 from accuracy import RIVALS
-from accuracy_scores import DIVERGED, SEVEN, rollout, typical_scores
+from accuracy_scores import DIVERGED, SEVEN, one_step, rollout, typical_scores
+from accuracy_scores import runs as first_runs
 from second_scores import WINDOWS, Pair, compared, persistence, ratios, runs
 from tables import markdown, paragraph, put
 
@@ -182,24 +184,47 @@ def rival_table(framed: bool = False) -> str:
 
 
 def later() -> str:
-    """Errors after longer budgets beside those of five minutes, test split, the same seeds."""
+    """Errors after longer budgets beside those of five minutes, test split: of the same seeds, and
+    of the first protocol's, which are others.
+    """
     found = runs("test")
     rows = []
     for minutes, system, seed, model in sorted(found, key=lambda key: (key[1], key[0], key[2:])):
         if minutes > MINUTES and seed >= FIRST_CLAIMED:
-            errors = found[minutes, system, seed, model]
-            first = found.get((MINUTES, system, seed, model))
-            before = ["", ""] if first is None else [f"{error:.3g}" for error in first[:2]]
             own = found.get((minutes, system, seed, NEW))
-            over = ["", ""]
-            if own is not None and model != NEW:
-                over = [f"{a / b:.2f}" for a, b in zip(own[:2], errors[:2], strict=True)]
-            cells = [x for i in range(2) for x in (before[i], f"{errors[i]:.3g}", over[i])]
-            rows.append([f"{minutes:g}", system, str(seed), model, *cells])
+            first = found.get((MINUTES, system, seed, model))
+            errors = found[minutes, system, seed, model]
+            over = None if model == NEW else own
+            rows.append([f"{minutes:g}", system, str(seed), model, *_longer(first, errors, over)])
+            if model == NEW:
+                rows += _by_the_first_protocol(minutes, system, errors)
     windows = [
         f"{word}, {w}" for w in WINDOWS[:2] for word in ("5 minutes", "longer", "0.2 over it")
     ]
     return markdown(["core-minutes", "system", "seed", "model", *windows], rows)
+
+
+def _longer(
+    first: list[float] | None, errors: list[float], own: list[float] | None
+) -> Iterator[str]:
+    """One step ahead and in 1:20: after five minutes, after more, and 0.2's over that."""
+    for i in range(2):
+        yield "" if first is None else f"{first[i]:.3g}"
+        yield f"{errors[i]:.3g}"
+        yield "" if own is None else f"{own[i] / errors[i]:.2f}"
+
+
+def _by_the_first_protocol(minutes: float, system: str, own: list[float]) -> list[list[str]]:
+    rows = []
+    for model, name in (("WaveLiT", "WaveLiT 0.1"), ("TFNO", "TFNO")):
+        five, more = (
+            {run["seed"]: [one_step(run), rollout(run)] for run in of.get((model, system), ())}
+            for of in (first_runs(f"{budget:g}min") for budget in (MINUTES, minutes))
+        )
+        for seed, errors in more.items():
+            cells = _longer(five.get(seed), errors, own)
+            rows.append([f"{minutes:g}", system, str(seed), f"{name}, first protocol", *cells])
+    return rows
 
 
 def table(pairs: list[Pair]) -> str:
