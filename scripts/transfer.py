@@ -51,7 +51,7 @@ def finding() -> str:
     for (target, given), cells in _from_joint().items():
         ratios = [_over_scratch(cell["arms"][_favoured(cell)]["valid"], cell) for cell in cells]
         means = pair(geometric_mean(column) for column in zip(*ratios, strict=True))
-        count = "all trajectories" if given is None else f"{given} trajectories"
+        count = {None: "all trajectories", 1: "one trajectory"}.get(given, f"{given} trajectories")
         by_rule = sum(cell["chosen"] in STARTED for cell in cells)
         taken = ("it", "scratch")[by_rule == 0] if len(cells) == 1 else f"it in {by_rule} of them"
         lines.append(
