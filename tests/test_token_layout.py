@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from wavelit.ops.depthwise import DepthwiseConv, depthwise
+from wavelit.ops.kept import kept
 from wavelit.ops.token_layout import split_grids, spread, to_tokens, token_grids
 
 
@@ -124,3 +125,9 @@ def test_tables_made_in_inference_mode_serve_training():
     torch.nn.init.zeros_(conv.bias)
     (conv(x, grids.canvas) * to_tokens(torch.ones(1, 1, 3), grids.layout)).sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_a_kept_table_has_torchs_mark_of_a_constant():
+    marked = torch.compiler.assume_constant_result(lambda: 0)
+    assert vars(marked)
+    assert vars(marked).items() <= vars(kept(1)(lambda: 0)).items()

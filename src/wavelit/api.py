@@ -43,11 +43,7 @@ from wavelit.model.foundation import JointWaveLiT, SystemEmulator
 from wavelit.model.pretrained import shipped
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import read_configuration, recipe_of
-from wavelit.training.extras import (
-    history_of,
-    lightning_extras,
-    with_nodes,
-)
+from wavelit.training.extras import history_of, lightning_extras, with_nodes
 from wavelit.training.fine_tune import as_joint
 from wavelit.training.joint_configuration import fit_several, names_several
 from wavelit.training.joint_folder import is_joint

@@ -95,11 +95,9 @@ def spread_out(*shape: int, over: float = 1.0) -> nn.Parameter:
 
 def one_hot_sides(boundary_conditions: BoundaryConditions) -> Tensor:
     """The kind of every side, (axes, 2, kinds), one of the kinds 1 and the others 0."""
-    kinds = [[BOUNDARY_TYPES.index(kind) for kind in pair] for pair in boundary_conditions]
-    rows = [
-        [[float(k == kind) for k in range(len(BOUNDARY_TYPES))] for kind in pair] for pair in kinds
-    ]
-    return torch.tensor(rows)
+    # Lists, as in `grid_facts`: on the meta device arithmetic imports torch's compiler.
+    rows = {kind: [float(kind == known) for known in BOUNDARY_TYPES] for kind in BOUNDARY_TYPES}
+    return torch.tensor([[rows[kind] for kind in pair] for pair in boundary_conditions])
 
 
 def grid_facts(signature: Signature) -> Tensor:
