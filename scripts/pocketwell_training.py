@@ -40,7 +40,7 @@ def measure(systems: list[str]) -> None:
         lines = {line["system"]: line for line in read(TABLE)}
     for system in systems:
         folder = Path("runs") / f"pw-{system}"
-        wavelit = [sys.executable, "-m", "wavelit.cli"]
+        wavelit = [sys.executable, "-m", "wavelit"]
         if not folder.exists():
             config = ["--config", str(CONFIGS / f"{system}.yaml"), f"--train.samples={SAMPLES}"]
             subprocess.run([*wavelit, "train", *config, "--run", str(folder)], check=True)

@@ -1,6 +1,7 @@
 """The command line end to end on the smallest dataset, and the one line that a mistake gets."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from validation.full_shapes import GRIDS
 
+from wavelit import __version__
 from wavelit.benchmarks.entries import PRIORS
 from wavelit.benchmarks.protocol import MINUTES, Cell, n_steps, rate_rows
 from wavelit.checks.settings import from_mapping
@@ -347,3 +349,11 @@ def test_main_is_a_function_whatever_was_imported_before(capsys):
     assert function is not wavelit.cli.program
     assert function(["--version"]) == 0
     assert capsys.readouterr().out.strip() == wavelit.__version__
+
+
+def test_the_package_is_a_program_too(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["wavelit", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("wavelit", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__

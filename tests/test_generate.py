@@ -196,7 +196,7 @@ def wait(condition, seconds):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.slow
 def test_no_process_outlives_its_parent(tmp_path, number):
-    command = [sys.executable, "-m", "wavelit.cli", "data", "generate", SYSTEM]
+    command = [sys.executable, "-m", "wavelit", "data", "generate", SYSTEM]
     options = ["--size", "large", "--root", str(tmp_path), "--processes", "2"]
     parent = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
     try:

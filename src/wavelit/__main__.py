@@ -1,4 +1,4 @@
-"""`python -m wavelit.cli`."""
+"""`python -m wavelit`: the command line, where its script is not on the path."""
 
 from wavelit.cli.program import main
 
