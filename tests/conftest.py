@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -168,15 +169,30 @@ def numpy_statistics(root: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def well_folder(tmp_path: Path) -> Path:
-    """A fresh 2-D dataset folder that a test may spoil."""
-    return write_dataset(tmp_path / "synthetic")
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings and reports without pictures, for tests of all else: drawing takes most of the time
+    of either where models are tiny.
+    """
+    from wavelit.evaluation import report, watch
+    from wavelit.evaluation.pictures import new_figure
+
+    monkeypatch.setattr(watch, "rollout_figure", lambda *_, **__: new_figure(0.1))
+    monkeypatch.setattr(report, "rollout_figure", lambda *_, **__: None)
+    monkeypatch.setattr(report, "training_figure", lambda *_: None)
+    monkeypatch.setattr(report, "animation", lambda *_, **__: None)
+    monkeypatch.setattr(report, "png", lambda _: b"no picture")
 
 
 @pytest.fixture(scope="session")
 def shared_well_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 2-D dataset folder that tests only read."""
     return write_dataset(tmp_path_factory.mktemp("well") / "synthetic")
+
+
+@pytest.fixture
+def well_folder(tmp_path: Path, shared_well_folder: Path) -> Path:
+    """A fresh 2-D dataset folder that a test may spoil."""
+    return Path(shutil.copytree(shared_well_folder, tmp_path / "synthetic"))
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from wavelit.training.joint import JointTrainConfig
 from wavelit.training.module import EmulatorModule
 from wavelit.training.run import build_model, fit, resume
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 STEPS = 8
 
 

@@ -154,6 +154,7 @@ def test_a_configuration_trains_as_the_command_does(tmp_path, monkeypatch):
             wavelit.fit("other", "wrong.yaml")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_address_stays_one(tmp_path, monkeypatch):
     """Its double slash is no folder's."""
     monkeypatch.chdir(tmp_path)

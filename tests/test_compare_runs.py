@@ -16,7 +16,7 @@ from wavelit.evaluation.compare_runs import compare_runs, published_tables
 from wavelit.evaluation.evaluate_run import evaluate_run
 from waves import plane_waves
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 
 @pytest.fixture(scope="module", name="twin")

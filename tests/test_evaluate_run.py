@@ -13,7 +13,7 @@ from wavelit.evaluation.evaluate_run import _places, evaluate_run
 from wavelit.evaluation.opened_run import trained_on
 from wavelit.evaluation.pictures import file_part
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 FACTS = {
     "fields": ["a"],

@@ -19,7 +19,7 @@ from wavelit.training.run_folder import load_settings
 from wavelit.training.run_state import is_trained
 from wavelit.training.schedule import learning_rate_factor
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1}
 

@@ -31,7 +31,7 @@ from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
 from wavelit.training.transfer import names_of, take
 from waves import plane_waves
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 RECIPE = {"steps": 3, "validate_every": 3, "noise": 0.05}
 CHOICES = {

@@ -14,6 +14,8 @@ from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.module import EmulatorModule
 from wavelit.training.run import build_model, fit, resume
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 NAME = "FNO-0.5M in the frame"
 
 

@@ -26,7 +26,7 @@ from wavelit.training.joint import JointTrainConfig
 from wavelit.training.joint_folder import load_joint
 from wavelit.training.joint_run import build_joint, fit_joint, resume_joint
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 RECIPE = {"steps": 3, "validate_every": 3, "lr": 0.01}
 TINY = [word for name, value in SMALL.items() for word in (f"--model.{name}", str(value))]

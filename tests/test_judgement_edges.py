@@ -18,6 +18,8 @@ from wavelit.evaluation.scores import Evaluation
 from wavelit.evaluation.symmetry import symmetry_ratios
 from wavelit.evaluation.verdict import verdict
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OPTIONS = {
     "splits": {"train": 4, "valid": 1, "test": 1},
     "boundary_conditions": ["periodic", "periodic"],

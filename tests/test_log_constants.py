@@ -16,6 +16,8 @@ from wavelit.errors import WavelitError
 from wavelit.training.config import TrainConfig
 from wavelit.training.run import build_model, fit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SPLITS = {"train": 3, "valid": 1, "test": 2}
 
 

@@ -20,7 +20,7 @@ from wavelit.model.network import Channels, NetworkEmulator
 from wavelit.model.normalizer import Normalizer
 from wavelit.training.checkpoint_files import load_checkpoint
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 RECIPE = {"checkpoint_every": 2, "lr": 1e-3}
 

@@ -14,6 +14,8 @@ from wavelit.cli.program import main
 from wavelit.data.checking.check import check_dataset
 from wavelit.errors import WavelitError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OPTIONS = {
     "splits": {"train": 4, "valid": 1, "test": 1},
     "boundary_conditions": ["periodic", "periodic"],

@@ -68,6 +68,8 @@ def pair(
     return [sys.executable, str(script)]
 
 
+# Twenty seconds by itself: ran well on f95381f.
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_job_and_is_named(dataset, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = pair(tmp_path, dataset, kill=True)

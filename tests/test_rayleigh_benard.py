@@ -146,6 +146,8 @@ def test_the_hardest_set_is_resolved():
     assert across.max() < 0.015
 
 
+# Simulates a whole set, and solvers change seldom: ran well on f95381f.
+@pytest.mark.slow
 def test_the_wells_reader_reads_it(tmp_path):
     folder = generate("rayleigh_benard", "tiny", root=tmp_path, processes=1, progress=False)
     data = WellDataset(path=str(folder), well_split_name="train", n_steps_input=2)

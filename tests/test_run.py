@@ -139,6 +139,7 @@ def test_a_rollout_ends_where_it_stops_being_finite(placed, monkeypatch, lasts):
             assert np.allclose(file["dimensions/time"], 5.0 + 0.5 * np.arange(lasts))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_time_step_is_told(placed, tmp_path):
     waves = {"height": plane_waves(4, 12)}
     write_dataset(
@@ -225,6 +226,7 @@ def test_nothing_is_written_when_the_data_cannot_serve(dataset, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_tilde_is_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -262,6 +264,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
             action(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_training_learns_the_waves(dataset, tmp_path):
     data = WellDataModule(str(dataset), batch_size=4)
     fit(

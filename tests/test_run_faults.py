@@ -41,7 +41,7 @@ from wavelit.training.module import EmulatorModule, learning_rate_factor
 from wavelit.training.trainer import check_trainer
 from waves import plane_waves
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 # Trains as the tests do, and kills itself at the n-th call of a function of the system that a
 # checkpoint's writing makes.

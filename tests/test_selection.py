@@ -20,7 +20,7 @@ from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import predict
 from wavelit.evaluation.rollout import rollout
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 TRAIN = {"well_split_name": "train", "n_steps_input": 2}
 ALL = [

@@ -19,6 +19,8 @@ from wavelit.model.signature import Quantity, Signature
 from wavelit.training.run import build_model
 from wavelit.training.run_folder import load_model
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIGNATURE = Signature(
     dataset="toy",
     n_steps_input=2,

@@ -21,6 +21,8 @@ from wavelit.training.joint_run import build_joint, fit_joint
 from wavelit.training.run import build_model, fit
 from wavelit.training.symmetries import Symmetry, read_symmetries, symmetries_of
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 N = 12
 PERIODIC = (("periodic", "periodic"), ("periodic", "periodic"))
 WALLS = (("periodic", "periodic"), ("wall", "wall"))

@@ -19,7 +19,7 @@ from wavelit.training.joint_run import build_joint
 from wavelit.training.prepare import prepare, sign
 from wavelit.training.transfer import adapt, fits
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "depth": 2, "levels": 1, "num_scales": 1}
 KEPT = {"detail_dim": 4}
@@ -367,7 +367,14 @@ def media(folder, low, high, more="", unit=""):
     )
 
 
-@pytest.mark.parametrize("more", ["", "b"], ids=["same fields", "another field"])
+# The second ran well on f95381f.
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param("", id="same fields"),
+        pytest.param("b", id="another field", marks=pytest.mark.slow),
+    ],
+)
 def test_a_constant_field_is_seen_as_the_model_saw_it(tmp_path, more):
     """Unless it varies otherwise, or is in another unit; fields are seen by the data's own."""
     data = media(tmp_path / "first", 1.0, 3.0, unit="m")

@@ -19,6 +19,8 @@ from wavelit.training.config import TrainConfig
 from wavelit.training.joint import JointTrainConfig
 from wavelit.training.run import build_model, fit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 STEPS = 5
 
 

@@ -202,7 +202,8 @@ def test_a_trajectory_does_not_depend_on_its_companions():
             assert (field[0] == both.fields[name][i]).all()
 
 
-@pytest.mark.long
+# Simulates a whole set, and solvers change seldom: ran well on f95381f.
+@pytest.mark.slow
 def test_the_wells_reader_reads_it(tmp_path):
     folder = generate(
         "viscoelastic_instability", "tiny", root=tmp_path, processes=1, progress=False

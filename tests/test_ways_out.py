@@ -19,6 +19,8 @@ from wavelit.training.fine_tune import for_dataset
 from wavelit.training.joint_folder import load_joint_settings
 from waves import plane_waves
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def written(folder, u, **options):
     """A periodic dataset of one field, u (8, T, *S)."""
