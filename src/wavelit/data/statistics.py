@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,15 @@ def read_table(path: str, storage_options: dict[str, Any] | None = None) -> Any:
     Raises:
         WavelitError: it is missing, cannot be reached, or is not plain YAML.
     """
-    file = f"{path.rstrip('/')}/stats.yaml"
+    file = _file(path)
     try:
         return load_yaml(read_address(file, storage_options), file)
     except FileNotFoundError as error:
         raise WavelitError(f"{file}: no such file; {_fix(path)}") from error
+
+
+def _file(path: str) -> str:
+    return f"{path.rstrip('/')}/stats.yaml"
 
 
 def _fix(path: str) -> str:
@@ -111,100 +115,154 @@ def load_statistics(
         WavelitError: the file or an entry is missing, or an entry or a scalar is not finite, or a
             field has no spread.
     """
-    file = f"{path.rstrip('/')}/stats.yaml"
-    fix = _fix(path)
     if table is None:
-        table = read_table(path, storage_options)
+        told = _Table(_file(path), _fix(path), read_table(path, storage_options))
     else:
-        file, fix = f"{path}, the part that is given", "give more trajectories, or a longer part"
-
-    def entry(key: str, field: FieldLayout) -> NDArray[np.float64]:
-        try:
-            stored = np.asarray(table[key][field.source], dtype=np.float64)
-            values: NDArray[np.float64] = np.reshape(stored[field.component], -1)
-        except (LookupError, TypeError, ValueError, OverflowError) as error:
-            raise WavelitError(
-                f"{file}: no number or list '{key}' of field '{field.name}'; {fix}"
-            ) from error
-        if len(values) != field.n_components:
-            raise WavelitError(
-                f"{file}: '{key}' of field '{field.name}' has {len(values)} entries but "
-                f"{field.n_components} are due; {fix}"
-            )
-        if not np.isfinite(values).all():
-            raise WavelitError(
-                f"{file}: '{key}' of field '{field.name}' is not finite; mend the data, then {fix}"
-            )
-        if beyond_float32(values).any():
-            raise WavelitError(
-                f"{file}: '{key}' of field '{field.name}' is "
-                f"{values[np.abs(values).argmax()]:.3g}, beyond float32; choose units in which the "
-                f"field is about one, then {fix}"
-            )
-        if key != "mean" and (values < 0).any():
-            raise WavelitError(
-                f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, which no spread "
-                f"is; {fix}"
-            )
-        return values
-
+        fix = "give more trajectories, or a longer part"
+        told = _Table(f"{path}, the part that is given", fix, table)
     fields = [f for f in layouts[0].fields if f.time_varying]
     constants = [f for f in layouts[0].fields if not f.time_varying]
     given = [f for layout in forcings[:1] for f in layout.fields if f.time_varying]
-    columns: dict[str, list[float]] = {
-        name: [] for name in ("mean", "std", "delta", "c_mean", "c_std")
-    }
+    mean: list[float] = []
+    std: list[float] = []
+    delta_std: list[float] = []
     for field in fields:
-        mean, std, delta = entry("mean", field), entry("std", field), entry("std_delta", field)
-        for key, values, floor in (
-            ("std", std, FLOAT32_RESOLUTION * np.abs(mean)),
-            ("std_delta", delta, 0.0),
-        ):
-            if (low := values <= floor).any():
-                others = [f.name for f in fields if f is not field]
-                left_out = f"leave it out, fields={others}, or write it" if others else "write it"
-                size = np.abs(mean[np.argmax(low)])
-                raise WavelitError(
-                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, "
-                    + (
-                        f"which float32 does not resolve about its mean of {size:.3g}: subtract "
-                        "the mean before writing"
-                        if values.min() > 0
-                        else f"so it never varies; {left_out} as a constant one"
-                    )
-                )
-            if (values < SMALLEST).any():
-                raise WavelitError(
-                    f"{file}: '{key}' of field '{field.name}' is {values.min():.3g}, below "
-                    f"float32; choose units in which the field varies by about one, then {fix}"
-                )
-        # The channel that rounding takes most of; one about zero loses nothing.
-        worst = int(np.argmax(np.abs(mean) / delta))
-        if delta[worst] < ROUNDING * FLOAT32_RESOLUTION * abs(mean[worst]):
-            warnings.warn(
-                f"{file}: field '{field.name}' changes by {delta[worst]:.3g} a step about a mean "
-                f"of {mean[worst]:.6g}, of which float32 rounds off more than a hundredth; "
-                "subtract the mean before writing",
-                stacklevel=2,
-            )
-        columns["mean"] += mean.tolist()
-        columns["std"] += std.tolist()
-        columns["delta"] += delta.tolist()
+        middle, width = told.entry("mean", field), told.entry("std", field)
+        delta = told.entry("std_delta", field)
+        others = [f.name for f in fields if f is not field]
+        told.require_spread(field, middle, width, delta, others)
+        told.warn_of_rounding(field, middle, delta)
+        mean += middle.tolist()
+        std += width.tolist()
+        delta_std += delta.tolist()
+    constant_mean: list[float] = []
+    constant_std: list[float] = []
     for field in [*constants, *given, *given]:
         if field.logarithm:
             fs, _ = filesystem(path, storage_options)
-            mean, std = _logarithm_statistics(layouts, field, mask, fs)
+            middle, width = _logarithm_statistics(layouts, field, mask, fs)
         else:
-            mean, std = entry("mean", field), entry("std", field)
+            middle, width = told.entry("mean", field), told.entry("std", field)
+        constant_mean += middle.tolist()
+        constant_std += told.width_of_constant(field, middle, width).tolist()
+    scalars = _statistics_of_scalars(layouts, forcing_scalars)
+    return Statistics(
+        mean=tuple(mean),
+        std=tuple(std),
+        delta_std=tuple(delta_std),
+        constant_mean=tuple(constant_mean),
+        constant_std=tuple(constant_std),
+        scalar_mean=tuple(s[0] for s in scalars),
+        scalar_std=tuple(s[1] for s in scalars),
+        scalar_log=tuple(s[2] for s in scalars),
+    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What stats.yaml says, entry by entry; `where` it stands and the `fix` are for messages."""
+
+    where: str
+    fix: str
+    content: Any
+
+    def entry(self, key: str, field: FieldLayout) -> NDArray[np.float64]:
+        """A measure of every component of a field.
+
+        Raises:
+            WavelitError: It is missing, has another shape, or is no such measure.
+        """
+        of = f"'{key}' of field '{field.name}'"
+        try:
+            stored = np.asarray(self.content[key][field.source], dtype=np.float64)
+            values: NDArray[np.float64] = np.reshape(stored[field.component], -1)
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            raise WavelitError(f"{self.where}: no number or list {of}; {self.fix}") from error
+        if len(values) != field.n_components:
+            raise WavelitError(
+                f"{self.where}: {of} has {len(values)} entries but {field.n_components} are due; "
+                f"{self.fix}"
+            )
+        if not np.isfinite(values).all():
+            raise WavelitError(f"{self.where}: {of} is not finite; mend the data, then {self.fix}")
+        if beyond_float32(values).any():
+            raise WavelitError(
+                f"{self.where}: {of} is {values[np.abs(values).argmax()]:.3g}, beyond float32; "
+                f"choose units in which the field is about one, then {self.fix}"
+            )
+        if key != "mean" and (values < 0).any():
+            raise WavelitError(
+                f"{self.where}: {of} is {values.min():.3g}, which no spread is; {self.fix}"
+            )
+        return values
+
+    def require_spread(
+        self,
+        field: FieldLayout,
+        mean: NDArray[np.float64],
+        std: NDArray[np.float64],
+        delta: NDArray[np.float64],
+        others: Sequence[str],
+    ) -> None:
+        """A field varies, and by as much as float32 can tell.
+
+        Args:
+            field: The field, whose mean, spread and spread of the increment follow.
+            others: Fields that are left where this one is left out.
+        """
+        resolved = FLOAT32_RESOLUTION * np.abs(mean)
+        for key, values, floor in (("std", std, resolved), ("std_delta", delta, 0.0)):
+            of = f"{self.where}: '{key}' of field '{field.name}' is {values.min():.3g}"
+            if (low := values <= floor).any():
+                if values.min() > 0:
+                    size = np.abs(mean[np.argmax(low)])
+                    raise WavelitError(
+                        f"{of}, which float32 does not resolve about its mean of {size:.3g}: "
+                        "subtract the mean before writing"
+                    )
+                left_out = f"leave it out, fields={list(others)}, or " if others else ""
+                raise WavelitError(
+                    f"{of}, so it never varies; {left_out}write it as a constant one"
+                )
+            if (values < SMALLEST).any():
+                raise WavelitError(
+                    f"{of}, below float32; choose units in which the field varies by about one, "
+                    f"then {self.fix}"
+                )
+
+    def warn_of_rounding(
+        self, field: FieldLayout, mean: NDArray[np.float64], delta: NDArray[np.float64]
+    ) -> None:
+        """Increments of which float32 keeps little: those about a large mean."""
+        worst = int(np.argmax(np.abs(mean) / delta))
+        if delta[worst] < ROUNDING * FLOAT32_RESOLUTION * abs(mean[worst]):
+            warnings.warn(
+                f"{self.where}: field '{field.name}' changes by {delta[worst]:.3g} a step about a "
+                f"mean of {mean[worst]:.6g}, of which float32 rounds off more than a hundredth; "
+                "subtract the mean before writing",
+                stacklevel=3,
+            )
+
+    def width_of_constant(
+        self, field: FieldLayout, mean: NDArray[np.float64], std: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The spread that a constant field or a forcing is divided by; 1 where it has none."""
         flat = std <= np.maximum(FLOAT32_RESOLUTION * np.abs(mean), SMALLEST)
         if flat.any():
             warnings.warn(
-                f"{file}: {'forcing' if field.time_varying else 'constant field'} '{field.name}' "
-                "is the same everywhere and carries no information",
-                stacklevel=2,
+                f"{self.where}: {'forcing' if field.time_varying else 'constant field'} "
+                f"'{field.name}' is the same everywhere and carries no information",
+                stacklevel=3,
             )
-        columns["c_mean"] += mean.tolist()
-        columns["c_std"] += np.where(flat, 1.0, std).tolist()
+        return np.where(flat, 1.0, std)
+
+
+def _statistics_of_scalars(
+    layouts: Sequence[FileLayout], given: NDArray[np.float64] | None
+) -> list[tuple[float, float, bool]]:
+    """Mean, spread and whether it is seen by its logarithm, of every scalar of the training files
+    and, twice, of those that are given in advance, (N, G).
+    """
     for layout in layouts:
         for problem in scalar_problems(layout):
             raise WavelitError(f"{layout.path}: {problem}")
@@ -212,18 +270,7 @@ def load_statistics(
         _scalar_statistics(np.concatenate([layout.scalars[name] for layout in layouts]))
         for name in layouts[0].scalars
     ]
-    if forcing_scalars is not None:
-        scalars += 2 * [_spread(values) for values in forcing_scalars.T]
-    return Statistics(
-        mean=tuple(columns["mean"]),
-        std=tuple(columns["std"]),
-        delta_std=tuple(columns["delta"]),
-        constant_mean=tuple(columns["c_mean"]),
-        constant_std=tuple(columns["c_std"]),
-        scalar_mean=tuple(s[0] for s in scalars),
-        scalar_std=tuple(s[1] for s in scalars),
-        scalar_log=tuple(s[2] for s in scalars),
-    )
+    return scalars if given is None else scalars + 2 * [_spread(values) for values in given.T]
 
 
 def _logarithm_statistics(

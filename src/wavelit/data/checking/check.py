@@ -9,7 +9,6 @@ what physics forbids, `wavelit.data.checking.conventions` what the format and th
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Sequence
@@ -23,21 +22,21 @@ from wavelit.checks.arguments import require_whole
 from wavelit.data.checking.conventions import check_customs, check_grid, check_times
 from wavelit.data.checking.ends import Ends
 from wavelit.data.checking.findings import Finding, error_of, merged
-from wavelit.data.checking.laws import laws_of
+from wavelit.data.checking.frames import Frames
+from wavelit.data.checking.values import Values
 from wavelit.data.format.examine import layout_problems, read_layout
 from wavelit.data.format.folder import SPLITS, address, find_files, open_file, split_folder
 from wavelit.data.format.hdf5 import reading, unreadable
 from wavelit.data.format.layout import (
     FileLayout,
     Mask,
-    beyond_float32,
     common_boundaries,
     mask_of,
     require_agreement,
     require_steps,
 )
 from wavelit.data.format.selection import select
-from wavelit.data.pieces import Piece, pieces
+from wavelit.data.pieces import pieces
 from wavelit.data.sampling import spread
 from wavelit.data.statistics import (
     compute_statistics,
@@ -185,117 +184,18 @@ def _check_values(
     """
     findings = []
     variances: dict[str, list[NDArray[np.float64]]] = {}
-    still = np.zeros((layout.n_trajectories, layout.n_steps), dtype=bool)
-    still[read] = True
-    # A single frame repeats nothing.
-    still[:, 0] = False
-    first = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
-    last = [hashlib.blake2b() for _ in range(layout.n_trajectories)]
-    ends = Ends(layout)
+    frames, ends = Frames(layout, read), Ends(layout)
     for field in layout.fields:
-        filled = 0
-        bad = ""
-        low: dict[str, Finding] = {}
-        inexact = ""
+        values = Values(file, layout, field)
         for piece in pieces(file, layout, field, mask, read):
-            counted = piece.counted
-            where = f"field '{field.name}' of trajectory {piece.trajectory}"
-            finite = np.isfinite(counted)
-            if not finite.all() and not bad:
-                frame = int(np.argmin(finite.all(1))) // (len(counted) // len(piece.frames))
-                bad = (
-                    f"{where} is not finite from step {piece.start + frame} on; write it again or "
-                    "declare a mask_field"
-                )
-            if not bad and field.dtype.endswith("f8") and (beyond := beyond_float32(counted)).any():
-                value = counted[beyond][0]
-                bad = (
-                    f"{where} reaches {value:.4g}, beyond float32; choose units in which it is "
-                    "about one"
-                )
-            if not inexact and field.dtype[1:] in ("i4", "i8", "u4", "u8"):
-                lost = counted[counted != counted.astype(np.float32)]
-                inexact = (
-                    f"{where} has whole numbers, such as {lost[0]:.0f}, that float32 rounds"
-                    if lost.size
-                    else ""
-                )
-            filled += int((~np.isfinite(piece.frames)).sum() - (~finite).sum())
-            for bound in laws_of(layout, field):
-                margin = bound.margin(
-                    counted, *(_beside(file, layout, name, piece) for name in bound.beside)
-                )
-                if bound.quantity not in low and (margin <= 0).any():
-                    message = (
-                        f"{bound.quantity} of trajectory {piece.trajectory} falls to "
-                        f"{np.nanmin(margin):.4g}, but {bound.law}; mend the data"
-                    )
-                    low[bound.quantity] = Finding(
-                        bound.severity(layout.dataset_name), layout.path, message
-                    )
+            values.look(piece)
             if field.time_varying:
                 ends.look(field, piece.frames)
+                frames.look(field, piece)
                 if piece.start % (layout.n_steps // SOME_FRAMES + 1) == 0:
                     variances.setdefault(field.name, []).append(piece.variances(SOME_FRAMES))
-                rows = (
-                    slice(None)
-                    if not field.sample_varying
-                    else slice(piece.trajectory, piece.trajectory + 1)
-                )
-                stop = piece.start + len(piece.frames)
-                joined = (
-                    piece.frames
-                    if piece.before is None
-                    else np.concatenate([piece.before, piece.frames])
-                )
-                same = (joined[1:] == joined[:-1]).all(axis=tuple(range(1, joined.ndim)))
-                still[rows, stop - len(same) : stop] &= same
-                for digest in first[rows] if piece.start == 0 else ():
-                    digest.update(np.ascontiguousarray(piece.frames[0]).tobytes())
-                for digest in last[rows] if stop == layout.n_steps else ():
-                    digest.update(np.ascontiguousarray(piece.frames[-1]).tobytes())
-        findings += [Finding("error", layout.path, bad)] if bad else []
-        findings += [Finding("warning", layout.path, inexact)] if inexact else []
-        findings += low.values()
-        if filled:
-            message = (
-                f"field '{field.name}' has {filled} non-finite values on excluded cells, which are "
-                "read as 0"
-            )
-            findings.append(Finding("warning", layout.path, message))
-    findings += ends.findings()
-    if still.any():
-        trajectory, step = (int(i) for i in np.argwhere(still)[0])
-        message = (
-            f"{int(still.sum())} frames repeat the one before, the first at step {step} of "
-            f"trajectory {trajectory}; leave repeated frames out"
-        )
-        findings.append(Finding("warning", layout.path, message))
-    return (
-        findings,
-        {n: (first[n].hexdigest(), last[n].hexdigest()) for n in read},
-        variances,
-    )
-
-
-def _beside(file: h5py.File, layout: FileLayout, name: str, piece: Piece) -> NDArray[np.float64]:
-    """Values (cells and frames) of a scalar field at the frames and counted cells of a piece of
-    another.
-    """
-    field = next(field for field in layout.fields if field.name == name)
-    index: tuple[Any, ...] = (piece.trajectory,) if field.sample_varying else ()
-    if field.time_varying:
-        index += (slice(piece.start, piece.start + len(piece.frames)),)
-    with reading(layout.path, f"field '{name}'"):
-        values = np.asarray(file["t0_fields"][name][index], dtype=np.float64)
-    grid = tuple(
-        n if varies else 1 for n, varies in zip(layout.resolution, field.dim_varying, strict=True)
-    )
-    values = np.broadcast_to(values.reshape(-1, *grid), piece.frames.shape[: 1 + len(grid)])
-    kept: NDArray[np.float64] = (values if piece.keep is None else values[:, piece.keep]).reshape(
-        -1
-    )
-    return kept
+        findings += values.findings()
+    return findings + ends.findings() + frames.findings(), frames.keys(), variances
 
 
 def _check_mask(file: h5py.File, layout: FileLayout, mask: Mask | None) -> list[Finding]:
