@@ -14,7 +14,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from wavelit.cli import cluster, datasets, diagnosis, exporting, measures, runs, transfer
+from wavelit.cli import (
+    cluster,
+    datasets,
+    diagnosis,
+    exporting,
+    measures,
+    runs,
+    training,
+    transfer,
+)
 from wavelit.cli.output import LONGEST, complaint, print_error
 from wavelit.errors import WavelitError, printable, system_error
 
@@ -137,7 +146,7 @@ COMMANDS: dict[str, Callable[[Any, list[str]], None]] = {
     "data info": datasets.data_info,
     "data subset": datasets.data_subset,
     "diagnose": diagnosis.diagnose,
-    "train": runs.train,
+    "train": training.train,
     "evaluate": runs.evaluate,
     "compare": runs.compare,
     "rollout": runs.rollout,
