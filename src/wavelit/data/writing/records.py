@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavelit.checks.arguments import require_whole, shown
+from wavelit.data.writing.contents import is_shared
 from wavelit.data.writing.given import numbers
 from wavelit.data.writing.sources import Source, records
 from wavelit.data.writing.times import (
@@ -27,7 +28,6 @@ from wavelit.data.writing.times import (
     require_even,
     time_steps,
 )
-from wavelit.data.writing.well_file import is_shared
 from wavelit.data.writing.xarrays import Given
 from wavelit.errors import WavelitError
 

@@ -22,9 +22,9 @@ from wavelit.data.format.hdf5 import reading
 from wavelit.data.format.layout import ORDERS, FileLayout
 from wavelit.data.sampling import spread
 from wavelit.data.statistics import write_statistics
+from wavelit.data.writing.contents import RESERVED
 from wavelit.data.writing.given import local_path
 from wavelit.data.writing.progress import writing_bar
-from wavelit.data.writing.well_file import RESERVED
 from wavelit.data.writing.write import new_dataset
 from wavelit.errors import WavelitError
 from wavelit.files.atomic import atomic_path

@@ -22,6 +22,7 @@ import numpy as np
 
 from wavelit.checks.arguments import require_names
 from wavelit.data.statistics import write_statistics
+from wavelit.data.writing.contents import Contents, checked_given, is_shared
 from wavelit.data.writing.given import (
     Boundaries,
     check_file_name,
@@ -39,13 +40,7 @@ from wavelit.data.writing.records import (
     shares_in_time,
 )
 from wavelit.data.writing.sources import Source
-from wavelit.data.writing.well_file import (
-    Contents,
-    checked_given,
-    is_shared,
-    write_contents,
-    write_well,
-)
+from wavelit.data.writing.well_file import write_contents, write_well
 from wavelit.data.writing.xarrays import by_name
 from wavelit.errors import WavelitError
 from wavelit.files.owner import owned
