@@ -39,67 +39,18 @@ def names_several(words: Sequence[str]) -> bool:
 def train_joint(words: Sequence[str]) -> Path:
     """Train as the command line says; the run's folder."""
     from wavelit.checks.arguments import require_path
-    from wavelit.checks.settings import require_mapping
-    from wavelit.training.config import BUDGETS
     from wavelit.training.joint_configuration import joint_configuration
     from wavelit.training.joint_run import fit_joint
     from wavelit.training.rank_zero import is_first
 
-    content: dict[str, Any] = {}
-    typed: set[str] = set()
-    where, overwrite = "the command line", False
-    single: dict[str, str] = {}
-    paths: list[str] = []
-    options = _datasets_apart(words)
-    tuned = any(name == "from" for name, _ in options)
-    homes = _homes() | {"trunk": "train" if tuned else "model"}
-    for name, values in options:
-        group, _, entry = name.partition(".")
-        if name == "config":
-            where = _one(name, values)
-            content = _over(content, read_yaml(where), where)
-        elif name in ("run", "from") or (tuned and name in ("system", "rank")):
-            single[name] = _one(name, values)
-        elif name == "overwrite" and not values:
-            overwrite = True
-        elif name in (BEFORE, "data.paths"):
-            paths += values
-        elif tuned and name == "data.path":
-            paths.append(_one(name, values))
-        elif name == "seed":
-            content = _over(content, {name: load_yaml(_one(name, values), name)}, where)
-        elif name == "keep_statistics":
-            raise WavelitError(
-                "--keep_statistics is of models of one system: a joint model takes the statistics "
-                "of the new data"
-            )
-        elif name in homes or (entry and group in homes.values()):
-            several = values and takes_names(name)
-            value = load_yaml(as_list(values) if several else _one(name, values), name)
-            content = _over(content, {homes.get(name, group): {entry or name: value}}, where)
-            typed.add(entry or name)
-        else:
-            raise WavelitError(
-                f"unknown option --{printable(name, 60)} of a joint training: it has --config, "
-                f"--run, --seed, --overwrite and those of {', '.join(sorted(set(homes.values())))}"
-            )
-    if paths:
-        # Those that are typed go before that of a file.
-        data = content.get("data") or {}
-        require_mapping(f"{where}, data", data)
-        others = {name: value for name, value in data.items() if name != "path"}
-        content["data"] = {**others, "paths": paths}
-    if not typed.isdisjoint(BUDGETS) and isinstance(content["train"], dict):
-        # A budget that is typed goes before that of a file.
-        kept = content["train"].items()
-        content["train"] = {k: v for k, v in kept if k in typed or k not in BUDGETS}
-    if tuned:
-        asked, model, kind = _fine_tuning(content, where, single)
+    told = _told(_datasets_apart(words))
+    if told.tuned:
+        asked, model, kind = _fine_tuning(told.content, told.where, told.single)
     else:
-        asked = joint_configuration(content, where)
+        asked = joint_configuration(told.content, told.where)
         model = asked.build()
         kind = f"joint-{len(asked.data.systems)}-{asked.preset}"
-    folder = require_path("run", single.get("run") or f"runs/{kind}")
+    folder = require_path("run", told.single.get("run") or f"runs/{kind}")
     if is_first():
         trunk = sum(parameter.numel() for parameter in model.trunk_parameters())
         alone = (
@@ -114,9 +65,79 @@ def train_joint(words: Sequence[str]) -> Path:
         asked.train,
         asked.trainer,
         asked.seed,
-        overwrite=overwrite,
+        overwrite=told.overwrite,
     )
     return folder
+
+
+@dataclasses.dataclass
+class _Told:
+    """What a command line says: settings by group, over those of its files; where they stand, for
+    messages; options that stand alone.
+    """
+
+    tuned: bool
+    content: dict[str, Any] = dataclasses.field(default_factory=dict)
+    where: str = "the command line"
+    single: dict[str, str] = dataclasses.field(default_factory=dict)
+    overwrite: bool = False
+
+
+def _told(options: Sequence[tuple[str, list[str]]]) -> _Told:
+    """The options of a joint training, or of one that starts from a joint model."""
+    told = _Told(tuned=any(name == "from" for name, _ in options))
+    homes = _homes() | {"trunk": "train" if told.tuned else "model"}
+    typed: set[str] = set()
+    paths: list[str] = []
+    for name, values in options:
+        group, _, entry = name.partition(".")
+        if name == "config":
+            told.where = _one(name, values)
+            told.content = _over(told.content, read_yaml(told.where), told.where)
+        elif name in ("run", "from") or (told.tuned and name in ("system", "rank")):
+            told.single[name] = _one(name, values)
+        elif name == "overwrite" and not values:
+            told.overwrite = True
+        elif name in (BEFORE, "data.paths"):
+            paths += values
+        elif told.tuned and name == "data.path":
+            paths.append(_one(name, values))
+        elif name == "seed":
+            seed = load_yaml(_one(name, values), name)
+            told.content = _over(told.content, {name: seed}, told.where)
+        elif name == "keep_statistics":
+            raise WavelitError(
+                "--keep_statistics is of models of one system: a joint model takes the statistics "
+                "of the new data"
+            )
+        elif name in homes or (entry and group in homes.values()):
+            several = values and takes_names(name)
+            value = load_yaml(as_list(values) if several else _one(name, values), name)
+            more = {homes.get(name, group): {entry or name: value}}
+            told.content = _over(told.content, more, told.where)
+            typed.add(entry or name)
+        else:
+            raise WavelitError(
+                f"unknown option --{printable(name, 60)} of a joint training: it has --config, "
+                f"--run, --seed, --overwrite and those of {', '.join(sorted(set(homes.values())))}"
+            )
+    _prefer_typed(told, typed, paths)
+    return told
+
+
+def _prefer_typed(told: _Told, typed: set[str], paths: list[str]) -> None:
+    """Datasets and a budget that are typed go before those of a file."""
+    from wavelit.checks.settings import require_mapping
+    from wavelit.training.config import BUDGETS
+
+    if paths:
+        data = told.content.get("data") or {}
+        require_mapping(f"{told.where}, data", data)
+        others = {name: value for name, value in data.items() if name != "path"}
+        told.content["data"] = {**others, "paths": paths}
+    if not typed.isdisjoint(BUDGETS) and isinstance(told.content["train"], dict):
+        kept = told.content["train"].items()
+        told.content["train"] = {k: v for k, v in kept if k in typed or k not in BUDGETS}
 
 
 def _fine_tuning(

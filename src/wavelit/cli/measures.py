@@ -48,30 +48,30 @@ def info(parser: Any, words: list[str]) -> None:
     estimate = ("fields", "batch", "flops", "bandwidth", "device_name")
     if options.joint is not None:
         refuse_given(parser, options, ("preset", *estimate), "says nothing of a joint model")
-        from wavelit.cost import describe_shares
-        from wavelit.model.foundation import JointWaveLiT
-        from wavelit.model.pretrained import shipped
-
-        model = JointWaveLiT.from_pretrained(shipped(options.joint) or options.joint)
-        spatial = model.config.architecture.spatial
-        print_lines(describe_shares(model, options.resolution or [64] * spatial))
-        return
-    if options.preset is not None:
+        _print_shares(options.joint, options.resolution)
+    elif options.preset is not None:
         from wavelit.cost import describe_cost
 
-        print(
-            describe_cost(
-                options.preset,
-                options.resolution or [64, 64],
-                options.fields,
-                options.batch,
-                options.flops,
-                options.bandwidth,
-                options.device_name,
-            )
-        )
-        return
-    refuse_given(parser, options, ("resolution", *estimate), "needs --preset or --joint")
+        resolution = options.resolution or [64, 64]
+        told = (options.fields, options.batch, options.flops, options.bandwidth)
+        print(describe_cost(options.preset, resolution, *told, options.device_name))
+    else:
+        refuse_given(parser, options, ("resolution", *estimate), "needs --preset or --joint")
+        _print_versions()
+
+
+def _print_shares(name: str, resolution: list[int] | None) -> None:
+    """What the systems of a joint model share."""
+    from wavelit.cost import describe_shares
+    from wavelit.model.foundation import JointWaveLiT
+    from wavelit.model.pretrained import shipped
+
+    model = JointWaveLiT.from_pretrained(shipped(name) or name)
+    print_lines(describe_shares(model, resolution or [64] * model.config.architecture.spatial))
+
+
+def _print_versions() -> None:
+    """Versions, devices and presets."""
     import os
     import platform
 
