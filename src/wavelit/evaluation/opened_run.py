@@ -124,17 +124,8 @@ def open_run(
         WavelitError: none of several systems is named; the data are of other fields or boundaries,
             or have a scalar without the logarithm that the model sees.
     """
-    model: IncrementEmulator
     system = chosen_system(folder, system)
-    if system is not None:
-        if network is not None:
-            raise WavelitError(f"{folder} is a joint run, which its folder holds: leave model out")
-        model, module = load_system(folder, system, weights)
-    else:
-        model = (
-            load_model(folder, weights) if network is None else load_model(folder, weights, network)
-        )
-        module = load_data(folder)
+    model, module = _model_and_data(folder, weights, network, system)
     if data is None:
         require_there(folder, module.path, "say where it is now, --data FOLDER (data=)")
     elif isinstance(data, WellDataModule):
@@ -150,34 +141,59 @@ def open_run(
             f"the data have n_steps_input={module.n_steps_input}; the run's model has a history of "
             f"{model.n_steps_input}: give the data as many"
         )
-    facts, path = trained_on(folder, system), printable(module.path)
+    facts = trained_on(folder, system)
     for kind, names in fields_of(module).items():
         if names != facts[kind]:
             raise WavelitError(
-                f"{path} has the {kind} {listed(names, 60)}; the run was trained on "
-                f"{listed(facts[kind], 60)}: name a dataset with the same"
+                f"{printable(module.path)} has the {kind} {listed(names, 60)}; the run was trained "
+                f"on {listed(facts[kind], 60)}: name a dataset with the same"
             )
     trajectories = module.rollout_dataset(split)
-    layouts = trajectories.layouts
-    grid = list(module.metadata.spatial_resolution)
+    _warn_of_spacing(facts, module, trajectories)
+    _require_seen(model, module, trajectories)
+    return model, module, trajectories
+
+
+def _model_and_data(
+    folder: Path, weights: Weights, network: nn.Module | None, system: str | None
+) -> tuple[IncrementEmulator, WellDataModule]:
+    """The model of a run, or of a system of a joint one, and what it was trained on."""
+    if system is not None and network is not None:
+        raise WavelitError(f"{folder} is a joint run, which its folder holds: leave model out")
+    if system is not None:
+        return load_system(folder, system, weights)
+    if network is not None:
+        return load_model(folder, weights, network), load_data(folder)
+    return load_model(folder, weights), load_data(folder)
+
+
+def _warn_of_spacing(facts: dict[str, Any], module: WellDataModule, judged: WellDataset) -> None:
+    """A model assumes the distances of points and of states that it was trained with."""
+    path, grid = printable(module.path), list(module.metadata.spatial_resolution)
     if (trained_grid := facts.get("resolution", grid)) != grid:
         has, had = (" x ".join(map(str, each)) for each in (grid, trained_grid))
         warnings.warn(
             f"{path} has the resolution {has}; the run was trained on {had}, whose spacing its "
             "model assumes",
-            stacklevel=3,
+            stacklevel=4,
         )
     low, high = facts.get("time steps", (0.0, math.inf))
-    if odd := [layout.dt for layout in layouts if not 0.99 * low <= layout.dt <= 1.01 * high]:
+    steps = [layout.dt for layout in judged.layouts]
+    if odd := [dt for dt in steps if not 0.99 * low <= dt <= 1.01 * high]:
         warnings.warn(
             f"{path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to "
             f"{high:.4g}, which its model assumes",
-            stacklevel=3,
+            stacklevel=4,
         )
+
+
+def _require_seen(model: IncrementEmulator, module: WellDataModule, judged: WellDataset) -> None:
+    """What the model sees of scalars and boundaries is there, and is what it knows."""
+    path, layouts = printable(module.path), judged.layouts
     for name, log in zip(module.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
-        if name not in layouts[0].scalars:
+        if not log or name not in layouts[0].scalars:
             continue
-        if log and (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
+        if (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
             raise WavelitError(
                 f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model "
                 "sees the logarithm: leave that file out"
@@ -188,7 +204,6 @@ def open_run(
             f"{path} has the boundaries {module.boundary_conditions}; the run was trained with "
             f"{known.boundary_conditions}: name a dataset with the same"
         )
-    return model, module, trajectories
 
 
 def roll_out_one(
