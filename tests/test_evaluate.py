@@ -6,6 +6,7 @@ import io
 import json
 import math
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -70,6 +71,29 @@ def test_printed_it_is_a_line_for_every_window():
     assert lines[1].split() == ["steps", "average", "as", "in", "model", "persistence"]
     assert [line.split()[0] for line in lines[2:]] == ["one"] * 2 + ["1:7"] * 2 + ["6:7"] * 2
     assert all(line.split()[-2:] == ["0.2500", "0.5000"] for line in lines[2:])
+
+
+@pytest.mark.parametrize(
+    ("step", "unit", "said"),
+    [
+        ((0.25, 0.25), "s", "A step is 0.25 s."),
+        ((0.25, 0.2505), "", "A step is 0.25 in time."),
+        ((1, 2.5), "d\n", r"A step is 1 to 2.5 d\n."),
+        ((1.0, 1.0), "", None),
+        (None, "s", None),
+    ],
+)
+def test_it_says_how_long_a_step_is(step, unit, said):
+    evaluation = replace(evaluation_of(np.ones((2, 3, 2))), time_step=step, time_unit=unit)
+    assert evaluation.remarks() == ([] if said is None else [said])
+    again = Evaluation.from_dict(json.loads(json.dumps(evaluation.to_dict())))
+    assert (again.time_step, again.time_unit) == (step, unit)
+
+
+@pytest.mark.parametrize("step", [3, (1,), (1, "a"), (0, 1), (1, np.nan)])
+def test_a_step_that_is_none_is_refused(step):
+    with pytest.raises(WavelitError, match="time_step must be"):
+        replace(evaluation_of(np.ones((2, 3, 2))), time_step=step)
 
 
 def test_averages_by_hand():

@@ -141,13 +141,16 @@ def test_a_rollout_is_written_with_all_that_its_trajectory_has(here):
 
 def test_a_report_names_units(here):
     """By channel; a field whose unit is not known stands without one."""
-    write("a", {"p": U, "u": np.stack([U, -U], -1), "n": U}, units={"p": "Pa", "u": "m s-1"})
+    units = {"p": "Pa", "u": "m s-1", "time": "h"}
+    write("a", {"p": U, "u": np.stack([U, -U], -1), "n": U}, units=units, time=np.arange(12) / 4)
     data = wavelit.WellDataModule("a")
     train("r", data)
     assert data.train_dataset.field_units == {"p": "Pa", "u_x": "m s-1", "u_y": "m s-1"}
-    wavelit.evaluate("r")
+    assert "A step is 0.25 h." in wavelit.evaluate("r").remarks()
     shown = '"fields":["p (Pa)","n","u_x (m s-1)","u_y (m s-1)"]'
-    assert shown in (here / "r" / "report-valid.html").read_text(encoding="utf8")
+    page = (here / "r" / "report-valid.html").read_text(encoding="utf8")
+    assert shown in page
+    assert '"time":{"step":0.25,"unit":"h"}' in page
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(here, capsys, monkeypatch):

@@ -40,7 +40,10 @@ def named(steps, names, runs=("WaveLiT nano",)):
     """Scores of these runs and of persistence."""
     held = evaluation_of(steps, names=names).scores["persistence"]
     scores = {run: Scores(0.1 * held.one_step, 0.1 * held.rollout) for run in runs}
-    return Evaluation("waves & <b>", "test", runs[0], names, 4, 4, {**scores, "persistence": held})
+    scores["persistence"] = held
+    return Evaluation(
+        "waves & <b>", "test", runs[0], names, 4, 4, scores, time_step=(0.25, 0.25), time_unit="s"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,7 @@ def step(page):
 def test_the_slider_shows_its_step(opened, report):
     page = opened(report)
     assert step(page) == 1
+    assert page.locator("#shown").inner_text() == "step 1 of 12, after 0.25 s"
     red = pixel(page, 0, 0, 0)  # cos(0) = 1, the upper end of the map
     assert red[0] > 80 > red[2]
     # The wave travels two cells of phase: what stood at the corner has moved on.
@@ -162,7 +166,7 @@ def test_keys_step_and_play(opened, report):
     page.keyboard.press(" ")
     assert page.locator("#play").inner_text() == "Pause"
     # It begins anew, and stops at the end.
-    playwright.expect(page.locator("#shown")).not_to_have_text("step 12 of 12")
+    playwright.expect(page.locator("#shown")).not_to_have_text("step 12 of 12, after 3 s")
     playwright.expect(page.locator("#play")).to_have_text("Play")
     assert step(page) == STEPS
     page.locator("#play").focus()

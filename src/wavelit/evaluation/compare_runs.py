@@ -241,6 +241,8 @@ def _evaluation(
         start,
         {**scores, **beside},
         starts=first.starts,
+        time_step=first.time_step,
+        time_unit=first.time_unit,
     )
 
 

@@ -331,6 +331,8 @@ def evaluate(
         emulators, data.trajectories(split, rollout_batch_size), start, device, chosen, watch
     )
     error = None if training is None else float(training[model].mean())
+    judged = data.dataset(split).layouts
+    times = [layout.dt for layout in judged]
     return Evaluation(
         dataset=dataset,
         split=split,
@@ -342,6 +344,8 @@ def evaluate(
         starts=1 if chosen is None else len(chosen.frames),
         training_error=error if error is not None and math.isfinite(error) else None,
         held_out=data.holdout if split == "valid" else None,
+        time_step=(min(times), max(times)) if min(times) > 0 else None,
+        time_unit=judged[0].units.get("time", ""),
     )
 
 

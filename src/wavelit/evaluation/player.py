@@ -137,6 +137,7 @@ def player(
         "trajectories": [printable(each.name, 80) for each in given[: kept.trajectories]],
         "fields": [_with_unit(name, units) for name in field_names[: kept.fields]],
         "steps": [step + 1 for step in kept.steps(extent)],
+        "time": _time(evaluation),
         "spatial": given[0].truth.ndim - 2,
         "cell": kept.cell,
         "height": len(range(0, extent.height, kept.cell)),
@@ -148,6 +149,12 @@ def player(
         "marks": {"empty": NO_VALUE, "below": BELOW_RANGE, "above": ABOVE_RANGE},
     }
     return Player(script_json(contents), blocks, _notes(given, kept, extent, view))
+
+
+def _time(evaluation: Evaluation) -> dict[str, Any] | None:
+    """How long a step is, and its unit; None where that says nothing."""
+    step, unit = evaluation.even_step, printable(evaluation.time_unit, 20)
+    return None if step is None or (step == 1 and not unit) else {"step": step, "unit": unit}
 
 
 def _with_unit(name: str, units: Mapping[str, str] | None) -> str:

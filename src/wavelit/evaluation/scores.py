@@ -79,6 +79,8 @@ class Evaluation:
         last_validation: the last validation VRMSE that its training logged; None: not known.
         held_out: the share of the training trajectories' time that stands for the validation split;
             None: the split is that of the files.
+        time_step: the shortest and the longest step of the records; None: not known.
+        time_unit: its unit, where the files tell one.
 
     Raises:
         WavelitError: the model or persistence has no scores, or scores do not fit one another and
@@ -96,13 +98,17 @@ class Evaluation:
     training_error: float | None = None
     last_validation: float | None = None
     held_out: float | None = None
+    time_step: tuple[float, float] | None = None
+    time_unit: str = ""
 
     def __post_init__(self) -> None:
         require_whole("starts", self.starts)
         for name in ("training_error", "last_validation", "held_out"):
             if (value := getattr(self, name)) is not None:
                 require_real(name, value)
-        for name in ("dataset", "split", "model"):
+        if self.time_step is not None:
+            object.__setattr__(self, "time_step", _time_step(self.time_step))
+        for name in ("dataset", "split", "model", "time_unit"):
             require_instance(name, getattr(self, name), str, "give its name")
         require_names_apart(self.field_names)
         require_whole("start", self.start, require_whole("history", self.history))
@@ -142,10 +148,14 @@ class Evaluation:
         return "\n".join([*lines, *self.remarks()])
 
     def remarks(self) -> list[str]:
-        """What is said beside the table: how many starts, how training went, and which case the
-        model is (`wavelit.evaluation.verdict`), where that is known.
+        """What is said beside the table: how long a step is, how many starts, how training went,
+        and which case the model is (`wavelit.evaluation.verdict`), where that is known.
         """
         found = []
+        if self.time_step is not None and (self.time_unit or self.time_step != (1, 1)):
+            sizes = self.time_step if self.even_step is None else (self.even_step,)
+            size = " to ".join(f"{each:.4g}" for each in sizes)
+            found.append(f"A step is {size} {printable(self.time_unit, 60) or 'in time'}.")
         if self.held_out is not None:
             found.append(
                 f"Scored on the last {self.held_out:.0%} of the time of the training trajectories, "
@@ -175,6 +185,13 @@ class Evaluation:
         if STENCIL not in self.scores and self.training_error is None:
             return None
         return verdict(self.model, self.scores, self.training_error)
+
+    @property
+    def even_step(self) -> float | None:
+        """The time from one state to the next; None where records differ or it is not known."""
+        if self.time_step is None or self.time_step[1] > 1.01 * self.time_step[0]:
+            return None
+        return self.time_step[0]
 
     def to_pandas(self) -> Any:
         """The table as a pandas.DataFrame: a line for every window, average and field, a column for
@@ -272,6 +289,8 @@ class Evaluation:
             "training_error": self.training_error,
             "last_validation": self.last_validation,
             "held_out": self.held_out,
+            "time_step": None if self.time_step is None else list(self.time_step),
+            "time_unit": self.time_unit or None,
         }
         return {name: value for name, value in known.items() if value is not None}
 
@@ -303,7 +322,14 @@ class Evaluation:
                 f"expected an evaluation as `to_dict` gives it, got {shown(content)}: "
                 f"{one_line(error)}: evaluate anew"
             ) from error
-        further = ("starts", "training_error", "last_validation", "held_out")
+        further = (
+            "starts",
+            "training_error",
+            "last_validation",
+            "held_out",
+            "time_step",
+            "time_unit",
+        )
         entries |= {name: content[name] for name in further if name in content}
         names = entries.pop("field_names")
         return cls(
@@ -317,6 +343,15 @@ class Evaluation:
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         return path
+
+
+def _time_step(given: Any) -> tuple[float, float]:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise WavelitError(
+            f"time_step must be the shortest and the longest step, not {shown(given)}"
+        )
+    shortest, longest = (require_real("time_step", each, beyond=True) for each in given)
+    return shortest, longest
 
 
 def _numbers(values: Array) -> Any:

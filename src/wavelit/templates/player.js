@@ -90,6 +90,7 @@ class Player {
     fill("run", this.contents.runs);
     element("run-choice").hidden = this.contents.runs.length < 2;
     element("step").max = String(this.contents.steps.length - 1);
+    element("shown").classList.toggle("timed", this.contents.time !== null);
     // A browser may bring back what was chosen before the page was loaded anew.
     for (const id of ["field", "trajectory", "run"]) element(id).value = "0";
     element("step").value = "0";
@@ -184,12 +185,18 @@ class Player {
     return panel.kind === "error" ? this.shown.error : this.shown.value;
   }
 
+  // The step, and how long after the last known state it is, where a step has one length.
+  stepText(step) {
+    const { steps, time } = this.contents, text = `step ${step} of ${steps[steps.length - 1]}`;
+    return time === null ? text : `${text}, after ${shortNumber(step * time.step)} ${time.unit}`.trimEnd();
+  }
+
   draw() {
     if (!this.shown) return;
-    const { steps, spatial } = this.contents, step = steps[this.index];
+    const { steps, spatial } = this.contents, step = steps[this.index], text = this.stepText(step);
     element("step").value = String(this.index);
-    element("step").setAttribute("aria-valuetext", `step ${step} of ${steps[steps.length - 1]}`);
-    element("shown").textContent = `step ${step} of ${steps[steps.length - 1]}`;
+    element("step").setAttribute("aria-valuetext", text);
+    element("shown").textContent = text;
     for (const panel of this.panels) {
       const codes = this.codes(panel.image), blank = codes.every((code) => code === EMPTY);
       if (spatial > 1) this.drawImage(panel, codes); else this.drawProfile(panel, codes);
