@@ -54,10 +54,12 @@ def finding() -> str:
         count = {None: "all trajectories", 1: "one trajectory"}.get(given, f"{given} trajectories")
         by_rule = sum(cell["chosen"] in STARTED for cell in cells)
         taken = ("it", "scratch")[by_rule == 0] if len(cells) == 1 else f"it in {by_rule} of them"
+        left_out = any("without" in cell["source"] for cell in cells)
+        model = "a joint model of the other seven" if left_out else "it"
         lines.append(
-            f"**On {count} of {target}, which it has not seen, a start from it has {means} times "
-            f"the error of the better start from scratch ({seeds(len(cells))}).** The rule takes "
-            f"{taken}."
+            f"**On {count} of {target}, which it has not seen, a start from {model} has {means} "
+            f"times the error of the better start from scratch ({seeds(len(cells))}).** The rule "
+            f"takes {taken}."
         )
     return "\n\n".join([joint_tables.finding(), *map(paragraph, lines)])
 
