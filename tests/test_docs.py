@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import wavelit
-from wavelit.benchmarks.protocol import Cell, best_lr, is_done, read_rates
+from wavelit.benchmarks.protocol import THE_EIGHT, Cell, best_lr, is_done, read_rates
 from wavelit.cli.cluster import apart
 from wavelit.cli.program import COMMANDS, main
 from wavelit.cost import cost_of
@@ -193,7 +193,9 @@ def test_joint_models_are_compared_at_equal_time(load_script, monkeypatch):
     monkeypatch.chdir(ROOT)
     scores = load_script("transfer_scores")
     for name, folder in scores.CONFIGURATIONS.items():
-        for run in scores.found("40min/*-[0-9].json", folder):
+        runs = scores.found("40min/*-[0-9].json", folder)
+        # Where a system is left out, the others share its time.
+        for run in (run for run in runs if set(run["windows"]) == set(THE_EIGHT)):
             found = scores.an_eighth(run, folder)
             assert found == pytest.approx(scores.SECOND_MINUTES, rel=0.02), name
 
