@@ -37,6 +37,7 @@ from wavelit.checks.arguments import (
 )
 from wavelit.data.batch import Batch
 from wavelit.data.datamodule import WellDataModule
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.rollout import (
     Emulator,
@@ -326,12 +327,14 @@ def evaluate(
     chosen = starts_of(data, split, start, starts)
     known = stencil and trained_on
     training = one_step({model: emulator}, training_windows(data), device) if known else None
-    single = one_step(emulators, data.windows(split), device)
+    windows = data.windows(split)
+    single = one_step(emulators, windows, device)
     rolled = roll_out(
         emulators, data.trajectories(split, rollout_batch_size), start, device, chosen, watch
     )
     error = None if training is None else float(training[model].mean())
-    judged = data.dataset(split).layouts
+    assert isinstance(windows.dataset, WellDataset)
+    judged = windows.dataset.layouts
     times = [layout.dt for layout in judged]
     return Evaluation(
         dataset=dataset,

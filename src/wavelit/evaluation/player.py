@@ -152,9 +152,9 @@ def player(
 
 
 def _time(evaluation: Evaluation) -> dict[str, Any] | None:
-    """How long a step is, and its unit; None where that says nothing."""
-    step, unit = evaluation.even_step, printable(evaluation.time_unit, 20)
-    return None if step is None or (step == 1 and not unit) else {"step": step, "unit": unit}
+    """How long a step is, and its unit; None where that is not one length, or says nothing."""
+    sizes, unit = evaluation.step_sizes, printable(evaluation.time_unit, 20)
+    return {"step": sizes[0], "unit": unit} if len(sizes) == 1 else None
 
 
 def _with_unit(name: str, units: Mapping[str, str] | None) -> str:

@@ -152,9 +152,8 @@ class Evaluation:
         and which case the model is (`wavelit.evaluation.verdict`), where that is known.
         """
         found = []
-        if self.time_step is not None and (self.time_unit or self.time_step != (1, 1)):
-            sizes = self.time_step if self.even_step is None else (self.even_step,)
-            size = " to ".join(f"{each:.4g}" for each in sizes)
+        if self.step_sizes:
+            size = " to ".join(f"{each:.4g}" for each in self.step_sizes)
             found.append(f"A step is {size} {printable(self.time_unit, 60) or 'in time'}.")
         if self.held_out is not None:
             found.append(
@@ -187,11 +186,14 @@ class Evaluation:
         return verdict(self.model, self.scores, self.training_error)
 
     @property
-    def even_step(self) -> float | None:
-        """The time from one state to the next; None where records differ or it is not known."""
-        if self.time_step is None or self.time_step[1] > 1.01 * self.time_step[0]:
-            return None
-        return self.time_step[0]
+    def step_sizes(self) -> tuple[float, ...]:
+        """The time from one state to the next, the shortest and the longest where records differ;
+        nothing where it is not known, or is 1 of no unit.
+        """
+        if self.time_step is None or (self.time_step == (1.0, 1.0) and not self.time_unit):
+            return ()
+        shortest, longest = self.time_step
+        return self.time_step if longest > 1.01 * shortest else (shortest,)
 
     def to_pandas(self) -> Any:
         """The table as a pandas.DataFrame: a line for every window, average and field, a column for
