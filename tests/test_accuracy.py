@@ -49,7 +49,8 @@ def short():
             patch.setattr(module, "LR_SYSTEMS", (MAZE, INCLUSIONS))
         patch.setattr(protocol, "LEARNING_RATES", (1e-4, 4e-3))
         patch.setattr(protocol, "LR_MINUTES", 0.005)
-        patch.setattr(accuracy, "RATE_STEPS", 1)
+        patch.setattr(accuracy, "RATE_TURNS", 1)
+        patch.setattr(accuracy, "RATE_WARM_UP", 1)
         yield
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from systems import write_system
-from wavelit.benchmarks import accuracy, few_cells, joint_cells, transfer, tuned_cells
+from wavelit.benchmarks import few_cells, joint_cells, transfer, tuned_cells
 from wavelit.benchmarks.few_cells import ARMS, choose
 from wavelit.benchmarks.joint_cells import JointCell, steps_of
 from wavelit.benchmarks.transfer import run
@@ -195,8 +195,9 @@ def test_trajectories_are_counted(given, place):
 def test_rates_of_other_systems_count_in_those_that_are_known(place, monkeypatch):
     monkeypatch.setattr(joint_cells, "KNOWN", "waves")
     # Twice as long as waves, whose rate is 1000.
+    took = {"waves": (3.0, 1), "heat": (6.0, 1)}
     monkeypatch.setattr(
-        accuracy, "time_step", lambda _, name, *__: (3.0 if name == "waves" else 6.0, 1)
+        joint_cells, "median_turn", lambda its, own, _: (took[its[1]], took[own[1]])
     )
     path = place["output"] / "rates.csv"
     head, waves, *_ = path.read_text().splitlines()
@@ -210,7 +211,7 @@ def test_rates_of_other_systems_count_in_those_that_are_known(place, monkeypatch
 
 
 def test_where_no_rate_is_known_this_machine_is_the_clock(place, monkeypatch):
-    monkeypatch.setattr(accuracy, "time_step", lambda *_: (5.0, 1))
+    monkeypatch.setattr(joint_cells, "median_turn", lambda *_: ((5.0, 1), (5.0, 1)))
     path = place["output"] / "rates.csv"
     known = path.read_text()
     path.unlink()

@@ -22,7 +22,7 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ from wavelit.benchmarks.protocol import (
 )
 from wavelit.benchmarks.results import number, scores_of, write_result
 from wavelit.benchmarks.timing import environment, write_rows
+from wavelit.benchmarks.turns import in_turns
 from wavelit.checks.arguments import require_names, require_path, require_whole
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.pocketwell import SYSTEMS
@@ -87,8 +88,10 @@ __all__ = [
     "wavelet_band_errors",
 ]
 
-# Steps timed for a rate, after as many that are not, in so many turns.
-RATE_STEPS, RATE_TURNS = 8, 5
+# Turns that are timed for a rate, after some that are not.
+RATE_TURNS, RATE_WARM_UP = 31, 4
+# Steps timed of one training alone, after as many that are not.
+RATE_STEPS = 8
 # Training batches that batch normalisations are measured on after training.
 NORM_BATCHES = 50
 # A run is validated this often on every fourth window, for its learning curve.
@@ -301,7 +304,7 @@ def time_in_turns(
 ) -> dict[str, Any]:
     """A row of rates.csv: milliseconds a sample in those of the reference.
 
-    A processor's speed wanders within a minute: both are timed next to each other, and the median
+    A processor's speed wanders within seconds: both train in turns, a step each, and the median
     ratio counts.
 
     Args:
@@ -328,14 +331,25 @@ def time_in_turns(
 def median_turn(
     reference: tuple[str, str], own: tuple[str, str], root: Path
 ) -> tuple[tuple[float, int], tuple[float, int]]:
-    """What `time_step` says of two contestants, each (model, system), in the turn whose ratio is
-    the median.
+    """Milliseconds a training sample, and parameters, of two contestants, each (model, system), in
+    the turn whose ratio is the median.
     """
-    turns = [
-        [time_step(model, system, root, EVERYONE[model].batch_size) for model, system in pair]
-        for pair in [(reference, own)] * RATE_TURNS
-    ]
-    its, mine = sorted(turns, key=lambda pair: pair[1][0] / pair[0][0])[RATE_TURNS // 2]
+    parameters = []
+
+    def training(model: str, system: str) -> Callable[[Callback], object]:
+        data = open_data(system, root, 0, EVERYONE[model].batch_size)
+        emulator = build(model, data, 0)
+        parameters.append(emulator.n_parameters)
+        config = train_config(model, system, steps=RATE_WARM_UP + RATE_TURNS)
+        return lambda turns: _train(emulator, data, config, 0, [turns])
+
+    pair = (reference, own)
+    seconds = np.array(in_turns([training(*each) for each in pair], set_up))[:, RATE_WARM_UP:]
+    turn = seconds[:, np.argsort(seconds[1] / seconds[0])[RATE_TURNS // 2]]
+    its, mine = (
+        (float(turn[index]) / EVERYONE[model].batch_size * 1e3, parameters[index])
+        for index, (model, _) in enumerate(pair)
+    )
     return its, mine
 
 
