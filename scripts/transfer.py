@@ -58,7 +58,8 @@ def finding() -> str:
         model = "a joint model of the other seven" if left_out else "it"
         lines.append(
             f"**On {count} of {target}, which it has not seen, a start from {model} has {means} "
-            f"times the error of the better start from scratch ({seeds(len(cells))}).** The rule "
+            f"times the error of the better start from scratch ({seeds(len(cells))}).** "
+            f"{'By one step alone' if taken == 'it' else 'There'} the [rule](#how-it-is-measured) "
             f"takes {taken}."
         )
     return "\n\n".join([joint_tables.finding(), *map(paragraph, lines)])

@@ -158,6 +158,7 @@ def test_the_readme_names_every_room_and_is_short():
         ("stability", "results_first.md"),
         ("attention", "results.md"),
         ("recipe", "results.md"),
+        ("paper", "results.md"),
         ("long_rollouts", "results.md"),
         ("transfer", "transfer.md"),
         ("the_well_costs", "the_well.md"),
