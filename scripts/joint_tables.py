@@ -47,9 +47,9 @@ def finding() -> str:
     means, over_second, over_rival, lower = _beside_others(runs)
     lines = [
         f"**At equal time one joint model has {means} times the error of one model for each system"
-        + f" (one step / 1:20, geometric mean over seven systems, {seeds(len(runs))}).** The models "
-        + "for each system are WaveLiT 0.1. Against WaveLiT 0.2, whose recipe the joint model has, it is "
-        + f"{over_second}, at equal time too.",
+        + f" (one step / 1:20, geometric mean over seven systems, {seeds(len(runs))}).** The "
+        + "models for each system are WaveLiT 0.1. Against WaveLiT 0.2, whose recipe the joint "
+        + f"model has, it is {over_second}, at equal time too.",
         f"It loses on {', '.join(loses) or 'none of them'}.",
         f"It is level or better on {', '.join(wins) or 'none of them'}.",
         "It is ahead of The Well's models by the [first protocol](results_first.md): "

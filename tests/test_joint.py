@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from systems import SMALL, joint_data, write_system
+from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
 from wavelit.training.joint import (
@@ -198,6 +199,14 @@ def test_a_loss_that_is_not_finite_names_the_system(three_systems):
 
 
 # ------------------------------------------------------------------------------- what is refused
+
+
+def test_options_are_of_folders(three_systems):
+    opened = WellDataModule(three_systems["waves"], batch_size=2)
+    with pytest.raises(WavelitError, match="options batch_size are for folders"):
+        JointDataModule([opened], batch_size=64)
+    both = JointDataModule([opened, three_systems["flow"]], batch_size=3)
+    assert {name: each.batch_size for name, each in both.systems.items()} == {"waves": 2, "flow": 3}
 
 
 @pytest.mark.parametrize(

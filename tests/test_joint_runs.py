@@ -25,6 +25,7 @@ from wavelit.cost import shares_of
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
+from wavelit.evaluation.compare_runs import compare_runs
 from wavelit.evaluation.joint_runs import evaluate_systems
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.joint_config import JOINT_PRESETS
@@ -182,6 +183,10 @@ def test_evaluate_scores_every_system_and_reports_one(run, tmp_path):
     np.testing.assert_array_equal(
         one.scores[one.model].one_step, scores["flow"].scores[one.model].one_step
     )
+    page = tmp_path / "compared.html"
+    beside = compare_runs([run], system="flow", report=page)
+    np.testing.assert_array_equal(beside.scores[run.name].one_step, one.scores[one.model].one_step)
+    assert page.exists()
     rows = list(csv.DictReader((run / "logs" / "metrics.csv").open()))
     last = [float(row["val_vrmse/flow"]) for row in rows if row["val_vrmse/flow"]][-1]
     assert one.last_validation == pytest.approx(last)

@@ -67,6 +67,55 @@ def test_a_loaded_model_reads_data_as_its_run_did(here):
         wavelit.evaluate(model, whole)
 
 
+def test_a_model_is_judged_on_what_it_can_see(here):
+    """As its run is: of data with other boundaries, or a scalar without the logarithm that it sees,
+    a score would say nothing.
+    """
+    write("a", scalars={"Re": np.linspace(1, 100, 6)})
+    model = wavelit.build_model(wavelit.WellDataModule("a"), "nano", embed_dim=16, num_heads=2)
+    assert model.normalizer.scalar_log.tolist() == [True]
+    write("walls", scalars={"Re": np.ones(6)}, boundary_conditions=["wall", "periodic"])
+    with pytest.raises(WavelitError, match=r"walls has the boundaries .*; the model was trained"):
+        wavelit.evaluate(model, "walls")
+    write("still", scalars={"Re": np.arange(6.0)[::-1]})
+    with pytest.raises(WavelitError, match="has scalar 'Re' 0, of which the model sees the log"):
+        wavelit.evaluate(model, "still", "test")
+    lines = {name: np.arange(16) * step for name, step in (("x", 1.0), ("y", 3.0))}
+    write("wide", scalars={"Re": np.ones(6)}, coordinates=lines, time=2.0 * np.arange(12))
+    with pytest.warns(UserWarning, match="which it assumes") as told:
+        wavelit.evaluate(model, "wide")
+    texts = [str(each.message) for each in told]
+    assert any("has cells of 1 x 3; the model was trained on" in text for text in texts)
+    assert any("has the time step 2; the model was trained with 1 to 1" in text for text in texts)
+    assert all(each.filename == __file__ for each in told if "trained" in str(each.message))
+
+
+def test_models_by_name_and_joint_ones_are_judged_too(here):
+    write("a")
+    with pytest.raises(WavelitError, match="fields names 'tracer', which does not vary"):
+        wavelit.evaluate("shear_flow", "a")
+    with pytest.raises(WavelitError, match="scored on data"):
+        wavelit.evaluate("shear_flow")
+    joint = wavelit.load("joint-1M")
+    with pytest.raises(WavelitError, match=r"a joint model of .*: name one"):
+        wavelit.evaluate(joint, "a")
+    for given in (joint, "joint-1M", joint["shear_flow"]):
+        with pytest.raises(WavelitError, match="fields names 'tracer', which does not vary"):
+            wavelit.evaluate(given, "a", system="shear_flow")
+    for judge in (wavelit.evaluate, wavelit.export):
+        with pytest.raises(WavelitError, match="'active_matter': the model is shear_flow alone"):
+            judge(joint["shear_flow"], "a", system="active_matter")
+
+
+def test_a_model_is_judged_where_it_is(here):
+    write("a")
+    model = wavelit.build_model(wavelit.WellDataModule("a"), "nano", embed_dim=16, num_heads=2)
+    here, there = (wavelit.evaluate(model, "a", device=each) for each in (None, "cpu"))
+    assert one_step(here) == one_step(there)
+    with pytest.raises(WavelitError, match="device 'nowhere' cannot be used here"):
+        wavelit.evaluate(model, "a", device="nowhere")
+
+
 @pytest.mark.long
 def test_training_windows_are_those_of_the_training(here):
     write("a")

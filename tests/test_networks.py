@@ -171,6 +171,18 @@ class Stop(Callback):
             raise KeyboardInterrupt
 
 
+def test_what_is_frozen_in_a_network_stays_so(dataset, tmp_path):
+    """A part in evaluation mode keeps it, in training too; a network that is all in it does not."""
+    network = conv()
+    network[1].eval()
+    network[1].running_mean += 1
+    model = wavelit.fit(tmp_path / "run", dataset, network, steps=2, **RECIPE)
+    assert (model.network[1].running_mean == 1).all()
+    network = conv().eval()
+    model = wavelit.fit(tmp_path / "other", dataset, network, steps=2, **RECIPE)
+    assert not (model.network[1].running_mean == 0).any()
+
+
 @pytest.mark.parametrize("make", [conv, Spectral])
 def test_resume_is_bit_for_bit(make, dataset, tmp_path):
     torch.manual_seed(3)

@@ -145,7 +145,7 @@ def test_another_time_step_is_told(placed, tmp_path):
     write_dataset(
         tmp_path / "other", waves, splits=SPLITS, name="waves", boundary_conditions=PERIODIC
     )
-    with pytest.warns(UserWarning, match=r"has the time step 1; the run was trained with 0\.5"):
+    with pytest.warns(UserWarning, match=r"has the time step 1; the model was trained with 0\.5"):
         evaluate_run(placed, data=str(tmp_path / "other"), device="cpu")
 
 
@@ -186,7 +186,7 @@ def test_a_scalar_without_a_logarithm_is_refused_on_other_data(tmp_path):
     data = WellDataModule(str(tmp_path / "data"), batch_size=4)
     fit(tmp_path / "run", data, build_model(data, **SMALL), TrainConfig(steps=1), ONE_THREAD)
     with pytest.raises(
-        WavelitError, match="has scalar 'Re' 0, of which the run's model sees the logarithm"
+        WavelitError, match="has scalar 'Re' 0, of which the model sees the logarithm"
     ):
         evaluate_run(tmp_path / "run", data=str(tmp_path / "other"), device="cpu")
 

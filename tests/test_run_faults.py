@@ -35,8 +35,11 @@ from wavelit import (
     resume,
 )
 from wavelit.cli.program import main
+from wavelit.data.joint import JointDataModule
 from wavelit.data.writing.write import write_dataset
 from wavelit.files.owner import owned
+from wavelit.training.joint import JointModule, JointTrainConfig
+from wavelit.training.joint_run import build_joint, fit_joint
 from wavelit.training.module import EmulatorModule, learning_rate_factor
 from wavelit.training.trainer import check_trainer
 from waves import plane_waves
@@ -446,3 +449,19 @@ def test_out_of_memory_says_what_takes_less(
     assert told in str(caught.value)
     assert not_told not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("batch_size", "told"), [(4, "--data.batch_size 2, "), (1, "try --train")])
+def test_out_of_memory_of_several_systems_halves_the_batch_of_each(
+    batch_size, told, dataset, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(JointModule, "training_step", fail)
+    several = {name: WellDataModule(str(dataset), batch_size=batch_size) for name in "abc"}
+    data = JointDataModule(several)
+    recipe = JointTrainConfig(steps=3)
+    with pytest.raises(WavelitError, match="out of memory at step 0: ") as caught:
+        fit_joint(tmp_path / "run", data, build_joint(data, embed_dim=16, num_heads=2), recipe)
+    assert told in str(caught.value)

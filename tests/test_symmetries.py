@@ -29,7 +29,7 @@ WALLS = (("periodic", "periodic"), ("wall", "wall"))
 OPEN = (("periodic", "periodic"), ("wall", "open"))
 
 
-def write(folder, sides=PERIODIC, shape=(N, N), **more):
+def write(folder, sides=PERIODIC, shape=(N, N), constants=None, **more):
     draw = np.random.default_rng(0).standard_normal
     return wavelit.write_dataset(
         folder,
@@ -41,7 +41,7 @@ def write(folder, sides=PERIODIC, shape=(N, N), **more):
         splits={"train": 2, "valid": 2, "test": 2},
         name="random",
         boundary_conditions=sides,
-        constant_fields={"depth": draw((6, *shape)), "wind": draw((6, *shape, 2))},
+        constant_fields=constants or {"depth": draw((6, *shape)), "wind": draw((6, *shape, 2))},
         coordinates={"x": np.arange(shape[0]) * 0.5, "y": np.arange(shape[1]) * 0.5},
         **more,
     )
@@ -125,6 +125,19 @@ def test_a_field_turns_round_about_its_mean(data):
     moved = symmetries_of("flip:y(density)", data).moved(batch, Symmetry("flip", "y", ("density",)))
     mean = data.statistics.mean[0]
     torch.testing.assert_close(moved.fields[:, :, 0] - mean, mean - batch.fields[:, :, 0].flip(-1))
+
+
+def test_cells_that_do_not_count_stay_zero_where_a_field_turns_round(tmp_path):
+    masked = {"depth": (np.arange(N)[:, None] < 3) * np.ones((6, N, N))}
+    write(tmp_path / "d", constants=masked)
+    data = wavelit.WellDataModule(tmp_path / "d", mask_field="depth", batch_size=2)
+    batch = next(iter(data.train_dataloader()))
+    moved = symmetries_of("flip:x(density)", data).moved(batch, Symmetry("flip", "x", ("density",)))
+    assert data.statistics.mean[0] != 0
+    assert not batch.valid.all()
+    for states in (moved.fields, moved.target):
+        assert (states[~moved.valid[:, None].expand_as(states)] == 0).all()
+    torch.testing.assert_close(moved.valid, batch.valid.flip(-2))
 
 
 def test_a_shift_moves_every_array_alike_along_periodic_axes_alone(tmp_path):

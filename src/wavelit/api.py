@@ -6,11 +6,13 @@ They take names and folders where the functions that they call take objects. `wa
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
@@ -18,6 +20,7 @@ from torch import nn
 
 from wavelit.checks.arguments import (
     listed,
+    require_device,
     require_instance,
     require_name,
     require_path,
@@ -32,7 +35,7 @@ from wavelit.evaluation.evaluate import Evaluation
 from wavelit.evaluation.evaluate import evaluate as score
 from wavelit.evaluation.evaluate_run import evaluate_run
 from wavelit.evaluation.opened_run import trained_on
-from wavelit.evaluation.read_as import read_as, require_names
+from wavelit.evaluation.read_as import read_as, require_names, require_seen, warn_of_spacing
 from wavelit.evaluation.rollout import Emulator
 from wavelit.evaluation.watch import RolloutPictures
 from wavelit.loading import alone, load
@@ -40,7 +43,7 @@ from wavelit.model.config import PRESETS
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.export import Exported, export_model
 from wavelit.model.foundation import JointWaveLiT, SystemEmulator
-from wavelit.model.pretrained import shipped
+from wavelit.model.pretrained import holds_model, shipped
 from wavelit.training.config import TrainConfig, TrainerConfig
 from wavelit.training.configuration import read_configuration, recipe_of
 from wavelit.training.extras import history_of, lightning_extras, with_nodes
@@ -256,26 +259,30 @@ def evaluate(
     ['model', 'persistence']
 
     Args:
-        emulator: A run folder, or any emulator: a network, or a function of (fields, constants,
-            scalars) that returns the next state in physical units.
+        emulator: A run folder, a model that comes with the package or that `save_pretrained` wrote,
+            or any emulator: a network, or a function of (fields, constants, scalars) that returns
+            the next state in physical units.
         data: A dataset folder or data module; of a run, its own if absent.
         split: "valid" or "test".
         model: The network, of a run of a network of one's own; without a run the same as
             `emulator`.
         weights: Of a run, the final averaged weights or those of the best validation.
-        device: Where to run; a GPU if there is one, for a run, else the CPU.
+        device: Where to run. If absent a GPU if there is one, for a run; a network is run where it
+            is, a function on the CPU. A network that is elsewhere stays there; its copy is moved.
         starts: Rollouts of each record, evenly spaced; if absent one, or several where the split is
             cut in time from longer records.
         stencil: Whether a linear stencil stands beside an emulator; beside a run it always does.
         field: Of a run, the fields whose pictures are in the report; the first if absent.
         out: Of a run, where scores and report go; the run folder if absent.
-        system: Of a joint run of several systems, which one.
+        system: Of a joint run or model of several systems, which one.
 
     Raises:
         WavelitError: An emulator without data, a run without weights, or data that do not fit.
     """
     if emulator is None:
         emulator, model = model, None
+    if isinstance(emulator, str | os.PathLike) and holds_model(emulator):
+        emulator = load(emulator)
     if isinstance(emulator, str | os.PathLike):
         if stencil is False:
             raise WavelitError("stencil: a run is scored beside one; leave it out")
@@ -291,26 +298,31 @@ def evaluate(
             model=model,
             system=system,
         )[0]
-    if field is not None or out is not None or system is not None or weights != "final":
-        raise WavelitError(
-            "field, out, system and weights are for run folders: an emulator has no report"
-        )
+    if field is not None or out is not None or weights != "final":
+        raise WavelitError("field, out and weights are for run folders: an emulator has no report")
     if model is not None:
         raise WavelitError("two emulators are given: model= is for the network of a run folder")
     if data is None:
         raise WavelitError("an emulator is scored on data: give a dataset folder or a data module")
-    signature = emulator.signature if isinstance(emulator, IncrementEmulator) else None
+    scored = _of_system(emulator, system)
+    signature = scored.signature if isinstance(scored, IncrementEmulator) else None
     if not isinstance(data, WellDataModule):
         path = address(data, "data")
         if signature is None:
-            data = WellDataModule(path, n_steps_input=history_of(emulator) or 4)
+            data = WellDataModule(path, n_steps_input=history_of(scored) or 4)
         else:
             data = read_as(signature, path)
     if signature is not None:
         require_names(signature, data)
-    return score(
-        emulator, data, split, device=device or "cpu", starts=starts, stencil=bool(stencil)
-    )
+        judged = data.rollout_dataset(require_name("split", split, ("train", "valid", "test")))
+        require_seen(scored, data, judged)
+        warn_of_spacing(signature, judged)
+    if isinstance(scored, nn.Module):
+        home = next((str(each.device) for each in scored.parameters()), "cpu")
+        device = home if device is None else require_device(device)
+        if torch.device(device) != torch.device(home):
+            scored = copy.deepcopy(scored).to(device)
+    return score(scored, data, split, device=device or "cpu", starts=starts, stencil=bool(stencil))
 
 
 def export(
@@ -342,14 +354,7 @@ def export(
         model = load(emulator, weights)
     elif weights != "final":
         raise WavelitError(f"{weights} weights are those of a run folder, not of a model")
-    if isinstance(model, JointWaveLiT):
-        if system is None:
-            raise WavelitError(
-                f"a joint model of {listed(list(model))}: name one, system= (--system)"
-            )
-        model = model[system]
-    elif system is not None and not isinstance(model, SystemEmulator):
-        raise WavelitError(f"system {shown(system)} is of a joint model: leave it out")
+    model = _of_system(model, system)
     require_instance(
         "emulator", model, IncrementEmulator, "name a run folder or give a trained model"
     )
@@ -362,3 +367,21 @@ def export(
             "the points along each axis are not known: give them, resolution= (--resolution)"
         )
     return export_model(model, path, resolution)
+
+
+def _of_system(model: Any, system: str | None) -> Any:
+    """An emulator; of a joint model that of the system.
+
+    Raises:
+        WavelitError: None is named, or it is not of the model.
+    """
+    if isinstance(model, JointWaveLiT):
+        if system is None:
+            raise WavelitError(
+                f"a joint model of {listed(list(model))}: name one, system= (--system)"
+            )
+        return model[system]
+    if system not in (None, model.name if isinstance(model, SystemEmulator) else None):
+        its = f"{model.name} alone" if isinstance(model, SystemEmulator) else "no joint one"
+        raise WavelitError(f"system {shown(system)}: the model is {its}: leave system out")
+    return model

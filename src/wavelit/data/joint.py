@@ -106,11 +106,11 @@ class JointDataModule(pl.LightningDataModule):
         shares: For every system that is not in every step, the share of the steps that it takes
             part in, above 0 and at most 1; one system at least is in every step.
         seed: Of the streams of training batches.
-        **options: Of `WellDataModule`, for the folders.
+        **options: Of `WellDataModule`, for the folders; a data module has its own.
 
     Raises:
-        WavelitError: No dataset, two of one name, an unknown name among the shares, or a dataset
-            that cannot be read; it names the system.
+        WavelitError: No dataset, two of one name, an unknown name among the shares, options and no
+            folder, or a dataset that cannot be read; it names the system.
     """
 
     def __init__(
@@ -129,6 +129,12 @@ class JointDataModule(pl.LightningDataModule):
         for name in systems if isinstance(systems, Mapping) else ():
             if not isinstance(name, str) or not name:
                 raise WavelitError(f"a system's name must be text, not {shown(name)}")
+        each = systems.values() if isinstance(systems, Mapping) else systems
+        if options and not any(isinstance(one, str | os.PathLike) for one in each):
+            raise WavelitError(
+                f"options {listed(sorted(options))} are for folders, and each dataset is a data "
+                "module, which has its own: leave them out"
+            )
         named = (
             {name: _named(name, each, options) for name, each in systems.items()}
             if isinstance(systems, Mapping)

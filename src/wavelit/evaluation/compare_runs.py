@@ -44,6 +44,7 @@ __all__ = ["compare_runs", "published_tables"]
 @dataclass(frozen=True)
 class _Run:
     folder: Path
+    system: str | None
     model: IncrementEmulator
     module: WellDataModule
     trajectories: WellDataset
@@ -94,8 +95,9 @@ def compare_runs(
     if system is not None:
         require_name("system", system, [each for path in paths for each in systems_of(path)])
     runs = {
-        name: _Run(path, *open_run(path, weights, data, split, system=_system_of(path, system)))
+        name: _Run(path, of, *open_run(path, weights, data, split, system=of))
         for name, path in zip(names, paths, strict=True)
+        for of in [_system_of(path, system)]
     }
     _require_same_data(runs)
     first = next(iter(runs.values()))
@@ -259,7 +261,9 @@ def _summary(evaluation: Evaluation, names: list[str]) -> str:
 
 def _differences(runs: dict[str, _Run]) -> dict[str, dict[str, str]]:
     """The settings in which the runs differ, and their sizes, by run."""
-    settings = {name: dict(flat(settings_alone(run.folder))) for name, run in runs.items()}
+    settings = {
+        name: dict(flat(settings_alone(run.folder, run.system))) for name, run in runs.items()
+    }
     entries = sorted({entry for each in settings.values() for entry in each})
     differing = [
         entry

@@ -17,9 +17,9 @@ from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.evaluate import predict
 from wavelit.evaluation.player import Rollout
+from wavelit.evaluation.read_as import require_seen, warn_of_time_step
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.model.wavelit import WaveLiT
 from wavelit.training.joint_folder import chosen_system, load_system
 from wavelit.training.run_folder import (
     Weights,
@@ -150,7 +150,7 @@ def open_run(
             )
     trajectories = module.rollout_dataset(split)
     _warn_of_spacing(facts, module, trajectories)
-    _require_seen(model, module, trajectories)
+    require_seen(model, module, trajectories)
     return model, module, trajectories
 
 
@@ -177,33 +177,7 @@ def _warn_of_spacing(facts: dict[str, Any], module: WellDataModule, judged: Well
             "model assumes",
             stacklevel=4,
         )
-    low, high = facts.get("time steps", (0.0, math.inf))
-    steps = [layout.dt for layout in judged.layouts]
-    if odd := [dt for dt in steps if not 0.99 * low <= dt <= 1.01 * high]:
-        warnings.warn(
-            f"{path} has the time step {odd[0]:.4g}; the run was trained with {low:.4g} to "
-            f"{high:.4g}, which its model assumes",
-            stacklevel=4,
-        )
-
-
-def _require_seen(model: IncrementEmulator, module: WellDataModule, judged: WellDataset) -> None:
-    """What the model sees of scalars and boundaries is there, and is what it knows."""
-    path, layouts = printable(module.path), judged.layouts
-    for name, log in zip(module.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
-        if not log or name not in layouts[0].scalars:
-            continue
-        if (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
-            raise WavelitError(
-                f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the run's model "
-                "sees the logarithm: leave that file out"
-            )
-    known = model.config if isinstance(model, WaveLiT) else model.signature
-    if known is not None and module.boundary_conditions != known.boundary_conditions:
-        raise WavelitError(
-            f"{path} has the boundaries {module.boundary_conditions}; the run was trained with "
-            f"{known.boundary_conditions}: name a dataset with the same"
-        )
+    warn_of_time_step(facts.get("time steps", (0.0, math.inf)), judged, stacklevel=5)
 
 
 def roll_out_one(

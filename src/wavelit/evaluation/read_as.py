@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from wavelit.checks.arguments import listed
 from wavelit.data.datamodule import WellDataModule
+from wavelit.data.signature import cell_spacing
+from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
+from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.signature import Signature
+from wavelit.model.wavelit import WaveLiT
 from wavelit.training.transfer import names_of
 
-__all__ = ["read_as", "require_names"]
+__all__ = ["read_as", "require_names", "require_seen", "warn_of_spacing", "warn_of_time_step"]
 
 LOG = "log "
 
@@ -70,3 +76,67 @@ def require_names(signature: Signature, data: WellDataModule) -> None:
             f"'{printable(signature.mask, 60)}' is {signature.mask_excludes:g}: give mask_field "
             "and mask_excludes"
         )
+
+
+def require_seen(model: IncrementEmulator, data: WellDataModule, judged: WellDataset) -> None:
+    """Refuse data whose scalars or boundaries a model cannot see.
+
+    Args:
+        model: The model, which takes as many scalars as the data have.
+        data: What it is judged on.
+        judged: The trajectories of the split.
+
+    Raises:
+        WavelitError: A scalar has no logarithm, which the model sees, or boundaries are others.
+    """
+    path, layouts = printable(data.path), judged.layouts
+    for name, log in zip(data.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
+        if not log or name not in layouts[0].scalars:
+            continue
+        if (lowest := min(float(layout.scalars[name].min()) for layout in layouts)) <= 0:
+            raise WavelitError(
+                f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the model sees "
+                "the logarithm: leave that file out"
+            )
+    known = model.config if isinstance(model, WaveLiT) else model.signature
+    if known is not None and data.boundary_conditions != known.boundary_conditions:
+        raise WavelitError(
+            f"{path} has the boundaries {data.boundary_conditions}; the model was trained with "
+            f"{known.boundary_conditions}: name a dataset with the same"
+        )
+
+
+def warn_of_spacing(signature: Signature, judged: WellDataset, stacklevel: int = 3) -> None:
+    """Warn of other distances between points or states than those that a model assumes.
+
+    Args:
+        signature: What the model takes.
+        judged: The trajectories of the split.
+        stacklevel: Whose line the warning names.
+    """
+    found, known = cell_spacing(judged), signature.spacing
+    if found and known and not all(_is_close(a, b) for a, b in zip(found, known, strict=True)):
+        has, had = (" x ".join(f"{step:.4g}" for step in each) for each in (found, known))
+        warnings.warn(
+            f"{printable(judged.data_path)} has cells of {has}; the model was trained on {had}, "
+            "which it assumes",
+            stacklevel=stacklevel,
+        )
+    if signature.time_step is not None:
+        warn_of_time_step(signature.time_step, judged, stacklevel + 1)
+
+
+def warn_of_time_step(known: Sequence[float], judged: WellDataset, stacklevel: int = 3) -> None:
+    """Warn of a time step outside a model's, smallest and largest."""
+    low, high = known
+    odd = [layout.dt for layout in judged.layouts if not 0.99 * low <= layout.dt <= 1.01 * high]
+    if odd:
+        warnings.warn(
+            f"{printable(judged.data_path)} has the time step {odd[0]:.4g}; the model was trained "
+            f"with {low:.4g} to {high:.4g}, which it assumes",
+            stacklevel=stacklevel,
+        )
+
+
+def _is_close(found: float, known: float) -> bool:
+    return 0.99 * known <= found <= 1.01 * known

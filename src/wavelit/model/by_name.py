@@ -340,8 +340,8 @@ class _Given:
     def _checked(
         self, x: Array, kind: str, each: Sequence[Quantity], valid: Array | None, axis: int
     ) -> Array:
-        """In float32, or in float64 what came so; 0 in cells that do not count, all others finite
-        and told of where they are far from what training saw.
+        """0 in cells that do not count, all others finite and told of where they are far from what
+        training saw.
         """
         names = [(q, number) for q in each for number in range(len(q.channels))]
         counted = None if valid is None else valid[:, 0]

@@ -33,6 +33,7 @@ from wavelit.checks.arguments import require_whole, shown
 from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import atomic_path
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.rollout import evaluation_mode
 
 __all__ = ["FORMATS", "Exported", "export_model"]
 
@@ -193,12 +194,8 @@ def _evaluated(model: IncrementEmulator) -> Iterator[None]:
     """On the CPU and in evaluation mode: nothing that only training does is exported."""
     if (device := next(model.parameters()).device).type != "cpu":
         raise WavelitError(f"the model is on {device}: export it from the CPU, model.cpu()")
-    was = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         yield
-    finally:
-        model.train(was)
 
 
 @contextlib.contextmanager

@@ -60,7 +60,6 @@ class Labels:
         self._came: dict[str, Any] = {}
         self._arranged: dict[str, Any] = {}
         self._coordinates: dict[str, tuple[str, Any]] = {}
-        self._trajectory: dict[str, str] = {}
 
     def arranged(self, kind: str, what: str, name: str, value: Any, order: int, unit: str) -> Array:
         """Its numbers ([N,] T, *S, d ...), of a constant without T; every axis in increasing order.

@@ -46,6 +46,7 @@ __all__ = [
     "PREFIX",
     "WEIGHTS",
     "holds_joint",
+    "holds_model",
     "is_complete",
     "joint_models",
     "pretrained",
@@ -108,7 +109,11 @@ def resolve(name: str | os.PathLike[str]) -> str:
         for folder in (path / "weights", path):
             if (folder / "config.json").exists():
                 return os.fspath(folder)
-        raise WavelitError(f"{text} holds no model: a run's weights are there once it has ended")
+        full = f"{PREFIX}{text}"
+        told = f"; the package's is {full}" if full in _shipped() else ""
+        raise WavelitError(
+            f"{text} holds no model: a run's weights are there once it has ended{told}"
+        )
     # Names on the hub are owner/name; anything else, and what would stand in a folder that is
     # there or that runs go to, is a folder that is not.
     on_hub = (
@@ -123,6 +128,12 @@ def resolve(name: str | os.PathLike[str]) -> str:
             f"unknown model '{text}': no such folder, and the package has {', '.join(_shipped())}"
         )
     return text
+
+
+def holds_model(name: str | os.PathLike[str]) -> bool:
+    """Whether it is a model of the package, or a folder of a model's weights alone, not a run."""
+    folder = Path(os.path.expanduser(name))
+    return shipped(name) is not None or is_complete(folder)
 
 
 def is_complete(folder: Path) -> bool:

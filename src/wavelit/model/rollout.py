@@ -23,6 +23,7 @@ from wavelit.errors import WavelitError, one_line
 
 __all__ = [
     "Emulator",
+    "evaluation_mode",
     "inference",
     "persistence",
     "require_emulator",
@@ -323,6 +324,13 @@ def inference(step: Emulator) -> Iterator[None]:
     """No gradients, and a network in evaluation mode; every module's own mode comes back at the
     end.
     """
+    with torch.no_grad(), evaluation_mode(step):
+        yield
+
+
+@contextmanager
+def evaluation_mode(step: Emulator) -> Iterator[None]:
+    """A network in evaluation mode; every module's own mode comes back at the end."""
     modes = (
         [(module, module.training) for module in step.modules()]
         if isinstance(step, nn.Module)
@@ -331,8 +339,7 @@ def inference(step: Emulator) -> Iterator[None]:
     if isinstance(step, nn.Module):
         step.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training

@@ -199,8 +199,10 @@ def fit_several(
     train = _recipe(train, recipe)
     if not isinstance(data, JointDataModule):
         each = list(data.values()) if isinstance(data, Mapping) else data
-        data = JointDataModule(data, seed=seed, n_steps_output=train.target_frames)
-        if trained and not any(isinstance(one, WellDataModule) for one in each):
+        opened = [isinstance(one, WellDataModule) for one in each]
+        options: dict[str, Any] = {} if all(opened) else {"n_steps_output": train.target_frames}
+        data = JointDataModule(data, seed=seed, **options)
+        if trained and not any(opened):
             data = with_histories(model, data)
     if trained:
         model = made_ready(model, data, rank=rank_of(train, model), seed=seed)

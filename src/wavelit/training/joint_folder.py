@@ -94,13 +94,22 @@ def systems_of(folder: str | os.PathLike[str]) -> list[str]:
     return [entry["name"] for entry in load_joint_settings(path)["systems"]]
 
 
-def settings_alone(folder: Path) -> dict[str, Any]:
-    """The settings of a run of one system, joint or not, under the same names."""
-    if not is_joint(folder):
+def settings_alone(folder: Path, system: str | None = None) -> dict[str, Any]:
+    """The settings of a run, of a joint one as they are for a system, under the same names.
+
+    Args:
+        folder: The run.
+        system: Of a joint run, which one; its only one needs no name.
+
+    Raises:
+        WavelitError: As for `chosen_system`.
+    """
+    chosen = chosen_system(folder, system)
+    if chosen is None:
         return load_settings(folder)
     settings = load_joint_settings(folder)
-    (system,) = settings.pop("systems")
-    data = {name: value for name, value in system.items() if name not in ("name", "share")}
+    own = next(each for each in settings.pop("systems") if each["name"] == chosen)
+    data = {name: value for name, value in own.items() if name not in ("name", "share")}
     return {"data": data, **settings}
 
 

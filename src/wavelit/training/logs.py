@@ -30,6 +30,7 @@ from rich.progress import (
 from wavelit.errors import WavelitError, one_line
 from wavelit.files.atomic import atomic_path
 from wavelit.files.plain import whole_lines
+from wavelit.model.rollout import evaluation_mode
 from wavelit.training.module import EmulatorModule, TrainingModule
 from wavelit.training.rank_zero import is_first
 
@@ -55,14 +56,12 @@ class FirstValidation(Callback):
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
         score = copy.deepcopy(pl_module.vrmse)
         score.reset()
-        was_training = model.training
-        model.eval()
-        for batch in data.validation_windows():
-            batch = trainer.strategy.batch_to_device(batch)
-            with trainer.precision_plugin.forward_context():
-                following = model(batch.fields, *batch.beside())
-            score.update(following, batch.target[:, 0], batch.valid)
-        model.train(was_training)
+        with evaluation_mode(model):
+            for batch in data.validation_windows():
+                batch = trainer.strategy.batch_to_device(batch)
+                with trainer.precision_plugin.forward_context():
+                    following = model(batch.fields, *batch.beside())
+                score.update(following, batch.target[:, 0], batch.valid)
         value = float(score.compute())
         if is_first():
             print(f"before any step: validation VRMSE {value:.4f}", flush=True)

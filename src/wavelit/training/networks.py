@@ -22,6 +22,7 @@ from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.network import PREDICTS, TAKES, Channels, NetworkEmulator, require_output
 from wavelit.model.pretrained import NETWORK
+from wavelit.model.rollout import evaluation_mode
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.config import TrainConfig
 from wavelit.training.rank_zero import is_first
@@ -121,13 +122,11 @@ def try_network(model: IncrementEmulator, batch: Batch) -> None:
     Raises:
         WavelitError: It fails, or returns anything but the scaled increment.
     """
-    was_training = model.training
     device = next(model.parameters()).device
     batch = batch.to(device)
     devices = [device] if device.type == "cuda" else []
-    model.eval()
     try:
-        with torch.random.fork_rng(devices):
+        with evaluation_mode(model), torch.random.fork_rng(devices):
             value = model.increment(batch.fields, *batch.beside())
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         if isinstance(error, WavelitError):
@@ -140,8 +139,6 @@ def try_network(model: IncrementEmulator, batch: Batch) -> None:
         raise WavelitError(
             f"{model.title} fails on {given}{_seen_as(model, batch)}: {one_line(error)}"
         ) from error
-    finally:
-        model.train(was_training)
     require_output(model.title, value, batch.fields)
 
 

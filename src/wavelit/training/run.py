@@ -334,8 +334,10 @@ def run_module(
     torch.set_num_threads(trainer.threads)
     quieten()
     train, seed = module.config, module.seed
-    # A model that was loaded is in evaluation mode.
-    module.model.train()
+    # A model that was loaded is in evaluation mode. What is so within one that is not stays so.
+    for part in (module.model, getattr(module.model, "network", module.model)):
+        if not part.training:
+            part.train()
     # Nothing below draws from the global generators, but what a user adds may.
     pl.seed_everything(seed, verbose=False)
     path, state = resumed or (None, {})
@@ -414,10 +416,13 @@ def _less_memory(data: Any, module: TrainingModule, trainer: TrainerConfig) -> s
     ways = []
     if trainer.device == "cuda" and trainer.precision == "32-true":
         ways.append("--trainer.precision bf16-mixed")
-    if data.batch_size > 1:
-        half = f"--data.batch_size {int(data.batch_size) // 2}"
-        # Of the same size together; a joint model's step adds up its systems already.
-        parts = 2 * module.config.accumulate if isinstance(module, EmulatorModule) else 0
+    # A joint model's step adds up its systems, and the option is of each of them.
+    alone = isinstance(module, EmulatorModule)
+    sizes = [data.batch_size] if alone else [each.batch_size for each in data.systems.values()]
+    if max(sizes) > 1:
+        half = f"--data.batch_size {max(sizes) // 2}"
+        # Of the same size together.
+        parts = 2 * module.config.accumulate if alone else 0
         ways.append(f"{half} --train.accumulate {parts}" if parts else half)
     if not module.config.activation_checkpointing:
         ways.append("--train.activation_checkpointing true")

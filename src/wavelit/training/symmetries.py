@@ -219,7 +219,14 @@ class Symmetries:
             return move
 
         fields, constants = self._moves[symmetry]
-        return self._each(batch, of(*fields), of(*constants), cells)
+        valid = cells(batch.valid)
+
+        def states(x: Tensor) -> Tensor:
+            x = of(*fields)(x)
+            # Cells that do not count are zero, which a field does not turn about.
+            return x if valid is None else x.where(valid[:, None], 0.0)
+
+        return self._each(batch, states, of(*constants), lambda _: valid)
 
     def _channels(
         self, symmetry: Symmetry, laws: list[tuple[int, ...]], turned: Sequence[str]
