@@ -114,6 +114,23 @@ def test_few_cells_are_enough(tmp_path, monkeypatch):
     assert evaluate(fit_stencil(data), data).scores["model"].one_step.max() < 1e-5
 
 
+@pytest.mark.parametrize(("steps", "windows"), [(5, 3), (30, 39)])
+def test_all_cells_are_read_where_windows_are_few(steps, windows, tmp_path, monkeypatch):
+    """As many unknowns from fewer windows need more cells of each."""
+    seen = {}
+    monkeypatch.setattr(
+        stencil,
+        "fit_windows",
+        lambda windows, *others: seen.update(
+            came=sum(len(batch.fields) for batch in windows), told=others[-1]
+        ),
+    )
+    fields = {"u": np.random.default_rng(0).normal(size=(5, steps, 16))}
+    fit_stencil(dataset(tmp_path / "few", fields, ("wrap",)))
+    assert seen["came"] == windows
+    assert windows <= seen["told"] <= 64
+
+
 def test_it_stands_beside_a_model_and_the_sentence_follows(tmp_path):
     modes = ("wrap", "edge")
     data = dataset(tmp_path / "linear", advected(modes), modes)

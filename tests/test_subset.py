@@ -127,6 +127,32 @@ def test_what_is_there_is_left(whole, tmp_path, capsys):
     assert (tmp_path / "small" / "stats.yaml").read_bytes() == before
 
 
+def test_a_mask_that_is_not_declared_is_told(tmp_path, capsys):
+    """Without it the statistics fail, after all has been copied."""
+    land = np.zeros((8, 8))
+    land[:2] = 1
+    height = np.random.default_rng(0).standard_normal((6, 9, 8, 8))
+    whole = wavelit.write_dataset(
+        tmp_path / "whole",
+        {"height": height},
+        splits={"train": 2, "valid": 2, "test": 2},
+        name="sea",
+        boundary_conditions=["wall", "wall"],
+        constant_fields={"land": land},
+    )
+    for path in whole.glob("data/*/*"):
+        with h5py.File(path, "a") as file:
+            file["t0_fields/height"][:, :, :2] = np.nan
+    small = tmp_path / "small"
+    words = ["data", "subset", str(whole), "--to", str(small), "--steps", "8"]
+    assert main([*words, "--mask_field", "depth"]) == 2
+    assert "mask_field 'depth' is none of the constant fields land" in capsys.readouterr().err
+    assert not small.exists()
+    assert main([*words, "--mask_field", "land"]) == 0
+    data = WellDataModule(small, mask_field="land")
+    assert data.statistics.mean[0] == pytest.approx(height[:2, :8, 2:].mean(), abs=1e-6)
+
+
 def test_a_mask_and_units_stay_declared(tmp_path):
     land = np.zeros((8, 8))
     land[:2] = 1

@@ -224,10 +224,20 @@ def test_sides_are_kept_by_kind(first, tmp_path):
     assert not back.boundary.weight.any()
 
 
-def test_what_fits_is_trained_as_it_is(first):
+def test_what_fits_is_taken_whole_and_stays_as_it_is(first, tmp_path):
+    """Three seeds from one start are three runs from it."""
     data, model = first
     assert fits(model, data)
+    before = copy.deepcopy(model.state_dict())
     assert prepare(model, data, 0, keep_statistics=False) is model
+    runs = [
+        wavelit.fit(tmp_path / name, data, model, steps=1, ema=0.0, seed=seed)
+        for name, seed in (("a", 0), ("b", 1), ("c", 0))
+    ]
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    a, b, c = (run.state_dict() for run in runs)
+    torch.testing.assert_close(a, c, rtol=0, atol=0)
+    assert any(not torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def fit(
             Or several: a list of folders, folders by name, or a `JointDataModule`, for a joint
             model.
         model: A preset or a model from `wavelit.build_model`; for several datasets joint-1M, if it
-            is left out. Or a trained one, of which is kept by name what fits the data. A trained
+            is left out. Or a trained one, of which is kept by name what fits the data; it stays as
+            it is, and a copy is trained. A trained
             joint model or one of its systems is taken for one dataset too
             (`wavelit.training.fine_tune`). Or any network of torch: see `wavelit.wrap`.
         train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.

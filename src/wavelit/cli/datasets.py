@@ -202,7 +202,7 @@ def data_download(parser: Any, words: list[str]) -> None:
 
 
 def data_subset(parser: Any, words: list[str]) -> None:
-    parser.add_argument("path", type=str, help="dataset folder, local or any fsspec address")
+    add_dataset(parser)
     parser.add_argument("--to", type=str, required=True, help="folder of the new dataset")
     parser.add_argument("--files", type=int | None, default=None, help="of each split")
     parser.add_argument("--trajectories", type=int | None, default=None, help="of each file")
@@ -217,5 +217,7 @@ def data_subset(parser: Any, words: list[str]) -> None:
             files=options.files,
             trajectories=options.trajectories,
             steps=options.steps,
+            mask_field=options.mask_field,
+            mask_excludes=options.mask_excludes,
         )
     )

@@ -334,11 +334,11 @@ class WellDataModule(pl.LightningDataModule):
         """This process's share of the windows of the validation split, or of as many as
         `validation_batches` says, evenly spread.
         """
-        n, n_ranks = len(self.dataset("valid")), self._ranks[1]
-        most = self.validation_batches * self.batch_size or n
-        if most >= n and n_ranks == 1:
-            return self.windows("valid")
-        return self._share(self.dataset("valid"), most)
+        dataset, n_ranks = self.dataset("valid"), self._ranks[1]
+        most = self.validation_batches * self.batch_size or len(dataset)
+        if most >= len(dataset) and n_ranks == 1:
+            return self._loader(dataset, batch_size=self.batch_size)
+        return self._share(dataset, most)
 
     def _share(self, dataset: WellDataset, most: int) -> DataLoader[Batch]:
         """This process's share of so many windows, evenly spread."""

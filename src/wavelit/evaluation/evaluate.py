@@ -329,12 +329,14 @@ def evaluate(
     training = one_step({model: emulator}, training_windows(data), device) if known else None
     windows = data.windows(split)
     single = one_step(emulators, windows, device)
+    assert isinstance(windows.dataset, WellDataset)
+    judged = windows.dataset.layouts
+    # Both may hold the split in memory.
+    del windows
     rolled = roll_out(
         emulators, data.trajectories(split, rollout_batch_size), start, device, chosen, watch
     )
     error = None if training is None else float(training[model].mean())
-    assert isinstance(windows.dataset, WellDataset)
-    judged = windows.dataset.layouts
     times = [layout.dt for layout in judged]
     return Evaluation(
         dataset=dataset,

@@ -81,15 +81,12 @@ def training_windows(data: WellDataModule, n_windows: int = WINDOWS) -> Iterator
         yield dataset.collate(dataset.__getitems__(chosen[start : start + TOGETHER]))
 
 
-def fit_stencil(
-    data: WellDataModule, windows: Iterable[Batch] | None = None
-) -> LinearStencil | None:
+def fit_stencil(data: WellDataModule) -> LinearStencil | None:
     """Fit a stencil to the training increments of a dataset, in float64 and seconds; None where
     one frame alone has more than 2,000 inputs.
 
     Args:
         data: The dataset; its statistics scale the inputs.
-        windows: Training windows; those of `training_windows` if absent.
 
     Raises:
         WavelitError: There is no window.
@@ -100,8 +97,8 @@ def fit_stencil(
         return None
     normalizer = Normalizer(n_fields, len(data.constant_field_names), len(data.scalar_names))
     normalizer.set_statistics(data.statistics)
-    windows = training_windows(data) if windows is None else windows
-    return fit_windows(windows, normalizer, periodic, n_frames, WINDOWS)
+    n_windows = min(WINDOWS, len(data.train_dataset))
+    return fit_windows(training_windows(data), normalizer, periodic, n_frames, n_windows)
 
 
 def fit_windows(

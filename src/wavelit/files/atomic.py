@@ -59,7 +59,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             flush(temporary)
             if path.exists():
                 os.replace(path, old)
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, path)
+                raise
             flush(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -17,6 +17,7 @@ from wavelit.checks.settings import check_types, from_mapping, require_mapping
 from wavelit.errors import WavelitError, printable
 from wavelit.model.config import WaveLiTConfig
 from wavelit.model.signature import Quantity, Signature
+from wavelit.model.units import same_unit
 
 __all__ = [
     "BASE",
@@ -276,7 +277,7 @@ def _require_one_meaning(systems: Mapping[str, SystemConfig]) -> None:
             if not each.unit:
                 continue
             other, unit = units.setdefault(each.name, (system, each.unit))
-            if unit != each.unit:
+            if not same_unit(unit, each.unit):
                 raise WavelitError(
                     f"scalar '{printable(each.name, 60)}' is in {printable(unit, 40)} in system "
                     f"'{printable(other, 60)}' and in {printable(each.unit, 40)} in "

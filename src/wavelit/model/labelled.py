@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wavelit.errors import WavelitError, printable
 from wavelit.model.signature import Signature
+from wavelit.model.units import same_unit
 
 __all__ = ["COMPONENT", "TIME", "TRAJECTORY", "Labels", "dataset_like", "is_labelled"]
 
@@ -142,7 +143,7 @@ class Labels:
             WavelitError: Names both.
         """
         own = str(value.attrs.get("units", ""))
-        if own and unit and _plain(own) != _plain(unit):
+        if own and unit and not same_unit(own, unit):
             raise WavelitError(
                 f"{what} is in {printable(own, 40)}; the model was trained on "
                 f"{printable(unit, 40)}: convert it, or mend attrs['units'] if both are one"
@@ -275,8 +276,3 @@ def _differences(values: Array) -> NDArray[np.float64] | None:
 def _word(unit: str) -> str:
     """The unit of "days since 2000-01-01"."""
     return (unit.split() or [""])[0].lower()
-
-
-def _plain(unit: str) -> str:
-    """A unit without the signs that spellings differ in: m s**-1 is m s^-1."""
-    return re.sub(r"[\s*^.]", "", unit)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import sys
@@ -168,10 +169,14 @@ def fit(
         require_free(folder, overwrite)
     given = model
     model = prepare(given, data, seed, keep_statistics)
+    adapted = isinstance(given, WaveLiT) and model is not given
+    if isinstance(given, WaveLiT) and given.trained and not adapted:
+        # As with one that is adapted, what the caller has stays as it is.
+        model = copy.deepcopy(model)
     train = suit(train, model)
     validate_run(data, model, train, trainer)
-    if model is given or not isinstance(given, WaveLiT):
-        # What was adapted to the data has their statistics and signature.
+    # What was adapted to the data has their statistics and signature.
+    if not adapted:
         sign(model, data, seed, keep_statistics)
     data.seed = seed
     # The stream of an earlier run with this data module may have had another seed.

@@ -28,6 +28,7 @@ from wavelit.model.config import (
     with_fitting_mixers,
 )
 from wavelit.model.signature import Quantity, Signature
+from wavelit.model.units import same_unit
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.data_scales import calibrate, is_solenoidal
 
@@ -256,7 +257,7 @@ def _is_within(scalar: Quantity, known: Quantity) -> bool:
 
 def _differ(unit: str, other: str) -> bool:
     """Whether two units are known, and not the same."""
-    return bool(unit and other and unit != other)
+    return bool(unit and other and not same_unit(unit, other))
 
 
 def require_axes(spatial: int, data: WellDataModule) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from wavelit.checks.arguments import require_whole
+from wavelit.checks.arguments import listed, require_mask, require_whole, shown
 from wavelit.data.format.examine import layout_problems, read_layout
 from wavelit.data.format.folder import SPLITS, address, find_files, open_file, split_folder
 from wavelit.data.format.hdf5 import reading
@@ -55,6 +55,8 @@ def write_subset(
     files: int | None = None,
     trajectories: int | None = None,
     steps: int | None = None,
+    mask_field: str | None = None,
+    mask_excludes: float = 1.0,
     storage_options: dict[str, Any] | None = None,
 ) -> Path:
     """Copy a part of a dataset folder to a new one, its statistics computed anew.
@@ -65,14 +67,18 @@ def write_subset(
         files: of each split, evenly spread over their names; all if absent.
         trajectories: of each file, the first ones; all if absent.
         steps: states of each trajectory, the first ones; all if absent.
+        mask_field: the constant field that marks cells that do not count, where the files declare
+            none; statistics leave them out.
+        mask_excludes: its value on them.
         storage_options: what fsspec needs to open the address.
 
     Raises:
-        WavelitError: nothing is chosen, a number is not positive, a file is damaged, or `to` holds
-            data.
+        WavelitError: nothing is chosen, a number is not positive, a file is damaged or has no such
+            mask, or `to` holds data.
         OSError: a file cannot be written, for one because the disk is full.
     """
     path, to = address(path), local_path("to", to)
+    require_mask(mask_field, mask_excludes)
     chosen = {"files": files, "trajectories": trajectories, "steps": steps}
     for name, value in chosen.items():
         if value is not None:
@@ -88,16 +94,29 @@ def write_subset(
     with new_dataset(to):
         for split, fs, name in copies:
             target = to / "data" / split / name.rsplit("/", 1)[-1]
-            _copy(fs, name, target, trajectories, steps)
-        write_statistics(to)
+            _copy(fs, name, target, trajectories, steps, mask_field)
+        write_statistics(to, mask_field=mask_field, mask_excludes=mask_excludes)
     return to
 
 
-def _copy(fs: Any, name: str, target: Path, trajectories: int | None, steps: int | None) -> None:
+def _copy(
+    fs: Any,
+    name: str,
+    target: Path,
+    trajectories: int | None,
+    steps: int | None,
+    mask_field: str | None,
+) -> None:
     with open_file(fs, name) as old:
         if problems := layout_problems(old):
             raise WavelitError(f"{name}: {problems[0]}")
         layout = read_layout(old, name)
+        constants = [field.name for field in layout.fields if not field.time_varying]
+        if mask_field is not None and mask_field not in constants:
+            raise WavelitError(
+                f"{name}: mask_field {shown(mask_field)} is none of the constant fields "
+                f"{listed(constants) or '(there is none)'}"
+            )
         n = min(layout.n_trajectories, trajectories or layout.n_trajectories)
         t = min(layout.n_steps, steps or layout.n_steps)
         whole = layout.n_trajectories * layout.n_steps

@@ -8,6 +8,7 @@ from typing import Any
 from wavelit.checks.arguments import shown
 from wavelit.data.writing.sources import text_of
 from wavelit.errors import WavelitError, printable
+from wavelit.model.units import same_unit
 
 __all__ = ["agreed_units", "check_units", "units_of"]
 
@@ -44,12 +45,12 @@ def agreed_units(what: str, arrays: Mapping[str, Any]) -> str:
         WavelitError: they differ.
     """
     units = {where: text for where, value in arrays.items() if (text := text_of(value, "units"))}
-    if len(set(units.values())) > 1:
-        (first, one), *others = units.items()
-        other, another = next(pair for pair in others if pair[1] != one)
-        raise WavelitError(
-            f"{what} is in '{one}' ({first}) and in '{another}' ({other}): convert one of them"
-        )
+    for where, unit in units.items():
+        first, one = next(iter(units.items()))
+        if not same_unit(one, unit):
+            raise WavelitError(
+                f"{what} is in '{one}' ({first}) and in '{unit}' ({where}): convert one of them"
+            )
     return next(iter(units.values()), "")
 
 

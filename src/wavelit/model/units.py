@@ -1,0 +1,43 @@
+"""Units as texts: whether two spellings mean the same."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+__all__ = ["same_unit"]
+
+# A symbol, what comes before it and its exponent: "/ s**2", "m", ".kg^-1".
+FACTOR = re.compile(r"\s*([/*.·]?)\s*([^\W\d_]+|[%°])\s*(?:(?:\*\*|\^)?([-+]?\d+))?")
+
+
+def same_unit(one: str, other: str) -> bool:
+    """Whether two units are spelled alike, or differ in signs and order alone.
+
+    >>> same_unit("m s**-1", "m/s"), same_unit("kg m-3", "m^-3.kg")
+    (True, True)
+    >>> same_unit("m s-1", "ms-1"), same_unit("m m", "mm")
+    (False, False)
+
+    Args:
+        one: Symbols with whole exponents, such as "m s-1". Of any other text the words count.
+        other: Likewise.
+    """
+    ours, theirs = _factors(one), _factors(other)
+    if ours is None or theirs is None:
+        return one.split() == other.split()
+    return ours == theirs
+
+
+def _factors(unit: str) -> dict[str, int] | None:
+    """Exponents by symbol; None of what is no product of powers."""
+    found: Counter[str] = Counter()
+    rest = re.sub(r"^\s*1\s*(?=[/*.·])", "", unit.strip())
+    while rest:
+        match = FACTOR.match(rest)
+        if match is None:
+            return None
+        sign, symbol, power = match.groups()
+        found[symbol] += int(power or 1) * (-1 if sign == "/" else 1)
+        rest = rest[match.end() :]
+    return {symbol: power for symbol, power in found.items() if power}
