@@ -154,5 +154,5 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
 def test_a_joint_model_needs_a_system(tmp_path):
     with pytest.raises(WavelitError, match="name one, system="):
         wavelit.export("joint-1M", tmp_path / "m.pt2", (64, 64))
-    with pytest.raises(WavelitError, match="is of a joint model"):
+    with pytest.raises(WavelitError, match="the model is no joint one: leave system out"):
         wavelit.export(perturbed(**TINY), tmp_path / "m.pt2", (32, 24), system="x")

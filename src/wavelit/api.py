@@ -91,9 +91,9 @@ def fit(
             model.
         model: A preset or a model from `wavelit.build_model`; for several datasets joint-1M, if it
             is left out. Or a trained one, of which is kept by name what fits the data; it stays as
-            it is, and a copy is trained. A trained
-            joint model or one of its systems is taken for one dataset too
-            (`wavelit.training.fine_tune`). Or any network of torch: see `wavelit.wrap`.
+            it is, and a copy is trained. A trained joint model or one of its systems is taken for
+            one dataset too (`wavelit.training.fine_tune`). Or any network of torch: see
+            `wavelit.wrap`.
         train: Budget and recipe; five minutes if neither this nor a `recipe` says otherwise.
         trainer: Device, precision, threads.
         seed: Seed of the weights, the data order, the noise and the unroll lengths; a data module
@@ -315,7 +315,7 @@ def evaluate(
             data = read_as(signature, path)
     if signature is not None:
         require_names(signature, data)
-        judged = data.rollout_dataset(require_name("split", split, ("train", "valid", "test")))
+        judged = data.dataset(require_name("split", split, ("train", "valid", "test")))
         require_seen(scored, data, judged)
         warn_of_spacing(signature, judged)
     if isinstance(scored, nn.Module):

@@ -84,7 +84,7 @@ def require_seen(model: IncrementEmulator, data: WellDataModule, judged: WellDat
     Args:
         model: The model, which takes as many scalars as the data have.
         data: What it is judged on.
-        judged: The trajectories of the split.
+        judged: Its split.
 
     Raises:
         WavelitError: A scalar has no logarithm, which the model sees, or boundaries are others.
@@ -111,7 +111,7 @@ def warn_of_spacing(signature: Signature, judged: WellDataset, stacklevel: int =
 
     Args:
         signature: What the model takes.
-        judged: The trajectories of the split.
+        judged: The split that is judged.
         stacklevel: Whose line the warning names.
     """
     found, known = cell_spacing(judged), signature.spacing

@@ -45,13 +45,15 @@ def agreed_units(what: str, arrays: Mapping[str, Any]) -> str:
         WavelitError: they differ.
     """
     units = {where: text for where, value in arrays.items() if (text := text_of(value, "units"))}
-    for where, unit in units.items():
-        first, one = next(iter(units.items()))
-        if not same_unit(one, unit):
+    if not units:
+        return ""
+    (first, one), *others = units.items()
+    for other, another in others:
+        if not same_unit(one, another):
             raise WavelitError(
-                f"{what} is in '{one}' ({first}) and in '{unit}' ({where}): convert one of them"
+                f"{what} is in '{one}' ({first}) and in '{another}' ({other}): convert one of them"
             )
-    return next(iter(units.values()), "")
+    return one
 
 
 def check_units(units: Mapping[str, Any], known: Sequence[str]) -> None:
