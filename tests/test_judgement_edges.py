@@ -107,6 +107,23 @@ def test_models_by_name_and_joint_ones_are_judged_too(here):
             judge(joint["shear_flow"], "a", system="active_matter")
 
 
+def test_the_command_judges_a_model_by_its_name(here, capsys):
+    write("a")
+    model = wavelit.build_model(wavelit.WellDataModule("a"), "nano", embed_dim=16, num_heads=2)
+    model.save_pretrained("saved")
+    assert main(["evaluate", "saved", "--data", "a", "--records", "scores.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "model" in said
+    assert "linear stencil" in said
+    assert "report" not in said
+    scores = wavelit.evaluate(model, "a")
+    assert f"{one_step(scores):.4f}" in said
+    assert main(["evaluate", "saved"]) == 2
+    assert "scored on data: name a dataset folder" in capsys.readouterr().err
+    assert main(["evaluate", "saved", "--data", "a", "--out", "there"]) == 2
+    assert "--out is for runs, and this is a model by its name" in capsys.readouterr().err
+
+
 def test_a_model_is_judged_where_it_is(here):
     write("a")
     model = wavelit.build_model(wavelit.WellDataModule("a"), "nano", embed_dim=16, num_heads=2)

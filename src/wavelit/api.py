@@ -304,7 +304,7 @@ def evaluate(
     if model is not None:
         raise WavelitError("two emulators are given: model= is for the network of a run folder")
     if data is None:
-        raise WavelitError("an emulator is scored on data: give a dataset folder or a data module")
+        raise WavelitError("an emulator is scored on data: name a dataset folder, data= (--data)")
     scored = _of_system(emulator, system)
     signature = scored.signature if isinstance(scored, IncrementEmulator) else None
     if not isinstance(data, WellDataModule):

@@ -83,7 +83,7 @@ def _add_fields(parser: Any) -> None:
 
 
 def evaluate(parser: Any, words: list[str]) -> None:
-    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("run", type=str, help="run folder, or with --data a model by its name")
     _add_scoring(parser)
     parser.add_argument(
         "--starts",
@@ -114,27 +114,49 @@ def evaluate(parser: Any, words: list[str]) -> None:
         return
     from wavelit.evaluation.evaluate_run import evaluate_run
     from wavelit.evaluation.records import records_path, write_records
+    from wavelit.model.pretrained import holds_model
     from wavelit.training.joint_folder import systems_of
 
     if options.system is None and len(systems_of(options.run)) > 1:
         _evaluate_joint(options)
         return
     records = None if options.records is None else records_path(options.records)
-    evaluation, report = evaluate_run(
-        options.run,
-        options.split,
-        options.weights,
-        options.data,
-        options.device,
-        field=options.field,
-        starts=options.starts,
-        out=options.out,
-        orientation=options.orientation,
-        system=options.system,
-    )
+    report: Path | None = None
+    if holds_model(options.run):
+        without = ("weights", "field", "out", "orientation")
+        refuse_given(parser, options, without, "is for runs, and this is a model by its name")
+        evaluation = _evaluate_model(options)
+    else:
+        evaluation, report = evaluate_run(
+            options.run,
+            options.split,
+            options.weights,
+            options.data,
+            options.device,
+            field=options.field,
+            starts=options.starts,
+            out=options.out,
+            orientation=options.orientation,
+            system=options.system,
+        )
     print_scores(evaluation, report)
     if records is not None:
         print_lines(f"records: {write_records(records, evaluation)}")
+
+
+def _evaluate_model(options: Any) -> Any:
+    """Scores of a model that is no run, without a report."""
+    from wavelit.api import evaluate
+
+    return evaluate(
+        options.run,
+        options.data,
+        options.split,
+        device=options.device,
+        starts=options.starts,
+        stencil=True,
+        system=options.system,
+    )
 
 
 def _print_symmetries(options: Any) -> None:
