@@ -48,7 +48,8 @@ def finding() -> str:
     line = (
         f"After {MINUTES} core-minutes the preset `paper` has {_joined(paper)} times 0.2's error "
         f"(one step / 1:20 / 21:56). With the additions it has {_joined(more)} times, "
-        f"and 0.1 has {_joined(old)} times. These are means over {n} systems, one seed, on the test split."
+        f"and 0.1 has {_joined(old)} times. These are means over {n} systems, one seed, on the "
+        "test split."
     )
     diverged = [
         f" {name} diverged on {system}, which counts as {DIVERGED:g}."
