@@ -30,26 +30,24 @@ def errors(model: str) -> dict[str, list[float]]:
     }
 
 
-def means(model: str) -> tuple[list[float], int]:
-    """Ratios to 0.2 over the systems that the paper's configuration was run on too, and of how
-    many they are.
-    """
-    shared = [system for system in SEVEN if all(system in errors(each) for each in OTHERS)]
-    own = errors(OWN)
-    pairs = [(system, SEED, own[system], errors(model)[system]) for system in shared]
-    return (ratios(pairs) if pairs else []), len(pairs)
+def shared() -> list[str]:
+    """Systems that all were run on, of those that count in means."""
+    return [system for system in SEVEN if all(system in errors(each) for each in OTHERS)]
+
+
+def means(model: str) -> str:
+    """Ratios to 0.2 over these systems."""
+    own, theirs = errors(OWN), errors(model)
+    return _joined(ratios((system, SEED, own[system], theirs[system]) for system in shared()))
 
 
 def finding() -> str:
     """How far the paper's configuration is from 0.2, in sentences."""
-    (paper, n), (more, _), (old, _) = map(means, OTHERS)
-    if not n:
-        return "It has not been trained for five core-minutes yet."
+    paper, more, old = map(means, OTHERS)
     line = (
-        f"After {MINUTES} core-minutes the preset `paper` has {_joined(paper)} times 0.2's error "
-        f"(one step / 1:20 / 21:56). With the additions it has {_joined(more)} times, "
-        f"and 0.1 has {_joined(old)} times. These are means over {n} systems, one seed, on the "
-        "test split."
+        f"After {MINUTES} core-minutes the preset `paper` has {paper} times 0.2's error (one step "
+        f"/ 1:20 / 21:56). With the additions it has {more} times, and 0.1 has {old} times. These "
+        f"are means over {len(shared())} systems, one seed, on the test split."
     )
     diverged = [
         f" {name} diverged on {system}, which counts as {DIVERGED:g}."
@@ -71,21 +69,14 @@ def table() -> str:
         for system in found[OWN]
         if any(system in found[model] for model in OTHERS[:2])
     ]
-    n = means(OTHERS[0])[1]
-    if n:
-        rows.append(
-            [
-                f"**over 0.2, mean of {n}**",
-                *(f"**{_joined(means(each)[0])}**" for each in OTHERS),
-                "",
-            ]
-        )
+    name = f"**over 0.2, mean of {len(shared())}**"
+    rows.append([name, *(f"**{means(each)}**" for each in OTHERS), ""])
     return markdown(["system", *models], rows)
 
 
 def tables() -> list[str]:
-    if not means(OTHERS[0])[1]:
-        return [finding()]
+    if not shared():
+        return ["It has not been trained for five core-minutes yet."]
     caption = (
         f"Error on the test split, one step / 1:20 / 21:56, after {MINUTES} core-minutes, seed "
         f"{SEED}:"

@@ -146,7 +146,10 @@ def test_a_mask_that_is_not_declared_is_told(tmp_path, capsys):
     small = tmp_path / "small"
     words = ["data", "subset", str(whole), "--to", str(small), "--steps", "8"]
     assert main([*words, "--mask_field", "depth"]) == 2
-    assert "mask_field 'depth' is none of the constant fields land" in capsys.readouterr().err
+    assert (
+        "mask_field 'depth' is not a constant scalar field; those are ['land']"
+        in capsys.readouterr().err
+    )
     assert not small.exists()
     assert main([*words, "--mask_field", "land"]) == 0
     data = WellDataModule(small, mask_field="land")

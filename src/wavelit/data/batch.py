@@ -22,6 +22,7 @@ __all__ = [
     "Samples",
     "arrays_of",
     "empty_batch",
+    "inside",
     "names_with_forcings",
     "with_forcings",
 ]
@@ -89,6 +90,13 @@ class Samples(list[dict[str, Any]]):
     def __init__(self, arrays: Arrays) -> None:
         super().__init__()
         self.arrays = arrays
+
+
+def inside(states: Tensor, valid: Tensor | None) -> Tensor:
+    """States (B, T, C, *S) with zeros on the cells that do not count, as the data and a rollout
+    have them.
+    """
+    return states if valid is None else states.where(valid[:, None], 0.0)
 
 
 def empty_batch(shape: tuple[int, ...]) -> Tensor:

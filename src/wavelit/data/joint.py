@@ -129,8 +129,8 @@ class JointDataModule(pl.LightningDataModule):
         for name in systems if isinstance(systems, Mapping) else ():
             if not isinstance(name, str) or not name:
                 raise WavelitError(f"a system's name must be text, not {shown(name)}")
-        each = systems.values() if isinstance(systems, Mapping) else systems
-        if options and not any(isinstance(one, str | os.PathLike) for one in each):
+        given = systems.values() if isinstance(systems, Mapping) else systems
+        if options and not any(isinstance(each, str | os.PathLike) for each in given):
             raise WavelitError(
                 f"options {listed(sorted(options))} are for folders, and each dataset is a data "
                 "module, which has its own: leave them out"

@@ -83,6 +83,8 @@ class NetworkEmulator(IncrementEmulator):
         self.predicts = require_name("predicts", predicts, PREDICTS)
         self.takes = require_name("takes", takes, TAKES)
         self.network = network
+        # What is in evaluation mode within a network that is not stays so.
+        self.training = network.training
         self.channels: Channels | None = None
         self.spatial, self.normalizer = 0, Normalizer(0)
 

@@ -35,7 +35,7 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from wavelit.data.batch import Batch
+from wavelit.data.batch import Batch, inside
 from wavelit.errors import WavelitError
 from wavelit.metrics import VRMSE
 from wavelit.model.emulator import IncrementEmulator
@@ -362,14 +362,14 @@ def window_inputs(
     if config.noise:
         spread = model.normalizer.delta_std
         noise, weight = draw_noise(fields, spread, config, draw, progress)
-        fields = _inside(fields + noise, batch.valid)
+        fields = inside(fields + noise, batch.valid)
     unroll = 0
     if config.pushforward > 1 and progress >= config.pushforward_from:
         unroll = int(draw.integers(config.pushforward))
     with torch.no_grad():
         for step in range(unroll):
             following = model(fields, *batch.beside(step))
-            fields = torch.cat([fields[:, 1:], _inside(following[:, None], batch.valid)], 1)
+            fields = torch.cat([fields[:, 1:], inside(following[:, None], batch.valid)], 1)
     return Inputs(batch, fields, unroll, count, weight)
 
 
@@ -383,15 +383,8 @@ def window_loss(model: IncrementEmulator, judged: Judged, inputs: Inputs) -> Ten
         losses.append(loss)
         if len(losses) < count:
             following = model.advance(fields[:, -1], predicted)[:, None]
-            fields = torch.cat([fields[:, 1:], _inside(following, batch.valid)], 1)
+            fields = torch.cat([fields[:, 1:], inside(following, batch.valid)], 1)
     return losses[0] if count == 1 else torch.stack(losses).mean()
-
-
-def _inside(states: Tensor, valid: Tensor | None) -> Tensor:
-    """States (B, T, C, *S) with zeros on the cells that do not count, as the data and a rollout
-    have them.
-    """
-    return states if valid is None else states.where(valid[:, None], 0.0)
 
 
 class EMA(WeightAveraging):

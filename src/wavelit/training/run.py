@@ -339,10 +339,9 @@ def run_module(
     torch.set_num_threads(trainer.threads)
     quieten()
     train, seed = module.config, module.seed
-    # A model that was loaded is in evaluation mode. What is so within one that is not stays so.
-    for part in (module.model, getattr(module.model, "network", module.model)):
-        if not part.training:
-            part.train()
+    # A model that was loaded is in evaluation mode.
+    if not module.model.training:
+        module.model.train()
     # Nothing below draws from the global generators, but what a user adds may.
     pl.seed_everything(seed, verbose=False)
     path, state = resumed or (None, {})

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from wavelit.checks.arguments import listed, shown
-from wavelit.data.batch import Batch
+from wavelit.data.batch import Batch, inside
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.format.layout import FieldLayout
 from wavelit.data.signature import cell_spacing
@@ -223,8 +223,8 @@ class Symmetries:
 
         def states(x: Tensor) -> Tensor:
             x = of(*fields)(x)
-            # Cells that do not count are zero, which a field does not turn about.
-            return x if valid is None else x.where(valid[:, None], 0.0)
+            # A field turns about its mean, cells that do not count stay zero.
+            return inside(x, valid) if symmetry.turned else x
 
         return self._each(batch, states, of(*constants), lambda _: valid)
 

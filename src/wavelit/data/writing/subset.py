@@ -15,11 +15,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from wavelit.checks.arguments import listed, require_mask, require_whole, shown
+from wavelit.checks.arguments import require_mask, require_whole
 from wavelit.data.format.examine import layout_problems, read_layout
 from wavelit.data.format.folder import SPLITS, address, find_files, open_file, split_folder
 from wavelit.data.format.hdf5 import reading
-from wavelit.data.format.layout import ORDERS, FileLayout
+from wavelit.data.format.layout import ORDERS, FileLayout, mask_of
 from wavelit.data.sampling import spread
 from wavelit.data.statistics import write_statistics
 from wavelit.data.writing.contents import RESERVED
@@ -94,7 +94,7 @@ def write_subset(
     with new_dataset(to):
         for split, fs, name in copies:
             target = to / "data" / split / name.rsplit("/", 1)[-1]
-            _copy(fs, name, target, trajectories, steps, mask_field)
+            _copy(fs, name, target, trajectories, steps, mask_field, mask_excludes)
         write_statistics(to, mask_field=mask_field, mask_excludes=mask_excludes)
     return to
 
@@ -106,17 +106,14 @@ def _copy(
     trajectories: int | None,
     steps: int | None,
     mask_field: str | None,
+    mask_excludes: float,
 ) -> None:
     with open_file(fs, name) as old:
         if problems := layout_problems(old):
             raise WavelitError(f"{name}: {problems[0]}")
         layout = read_layout(old, name)
-        constants = [field.name for field in layout.fields if not field.time_varying]
-        if mask_field is not None and mask_field not in constants:
-            raise WavelitError(
-                f"{name}: mask_field {shown(mask_field)} is none of the constant fields "
-                f"{listed(constants) or '(there is none)'}"
-            )
+        # Refused before anything is copied.
+        mask_of(layout, mask_field, mask_excludes)
         n = min(layout.n_trajectories, trajectories or layout.n_trajectories)
         t = min(layout.n_steps, steps or layout.n_steps)
         whole = layout.n_trajectories * layout.n_steps
