@@ -2,8 +2,11 @@
 nothing; one JSON a cell, resumable within.
 
 Every arm has the same core-minutes. It sees the given trajectories but for the last fifth of their
-time, by which its learning rate, its best step and, among arms, the one that a user would take are
-chosen: with a few trajectories nobody has a validation split.
+time, by which its best step, its learning rate and, among arms, the one that a user would take are
+chosen: with a few trajectories nobody has a validation split. The best step is that of the lowest
+error one step ahead; the others are chosen by the geometric mean of that error and of the error of
+rollouts through the whole of what is held out. One step ahead a start can be ahead whose rollouts
+diverge.
 
 scratch nano     WaveLiT 0.2, the preset `nano`, from nothing
 scratch joint    one system of the joint model from nothing
@@ -23,19 +26,18 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wavelit.benchmarks.accuracy import mask_field_of, wavelet_band_errors
 from wavelit.benchmarks.entries import PRIORS
 from wavelit.benchmarks.joint_cells import nano_rate, require_run, require_same, steps_of
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
-from wavelit.benchmarks.results import scores_of, write_result
+from wavelit.benchmarks.results import number, scores_of, write_result
 from wavelit.benchmarks.timing import environment
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
-from wavelit.evaluation.figures import validations
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT
@@ -73,6 +75,7 @@ LEARNING_RATES = (1.1e-2, 4e-3, 1.4e-3)
 HOLDOUT = 0.2
 # Looks at it in a run.
 LOOKS = 10
+Choice = TypeVar("Choice")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,18 +186,18 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
     everything = setting.everything()
     arms: dict[str, dict[str, Any]] = {}
     for arm in ARMS:
-        tried = {lr: _train(setting, source, arm, lr) for lr in rates[arm]}
-        lr = min(tried, key=lambda each: tried[each][0])
-        holdout, emulator = tried[lr]
-        scores = scores_of(evaluate(emulator, everything, "valid", rollout_batch_size=4))
+        emulators = {lr: _train(setting, source, arm, lr) for lr in rates[arm]}
+        tried = {lr: _held_out(emulator, setting) for lr, emulator in emulators.items()}
+        lr = choose({each: held["holdout"] for each, held in tried.items()})
+        scores = scores_of(evaluate(emulators[lr], everything, "valid", rollout_batch_size=4))
         arms[arm] = {
             "lr": lr,
-            "holdout": holdout,
-            "holdout_by_lr": {str(each): score for each, (score, _) in tried.items()},
+            **tried[lr],
+            "by_lr": {str(each): held for each, held in tried.items()},
             "valid": {
                 "one_step": scores["one_step"],
                 "rollout": scores["rollout"],
-                "bands": wavelet_band_errors(emulator, everything),
+                "bands": wavelet_band_errors(emulators[lr], everything),
             },
         }
     chosen = choose({arm: found["holdout"] for arm, found in arms.items()})
@@ -254,17 +257,31 @@ def with_priors(recipe: JointTrainConfig, target: str) -> JointTrainConfig:
     return dataclasses.replace(recipe, system_symmetries=None, **priors_of(target, "train"))
 
 
-def choose(holdout: Mapping[str, float]) -> str:
-    """The arm with the lowest error on the time that was held out; one that is not finite is
-    taken last.
+def choose(holdout: Mapping[Choice, float | None]) -> Choice:
+    """What has the lowest error on the time that was held out; what has none that is finite comes
+    last.
     """
-    return min(holdout, key=lambda arm: (not math.isfinite(holdout[arm]), holdout[arm]))
+    known = {each: error for each, error in holdout.items() if error is not None}
+    return min(holdout, key=lambda each: known.get(each, math.inf))
 
 
-def _train(
-    setting: _Setting, source: JointWaveLiT, arm: str, lr: float
-) -> tuple[float, IncrementEmulator]:
-    """The best error on what is held out, and the weights that had it.
+def _held_out(emulator: IncrementEmulator, setting: _Setting) -> dict[str, float | None]:
+    """Errors on what is held out: one step ahead, of rollouts to its end, and their geometric mean,
+    by which is chosen. None is one that is not finite.
+    """
+    given = setting.data(BATCH_SIZE)
+    evaluation = evaluate(emulator, given, "valid", rollout_batch_size=4, starts=1)
+    scores = evaluation.scores[evaluation.model]
+    one_step, rollout = float(scores.one_step.mean()), float(scores.rollout.mean())
+    return {
+        "holdout": number(math.sqrt(one_step * rollout)),
+        "holdout_one_step": number(one_step),
+        "holdout_rollout": number(rollout),
+    }
+
+
+def _train(setting: _Setting, source: JointWaveLiT, arm: str, lr: float) -> IncrementEmulator:
+    """The weights that had the lowest error one step ahead on what is held out.
 
     Raises:
         WavelitError: The folder holds a run of another recipe or budget.
@@ -285,9 +302,9 @@ def _train(
         else:
             model = build_model(data, "nano", cell.seed, **priors_of(cell.target, "model"))
             fit(folder, data, model, recipe, trainer, cell.seed, overwrite=True)
-        return _best(folder), load_model(folder, "best")
+        return load_model(folder, "best")
     _train_joint(setting, source, arm, lr, folder, trainer)
-    return _best(folder), load_joint(folder, "best")[cell.target]
+    return load_joint(folder, "best")[cell.target]
 
 
 def _train_joint(
@@ -342,9 +359,3 @@ def with_budget(
     every = max(1, steps // looks)
     changes: dict[str, Any] = {"lr": lr, "validate_every": every, "trunk": trunk}
     return dataclasses.replace(recipe, steps=steps, samples=None, minutes=None, **changes)
-
-
-def _best(folder: Path) -> float:
-    """The lowest validation VRMSE in a run's metrics."""
-    found = validations(folder / "logs" / "metrics.csv")
-    return min((score for score in found if math.isfinite(score)), default=math.inf)
