@@ -15,9 +15,12 @@ from wavelit.benchmarks.few_cells import ARMS, choose
 from wavelit.benchmarks.joint_cells import JointCell, steps_of
 from wavelit.benchmarks.transfer import run
 from wavelit.cli.program import main
+from wavelit.data.datamodule import WellDataModule
 from wavelit.errors import WavelitError
+from wavelit.evaluation.evaluate import evaluate
 from wavelit.evaluation.transfer import ratio, read_pairs, transfer_map
 from wavelit.files.plain import read_json
+from wavelit.training.joint_folder import load_joint
 
 NAMES = ("waves", "flow", "heat")
 
@@ -175,6 +178,13 @@ def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
         assert found["valid"]["one_step"] > 0
         assert list(found["valid"]["bands"])[-1] == "details of 2 cells"
     folder = place["runs"] / "few" / "0.5min_joint-0" / "flow-2-0"
+    best = load_joint(folder / "free-0.01", "best")["flow"]
+    given = WellDataModule(place["root"] / "flow", n_steps_input=best.config.n_steps_input)
+    rolled = evaluate(best, given.replaced(trajectories=2), "train").scores["model"].rollout
+    n_steps = rolled.shape[1] + given.n_steps_input
+    held_out = rolled[:, round(0.8 * n_steps) - n_steps :].mean()
+    tried = result["arms"]["free"]["by_lr"]["0.01"]
+    assert tried["holdout_rollout"] == pytest.approx(held_out, rel=1e-3)
     settings = yaml.safe_load((folder / "frozen-0.01" / "config.yaml").read_text())
     assert settings["train"]["trunk"] == "frozen"
     assert settings["systems"][0]["trajectories"] == 2

@@ -4,9 +4,9 @@ nothing; one JSON a cell, resumable within.
 Every arm has the same core-minutes. It sees the given trajectories but for the last fifth of their
 time, by which its best step, its learning rate and, among arms, the one that a user would take are
 chosen: with a few trajectories nobody has a validation split. The best step is that of the lowest
-error one step ahead; the others are chosen by the geometric mean of that error and of the error of
-rollouts through the whole of what is held out. One step ahead a start can be ahead whose rollouts
-diverge.
+error one step ahead; the others are chosen by the geometric mean of that error and of the error
+that rollouts from the first state of each trajectory have in what is held out. One step ahead a
+start can be ahead whose rollouts diverge.
 
 scratch nano     WaveLiT 0.2, the preset `nano`, from nothing
 scratch joint    one system of the joint model from nothing
@@ -37,7 +37,7 @@ from wavelit.benchmarks.timing import environment
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
-from wavelit.evaluation.evaluate import evaluate
+from wavelit.evaluation.evaluate import evaluate, one_step, roll_out
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT
@@ -187,7 +187,7 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
     arms: dict[str, dict[str, Any]] = {}
     for arm in ARMS:
         emulators = {lr: _train(setting, source, arm, lr) for lr in rates[arm]}
-        tried = {lr: _held_out(emulator, setting) for lr, emulator in emulators.items()}
+        tried = _held_out(emulators, setting)
         lr = choose({each: held["holdout"] for each, held in tried.items()})
         scores = scores_of(evaluate(emulators[lr], everything, "valid", rollout_batch_size=4))
         arms[arm] = {
@@ -265,19 +265,28 @@ def choose(holdout: Mapping[Choice, float | None]) -> Choice:
     return min(holdout, key=lambda each: known.get(each, math.inf))
 
 
-def _held_out(emulator: IncrementEmulator, setting: _Setting) -> dict[str, float | None]:
-    """Errors on what is held out: one step ahead, of rollouts to its end, and their geometric mean,
-    by which is chosen. None is one that is not finite.
+def _held_out(
+    emulators: Mapping[float, IncrementEmulator], setting: _Setting
+) -> dict[float, dict[str, float | None]]:
+    """Errors on what is held out: one step ahead, of rollouts from the first state, and their
+    geometric mean, by which is chosen. None is one that is not finite.
     """
-    given = setting.data(BATCH_SIZE)
-    evaluation = evaluate(emulator, given, "valid", rollout_batch_size=4, starts=1)
-    scores = evaluation.scores[evaluation.model]
-    one_step, rollout = float(scores.one_step.mean()), float(scores.rollout.mean())
-    return {
-        "holdout": number(math.sqrt(one_step * rollout)),
-        "holdout_one_step": number(one_step),
-        "holdout_rollout": number(rollout),
-    }
+    named = {str(lr): emulator for lr, emulator in emulators.items()}
+    single = one_step(named, setting.data(BATCH_SIZE).windows("valid"))
+    given = setting.everything().replaced(trajectories=setting.cell.trajectories)
+    rolled = roll_out(named, given.trajectories("train", 4))
+    found = {}
+    for lr in emulators:
+        steps = rolled[str(lr)]
+        n_held = steps.shape[1] + given.n_steps_input
+        n_held -= round((1 - HOLDOUT) * n_held)
+        ahead, far = float(single[str(lr)].mean()), float(steps[:, -n_held:].mean())
+        found[lr] = {
+            "holdout": number(math.sqrt(ahead * far)),
+            "holdout_one_step": number(ahead),
+            "holdout_rollout": number(far),
+        }
+    return found
 
 
 def _train(setting: _Setting, source: JointWaveLiT, arm: str, lr: float) -> IncrementEmulator:
