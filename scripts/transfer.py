@@ -13,13 +13,14 @@ import joint_tables
 from tables import markdown, paragraph, put
 from transfer_scores import CONFIGURATIONS, Run, found, pair, quotient, seeds
 
-from wavelit.benchmarks.few_cells import ARMS, STARTED, choose
+from wavelit.benchmarks.few_cells import ARMS, STARTED
 from wavelit.benchmarks.protocol import THE_EIGHT
 from wavelit.evaluation.diagnosis import known_systems
 from wavelit.evaluation.relations import relations
 from wavelit.evaluation.transfer import (
     ONE_STEP,
     chosen_counts,
+    favoured,
     ratio,
     transfer_map,
     with_setting,
@@ -59,8 +60,7 @@ def finding() -> str:
         lines.append(
             f"**On {count} of {target}, which it has not seen, a start from {model} has {means} "
             f"times the error of the better start from scratch ({seeds(len(cells))}).** "
-            f"{'By one step alone' if taken == 'it' else 'There'} the [rule](#how-it-is-measured) "
-            f"takes {taken}."
+            f"There the [rule](#how-it-is-measured) takes {taken}."
         )
     return "\n\n".join([joint_tables.finding(), *map(paragraph, lines)])
 
@@ -78,7 +78,7 @@ def _from_joint() -> dict[tuple[str, int | None], list[Run]]:
 
 def _favoured(cell: Run) -> str:
     """The start from the joint model that held-out time favours."""
-    return choose({arm: cell["arms"][arm]["holdout"] for arm in STARTED})
+    return favoured({arm: cell["arms"][arm] for arm in STARTED})
 
 
 def few() -> str:

@@ -15,6 +15,7 @@ from wavelit.evaluation.relations import FORMS, relation, relations
 from wavelit.evaluation.transfer import (
     TransferMap,
     chosen_counts,
+    favoured,
     geometric_mean,
     measures_of,
     ratio,
@@ -75,6 +76,27 @@ def test_which_arm_is_compared():
         ratio(cell(), arm="best")
     with pytest.raises(WavelitError, match="unknown split 'train'"):
         ratio(cell(), split="train")
+
+
+def test_what_diverges_is_not_favoured():
+    def held(one_step, rollout):
+        return {"holdout": one_step, "holdout_rollout": rollout}
+
+    better, worse = held(0.2, 0.9), held(0.3, 0.5)
+    assert favoured({"worse": worse, "better": better}) == "better"
+    assert favoured({"far": held(0.1, 1.1), "worse": worse, "better": better}) == "better"
+    assert favoured({"diverged": held(0.1, None), "worse": worse}) == "worse"
+    assert favoured({"diverged": held(0.1, None), "both": held(None, None)}) == "diverged"
+    # Of one step alone, where nobody measured rollouts.
+    assert (
+        favoured({0.01: {"holdout": 0.2}, 0.001: {"holdout": 0.1}, 0.1: {"holdout": None}}) == 0.001
+    )
+    started = cell(
+        scratch=held(1.0, 0.5) | {"valid": errors(0.2)},
+        free=held(0.7, 5.0) | {"valid": errors(0.1)},
+        frozen=held(0.9, 0.6) | {"valid": errors(0.3)},
+    )
+    assert ratio(started, arm="started") == pytest.approx(1.5)
 
 
 def test_the_test_split_needs_both():

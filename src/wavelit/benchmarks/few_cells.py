@@ -3,10 +3,10 @@ nothing; one JSON a cell, resumable within.
 
 Every arm has the same core-minutes. It sees the given trajectories but for the last fifth of their
 time, by which its best step, its learning rate and, among arms, the one that a user would take are
-chosen: with a few trajectories nobody has a validation split. The best step is that of the lowest
-error one step ahead; the others are chosen by the geometric mean of that error and of the error
-that rollouts from the first state of each trajectory have in what is held out. One step ahead a
-start can be ahead whose rollouts diverge.
+chosen: with a few trajectories nobody has a validation split. The best step has the lowest error
+one step ahead. Learning rate and arm have it among those whose rollouts, from the first state of
+each trajectory and scored in what is held out, do not fall far behind (`favoured`): one step ahead
+a start can be the best whose rollouts diverge.
 
 scratch nano     WaveLiT 0.2, the preset `nano`, from nothing
 scratch joint    one system of the joint model from nothing
@@ -23,10 +23,9 @@ knows one system alone, the cell is one of a pair, as `wavelit.evaluation.transf
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from wavelit.benchmarks.accuracy import mask_field_of, wavelet_band_errors
 from wavelit.benchmarks.entries import PRIORS
@@ -38,6 +37,7 @@ from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate, one_step, roll_out
+from wavelit.evaluation.transfer import favoured
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT
@@ -57,7 +57,6 @@ __all__ = [
     "STARTED",
     "FewCell",
     "batch_size_of",
-    "choose",
     "data_of",
     "load_source",
     "recipe_of",
@@ -75,7 +74,6 @@ LEARNING_RATES = (1.1e-2, 4e-3, 1.4e-3)
 HOLDOUT = 0.2
 # Looks at it in a run.
 LOOKS = 10
-Choice = TypeVar("Choice")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +186,7 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
     for arm in ARMS:
         emulators = {lr: _train(setting, source, arm, lr) for lr in rates[arm]}
         tried = _held_out(emulators, setting)
-        lr = choose({each: held["holdout"] for each, held in tried.items()})
+        lr = favoured(tried)
         scores = scores_of(evaluate(emulators[lr], everything, "valid", rollout_batch_size=4))
         arms[arm] = {
             "lr": lr,
@@ -200,8 +198,8 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
                 "bands": wavelet_band_errors(emulators[lr], everything),
             },
         }
-    chosen = choose({arm: found["holdout"] for arm, found in arms.items()})
-    scratch = choose({arm: arms[arm]["holdout"] for arm in SCRATCH})
+    chosen = favoured(arms)
+    scratch = favoured({arm: arms[arm] for arm in SCRATCH})
     facts = {"kind": "few", **dataclasses.asdict(cell), **recipe_of(setting.joint, cell.target)}
     if len(source) == 1:
         facts |= {"kind": "pair", "source": next(iter(source))}
@@ -257,19 +255,11 @@ def with_priors(recipe: JointTrainConfig, target: str) -> JointTrainConfig:
     return dataclasses.replace(recipe, system_symmetries=None, **priors_of(target, "train"))
 
 
-def choose(holdout: Mapping[Choice, float | None]) -> Choice:
-    """What has the lowest error on the time that was held out; what has none that is finite comes
-    last.
-    """
-    known = {each: error for each, error in holdout.items() if error is not None}
-    return min(holdout, key=lambda each: known.get(each, math.inf))
-
-
 def _held_out(
     emulators: Mapping[float, IncrementEmulator], setting: _Setting
 ) -> dict[float, dict[str, float | None]]:
-    """Errors on what is held out: one step ahead, of rollouts from the first state, and their
-    geometric mean, by which is chosen. None is one that is not finite.
+    """Errors on what is held out, one step ahead and of rollouts from the first state of what is
+    given; None where one is not finite.
     """
     named = {str(lr): emulator for lr, emulator in emulators.items()}
     single = one_step(named, setting.data(BATCH_SIZE).windows("valid"))
@@ -278,13 +268,11 @@ def _held_out(
     found = {}
     for lr in emulators:
         steps = rolled[str(lr)]
-        n_held = steps.shape[1] + given.n_steps_input
-        n_held -= round((1 - HOLDOUT) * n_held)
-        ahead, far = float(single[str(lr)].mean()), float(steps[:, -n_held:].mean())
+        n_states = given.n_steps_input + steps.shape[1]
+        held = steps[:, round((1 - HOLDOUT) * n_states) - n_states :]
         found[lr] = {
-            "holdout": number(math.sqrt(ahead * far)),
-            "holdout_one_step": number(ahead),
-            "holdout_rollout": number(far),
+            "holdout": number(float(single[str(lr)].mean())),
+            "holdout_rollout": number(float(held.mean())),
         }
     return found
 

@@ -10,7 +10,9 @@ Below 1 the start from A helps. A *cell* is one run of a pair: the plain record 
 
 Errors are {"one_step": x, "rollout": {"1:20": y, ...}}, with "bands", {label: z}, where they were
 measured by wavelet band. Arms whose names begin with "scratch" started from nothing; the lowest of
-them is the better one, for every error of its own. Means of ratios are geometric.
+them is the better one, for every error of its own. "holdout" is the error one step ahead on what is
+kept from the arms to choose among them, "holdout_rollout" that of rollouts, where it was measured
+(`favoured`). Means of ratios are geometric.
 `wavelit.evaluation.relations` asks what goes with these ratios.
 """
 
@@ -20,7 +22,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ __all__ = [
     "Setting",
     "TransferMap",
     "chosen_counts",
+    "favoured",
     "geometric_mean",
     "measures_of",
     "ratio",
@@ -63,6 +66,10 @@ ONE_STEP = "one_step"
 # them, or the best start from the source by the hold-out, whatever the rule said.
 ARMS = ("chosen", "started")
 ENTRIES = ("source", "target", "seed", "trajectories", "minutes", "chosen", "arms")
+# Rollouts with more than so many times the lowest error are no choice, however good one step is.
+TOLERATED = 2.0
+
+Choice = TypeVar("Choice")
 
 
 def read_pairs(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -136,6 +143,32 @@ def measures_of(records: Sequence[Record]) -> list[str]:
     return sorted(found, key=lambda name: found[name])
 
 
+def favoured(held_out: Mapping[Choice, Record]) -> Choice:
+    """What its errors on held-out time speak for: the lowest error one step ahead, of those whose
+    rollouts have at most twice the lowest error of rollouts. Where rollouts were not measured, one
+    step decides alone.
+
+    Rollouts that are merely worse do not count: where all have lost the truth, which of them has
+    the lower error says little.
+
+    Args:
+        held_out: By name "holdout" and "holdout_rollout"; None where one is not finite.
+    """
+    far = {
+        name: error
+        for name, each in held_out.items()
+        if (error := _number(each.get("holdout_rollout"))) is not None
+    }
+    limit = TOLERATED * min(far.values(), default=math.inf)
+
+    def rank(name: Choice) -> tuple[bool, bool, float]:
+        diverged = far.get(name, math.inf) > limit
+        error = _number(held_out[name].get("holdout"))
+        return diverged, error is None, 0.0 if error is None else error
+
+    return min(held_out, key=rank)
+
+
 def ratio(
     record: Record, measure: str = ONE_STEP, split: str = "valid", arm: str = "chosen"
 ) -> float | None:
@@ -166,12 +199,10 @@ def ratio(
             error = _error(record.get(split), measure)
     else:
         started = {name: each for name, each in arms.items() if not name.startswith(SCRATCH)}
-        known = {
-            name: held for name, each in started.items() if (held := _number(each.get("holdout")))
-        }
+        known = {name: each for name, each in started.items() if _number(each.get("holdout"))}
         if not known:
             return None
-        error = _error(started[min(known, key=lambda name: known[name])].get(split), measure)
+        error = _error(known[favoured(known)].get(split), measure)
     if error is None or not scratch or not 0 < min(scratch) < math.inf:
         return None
     return error / min(scratch)
