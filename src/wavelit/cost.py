@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from wavelit.benchmarks.timing import medians
 from wavelit.checks.arguments import require_name, require_real, require_whole, shown
@@ -31,7 +30,7 @@ from wavelit.model.config import PRESETS, WaveLiTConfig, padded_shape
 from wavelit.model.foundation import JointWaveLiT
 from wavelit.model.wavelit import WaveLiT
 from wavelit.ops.depthwise import DepthwiseConv
-from wavelit.traffic import Traffic
+from wavelit.traffic import Traffic, flop_counter
 from wavelit.training.module import is_weight
 
 __all__ = [
@@ -209,15 +208,14 @@ def cost_of(model: WaveLiT, fields: torch.Tensor, *beside: torch.Tensor | None) 
     loss.backward()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     activations = sum(size for pointer, size in kept.items() if pointer not in weights)
-    mapping = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
-    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+    with flop_counter() as counter:
         model.increment(fields, *beside).square().mean().backward()
     training_flops = counter.get_total_flops()
     # A step of training does not add to gradients that are there.
     model.zero_grad()
     with Traffic() as traffic:
         model.increment(fields, *beside).square().mean().backward()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with flop_counter() as counter, torch.no_grad():
         model(fields, *beside)
     return Cost(
         model.n_parameters,
@@ -269,7 +267,7 @@ def shares_of(joint: JointWaveLiT, resolution: Sequence[int]) -> dict[str, Share
         fields = torch.randn(1, config.n_steps_input, config.n_fields, *resolution)
         constants = torch.randn(1, config.n_constant_fields, *resolution)
         scalars = torch.ones(1, config.n_scalars)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with flop_counter() as counter, torch.no_grad():
             system(
                 fields,
                 constants if config.n_constant_fields else None,
@@ -321,16 +319,3 @@ def describe_shares(joint: JointWaveLiT, resolution: Sequence[int]) -> str:
             f"{shares.shared_flops / shares.flops:4.0%} shared"
         )
     return "\n".join(lines)
-
-
-def _convolution_backward_flops(
-    grad_shape: Sequence[int],
-    x_shape: Sequence[int],
-    weight_shape: Sequence[int],
-    *_: Any,
-    **__: Any,
-) -> int:
-    """Both gradients cost what the convolution does; PyTorch's own count takes a depthwise one
-    for a full one.
-    """
-    return 2 * 2 * math.prod(grad_shape) * math.prod(weight_shape[1:])

@@ -46,6 +46,7 @@ def measure(size: Size) -> dict[str, Any]:
     try:
         import h5py  # noqa: F401
         import pytorch_lightning  # noqa: F401
+        import the_well  # noqa: F401
     except ImportError as error:
         return {"skipped": f"{error.name} is not installed"}
     child = _child("train", size)

@@ -56,11 +56,12 @@ def _row(name: str, side: int, low: bool, compiled: bool, size: Size) -> dict[st
             return {"skipped": "the_well's models are not installed"}
         flat = network
         predict, loss = lambda x: flat(x.flatten(1, 2)), lambda y, t: (y - t).square().mean()
-    if compiled:
-        torch._dynamo.reset()
-        predict = torch.compile(predict)
     try:
         batch = 2 if size.short else _batch(predict, network, loss, side, low, size)
+        if compiled:
+            # After the batch is known: of a second shape the compiler makes one code for all.
+            torch._dynamo.reset()
+            predict = torch.compile(predict)
         found: dict[str, Any] = {
             "batch": batch,
             "parameters": sum(p.numel() for p in network.parameters()),
@@ -79,8 +80,9 @@ def _row(name: str, side: int, low: bool, compiled: bool, size: Size) -> dict[st
 
         seconds = seconds_of(prediction, size.device, 2 if size.short else 10)
         return found | {"predict_samples_per_s": batch / seconds, "predict_GB": _peak(size.device)}
-    except torch.cuda.OutOfMemoryError as error:
-        return {"failure": str(error).splitlines()[0]}
+    except (RuntimeError, TypeError, ValueError) as error:
+        # Out of memory, or what one network cannot do: the other rows are worth having.
+        return {"failure": f"{type(error).__name__}: {error}".splitlines()[0]}
     finally:
         if size.device != "cpu":
             torch.cuda.empty_cache()

@@ -74,6 +74,12 @@ class Batch(NamedTuple):
         ]
         return Batch(*moved)
 
+    def moved(self, device: torch.device) -> Batch:
+        """On a device, without waiting for it; but for the numbers of samples, with which nothing
+        computes.
+        """
+        return self.to(device, non_blocking=device.type == "cuda")._replace(indices=self.indices)
+
 
 def names_with_forcings(constants: Sequence[str], forcings: Sequence[str]) -> list[str]:
     """Names of the channels of `with_forcings`."""

@@ -10,7 +10,7 @@ import inspect
 import os
 import warnings
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -365,9 +365,7 @@ class WellDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        # Nothing computes with the numbers of samples: reading them would wait for the device.
-        moved = cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))
-        return moved._replace(indices=batch.indices)
+        return batch.moved(device)
 
     def _workers(self, dataset: WellDataset) -> int:
         """Processes that read: where a GPU would wait for files, some; else none."""

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from wavelit.checks.arguments import listed, require_instance, require_real, require_whole, shown
@@ -186,6 +187,11 @@ class JointDataModule(pl.LightningDataModule):
             sampler.streams[name].first_step = sampler.count(name, sampler.first_step)
             loaders[name] = iter(data.train_dataloader())
         return _Steps(sampler, loaders)
+
+    def transfer_batch_to_device(
+        self, batch: JointBatch, device: torch.device, dataloader_idx: int
+    ) -> JointBatch:
+        return {name: windows.moved(device) for name, windows in batch.items()}
 
     def val_dataloader(self) -> _Windows:
         """What each system is validated on, system by system."""

@@ -238,12 +238,12 @@ class JointModule(TrainingModule):
                     "lr"
                 )
             self.running[name].update(value)
-            self.log(f"train_loss/{name}", value)
+            self.log(f"train_loss/{name}", torch.tensor(value))
         for name in sorted(set(self.model) - losses.keys()):
             # Else the last one would stand in the logs of this step too.
-            self.log(f"train_loss/{name}", math.nan)
+            self.log(f"train_loss/{name}", torch.tensor(math.nan))
         mean = math.exp(sum(math.log(max(value, 1e-30)) for value in seen) / len(seen))
-        self.log("train_loss", mean, prog_bar=True)
+        self.log("train_loss", torch.tensor(mean), prog_bar=True)
         weights = torch.tensor(self.weights(list(losses)), dtype=stacked.dtype)
         return (stacked * weights.to(stacked.device)).sum() / len(self.model)
 

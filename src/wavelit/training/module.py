@@ -3,8 +3,8 @@ devices and logs.
 
 Everything random follows from (seed, step): the batch (`wavelit.data.sampling`), the input noise,
 the length of a pushforward. A run that was killed therefore continues bit for bit from its last
-checkpoint. Progress p in [0, 1] is the share of the budget spent, in steps, samples or minutes of
-training; learning rate and pushforward follow p.
+checkpoint, on a GPU as far as its kernels add in one order. Progress p in [0, 1] is the share of
+the budget spent, in steps, samples or minutes of training; learning rate and pushforward follow p.
 
     noise         on the history; the target stays the clean next state (`wavelit.training.noise`)
     pushforward   late in training, predict from the model's own unrolled states, without
@@ -145,11 +145,17 @@ class TrainingModule(pl.LightningModule):
             name, keys, *rest = self._random_state["numpy"]
             np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
             torch.set_rng_state(self._random_state["torch"])
+            device_state = self._random_state.get("device")
+            if device_state is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(device_state, self.device)
             self._random_state = None
         # Compiling is no training: the clock of a compiled model starts after its first step.
         self._started = None if self.config.compile else time.perf_counter()
 
     def on_validation_start(self) -> None:
+        if self.device.type == "cuda":
+            # Steps that are under way are training.
+            torch.cuda.synchronize(self.device)
         self._stop_clock()
         self.finite.require()
 
@@ -167,8 +173,9 @@ class TrainingModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int) -> None:
         self._stop_clock()
         self._started = time.perf_counter()
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        self.log("train_seconds", self.train_seconds)
+        # As tensors: of a number Lightning makes one on the device, and waits for it.
+        self.log("lr", torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        self.log("train_seconds", torch.tensor(self.train_seconds))
         if self.progress >= 1 and self.step_ends(batch_idx):
             self.trainer.should_stop = True
 
@@ -191,6 +198,8 @@ class TrainingModule(pl.LightningModule):
             "python": random.getstate(),
             "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), *rest],
             "torch": torch.get_rng_state(),
+            # What dropout in a network of one's own draws from.
+            "device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -408,6 +417,9 @@ class EMA(WeightAveraging):
         super().__init__(use_buffers=False, multi_avg_fn=update)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # The model has not been moved yet: the average would stay behind, to be reached at every
+        # step.
+        self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None:
             # A counter on a device is waited for at every step.

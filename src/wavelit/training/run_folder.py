@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 import torch
 import yaml
 
+from wavelit import __version__
 from wavelit.checks.arguments import listed, require_name, require_whole, shown
 from wavelit.checks.settings import from_mapping, require_mapping
 from wavelit.data.signature import cell_spacing
@@ -455,11 +456,13 @@ def environment_of(model: Any) -> dict[str, Any]:
     """Parameters, versions, machine and commit."""
     git = shutil.which("git")
     commit = "" if git is None else _output([git, "rev-parse", "HEAD"])
-    packages = ("wavelit", "torch", "pytorch-lightning", "the_well", "numpy")
+    packages = ("torch", "pytorch-lightning", "the_well", "numpy")
     return {
         "parameters": model.n_parameters,
         "commit": commit or None,
         "python": platform.python_version(),
+        # A source tree on the path has no metadata.
+        "wavelit": __version__,
         **{name: version(name) for name in packages},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),

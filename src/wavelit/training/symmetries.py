@@ -124,7 +124,7 @@ class Symmetries:
             self._require(symmetry, data)
         self._names = list(names)
         # Of every flip and swap, made once: each sample of a step is moved by them.
-        self._moves = {
+        self._made = {
             symmetry: (
                 self._channels(symmetry, self._fields, symmetry.turned),
                 self._channels(symmetry, self._constants, ()),
@@ -132,6 +132,7 @@ class Symmetries:
             for symmetry in self.symmetries
             if symmetry.kind != "shift"
         }
+        self._placed: dict[tuple[Symmetry, torch.device], Any] = {}
 
     def _require(self, symmetry: Symmetry, data: WellDataModule) -> None:
         sides, grid = data.boundary_conditions, data.metadata.spatial_resolution
@@ -218,7 +219,7 @@ class Symmetries:
 
             return move
 
-        fields, constants = self._moves[symmetry]
+        fields, constants = self._on(symmetry, batch.fields.device)
         valid = cells(batch.valid)
 
         def states(x: Tensor) -> Tensor:
@@ -227,6 +228,17 @@ class Symmetries:
             return inside(x, valid) if symmetry.turned else x
 
         return self._each(batch, states, of(*constants), lambda _: valid)
+
+    def _on(self, symmetry: Symmetry, device: torch.device) -> Any:
+        """What `_channels` found of fields and constants, on a device: a copy from the processor
+        would wait for it at every sample.
+        """
+        if (symmetry, device) not in self._placed:
+            self._placed[symmetry, device] = [
+                (order, sign.to(device), mean.to(device))
+                for order, sign, mean in self._made[symmetry]
+            ]
+        return self._placed[symmetry, device]
 
     def _channels(
         self, symmetry: Symmetry, laws: list[tuple[int, ...]], turned: Sequence[str]
