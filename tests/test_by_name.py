@@ -15,6 +15,7 @@ import xarray as xr
 import wavelit
 from wavelit.errors import WavelitError
 from wavelit.model.config import WaveLiTConfig
+from wavelit.model.labelled import by_index
 from wavelit.model.normalizer import Statistics
 from wavelit.model.rollout import rollout
 from wavelit.model.signature import Quantity, Signature
@@ -98,7 +99,8 @@ def by_order(model, given, steps=3):
     v = given["velocity"].reshape(n, -1, *GRID, 2)[:, -T:]
     fields = np.stack([p, v[..., 0], v[..., 1]], 2)
     fields[:, :, :, 0] = 0.0
-    constants = np.broadcast_to(np.stack([given["depth"], given["land"]]), (n, 2, *GRID))
+    depth = np.where(given["land"] == 1.0, 0.0, given["depth"])
+    constants = np.broadcast_to(np.stack([depth, given["land"]]), (n, 2, *GRID))
     scalars = np.broadcast_to([1e5, 1.0], (n, 2))
     return rollout(model, fields, steps, constants, scalars, constants[:, 1:] != 1.0)
 
@@ -179,6 +181,11 @@ def test_a_mask_stands_for_the_constant_that_marks_it(model):
     found = model.predict(given, SCALARS, 2, mask=land)
     assert np.array_equal(found["pressure"], due["pressure"])
     assert (found["pressure"][:, land] == 0).all()
+    # Nor do constants count there.
+    for there in (0.0, np.nan, -3000.0):
+        given["depth"] = np.where(land, there, given["depth"])
+        found = model.predict(given, SCALARS, 2, mask=land)
+        assert np.array_equal(found["pressure"], due["pressure"])
 
 
 @pytest.mark.parametrize(
@@ -389,6 +396,61 @@ def test_forcings_go_on_over_the_steps(model):
         model.predict({**given, "sun": sun}, {"inlet": inlet[:3]}, 4)
     with pytest.raises(WavelitError, match=r"scalar 'inlet' must be \(T,\) or \(1, T\)"):
         model.predict({**given, "sun": sun}, {"inlet": 1.0}, 4)
+
+
+def test_forcings_go_by_their_times(model):
+    """From the fields' first frame on, wherever they begin."""
+    rng = np.random.default_rng(1)
+    signature = dataclasses.replace(
+        SIGNATURE,
+        constants=(),
+        mask="",
+        scalars=(),
+        forcing_fields=(Quantity("sun", ("sun",), ranges=(WIDE,)),),
+        forcing_scalars=(Quantity("inlet", ("inlet",), ranges=((0.0, 1.0),)),),
+    )
+    model = _with(model, signature)
+    times = 0.1 * np.arange(9)
+    given = dataset(times[3 : 3 + T])[["pressure", "velocity"]].drop_vars("place")
+    sun = xr.DataArray(rng.normal(size=(9, *GRID)), {"time": times}, ["time", "x", "y"])
+    inlet = xr.DataArray(rng.uniform(size=9), {"time": times}, ["time"])
+    due = model.predict({**given, "sun": sun.values[3:]}, {"inlet": inlet.values[3:]}, 4)
+    for start in (0, 3):
+        own = sun.isel(time=slice(start, None)).transpose("x", "time", "y")
+        found = model.predict({**given, "sun": own}, {"inlet": inlet[start:]}, 4)
+        assert np.array_equal(found["pressure"], due["pressure"])
+    # Without times, from the first frame on.
+    found = model.predict({**given, "sun": sun[3:].drop_vars("time")}, {"inlet": inlet}, 4)
+    assert np.array_equal(found["pressure"], due["pressure"])
+    with pytest.raises(WavelitError, match=r"forcing 'sun' is given from 0\.4 to 0\.8, the fields"):
+        model.predict({**given, "sun": sun[4:]}, {"inlet": inlet}, 4)
+    with pytest.raises(WavelitError, match=r"scalar 'inlet' is given from 0\.0 to 0\.3"):
+        model.predict({**given, "sun": sun}, {"inlet": inlet[:4]}, 4)
+    with pytest.raises(WavelitError, match=r"coordinate 'time' is 0\.7.* after 0\.8"):
+        model.predict({**given, "sun": sun[::-1]}, {"inlet": inlet}, 4)
+
+
+def test_members_go_by_any_label(model):
+    several = xr.concat([dataset(), dataset()], "member")
+    due = model.predict(several, {"Prandtl": 1.0})
+    for labels in (["a", "b"], [3, 1], [1, 1]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = model.predict(several.assign_coords(member=labels), {"Prandtl": 1.0})
+        assert np.array_equal(found.pressure, due.pressure)
+        assert list(found.member.values) == labels
+
+
+@pytest.mark.parametrize("labels", [list("abcdefgh"), [True, False] * 4])
+def test_positions_are_numbers(model, labels):
+    with pytest.raises(WavelitError, match="coordinate 'x' holds no numbers but dtype"):
+        model.predict(dataset().assign_coords(x=labels), {"Prandtl": 1.0})
+
+
+def test_indices_of_components_give_their_order():
+    assert by_index(["component_j", "component_i"]) == ["component_i", "component_j"]
+    assert by_index(["comp1", "comp0"]) == ["comp0", "comp1"]
+    assert by_index(["b", "component"]) == ["b", "component"]
 
 
 def _with(model, signature):

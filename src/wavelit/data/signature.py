@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,13 +14,13 @@ from wavelit.data.format.folder import open_file
 from wavelit.data.format.hdf5 import reading
 from wavelit.data.format.layout import FieldLayout
 from wavelit.data.format.selection import channel_names
-from wavelit.model.signature import Quantity, Signature
+from wavelit.model.signature import KINDS, Quantity, Signature
 
 if TYPE_CHECKING:
     from wavelit.data.datamodule import WellDataModule
     from wavelit.data.well import WellDataset
 
-__all__ = ["cell_spacing", "signature_of"]
+__all__ = ["cell_spacing", "is_signature_of", "signature_of"]
 
 # Training windows whose values are looked at, and how many at a time.
 WINDOWS, TOGETHER = 256, 8
@@ -41,11 +42,27 @@ def signature_of(data: WellDataModule) -> Signature:
     Raises:
         WavelitError: Values that are not finite, or files that cannot be read.
     """
+    return _signature(data, _ranges(data))
+
+
+def is_signature_of(signature: Signature, data: WellDataModule) -> bool:
+    """Whether a signature is that of a dataset, ranges aside: no window is read."""
+    return _without_ranges(signature) == _without_ranges(_signature(data, {}))
+
+
+def _without_ranges(signature: Signature) -> Signature:
+    kinds: dict[str, Any] = {
+        kind: tuple(dataclasses.replace(each, ranges=None) for each in getattr(signature, kind))
+        for kind in KINDS
+    }
+    return dataclasses.replace(signature, **kinds)
+
+
+def _signature(data: WellDataModule, ranges: Ranges) -> Signature:
     dataset = data.train_dataset
     layouts = dataset.layouts
     first = layouts[0]
     units = first.units
-    ranges = _ranges(data)
     steps = [layout.dt for layout in layouts]
 
     def quantities(

@@ -451,11 +451,14 @@ class WellDataset(_TheWellDataset):  # type: ignore[misc]
         ):
             if x is not None:
                 require_finite(self, x, names, indices, lag, valid, n_filled)
-        if valid is not None:
+        if valid is not None and constants is not None:
             # As a rollout has them: what stands on an excluded cell, such as a fill value, is
             # nobody's input.
             for x in (fields, target):
                 x.masked_fill_(~valid[:, None], 0.0)
+            for channel in range(constants.shape[1]):
+                if channel != self.mask_channel:
+                    constants[:, channel, None].masked_fill_(~valid, 0.0)
         return fields, target, constants, valid, n_filled
 
 

@@ -18,6 +18,7 @@ from wavelit.data.batch import Batch
 from wavelit.data.signature import cell_spacing
 from wavelit.data.well import WellDataset
 from wavelit.evaluation.sampled import counted
+from wavelit.model.units import same_unit
 
 __all__ = ["CarriedShare", "Correlation", "inner_cells", "transport"]
 
@@ -93,7 +94,11 @@ class CarriedShare:
                 self._velocity = field.time_varying, slice(place, place + field.n_components)
             if field.time_varying and field.order == 0:
                 self._scalars.append(place)
-        self._applies = None not in (self._velocity, self._spacing) and bool(self._scalars)
+        units = dataset.layouts[0].units
+        said = [units[axis] for axis in dataset.layouts[0].axes if units.get(axis)]
+        comparable = all(same_unit(said[0], each) for each in said)
+        known = None not in (self._velocity, self._spacing)
+        self._applies = known and comparable and bool(self._scalars)
         self._sums = Correlation(len(self._scalars))
 
     def add(self, batch: Batch, periodic: Sequence[bool]) -> None:

@@ -17,9 +17,10 @@ from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
 from wavelit.evaluation.evaluate import predict
 from wavelit.evaluation.player import Rollout
-from wavelit.evaluation.read_as import require_seen, warn_of_time_step
+from wavelit.evaluation.read_as import require_seen, warn_of_spacing, warn_of_time_step
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.signature import Signature
 from wavelit.training.joint_folder import chosen_system, load_system
 from wavelit.training.run_folder import (
     Weights,
@@ -149,7 +150,7 @@ def open_run(
                 f"on {listed(facts[kind], 60)}: name a dataset with the same"
             )
     trajectories = module.rollout_dataset(split)
-    _warn_of_spacing(facts, module, trajectories)
+    _warn_of_spacing(facts, model.signature, module, trajectories)
     require_seen(model, module, trajectories)
     return model, module, trajectories
 
@@ -167,7 +168,9 @@ def _model_and_data(
     return load_model(folder, weights), load_data(folder)
 
 
-def _warn_of_spacing(facts: dict[str, Any], module: WellDataModule, judged: WellDataset) -> None:
+def _warn_of_spacing(
+    facts: dict[str, Any], signature: Signature | None, module: WellDataModule, judged: WellDataset
+) -> None:
     """A model assumes the distances of points and of states that it was trained with."""
     path, grid = printable(module.path), list(module.metadata.spatial_resolution)
     if (trained_grid := facts.get("resolution", grid)) != grid:
@@ -177,6 +180,9 @@ def _warn_of_spacing(facts: dict[str, Any], module: WellDataModule, judged: Well
             "model assumes",
             stacklevel=4,
         )
+    elif signature is not None:
+        warn_of_spacing(signature, judged, stacklevel=5)
+        return
     warn_of_time_step(facts.get("time steps", (0.0, math.inf)), judged, stacklevel=5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +14,8 @@ from wavelit.data.signature import cell_spacing
 from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
 from wavelit.model.emulator import IncrementEmulator
-from wavelit.model.signature import Signature
+from wavelit.model.signature import KINDS, Signature
+from wavelit.model.units import same_time_unit, same_unit, seconds_in
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.transfer import names_of
 
@@ -87,7 +89,8 @@ def require_seen(model: IncrementEmulator, data: WellDataModule, judged: WellDat
         judged: Its split.
 
     Raises:
-        WavelitError: A scalar has no logarithm, which the model sees, or boundaries are others.
+        WavelitError: A scalar has no logarithm, which the model sees, boundaries are others, or
+            units are.
     """
     path, layouts = printable(data.path), judged.layouts
     for name, log in zip(data.scalar_names, model.normalizer.scalar_log.tolist(), strict=True):
@@ -98,6 +101,8 @@ def require_seen(model: IncrementEmulator, data: WellDataModule, judged: WellDat
                 f"{path} has scalar '{printable(name, 60)}' {lowest:g}, of which the model sees "
                 "the logarithm: leave that file out"
             )
+    if model.signature is not None:
+        _require_units(model.signature, judged)
     known = model.config if isinstance(model, WaveLiT) else model.signature
     if known is not None and data.boundary_conditions != known.boundary_conditions:
         raise WavelitError(
@@ -123,19 +128,43 @@ def warn_of_spacing(signature: Signature, judged: WellDataset, stacklevel: int =
             stacklevel=stacklevel,
         )
     if signature.time_step is not None:
-        warn_of_time_step(signature.time_step, judged, stacklevel + 1)
+        warn_of_time_step(signature.time_step, judged, stacklevel + 1, signature.time_unit)
 
 
-def warn_of_time_step(known: Sequence[float], judged: WellDataset, stacklevel: int = 3) -> None:
-    """Warn of a time step outside a model's, smallest and largest."""
+def warn_of_time_step(
+    known: Sequence[float], judged: WellDataset, stacklevel: int = 3, unit: str = ""
+) -> None:
+    """Warn of a time step outside a model's, smallest and largest, which are in that unit."""
     low, high = known
-    odd = [layout.dt for layout in judged.layouts if not 0.99 * low <= layout.dt <= 1.01 * high]
-    if odd:
+    own = judged.layouts[0].units.get("time", "")
+    scale = 1.0
+    if unit and own and not same_time_unit(unit, own):
+        scale = (seconds_in(own) or math.nan) / (seconds_in(unit) or math.nan)
+    steps = [scale * layout.dt for layout in judged.layouts]
+    if odd := [step for step in steps if not 0.99 * low <= step <= 1.01 * high]:
+        step = odd[0] if math.isfinite(odd[0]) else judged.layouts[0].dt
+        has = f"{step:.4g} {unit if math.isfinite(odd[0]) else own}".rstrip()
         warnings.warn(
-            f"{printable(judged.data_path)} has the time step {odd[0]:.4g}; the model was trained "
-            f"with {low:.4g} to {high:.4g}, which it assumes",
+            f"{printable(judged.data_path)} has the time step {has}; the model was trained "
+            f"with {low:.4g} to {high:.4g} {unit}".rstrip()
+            + ", which it assumes",
             stacklevel=stacklevel,
         )
+
+
+def _require_units(signature: Signature, judged: WellDataset) -> None:
+    """Refuse data in other units than those that a model was trained on, where both are told."""
+    units = judged.layouts[0].units
+    due = {each.name: each.unit for kind in KINDS for each in getattr(signature, kind)}
+    due |= dict(zip(signature.axes, signature.axis_units, strict=True))
+    for name, unit in due.items():
+        own = units.get(name, "")
+        if own and unit and not same_unit(own, unit):
+            raise WavelitError(
+                f"{printable(judged.data_path)} has '{printable(name, 60)}' in "
+                f"{printable(own, 40)}; the model was trained on {printable(unit, 40)}: convert "
+                "it, or mend the units of the files if both are one"
+            )
 
 
 def _is_close(found: float, known: float) -> bool:

@@ -361,9 +361,13 @@ class _Given:
                 )
             if inside.size and quantity.ranges is not None:
                 self._tell(what, inside, quantity.ranges[number], quantity.unit)
-        if valid is not None and kind != "constant":
-            x = np.where(valid[:, :, None], x, 0.0)
-        return x
+        if valid is None:
+            return x
+        if kind != "constant":
+            return np.where(valid[:, :, None], x, 0.0)
+        marks = [quantity.name == self.signature.mask for quantity, _ in names]
+        marked = np.array(marks).reshape(-1, *(1,) * self.spatial)
+        return np.where(valid | marked, x, 0.0)
 
     def _scalars(self, n: int, logarithms: Sequence[bool]) -> Array | None:
         columns = []
@@ -416,7 +420,7 @@ class _Given:
             what, value = f"scalar '{printable(each.name, 60)}'", self.scalars[each.name]
             if is_labelled(value):
                 self.labels.require_unit(what, value, each.unit)
-                value = value.values
+                value = self.labels.from_the_first(what, value).values
             values = require_array(what, value).astype(np.float64)
             values = values[None] if values.ndim == 1 else values
             if values.ndim != 2 or len(values) not in (1, n):

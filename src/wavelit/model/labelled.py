@@ -8,6 +8,7 @@ itself is not imported: who gives a DataArray has it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,30 +16,42 @@ from numpy.typing import NDArray
 
 from wavelit.errors import WavelitError, printable
 from wavelit.model.signature import Signature
-from wavelit.model.units import same_unit
+from wavelit.model.units import same_time_unit, same_unit, seconds_in
 
-__all__ = ["COMPONENT", "TIME", "TRAJECTORY", "Labels", "dataset_like", "is_labelled"]
+__all__ = [
+    "COMPONENT",
+    "TIME",
+    "TRAJECTORY",
+    "Labels",
+    "by_index",
+    "dataset_like",
+    "is_labelled",
+]
 
 Array = NDArray[Any]
 
 TRAJECTORY = ("trajectory", "sample", "member", "ensemble", "run")
 TIME = ("time", "t")
-COMPONENT = re.compile(r"comp(onent)?_?[0-9ij]?")
+COMPONENT = re.compile(r"comp(?:onent)?_?([0-9ij]?)")
 
 # A distance or time step that differs from that of the training data by more than this is told.
 TOLERANCE = 0.01
-
-SECONDS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-}
 
 
 def is_labelled(value: Any) -> bool:
     """Whether it is an xarray DataArray."""
     return all(hasattr(value, name) for name in ("dims", "coords", "transpose", "isel"))
+
+
+def by_index(dims: Sequence[str]) -> list[str]:
+    """Dimensions of the components of a matrix in the order of their indices, component_i before
+    component_j, where all have one; else as they came.
+    """
+    found = [COMPONENT.fullmatch(dim.lower()) for dim in dims]
+    indices = {dim: match[1] for dim, match in zip(dims, found, strict=True) if match}
+    if len(indices) < len(dims) or not all(indices.values()):
+        return list(dims)
+    return sorted(dims, key=lambda dim: indices[dim])
 
 
 def dataset_like(came: Any, result: dict[str, Any]) -> Any:
@@ -76,7 +89,7 @@ class Labels:
         free = [dim for dim in dims if dim not in axes]
         n = [dim for dim in free if dim.lower() in TRAJECTORY]
         t = [dim for dim in free if dim.lower() in TIME]
-        rest = [dim for dim in free if dim not in (*n, *t)]
+        rest = by_index([dim for dim in free if dim not in (*n, *t)])
         named = all(COMPONENT.fullmatch(dim.lower()) or value.sizes[dim] == len(axes) for dim in
                     rest)  # fmt: skip
         if (
@@ -96,6 +109,8 @@ class Labels:
         for dim in (*axes, *n, *([] if kind == "forcing" else t)):
             self.require_same(what, value, dim)
         self._came[name] = value
+        if kind == "forcing":
+            value = self.from_the_first(what, value)
         # An axis that runs down, as latitude may, is turned round, and back at the end.
         down = {axis: slice(None, None, -1) for axis in axes if self._runs_down(value, axis)}
         value = value.isel(down)
@@ -142,7 +157,7 @@ class Labels:
         Raises:
             WavelitError: Names both.
         """
-        own = str(value.attrs.get("units", ""))
+        own = str(value.attrs.get("units") or "")
         if own and unit and not same_unit(own, unit):
             raise WavelitError(
                 f"{what} is in {printable(own, 40)}; the model was trained on "
@@ -166,9 +181,47 @@ class Labels:
                 f"{first} and {what} differ in their coordinate '{printable(dim, 40)}': align them"
             )
 
+    def from_the_first(self, what: str, value: Any) -> Any:
+        """What is given in advance, time last, from the fields' first frame on: by its times, where
+        it and the fields have them.
+
+        Raises:
+            WavelitError: Its times do not hold those of the fields, or run backwards.
+        """
+        found = [dim for dim in value.dims if str(dim).lower() in TIME]
+        if len(found) != 1:
+            return value
+        (dim,) = found
+        value = value.transpose(..., dim)
+        if dim not in value.coords or dim not in self._coordinates:
+            return value
+        times, due = value.coords[dim].values, self._coordinates[dim][1].values
+        self._require_order(dim, times)
+        start = next((n for n in range(len(times)) if _same(times[n], due[0], times)), len(times))
+        here = times[start : start + len(due)]
+        if len(here) < len(due) or not all(
+            _same(a, b, times) for a, b in zip(here, due, strict=True)
+        ):
+            raise WavelitError(
+                f"{what} is given from {printable(times[0], 40)} to {printable(times[-1], 40)}, "
+                f"the fields from {printable(due[0], 40)} to {printable(due[-1], 40)}: give it at "
+                "their times, from their first frame on"
+            )
+        return value.isel({dim: slice(start, None)})
+
     def _compare(self, dim: str, coordinate: Any) -> None:
         """Tell of a spacing or time step that is not the training data's, or is uneven."""
         signature, values = self.signature, coordinate.values
+        is_time = dim.lower() in TIME
+        if dim not in signature.axes and not is_time:
+            # Of trajectories the order says nothing.
+            return
+        dated = values.dtype.kind in "mM" or all(hasattr(each, "timetuple") for each in values.flat)
+        if values.dtype.kind not in "fiu" and not (is_time and dated):
+            raise WavelitError(
+                f"coordinate '{printable(dim, 40)}' holds no numbers{' or dates' * is_time} but "
+                f"dtype {values.dtype}: drop it, or give positions"
+            )
         self._require_order(dim, values)
         if dim in signature.axes:
             axis = signature.axes.index(dim)
@@ -176,12 +229,10 @@ class Labels:
             known = None if signature.spacing is None else (signature.spacing[axis],) * 2
             own = _step(values)
             what, unit = f"spacing along '{printable(dim, 40)}'", signature.axis_units[axis]
-        elif dim.lower() in TIME:
+        else:
             known, unit = signature.time_step, signature.time_unit
             own, what = self._time_step(coordinate), "time step"
             self.time_step = own
-        else:
-            return
         if known is None or own is None:
             return
         low, high = known
@@ -217,13 +268,13 @@ class Labels:
         values = coordinate.values
         if len(values) < 2:
             return None
-        due = SECONDS.get(_word(self.signature.time_unit))
+        due = seconds_in(self.signature.time_unit)
         if values.dtype.kind in "fiu":
-            unit = str(coordinate.attrs.get("units", ""))
+            unit = str(coordinate.attrs.get("units") or "")
             step = _step(values)
-            if step is None or not unit or _word(unit) == _word(self.signature.time_unit):
+            if step is None or not unit or same_time_unit(unit, self.signature.time_unit):
                 return step
-            own = SECONDS.get(_word(unit))
+            own = seconds_in(unit)
             return None if own is None or due is None else step * own / due
         span = values[-1] - values[0]
         if isinstance(span, np.timedelta64):
@@ -252,6 +303,14 @@ class Labels:
         return bool(numbers and (np.diff(values.astype(np.float64)) < 0).all())
 
 
+def _same(one: Any, other: Any, times: Array) -> bool:
+    """Whether two times are one; numbers, within a hundredth of a step."""
+    if times.dtype.kind not in "fiu":
+        return bool(one == other)
+    step = _step(times) or 0.0
+    return bool(abs(float(one) - float(other)) <= TOLERANCE * step)
+
+
 def _step(values: Array) -> float | None:
     """The mean distance between numbers in order; None of other things."""
     if values.dtype.kind not in "fiu" or values.ndim != 1 or len(values) < 2:
@@ -271,8 +330,3 @@ def _differences(values: Array) -> NDArray[np.float64] | None:
     if all(hasattr(step, "total_seconds") for step in steps):
         return np.array([step.total_seconds() for step in steps])
     return None
-
-
-def _word(unit: str) -> str:
-    """The unit of "days since 2000-01-01"."""
-    return (unit.split() or [""])[0].lower()

@@ -19,7 +19,7 @@ from wavelit.checks.settings import require_mapping
 from wavelit.errors import WavelitError, printable
 from wavelit.model.boundaries import BoundaryConditions
 
-__all__ = ["Quantity", "Signature"]
+__all__ = ["KINDS", "Quantity", "Signature"]
 
 Range = tuple[float, float]
 

@@ -1,11 +1,18 @@
-"""Units as texts: whether two spellings mean the same."""
+"""Units as texts: whether two spellings mean the same, and how long those of time are."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 
-__all__ = ["same_unit"]
+__all__ = ["same_time_unit", "same_unit", "seconds_in"]
+
+SECONDS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+}
 
 # A symbol, what comes before it and its exponent: "/ s**2", "m", ".kg^-1".
 FACTOR = re.compile(r"\s*([/*.·]?)\s*([^\W\d_]+|[%°])\s*(?:(?:\*\*|\^)?([-+]?\d+))?")
@@ -41,3 +48,18 @@ def _factors(unit: str) -> dict[str, int] | None:
         found[symbol] += int(power or 1) * (-1 if sign == "/" else 1)
         rest = rest[match.end() :]
     return {symbol: power for symbol, power in found.items() if power}
+
+
+def seconds_in(unit: str) -> float | None:
+    """Seconds in a unit of time, as in "hours" or "days since 2000-01-01"; None of another."""
+    return SECONDS.get(_word(unit))
+
+
+def same_time_unit(one: str, other: str) -> bool:
+    """Whether two units of time are one, wherever they count from."""
+    known = seconds_in(one)
+    return _word(one) == _word(other) or (known is not None and known == seconds_in(other))
+
+
+def _word(unit: str) -> str:
+    return (unit.split() or [""])[0].lower()

@@ -13,7 +13,7 @@ import torch
 
 from wavelit.checks.arguments import listed
 from wavelit.data.datamodule import WellDataModule
-from wavelit.data.signature import signature_of
+from wavelit.data.signature import is_signature_of, signature_of
 from wavelit.errors import WavelitError
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.signature import Signature
@@ -27,7 +27,6 @@ from wavelit.training.transfer import (
     adapt,
     fits,
     keep_known,
-    names_of,
     require_units,
     with_known_scalars,
 )
@@ -135,7 +134,8 @@ def sign(model: IncrementEmulator, data: WellDataModule, seed: int, keep: bool) 
     signature = cache(partial(_signature, data, model.signature if model.trained else None))
     if keep and model.signature is not None:
         require_units(model.signature, signature())
-    if _take_statistics(model, data, seed, keep, signature) or not _is_signed(model, data):
+    took = _take_statistics(model, data, seed, keep, signature)
+    if took or model.signature is None or not is_signature_of(model.signature, data):
         model.signature = signature()
 
 
@@ -186,16 +186,3 @@ def _take_statistics(
         stacklevel=4,
     )
     return True
-
-
-def _is_signed(model: IncrementEmulator, data: WellDataModule) -> bool:
-    """Whether a model has the signature of these data, as far as names tell."""
-    if model.signature is None:
-        return False
-    own = names_of(model.signature)
-    return (model.signature.dataset, [*own.fields], [*own.constants], [*own.scalars]) == (
-        data.metadata.dataset_name,
-        data.field_names,
-        data.constant_field_names,
-        data.scalar_names,
-    )

@@ -51,6 +51,7 @@ Index = list[int | None]
 # much they may vary, and how little.
 FAR, NARROW = 3.0, 0.1
 KINDS = ("fields", "constants", "scalars")
+FORCINGS = ("forcing_fields", "forcing_scalars")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,8 +216,7 @@ def keep_known(ours: Mapping[str, Tensor], fresh: WaveLiT, old: Signature, new: 
 def _keep_constants(
     ours: Mapping[str, Tensor], fresh: WaveLiT, old: Signature, new: Signature
 ) -> None:
-    units = {name: each.unit for each in old.constants for name in each.channels}
-    theirs = {name: each.unit for each in new.constants for name in each.channels}
+    units, theirs = (_units_of_constants(each) for each in (old, new))
     before = names_of(old).constants
     means, stds = fresh.normalizer.constant_mean, fresh.normalizer.constant_std
     for place, name in enumerate(names_of(new).constants):
@@ -227,6 +227,14 @@ def _keep_constants(
         near = (means[place] - mean).abs() <= FAR * std
         if near and NARROW * std <= stds[place] <= FAR * std:
             means[place], stds[place] = mean, std
+
+
+def _units_of_constants(signature: Signature) -> dict[str, str]:
+    """By channel, of constant fields and of fields that are given."""
+    found = {name: each.unit for each in signature.constants for name in each.channels}
+    for each in signature.forcing_fields:
+        found |= dict.fromkeys(names_with_forcings((), each.channels), each.unit)
+    return found
 
 
 def with_known_scalars(old: Signature, new: Signature) -> Signature:
@@ -278,7 +286,7 @@ def require_units(ours: Signature, theirs: Signature) -> None:
     Raises:
         WavelitError: Names the first quantity of two units.
     """
-    for kind in KINDS:
+    for kind in (*KINDS, *FORCINGS):
         units = {each.name: each.unit for each in getattr(ours, kind)}
         for each in getattr(theirs, kind):
             unit = units.get(each.name, "")

@@ -190,9 +190,11 @@ def _check_values(
         for piece in pieces(file, layout, field, mask, read):
             values.look(piece)
             if field.time_varying:
-                ends.look(field, piece.frames)
+                ends.look(field, piece)
                 frames.look(field, piece)
-                if piece.start % (layout.n_steps // SOME_FRAMES + 1) == 0:
+                # What is given in advance is not scored.
+                scored = field.name not in layout.forcings
+                if scored and piece.start % (layout.n_steps // SOME_FRAMES + 1) == 0:
                     variances.setdefault(field.name, []).append(piece.variances(SOME_FRAMES))
         findings += values.findings()
     return findings + ends.findings() + frames.findings(), frames.keys(), variances

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from wavelit.data.checking.findings import Finding
 from wavelit.data.format.layout import FieldLayout, FileLayout
+from wavelit.data.pieces import Piece
 
 __all__ = ["Ends"]
 
@@ -26,13 +24,16 @@ class Ends:
         self._closed = {axis for axis, kinds in ends if "periodic" in kinds}
         self._varying: set[int] = set()
 
-    def look(self, field: FieldLayout, frames: NDArray[Any]) -> None:
-        """Take frames (T, *S, ..) of a field into account."""
+    def look(self, field: FieldLayout, piece: Piece) -> None:
+        """Take frames (T, *S, ..) of a field into account, where cells at both ends count."""
         for axis, varies in enumerate(field.dim_varying):
             if not varies or axis not in self._closed:
                 continue
-            points = np.moveaxis(frames, 1 + axis, 0)
-            if not np.array_equal(points[0], points[-1]):
+            points = np.moveaxis(piece.frames, 1 + axis, 0)
+            if piece.keep is not None:
+                cells = np.moveaxis(piece.keep, axis, 0)
+                points = points[:, :, cells[0] & cells[-1]]
+            if not points.size or not np.array_equal(points[0], points[-1]):
                 self._closed.discard(axis)
             elif not np.array_equal(points[0], points[len(points) // 2]):
                 self._varying.add(axis)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavelit.data.writing.given import LARGEST, mapping, numbers
+from wavelit.data.writing.given import LARGEST, SMALLEST, mapping, numbers
 from wavelit.data.writing.masks import Mask, find_mask
 from wavelit.data.writing.sources import Source, arrays_of, source
 from wavelit.data.writing.times import checked_times, line
@@ -237,6 +237,11 @@ def _checked_forcings(
 def _scalar(name: str, value: Any, n: int, steps: int) -> Array:
     array = numbers(f"scalar '{name}'", value).astype(np.float64)
     bad = array[~(np.abs(array) <= LARGEST)]
+    if (lost := array[(array != 0) & (np.abs(array) < SMALLEST)]).size:
+        raise WavelitError(
+            f"scalar '{name}': float32 rounds {lost.flat[0]:.3g} to 0: choose units in which it is "
+            "about one"
+        )
     if array.shape not in ((), (n,), (n, steps)) or bad.size:
         got = f"{bad.flat[0]}" if bad.size else f"shape {array.shape}"
         raise WavelitError(

@@ -121,14 +121,16 @@ def _open(path: Path, dims: Mapping[str, str]) -> Iterator[Any]:
         ) from error
     if not path.exists():
         raise WavelitError(f"{path}: no such file: name a NetCDF file or a zarr store")
+    # What is in "days" or "seconds" is a number: older xarrays make a span of time of it.
+    options: dict[str, Any] = {"cache": False, "decode_timedelta": False}
     try:
         with warnings.catch_warnings():
             # A store without consolidated metadata is read all the same.
             warnings.simplefilter("ignore")
             if path.is_dir():
-                data = xarray.open_dataset(path, engine="zarr", cache=False)
+                data = xarray.open_dataset(path, engine="zarr", **options)
             else:
-                data = xarray.open_dataset(path, cache=False)
+                data = xarray.open_dataset(path, **options)
     except UNREADABLE as error:
         if "unable to decode time" in str(error):
             raise WavelitError(
@@ -149,6 +151,13 @@ def _open(path: Path, dims: Mapping[str, str]) -> Iterator[Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 renamed = data.rename(dims)
+                # Positions that had another name than their dimension.
+                lines = [
+                    name
+                    for name in dims.values()
+                    if name in renamed.data_vars and renamed[name].dims == (name,)
+                ]
+                renamed = renamed.set_coords(lines)
         except ValueError as error:
             raise WavelitError(f"{path}: dims: {one_line(error)}: choose other names") from error
         yield renamed

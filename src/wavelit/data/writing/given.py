@@ -41,6 +41,7 @@ MOST_AXES = 3
 # Bytes: with an ending and the temporary name's additions, what file systems take.
 LONGEST_FILE_NAME = 200
 LARGEST = float(np.finfo(np.float32).max)
+SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 # Tensors of other floating types have no numpy dtype.
 FLOATS = (torch.float16, torch.float32, torch.float64)
 

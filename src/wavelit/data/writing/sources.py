@@ -258,6 +258,8 @@ def _stored(what: str, value: Any) -> Source:
         raise WavelitError(f"{what}: expected real numbers, got {kind_of(value, dtype, 1)}")
     if value.shape is None:
         raise WavelitError(f"{what}: expected real numbers, got an empty dataset")
+    if any(math.isnan(n) for n in value.shape):
+        raise WavelitError(f"{what}: its length is not known yet: call compute_chunk_sizes() first")
     shape = tuple(int(n) for n in value.shape)
     module = type(value).__module__.split(".")[0]
     attributes: Mapping[str, Any] = getattr(value, "attrs", {}) if module != "netCDF4" else {}

@@ -14,9 +14,12 @@ __all__ = ["agreed_units", "check_units", "units_of"]
 
 
 def units_of(
-    given: Mapping[str, str], fields: Mapping[str, Any], scalars: Mapping[str, Any]
+    given: Mapping[str, str],
+    fields: Mapping[str, Any],
+    scalars: Mapping[str, Any],
+    lines: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Those given, and those that fields and scalars say themselves.
+    """Those given, and those that fields, scalars, positions and times say themselves.
 
     Raises:
         WavelitError: records of one field differ in theirs.
@@ -25,6 +28,7 @@ def units_of(
     for kind, values in (
         ("field", fields),
         ("scalar", scalars),
+        ("coordinate", lines),
     ):
         for key, value in values.items():
             several = value if isinstance(value, list | tuple) else [value]

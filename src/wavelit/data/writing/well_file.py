@@ -40,6 +40,9 @@ __all__ = ["write_contents", "write_well"]
 
 Array = npt.NDArray[Any]
 
+# What NetCDF's library stores where nothing was written, of float and double.
+UNWRITTEN = np.float32(9.969209968386869e36)
+
 
 def write_well(
     path: str | Path,
@@ -193,15 +196,26 @@ def _field(
     numbers_ = what.source
     item = group.create_dataset(name, shape=numbers_.shape, dtype=np.float32, track_times=False)
     symmetric = antisymmetric = True
+    stored, largest = False, 0.0
     for index in numbers_.pieces(what.lead):
         excluded = None if mask is None else mask.excluded(name, index, what.lead, what.order)
-        piece = _float32(name, numbers_.read(index), index, excluded, mask)
+        values = numbers_.read(index)
+        piece = _float32(name, values, index, excluded, mask)
+        stored = stored or bool(piece.any())
+        if not stored:
+            counted = values if excluded is None else np.where(excluded, 0, values)
+            largest = max(largest, float(np.abs(counted, dtype=np.float64).max(initial=0.0)))
         item[index or ...] = piece
         if what.order == 2 and (symmetric or antisymmetric):
             transposed = np.swapaxes(piece, -1, -2)
             symmetric = symmetric and np.array_equal(piece, transposed)
             antisymmetric = antisymmetric and np.array_equal(piece, -transposed)
         told(piece.nbytes)
+    if largest and not stored:
+        raise WavelitError(
+            f"field '{name}' holds numbers up to {largest:.3g}, which float32 rounds to 0: choose "
+            "units in which it is about one"
+        )
     item.attrs["sample_varying"] = what.lead > 0
     item.attrs["time_varying"] = what.varies
     item.attrs["dim_varying"] = np.ones(d, bool)
@@ -218,6 +232,11 @@ def _float32(
         piece = np.asarray(values, np.float32, order="C")
     if excluded is not None:
         piece = np.where(excluded, np.float32(0), piece)
+    if (unwritten := piece == UNWRITTEN).any():
+        raise WavelitError(
+            f"field '{name}' holds {int(unwritten.sum())} times {UNWRITTEN:.6g}, which NetCDF "
+            "stores where nothing was written: leave these frames out, or mask their cells"
+        )
     if not np.isfinite(piece).all():
         bad = tuple(int(i) for i in np.argwhere(~np.isfinite(piece))[0])
         starts = (*(part.start for part in index), *(0,) * (len(bad) - len(index)))

@@ -93,8 +93,9 @@ def write_dataset(
             axis; they add up to N.
         name: the dataset's name.
         boundary_conditions: as in `write_well`, as are the arguments up to `coordinates`.
-        time: (T,) for all trajectories, or a list of lines (T_i,), one for each. Where their steps
-            differ by more than a hundredth, they are written as a scalar, `time_step`.
+        time: (T,) for all trajectories, or a list of lines (T_i,), one for each. Trajectories of
+            the same times share a file, which changes their order where times alternate. Where
+            steps differ by more than a hundredth, they are written as a scalar, `time_step`.
         mask_field: the constant field that marks cells outside the domain. There any value is
             accepted, NaN and hidden ones too, and 0 is stored. It is declared in the files:
             statistics, checks, training and scores leave these cells out.
@@ -138,7 +139,8 @@ def write_dataset(
 
 
 def _write(path: Path, contents: Contents, files: Sequence[Part]) -> Path:
-    several = len({part.number for part in files}) > 1
+    # As many digits in every name: files are read in the order of their names.
+    last = max(part.number for part in files)
     fields = [list(part.given.fields.values()) for part in files]
     total = sum(value.nbytes for values in fields for value in values)
     where = ""
@@ -147,7 +149,8 @@ def _write(path: Path, contents: Contents, files: Sequence[Part]) -> Path:
             with writing_bar(f"writing {contents.name}", total) as told:
                 for part in files:
                     where = part.where
-                    stem = f"{contents.name}_{part.number}" if several else contents.name
+                    number = f"{part.number:0{len(str(last))}}"
+                    stem = f"{contents.name}_{number}" if last else contents.name
                     write_contents(
                         path / "data" / part.split / f"{stem}.hdf5",
                         replace(contents, given=part.given),

@@ -23,7 +23,7 @@ from wavelit.data.writing.sources import Index, Source
 from wavelit.data.writing.times import Line, is_dated, time_line
 from wavelit.data.writing.units import agreed_units, units_of
 from wavelit.errors import WavelitError, one_line, printable
-from wavelit.model.labelled import COMPONENT, TIME, TRAJECTORY
+from wavelit.model.labelled import COMPONENT, TIME, TRAJECTORY, by_index
 
 __all__ = ["Given", "by_name"]
 
@@ -75,7 +75,8 @@ def by_name(given: Given, d: int) -> Given:
         for key, value in given.scalars.items()
         if labelled(value) and value.ndim
     }
-    units = units_of(given.units, given.fields | given.constant_fields, given.scalars)
+    lines = {**(given.coordinates or {}), **({} if given.time is None else {"time": given.time})}
+    units = units_of(given.units, given.fields | given.constant_fields, given.scalars, lines)
     if not arrays and not series:
         return replace(given, units=units)
     for what, value in (arrays | series).items():
@@ -213,7 +214,7 @@ class _Order:
             raise WavelitError(self._due(what, value.dims, varies))
         lead = (() if single else (self.trajectory,)) + ((self.time,) if varies else ())
         due = (*lead, *self.axes)
-        rest = [dim for dim in value.dims if dim not in due]
+        rest = by_index([dim for dim in value.dims if dim not in due])
         if not varies and self.time is not None and self.time in rest:
             raise WavelitError(
                 f"{what} is constant but has dimension '{self.time}': take one time, as in "
