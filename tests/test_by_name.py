@@ -47,6 +47,15 @@ SIGNATURE = Signature(
     mask="land",
 )
 
+FORCED = dataclasses.replace(
+    SIGNATURE,
+    constants=(),
+    mask="",
+    scalars=(),
+    forcing_fields=(Quantity("sun", ("sun",), ranges=(WIDE,)),),
+    forcing_scalars=(Quantity("inlet", ("inlet",), ranges=((0.0, 1.0),)),),
+)
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -374,17 +383,9 @@ def test_the_call_reads_as_the_docs_say(tmp_path):
 def test_forcings_go_on_over_the_steps(model):
     """By name they are those of a rollout by order; one that ends too early is named."""
     rng = np.random.default_rng(1)
-    signature = dataclasses.replace(
-        SIGNATURE,
-        constants=(),
-        mask="",
-        scalars=(),
-        forcing_fields=(Quantity("sun", ("sun",), ranges=(WIDE,)),),
-        forcing_scalars=(Quantity("inlet", ("inlet",), ranges=((0.0, 1.0),)),),
-    )
     given = {k: v for k, v in arrays(frames=3).items() if k in ("pressure", "velocity")}
     sun, inlet = rng.normal(size=(7, *GRID)), rng.uniform(size=7)
-    model = _with(model, signature)
+    model = _with(model, FORCED)
     found = model.predict({**given, "sun": sun}, {"inlet": inlet}, 4)
     p, v = given["pressure"][-T:], given["velocity"][-T:]
     fields = np.stack([p, v[..., 0], v[..., 1]], 1)[None]
@@ -401,15 +402,7 @@ def test_forcings_go_on_over_the_steps(model):
 def test_forcings_go_by_their_times(model):
     """From the fields' first frame on, wherever they begin."""
     rng = np.random.default_rng(1)
-    signature = dataclasses.replace(
-        SIGNATURE,
-        constants=(),
-        mask="",
-        scalars=(),
-        forcing_fields=(Quantity("sun", ("sun",), ranges=(WIDE,)),),
-        forcing_scalars=(Quantity("inlet", ("inlet",), ranges=((0.0, 1.0),)),),
-    )
-    model = _with(model, signature)
+    model = _with(model, FORCED)
     times = 0.1 * np.arange(9)
     given = dataset(times[3 : 3 + T])[["pressure", "velocity"]].drop_vars("place")
     sun = xr.DataArray(rng.normal(size=(9, *GRID)), {"time": times}, ["time", "x", "y"])
