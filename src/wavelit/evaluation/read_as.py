@@ -15,7 +15,7 @@ from wavelit.data.well import WellDataset
 from wavelit.errors import WavelitError, printable
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.signature import KINDS, Signature
-from wavelit.model.units import same_time_unit, same_unit, seconds_in
+from wavelit.model.units import same_time_unit, seconds_in, units_differ
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.transfer import names_of
 
@@ -159,7 +159,7 @@ def _require_units(signature: Signature, judged: WellDataset) -> None:
     due |= dict(zip(signature.axes, signature.axis_units, strict=True))
     for name, unit in due.items():
         own = units.get(name, "")
-        if own and unit and not same_unit(own, unit):
+        if units_differ(own, unit):
             raise WavelitError(
                 f"{printable(judged.data_path)} has '{printable(name, 60)}' in "
                 f"{printable(own, 40)}; the model was trained on {printable(unit, 40)}: convert "

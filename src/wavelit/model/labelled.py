@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wavelit.errors import WavelitError, printable
 from wavelit.model.signature import Signature
-from wavelit.model.units import same_time_unit, same_unit, seconds_in
+from wavelit.model.units import same_time_unit, seconds_in, units_differ
 
 __all__ = [
     "COMPONENT",
@@ -158,7 +158,7 @@ class Labels:
             WavelitError: Names both.
         """
         own = str(value.attrs.get("units") or "")
-        if own and unit and not same_unit(own, unit):
+        if units_differ(own, unit):
             raise WavelitError(
                 f"{what} is in {printable(own, 40)}; the model was trained on "
                 f"{printable(unit, 40)}: convert it, or mend attrs['units'] if both are one"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-__all__ = ["same_time_unit", "same_unit", "seconds_in"]
+__all__ = ["same_time_unit", "same_unit", "seconds_in", "units_differ"]
 
 SECONDS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
@@ -48,6 +48,11 @@ def _factors(unit: str) -> dict[str, int] | None:
         found[symbol] += int(power or 1) * (-1 if sign == "/" else 1)
         rest = rest[match.end() :]
     return {symbol: power for symbol, power in found.items() if power}
+
+
+def units_differ(one: str, other: str) -> bool:
+    """Whether two units are known, and not the same."""
+    return bool(one and other and not same_unit(one, other))
 
 
 def seconds_in(unit: str) -> float | None:

@@ -28,7 +28,7 @@ from wavelit.model.config import (
     with_fitting_mixers,
 )
 from wavelit.model.signature import Quantity, Signature
-from wavelit.model.units import same_unit
+from wavelit.model.units import units_differ
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.data_scales import calibrate, is_solenoidal
 
@@ -220,7 +220,7 @@ def _keep_constants(
     before = names_of(old).constants
     means, stds = fresh.normalizer.constant_mean, fresh.normalizer.constant_std
     for place, name in enumerate(names_of(new).constants):
-        if name not in before or _differ(units.get(name, ""), theirs.get(name, "")):
+        if name not in before or units_differ(units.get(name, ""), theirs.get(name, "")):
             continue
         source = before.index(name)
         mean, std = ours["constant_mean"][source], ours["constant_std"][source]
@@ -249,7 +249,7 @@ def with_known_scalars(old: Signature, new: Signature) -> Signature:
     scalars = []
     for each in new.scalars:
         ours = known.get(each.name)
-        if ours is not None and not _differ(ours.unit, each.unit) and _is_within(each, ours):
+        if ours is not None and not units_differ(ours.unit, each.unit) and _is_within(each, ours):
             scalars.append(dataclasses.replace(each, ranges=ours.ranges))
         else:
             scalars.append(each)
@@ -261,11 +261,6 @@ def _is_within(scalar: Quantity, known: Quantity) -> bool:
         return False
     ((low, high),), ((least, most),) = scalar.ranges, known.ranges
     return least <= low and high <= most
-
-
-def _differ(unit: str, other: str) -> bool:
-    """Whether two units are known, and not the same."""
-    return bool(unit and other and not same_unit(unit, other))
 
 
 def require_axes(spatial: int, data: WellDataModule) -> None:
@@ -290,7 +285,7 @@ def require_units(ours: Signature, theirs: Signature) -> None:
         units = {each.name: each.unit for each in getattr(ours, kind)}
         for each in getattr(theirs, kind):
             unit = units.get(each.name, "")
-            if _differ(unit, each.unit):
+            if units_differ(unit, each.unit):
                 raise WavelitError(
                     f"'{each.name}' is in {each.unit} in the data and in {unit} in the model: its "
                     "statistics cannot be kept; leave keep_statistics out"
