@@ -10,15 +10,15 @@ over the field's spread, obey
 
 with the spread d of increments and s of states. As one map of the whole history this is linear. If
 its eigenvalues lie within the unit circle, rollouts of any length stay bounded. If one lies
-outside, a state far enough from the data's grows by its modulus at every step. It holds but for a
-projection and for grids that tokens do not fill.
+outside, a state far enough from the data's grows by its modulus at every step. Left out are a
+projection, what keeping a field's mean does to the mean, and grids that tokens do not fill.
 """
 
 import torch
 from torch import Tensor
 
 from wavelit import WaveLiT, load
-from wavelit.data.pocketwell import SYSTEMS
+from wavelit.model.pretrained import pretrained
 
 
 @torch.no_grad()
@@ -41,10 +41,5 @@ def growth(model: WaveLiT) -> float:
 
 
 if __name__ == "__main__":
-    for system in SYSTEMS:
-        try:
-            model = load(system)
-        except ValueError:
-            # Simulated, and no model of it comes with the package.
-            continue
-        print(f"{system} {growth(model):.3f}")
+    for name in pretrained():
+        print(f"{name} {growth(load(name)):.3f}")

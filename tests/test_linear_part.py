@@ -1,22 +1,14 @@
 """The linear part of a model, as scripts/linear_part.py has it."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from wavelit import WaveLiT, WaveLiTConfig
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
 
 @pytest.mark.parametrize("history", ["increments", "states"])
-def test_it_is_a_step_without_blocks_and_correction(history, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    monkeypatch.delitem(sys.modules, "linear_part", raising=False)
-    from linear_part import growth, linear_map
-
+def test_it_is_a_step_without_blocks_and_correction(history, load_script):
+    script = load_script("linear_part")
     torch.manual_seed(0)
     config = WaveLiTConfig.preset(
         "nano",
@@ -30,7 +22,7 @@ def test_it_is_a_step_without_blocks_and_correction(history, monkeypatch):
     )
     # Head and correction write nothing in a new model.
     model = WaveLiT(config).double()
-    assert growth(model) == pytest.approx(1)
+    assert script.growth(model) == pytest.approx(1)
     with torch.no_grad():
         model.skip.weight.normal_(std=0.3)
         model.input_scale.uniform_(0.5, 2)
@@ -45,5 +37,5 @@ def test_it_is_a_step_without_blocks_and_correction(history, monkeypatch):
 
     following = model(fields)
     after = torch.cat([fields[:, 1:], following[:, None]], 1)
-    torch.testing.assert_close(linear_map(model) @ tokens(fields), tokens(after))
-    assert growth(model) > 1
+    torch.testing.assert_close(script.linear_map(model) @ tokens(fields), tokens(after))
+    assert script.growth(model) > 1
