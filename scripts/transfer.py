@@ -57,9 +57,11 @@ def finding() -> str:
         taken = ("it", "scratch")[by_rule == 0] if len(cells) == 1 else f"it in {by_rule} of them"
         left_out = any("without" in cell["source"] for cell in cells)
         model = "a joint model of the other seven" if left_out else "it"
+        window = _window(cells[0])
+        steps = "" if window == "1:20" else f"one step / {window}, "
         lines.append(
             f"**On {count} of {target}, which it has not seen, a start from {model} has {means} "
-            f"times the error of the better start from scratch ({seeds(len(cells))}).** "
+            f"times the error of the better start from scratch ({steps}{seeds(len(cells))}).** "
             f"There the [rule](#how-it-is-measured) takes {taken}."
         )
     return "\n\n".join([joint_tables.finding(), *map(paragraph, lines)])
@@ -95,7 +97,7 @@ def few() -> str:
             cell["target"],
             str(cell["trajectories"] or "all"),
             str(cell["seed"]),
-            f"{cell['scratch']} {pair([scratch['one_step'], scratch['rollout']['1:20']])}",
+            f"{cell['scratch']} {pair([scratch['one_step'], scratch['rollout'][_window(cell)]])}",
         ]
         for arm in ARMS:
             row.append(pair(_over_scratch(arms[arm]["valid"], cell), 2))
@@ -201,11 +203,17 @@ def draw() -> None:
 
 def _over_scratch(own: Run, cell: Run) -> list[float]:
     """Errors over those of the better start from scratch."""
-    scratch = cell["arms"][cell["scratch"]]["valid"]
+    scratch, window = cell["arms"][cell["scratch"]]["valid"], _window(cell)
     return [
         quotient(own["one_step"], scratch["one_step"]),
-        quotient(own["rollout"]["1:20"], scratch["rollout"]["1:20"]),
+        quotient(own["rollout"][window], scratch["rollout"][window]),
     ]
+
+
+def _window(cell: Run) -> str:
+    """The first steps of rollouts that were scored: 1:20, or all of them where there are fewer."""
+    windows = cell["arms"][cell["scratch"]]["valid"]["rollout"]
+    return next(iter(windows))
 
 
 SECTIONS: dict[str, Callable[[], str]] = {

@@ -24,10 +24,11 @@ from wavelit.benchmarks.joint_cells import cost_of
 from wavelit.benchmarks.protocol import REFERENCE, read_rates
 
 RESULTS = Path("results/transfer")
-# Joint configurations by what sets them apart: configs/joint/pocketwell.yaml, the same without
-# symmetries, pocketwell_narrow.yaml, and that before.
+# Joint configurations by what sets them apart: configs/joint/pocketwell.yaml, the same with another
+# recipe of fine-tuning or without symmetries, pocketwell_narrow.yaml, and that before.
 CONFIGURATIONS = {
     "144 channels, symmetries": RESULTS,
+    "144 channels, symmetries, stability 0.1": RESULTS / "stable",
     "144 channels": RESULTS / "wide",
     "96 channels": RESULTS / "narrow",
     "96 channels, recipe of 0.1": RESULTS / "first",

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from systems import write_system
@@ -20,6 +21,7 @@ from wavelit.errors import WavelitError
 from wavelit.evaluation.evaluate import evaluate
 from wavelit.evaluation.transfer import favoured, ratio, read_pairs, transfer_map
 from wavelit.files.plain import read_json
+from wavelit.model.foundation import JointWaveLiT
 from wavelit.training.joint_folder import load_joint
 
 NAMES = ("waves", "flow", "heat")
@@ -190,6 +192,19 @@ def test_a_few_trajectories_are_given_to_every_arm_alike(place, monkeypatch):
         assert list(found["by_lr"]) == [str(result["arms"][arm]["lr"])]
     with pytest.raises(WavelitError, match="learning rates are chosen with seed 0"):
         list(run("few", **{**options, "trajectories": ["3"], "seeds": [1]}))
+
+
+def test_a_joint_model_of_the_package_is_a_start(tmp_path):
+    model = few_cells.load_source("joint-1M", tmp_path)
+    ours = JointWaveLiT.from_pretrained("pocketwell/joint-1M").state_dict()
+    found = model.state_dict()
+    assert ours.keys() == found.keys()
+    assert all(torch.equal(found[name], ours[name]) for name in ours)
+    # A run of that name goes before, trained or not.
+    (tmp_path / "joint-1M").mkdir()
+    for name in ("joint-1M", "40min/joint-0", "shear_flow"):
+        with pytest.raises(WavelitError, match=f"{name} is no trained joint run.*pocketwell/joint"):
+            few_cells.load_source(name, tmp_path)
 
 
 @pytest.mark.parametrize("given", ["0", "many", "1.5"])

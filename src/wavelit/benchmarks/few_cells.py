@@ -33,6 +33,7 @@ from wavelit.benchmarks.joint_cells import nano_rate, require_run, require_same,
 from wavelit.benchmarks.protocol import BATCH_SIZE, REFERENCE, Cell, n_steps
 from wavelit.benchmarks.results import number, scores_of, write_result
 from wavelit.benchmarks.timing import environment
+from wavelit.checks.arguments import listed
 from wavelit.data.datamodule import WellDataModule
 from wavelit.data.joint import JointDataModule
 from wavelit.errors import WavelitError
@@ -41,6 +42,7 @@ from wavelit.evaluation.transfer import favoured
 from wavelit.files.plain import read_json
 from wavelit.model.emulator import IncrementEmulator
 from wavelit.model.foundation import JointWaveLiT
+from wavelit.model.pretrained import joint_models, shipped
 from wavelit.training.config import BUDGETS, TrainConfig, TrainerConfig
 from wavelit.training.fine_tune import for_dataset, rank_of
 from wavelit.training.joint import JointTrainConfig
@@ -81,7 +83,8 @@ class FewCell:
     """One target, one start, some trajectories.
 
     Args:
-        source: Name of the joint run that is started from, as `JointCell.name` has it.
+        source: Name of the joint run that is started from, as `JointCell.name` has it, or of a
+            joint model of the package.
         target: The system.
         trajectories: How many of the training split are given; None: all.
         minutes: Core-minutes of every arm.
@@ -180,7 +183,7 @@ def _learning_rates(cell: FewCell, output: Path) -> dict[str, tuple[float, ...]]
 
 def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     cell = setting.cell
-    source = load_source(setting.runs / cell.source)
+    source = load_source(cell.source, setting.runs)
     everything = setting.everything()
     arms: dict[str, dict[str, Any]] = {}
     for arm in ARMS:
@@ -213,14 +216,20 @@ def _run(setting: _Setting, rates: Mapping[str, Sequence[float]]) -> dict[str, A
     }
 
 
-def load_source(folder: Path) -> JointWaveLiT:
-    """The joint model that is started from.
+def load_source(name: str, runs: Path) -> JointWaveLiT:
+    """The joint model that is started from: of a run under `runs`, or one of the package.
 
     Raises:
-        WavelitError: It is not trained.
+        WavelitError: It is neither, or the run is not trained.
     """
+    folder, model = runs / name, shipped(name)
+    if model in joint_models() and not folder.exists():
+        return JointWaveLiT.from_pretrained(model)
     if not joint_is_trained(folder):
-        raise WavelitError(f"{folder} is no trained joint run: `wavelit transfer joint` first")
+        raise WavelitError(
+            f"{folder} is no trained joint run: `wavelit transfer joint` first, or start from "
+            f"{listed(joint_models())}, which comes with the package"
+        )
     return load_joint(folder)
 
 
@@ -293,7 +302,10 @@ def _train(setting: _Setting, source: JointWaveLiT, arm: str, lr: float) -> Incr
         steps = n_steps(own, nano_rate(cell.target, setting.rates))
         every = max(1, steps // LOOKS)
         priors = priors_of(cell.target, "train")
-        recipe = TrainConfig(steps=steps, lr=lr, validate_every=every, **priors)
+        stability = setting.joint.train.stability
+        recipe = TrainConfig(
+            steps=steps, lr=lr, validate_every=every, stability=stability, **priors
+        )
         if is_trained(folder):
             require_run(folder, data, recipe)
         else:

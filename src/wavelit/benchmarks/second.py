@@ -220,6 +220,7 @@ def fingerprint(model: str, system: str = "") -> str:
         "far_noise": 0.0,
         "field_loss": "mse",
         "noise_end": 1.0,
+        "stability": 0.0,
         "symmetries": "",
     }.items():
         if train[name] == none:

@@ -15,6 +15,7 @@ test     the scores of finished joint runs on the test split; read once, when al
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,7 @@ def run(
     targets: Sequence[str] = (),
     trajectories: Sequence[str] = (),
     source: str = "40min/joint-0",
+    stability: float | None = None,
     root: str | os.PathLike[str] = "datasets/pocketwell/small",
     output: str | os.PathLike[str] = "results/transfer",
     runs: str | os.PathLike[str] = "runs/transfer",
@@ -91,7 +93,10 @@ def run(
         targets: Systems that are fine-tuned on, or of which a few trajectories are given: names of
             folders in `root`.
         trajectories: How many: numbers, or "all"; 1, 4 and all if absent, 4 of pairs.
-        source: The joint run that `tuned` and `few` start from, such as 40min/joint-0.
+        source: The joint run that `tuned` and `few` start from, such as 40min/joint-0, or
+            joint-1M, which comes with the package.
+        stability: Of `tuned`, `few` and `pairs` that entry of the recipe, of all arms; that of
+            `config` if absent. Results of each value need an `output` and `runs` of their own.
         root: Folder of the datasets, each under its system's name.
         output: Folder of the results.
         runs: Folder of the run folders.
@@ -128,6 +133,9 @@ def run(
         yield measure_cost(file, folder, results)
     elif stage in ("tuned", "few", "pairs"):
         asked = JointCell(minutes, 0).configure(file, folder, 1)
+        if stability is not None:
+            recipe = dataclasses.replace(asked.train, stability=stability)
+            asked = dataclasses.replace(asked, train=recipe)
         given = asked, cost_of(results), rates, folder, results, trained
         if stage == "tuned":
             tuned = itertools.product(seeds, targets)

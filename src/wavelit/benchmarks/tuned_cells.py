@@ -87,7 +87,7 @@ def run_tuned(
         if path.exists():
             require_same(path, {"minutes": cell.minutes, **recipe_of(joint, cell.target)})
         else:
-            source = load_source(runs / cell.source)
+            source = load_source(cell.source, runs)
             opened = data_of(cell.target, joint, root).replaced(
                 seed=cell.seed, batch_size=batch_size_of(joint)
             )

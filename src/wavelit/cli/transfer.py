@@ -58,7 +58,13 @@ def transfer(parser: Any, words: list[str]) -> None:
         "--source",
         type=str,
         default="40min/joint-0",
-        help="joint run that tuned and few start from",
+        help="joint run that tuned and few start from, or joint-1M, which comes with the package",
+    )
+    parser.add_argument(
+        "--stability",
+        type=float | None,
+        default=None,
+        help="that entry of the recipe of tuned, few and pairs; the configuration's if absent",
     )
     parser.add_argument(
         "--root", type=str, default="datasets/pocketwell/small", help="folder of the datasets"

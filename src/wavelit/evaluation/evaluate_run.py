@@ -60,6 +60,7 @@ from wavelit.evaluation.report import write_report
 from wavelit.evaluation.rollout import Beside, write_rollout
 from wavelit.files.atomic import require_writable
 from wavelit.model.emulator import IncrementEmulator
+from wavelit.model.growth import growth_facts
 from wavelit.model.pretrained import PREFIX
 from wavelit.model.wavelit import WaveLiT
 from wavelit.training.joint_folder import chosen_system, load_joint_settings
@@ -167,6 +168,7 @@ def evaluate_run(
         run_info={
             **(read_environment(folder) or {}),
             "fields whose mean is kept": ", ".join(kept) or "none",
+            **growth_facts(emulator),
             "model": model_facts(emulator),
             "configuration": (load_settings if of is None else load_joint_settings)(folder),
         },

@@ -48,6 +48,8 @@ class TrainConfig:
             falls by a straight line.
         far_noise: Share of the windows that get noise of up to 32 times `noise`, in blocks of any
             size, so that long rollouts find their way back (`wavelit.training.noise`).
+        stability: Weight of a term of the loss that keeps the linear part of a WaveLiT from
+            growing (`wavelit.training.stability`).
         pushforward: Longest unroll in steps; 1 trains one step only.
         pushforward_from: Share of the budget after which unrolls begin.
         unroll: Most steps that late training predicts in a row, with gradients through all of them:
@@ -84,6 +86,7 @@ class TrainConfig:
         "far_noise": 0.0,
         "field_loss": "mse",
         "noise_end": 1.0,
+        "stability": 0.0,
         "symmetries": "",
         "unroll": 1,
         "unroll_from": 0.8,
@@ -103,6 +106,7 @@ class TrainConfig:
     noise: float = 0.12
     noise_end: float = 0.25
     far_noise: float = 0.0
+    stability: float = 0.0
     pushforward: int = 1
     pushforward_from: float = 0.8
     unroll: int = 1
@@ -150,6 +154,7 @@ class TrainConfig:
                 "noise": (0, None),
                 "noise_end": (0, 1),
                 "far_noise": (0, 1),
+                "stability": (0, None),
                 "pushforward": (1, 1000),
                 "pushforward_from": (0, 1),
                 "unroll": (1, 1024),

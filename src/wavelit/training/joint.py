@@ -224,7 +224,8 @@ class JointModule(TrainingModule):
             draw = np.random.default_rng((stream, self.global_step, self.global_rank))
             moves = self.symmetries.get(name)
             inputs = window_inputs(model, windows, self.config, draw, self.progress, moves)
-            losses[name] = window_loss(model, self._judged[name], inputs)
+            loss = window_loss(model, self._judged[name], inputs)
+            losses[name] = loss + self.stability_term(name, model)
         stacked = torch.stack(list(losses.values()))
         # What all ranks saw: they must agree on the weights.
         seen = self.trainer.strategy.reduce(stacked.detach().clone(), reduce_op="mean").tolist()

@@ -44,6 +44,7 @@ from wavelit.training.config import TrainConfig
 from wavelit.training.finite import FiniteValues
 from wavelit.training.noise import draw_noise
 from wavelit.training.schedule import learning_rate_factor
+from wavelit.training.stability import StabilityTerm, require_linear_part
 from wavelit.training.symmetries import Symmetries
 
 __all__ = [
@@ -102,6 +103,8 @@ class TrainingModule(pl.LightningModule):
         self.train_seconds = 0.0
         self.finite = FiniteValues()
         self._samples: Tensor | str = ""
+        # By name. No buffers: averaged weights have none of their own.
+        self._stability: dict[str, StabilityTerm] = {}
         self._started: float | None = None
         self._random_state: dict[str, Any] | None = None
 
@@ -128,6 +131,13 @@ class TrainingModule(pl.LightningModule):
     def details(self) -> str:
         """What is printed after a validation beside its score."""
         return ""
+
+    def stability_term(self, name: str, model: IncrementEmulator) -> Tensor | float:
+        """What the loss of a model, of that name among those in training, is raised by."""
+        if not self.config.stability:
+            return 0.0
+        term = self._stability.setdefault(name, StabilityTerm())
+        return self.config.stability * term(require_linear_part(model))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Those of the optimiser; `lr_factor` is what the learning rate of one is multiplied by."""
@@ -192,6 +202,7 @@ class TrainingModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.finite.require()
         checkpoint["train_seconds"] = self.train_seconds
+        checkpoint["stability"] = {name: term.directions for name, term in self._stability.items()}
         name, keys, *rest = cast(tuple[Any, ...], np.random.get_state())  # noqa: NPY002
         # Tensors and plain values alone, so that reading it needs no code of the file's.
         checkpoint["random_state"] = {
@@ -204,6 +215,9 @@ class TrainingModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.train_seconds = checkpoint["train_seconds"]
+        # Checkpoints of older versions have none.
+        for name, directions in checkpoint.get("stability", {}).items():
+            self._stability[name] = StabilityTerm(directions)
         self._random_state = checkpoint["random_state"]
 
     def _stop_clock(self) -> None:
@@ -224,8 +238,9 @@ class EmulatorModule(TrainingModule):
         symmetries: What training windows are moved by; None: nothing.
 
     Raises:
-        WavelitError: `activation_checkpointing` is asked of a network that cannot, or
-            `wavelet_weight` of one that defines no `wavelet_loss`.
+        WavelitError: `activation_checkpointing` is asked of a network that cannot,
+            `wavelet_weight` of one that defines no `wavelet_loss`, or `stability` of one that is
+            no WaveLiT.
     """
 
     model: IncrementEmulator
@@ -246,6 +261,8 @@ class EmulatorModule(TrainingModule):
                 f"{type(model).__name__} has no wavelet loss: set wavelet_weight to 0, or define "
                 "wavelet_loss(error)"
             )
+        if config.stability:
+            require_linear_part(model)
         self.symmetries = symmetries
         self.vrmse = VRMSE(field_names, model.spatial)
         self.rollout_vrmse = VRMSE(field_names, model.spatial)
@@ -257,6 +274,7 @@ class EmulatorModule(TrainingModule):
         self._samples = batch.indices
         inputs = self._inputs(batch, batch_idx)
         loss = window_loss(self.model, self._judged, inputs)
+        loss = loss + self.stability_term("", self.model)
         self.finite.note(loss, "training loss", self.global_step, batch.indices)
         self.log("train_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
