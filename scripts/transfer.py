@@ -32,6 +32,10 @@ PICTURES = Path("docs/images/transfer")
 MAPPED = (ONE_STEP, "rollout 1:20")
 # The map: its cells, and their trajectories and core-minutes.
 MAP = CONFIGURATIONS["96 channels"]
+PLAIN = CONFIGURATIONS["144 channels, symmetries"]
+STABLE = CONFIGURATIONS["144 channels, symmetries, stability 0.1"]
+# The model that ships is that run's.
+SAME_START = ("40min/joint-0", "joint-1M")
 SETTING = (4, 1.0)
 
 
@@ -201,6 +205,35 @@ def draw() -> None:
             figure.savefig(PICTURES / f"{name}.png", dpi=150, bbox_inches="tight")
 
 
+def stable() -> str:
+    """The arms without and with the term of the loss on the growth of the linear part."""
+    rows = []
+    for cell in started("few", STABLE):
+        facts = ("target", "trajectories", "seed", "minutes")
+        before = [
+            each
+            for each in started("few", PLAIN)
+            if all(each[name] == cell[name] for name in facts) and each["source"] in SAME_START
+        ]
+        for arm in ARMS:
+            errors = [
+                pair(_errors(each["arms"][arm]["valid"])) if each else ""
+                for each in (before[0] if before else None, cell)
+            ]
+            taken = [each["chosen"] == arm for each in (*before[:1], cell)]
+            marked = [f"**{e}**" if t else e for e, t in zip(errors, taken, strict=True)]
+            rows.append([cell["target"], str(cell["trajectories"] or "all"), arm, *marked])
+    if not rows:
+        return "Not run yet."
+    return markdown(["onto", "trajectories", "arm", "without", "with it"], rows)
+
+
+def _errors(scores: Run) -> list[float]:
+    rollout = scores["rollout"]
+    found = [scores["one_step"], rollout["1:20"], rollout["21:56"]]
+    return [math.inf if each is None else each for each in found]
+
+
 def _over_scratch(own: Run, cell: Run) -> list[float]:
     """Errors over those of the better start from scratch."""
     scratch, window = cell["arms"][cell["scratch"]]["valid"], _window(cell)
@@ -212,8 +245,7 @@ def _over_scratch(own: Run, cell: Run) -> list[float]:
 
 def _window(cell: Run) -> str:
     """The first steps of rollouts that were scored: 1:20, or all of them where there are fewer."""
-    windows = cell["arms"][cell["scratch"]]["valid"]["rollout"]
-    return next(iter(windows))
+    return str(next(iter(cell["arms"][cell["scratch"]]["valid"]["rollout"])))
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -223,6 +255,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "configurations": joint_tables.configurations,
     "tuned": joint_tables.tuned,
     "few": few,
+    "stable": stable,
     "map finding": map_finding,
     "map": pairs,
     "relations": related,

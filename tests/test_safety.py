@@ -169,6 +169,7 @@ def test_flipped_bits_of_a_checkpoint_are_noticed(run, tmp_path):
         ("global_step", "1"),
         ("loops", None),
         ("random_state", 3),
+        ("stability", [1]),
     ],
 )
 def test_a_checkpoint_of_another_content_is_refused(entry, value, run, tmp_path):

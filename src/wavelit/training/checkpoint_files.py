@@ -45,6 +45,8 @@ TO_RESUME: dict[str, Any] = {
     "random_state": dict,
     "train_seconds": (int, float),
 }
+# What those of older versions lack.
+LATER: dict[str, Any] = {"stability": dict}
 
 
 def load_checkpoint(path: Path, to_resume: bool = False) -> dict[str, Any]:
@@ -74,7 +76,8 @@ def load_checkpoint(path: Path, to_resume: bool = False) -> dict[str, Any]:
         raise WavelitError(
             f"{path} is not a checkpoint of a run: it holds a {type(state).__name__}"
         )
-    for name, kind in {**ENTRIES, **(TO_RESUME if to_resume else {})}.items():
+    later = {name: kind for name, kind in LATER.items() if name in state}
+    for name, kind in {**ENTRIES, **later, **(TO_RESUME if to_resume else {})}.items():
         if not isinstance(state.get(name), kind):
             raise WavelitError(
                 f"{path} is not a checkpoint of a run: it has no '{name}' that serves"
