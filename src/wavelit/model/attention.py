@@ -33,6 +33,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from wavelit.ops.depthwise import DepthwiseConv
+from wavelit.ops.derivatives import are_plain
 from wavelit.ops.fused_attention import HEAD_EPS, NORMALISER_EPS, fused_attention
 from wavelit.ops.norm import gated, rms_norm
 from wavelit.ops.rotary import rotate
@@ -200,7 +201,7 @@ class AugmentedLinearAttention(nn.Module):
             list(self.project.bias.split(sizes)),
         )
         attend = self._reference_forward
-        if self.fast:
+        if self.fast and not are_plain():
             attend = self._fused_forward
             weights[0], biases[0] = (
                 w[0].index_select(0, grids.heads.order) for w in (weights, biases)

@@ -16,12 +16,14 @@ is repeated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavelit.ops.derivatives import are_plain
 from wavelit.ops.pieces import may_divide
 
 __all__ = ["ConvHead"]
@@ -69,13 +71,13 @@ class ConvHead(nn.Module):
             n = x.shape[2 + axis]
             cells = torch.arange(-reach, n + reach, device=x.device)
             x = x.index_select(2 + axis, cells % n if wraps else cells.clamp(0, n - 1))
-        if len(self.periodic) == 2:
+        if len(self.periodic) == 2 and not are_plain():
             # With channels last a CPU need not reorder few channels before and after every
             # convolution.
             x = x.contiguous(memory_format=torch.channels_last)
         rows = x.shape[2] - 2 * reach
         # Each reads six rows more than it gives.
-        strip = max(4 * reach, STRIP * rows // (self.hidden * x[0, 0].numel()))
+        strip = max(4 * reach, STRIP * rows // (self.hidden * math.prod(x.shape[2:])))
         if strip >= rows or not may_divide(x):
             return self._correct(x)
         strips = (x[:, :, i : min(i + strip, rows) + 2 * reach] for i in range(0, rows, strip))

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from wavelit.errors import WavelitError
+from wavelit.ops.derivatives import are_plain
 from wavelit.wavelets.transform import band_names, check_setting, dwt, idwt
 
 
@@ -224,11 +225,15 @@ class WaveletTokenizer(nn.Module):
 
 
 def _encode_patches(x: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
+    if are_plain():
+        return _encoded(x, matrix, patch)
     tokens: Tensor = _EncodePatches.apply(x, matrix, patch)  # type: ignore[no-untyped-call]
     return tokens
 
 
 def _decode_patches(tokens: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
+    if are_plain():
+        return _decoded(tokens, matrix, patch)
     x: Tensor = _DecodePatches.apply(tokens, matrix, patch)  # type: ignore[no-untyped-call]
     return x
 
@@ -240,12 +245,7 @@ class _EncodePatches(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
         ctx.save_for_backward(matrix)
         ctx.patch = patch
-        tokens = _fold(x, patch)  # (B, *S', C, Q)
-        if matrix is not None:
-            # A caller's autocast would turn this product into bfloat16.
-            with torch.autocast(x.device.type, enabled=False):
-                tokens = tokens @ matrix.T
-        return tokens.flatten(-2)
+        return _encoded(x, matrix, patch)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -260,18 +260,30 @@ class _DecodePatches(torch.autograd.Function):
     def forward(ctx: Any, tokens: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
         ctx.save_for_backward(matrix)
         ctx.patch = patch
-        patches = tokens.reshape(
-            *tokens.shape[:-1], -1, patch ** (tokens.ndim - 2)
-        )  # (B, *S', C, Q)
-        if matrix is not None:
-            with torch.autocast(tokens.device.type, enabled=False):
-                patches = patches @ matrix
-        return _unfold(patches, patch)
+        return _decoded(tokens, matrix, patch)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (matrix,) = ctx.saved_tensors
         return _encode_patches(grad, matrix, ctx.patch), None, None
+
+
+def _encoded(x: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
+    tokens = _fold(x, patch)  # (B, *S', C, Q)
+    if matrix is not None:
+        # A caller's autocast would turn this product into bfloat16.
+        with torch.autocast(x.device.type, enabled=False):
+            tokens = tokens @ matrix.T
+    return tokens.flatten(-2)
+
+
+def _decoded(tokens: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
+    q = patch ** (tokens.ndim - 2)
+    patches = tokens.unflatten(-1, (tokens.shape[-1] // q, q))  # (B, *S', C, Q)
+    if matrix is not None:
+        with torch.autocast(tokens.device.type, enabled=False):
+            patches = patches @ matrix
+    return _unfold(patches, patch)
 
 
 def _fold(x: Tensor, factor: int) -> Tensor:
@@ -291,13 +303,13 @@ def _unfold(y: Tensor, factor: int) -> Tensor:
     """Depth-to-space, the inverse of `_fold`: (B, *S', C, factor**spatial) to (B, C, *S' *
     factor).
     """
-    dtype, spatial = y.dtype, y.ndim - 3
+    dtype, spatial, channels = y.dtype, y.ndim - 3, y.shape[-2]
     y, group = _widen(y.contiguous(), factor)
     factors = (*(factor,) * (spatial - 1), factor // group)
     lengths = [length * f for length, f in zip(y.shape[1:-2], factors, strict=True)]
     y = y.reshape(*y.shape[:-1], *factors)
     order = [dim for axis in range(spatial) for dim in (1 + axis, spatial + 2 + axis)]
-    y = y.permute(0, spatial + 1, *order).reshape(y.shape[0], -1, *lengths)
+    y = y.permute(0, spatial + 1, *order).reshape(y.shape[0], channels, *lengths)
     return _narrow(y.contiguous(), dtype)
 
 
@@ -308,7 +320,7 @@ def _widen(x: Tensor, factor: int) -> tuple[Tensor, int]:
     Compilers fuse such copies and do without; an odd storage offset forbids the view.
     """
     group = min(factor, 16 // x.element_size())
-    if torch.compiler.is_compiling() or group == 1 or x.storage_offset() % group:
+    if torch.compiler.is_compiling() or are_plain() or group == 1 or x.storage_offset() % group:
         return x, 1
     return x.view(torch.float64 if group * x.element_size() == 8 else torch.complex128), group
 

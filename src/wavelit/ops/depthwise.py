@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from wavelit.ops.derivatives import are_plain
+
 __all__ = ["ConvCanvas", "DepthwiseConv", "conv_canvas", "depthwise", "padded_tokens"]
 
 
@@ -235,8 +237,27 @@ def depthwise(
     if torch.is_autocast_enabled(x.device.type):
         low = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(low), weight.to(low), bias.to(low)
+    if are_plain():
+        return _plain(x, weight, bias, canvas)
     y: Tensor = _Depthwise.apply(x, weight, bias, canvas)  # type: ignore[no-untyped-call]
     return y
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor, canvas: ConvCanvas) -> Tensor:
+    padded = x.index_select(1, canvas.fill)
+    padded = padded if canvas.kept is None else padded * canvas.kept
+    return _convolved(padded.unflatten(1, canvas.sides).movedim(-1, 1), weight, bias, canvas)
+
+
+def _convolved(padded: Tensor, weight: Tensor, bias: Tensor, canvas: ConvCanvas) -> Tensor:
+    """The tokens (B, L, E) of convolved canvases (B, E, *sides)."""
+    with torch.autocast(padded.device.type, enabled=False):
+        y = (F.conv1d, F.conv2d, F.conv3d)[len(canvas.sides) - 1](
+            padded, weight, bias, groups=padded.shape[1]
+        )
+    cells = y.movedim(1, -1).flatten(1, -2)
+    # A grid by itself is its convolved canvas.
+    return cells if canvas.n_grids == 1 else cells.index_select(1, canvas.take)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -252,14 +273,7 @@ class _Depthwise(torch.autograd.Function):
         padded = padded.unflatten(1, canvas.sides).movedim(-1, 1)
         ctx.save_for_backward(padded, weight)
         ctx.canvas = canvas
-        spatial = len(canvas.sides)
-        with torch.autocast(x.device.type, enabled=False):
-            y = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1](
-                padded, weight, bias, groups=x.shape[-1]
-            )
-        cells = y.movedim(1, -1).flatten(1, -2)
-        # A grid by itself is its convolved canvas.
-        return cells if canvas.n_grids == 1 else cells.index_select(1, canvas.take)
+        return _convolved(padded, weight, bias, canvas)
 
     @staticmethod
     @once_differentiable

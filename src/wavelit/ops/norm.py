@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from wavelit.ops.derivatives import are_plain
+
 __all__ = ["gated", "inverse_rms", "rms_norm", "scaled_rms_norm"]
 
 EPS = 1e-7
@@ -33,12 +35,16 @@ def scaled_rms_norm(x: Tensor, gain: Tensor) -> Tensor:
     """x (B, ..., E) over its root mean square along the last dimension, times a gain of the
     shape of x's last dimensions.
     """
+    if are_plain():
+        return x * inverse_rms(x) * gain
     y: Tensor = _ScaledRMSNorm.apply(x, gain)  # type: ignore[no-untyped-call]
     return y
 
 
 def gated(u: Tensor, w: Tensor) -> Tensor:
     """u SiLU(w)."""
+    if are_plain():
+        return u * F.silu(w)
     y: Tensor = _Gated.apply(u, w)  # type: ignore[no-untyped-call]
     return y
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wavelit.ops.derivatives import are_plain
+
 __all__ = ["may_divide"]
 
 
@@ -12,6 +14,7 @@ def may_divide(x: Tensor) -> bool:
     """Whether pieces may pay: on a CPU, in full precision, where no gradient keeps the whole."""
     return (
         not torch.compiler.is_compiling()
+        and not are_plain()
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_grad_enabled()

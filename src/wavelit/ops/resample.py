@@ -13,11 +13,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from wavelit.ops.derivatives import are_plain
+
 __all__ = ["coarsen", "refine"]
 
 
 def coarsen(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Mean over cubes of 2: tokens (B, L, E) of a grid of even sides to (B, L / 2^d, E)."""
+    if are_plain():
+        return _cube_sums(x, shape) * 0.5 ** len(shape)
     y: Tensor = _Coarsen.apply(x, tuple(shape))  # type: ignore[no-untyped-call]
     return y
 
@@ -26,6 +30,8 @@ def refine(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Nearest neighbour: tokens (B, L, E) of a grid to (B, L 2^d, E) on the grid of twice the
     sides.
     """
+    if are_plain():
+        return _copies(x, shape)
     y: Tensor = _Refine.apply(x, tuple(shape))  # type: ignore[no-untyped-call]
     return y
 

@@ -25,6 +25,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from wavelit.ops.derivatives import are_plain
+
 # Numbers in a block of signals that lifting treats at once: with their source, half an L2 cache of
 # 2 MB.
 _BLOCK = 2**17
@@ -44,7 +46,7 @@ def lifts(wavelet: str, x: Tensor, lengths: Sequence[int]) -> bool:
     """Whether lifting serves: a short filter, even axes, and a CPU, whose caches reward work in
     small blocks.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not x.numel():
+    if torch.compiler.is_compiling() or are_plain() or x.device.type != "cpu" or not x.numel():
         return False
     return wavelet in _LIFTING and not any(n % 2 for n in lengths)
 

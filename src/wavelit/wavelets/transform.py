@@ -32,6 +32,7 @@ from torch import Tensor
 
 from wavelit.checks.arguments import require_dense
 from wavelit.errors import WavelitError
+from wavelit.ops.derivatives import are_plain
 from wavelit.wavelets.lifting import lifted_analysis, lifted_synthesis, lifts
 from wavelit.wavelets.matrices import multiply
 
@@ -124,6 +125,8 @@ def band_names(level: int, spatial: int) -> tuple[str, ...]:
 
 
 def _analyse(x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: bool) -> tuple[Tensor, ...]:
+    if are_plain():
+        return _analysed(x, wavelet, periodic, dual)
     bands: tuple[Tensor, ...] = _Analysis.apply(x, wavelet, periodic, dual)  # type: ignore[no-untyped-call]
     return bands
 
@@ -131,6 +134,8 @@ def _analyse(x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: bool) ->
 def _synthesise(
     bands: Sequence[Tensor], wavelet: str, periodic: tuple[bool, ...], dual: bool
 ) -> Tensor:
+    if are_plain():
+        return _synthesised(bands, wavelet, periodic, dual)
     x: Tensor = _Synthesis.apply(wavelet, periodic, dual, *bands)  # type: ignore[no-untyped-call]
     return x
 
@@ -145,23 +150,7 @@ class _Analysis(torch.autograd.Function):
         ctx: Any, x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: bool
     ) -> tuple[Tensor, ...]:
         ctx.setting = wavelet, periodic, dual
-        spatial = len(periodic)
-        lengths = x.shape[x.ndim - spatial :]
-        if lifts(wavelet, x, lengths):
-            return lifted_analysis(x, wavelet, periodic, dual)
-        if wavelet == "haar" and not any(n % 2 for n in lengths):
-            return tuple(_haar_split(x, spatial))
-        for axis, wraps in enumerate(periodic):
-            x = multiply(x, x.ndim - spatial + axis, wavelet, wraps, "VT" if dual else "W")
-        bands = [x]
-        for dim, n in enumerate(lengths, x.ndim - spatial):
-            low, high = (n + 1) // 2, n // 2
-            bands = [
-                part
-                for band in bands
-                for part in (band.narrow(dim, 0, low), band.narrow(dim, low, high))
-            ]
-        return tuple(bands)
+        return _analysed(x, wavelet, periodic, dual)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -179,24 +168,52 @@ class _Synthesis(torch.autograd.Function):
         ctx: Any, wavelet: str, periodic: tuple[bool, ...], dual: bool, *bands: Tensor
     ) -> Tensor:
         ctx.setting = wavelet, periodic, dual
-        spatial, ndim = len(periodic), bands[0].ndim
-        even = all(band.shape == bands[0].shape for band in bands)
-        if even and lifts(wavelet, bands[0], ()):
-            return lifted_synthesis(bands, wavelet, periodic, dual)
-        if wavelet == "haar" and even:
-            return _haar_merge(list(bands), spatial)
-        parts = list(bands)
-        for dim in range(ndim - 1, ndim - spatial - 1, -1):
-            parts = [torch.cat(pair, dim) for pair in zip(parts[::2], parts[1::2], strict=True)]
-        x = parts[0]
-        for axis, wraps in enumerate(periodic):
-            x = multiply(x, ndim - spatial + axis, wavelet, wraps, "WT" if dual else "V")
-        return x
+        return _synthesised(bands, wavelet, periodic, dual)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         wavelet, periodic, dual = ctx.setting
         return None, None, None, *_analyse(grad, wavelet, periodic, not dual)
+
+
+def _analysed(
+    x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: bool
+) -> tuple[Tensor, ...]:
+    spatial = len(periodic)
+    lengths = x.shape[x.ndim - spatial :]
+    if lifts(wavelet, x, lengths):
+        return lifted_analysis(x, wavelet, periodic, dual)
+    if wavelet == "haar" and not any(n % 2 for n in lengths):
+        return tuple(_haar_split(x, spatial))
+    for axis, wraps in enumerate(periodic):
+        x = multiply(x, x.ndim - spatial + axis, wavelet, wraps, "VT" if dual else "W")
+    bands = [x]
+    for dim, n in enumerate(lengths, x.ndim - spatial):
+        low, high = (n + 1) // 2, n // 2
+        bands = [
+            part
+            for band in bands
+            for part in (band.narrow(dim, 0, low), band.narrow(dim, low, high))
+        ]
+    return tuple(bands)
+
+
+def _synthesised(
+    bands: Sequence[Tensor], wavelet: str, periodic: tuple[bool, ...], dual: bool
+) -> Tensor:
+    spatial, ndim = len(periodic), bands[0].ndim
+    even = all(band.shape == bands[0].shape for band in bands)
+    if even and lifts(wavelet, bands[0], ()):
+        return lifted_synthesis(bands, wavelet, periodic, dual)
+    if wavelet == "haar" and even:
+        return _haar_merge(list(bands), spatial)
+    parts = list(bands)
+    for dim in range(ndim - 1, ndim - spatial - 1, -1):
+        parts = [torch.cat(pair, dim) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    x = parts[0]
+    for axis, wraps in enumerate(periodic):
+        x = multiply(x, ndim - spatial + axis, wavelet, wraps, "WT" if dual else "V")
+    return x
 
 
 def _haar_split(x: Tensor, spatial: int) -> list[Tensor]:
