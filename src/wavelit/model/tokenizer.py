@@ -269,6 +269,7 @@ class _DecodePatches(torch.autograd.Function):
 
 
 def _encoded(x: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
+    """What `_EncodePatches` computes."""
     tokens = _fold(x, patch)  # (B, *S', C, Q)
     if matrix is not None:
         # A caller's autocast would turn this product into bfloat16.
@@ -278,6 +279,7 @@ def _encoded(x: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
 
 
 def _decoded(tokens: Tensor, matrix: Tensor | None, patch: int) -> Tensor:
+    """What `_DecodePatches` computes."""
     q = patch ** (tokens.ndim - 2)
     patches = tokens.unflatten(-1, (tokens.shape[-1] // q, q))  # (B, *S', C, Q)
     if matrix is not None:

@@ -244,6 +244,7 @@ def depthwise(
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor, canvas: ConvCanvas) -> Tensor:
+    """What `_Depthwise` computes, of operations of PyTorch's own."""
     padded = x.index_select(1, canvas.fill)
     padded = padded if canvas.kept is None else padded * canvas.kept
     return _convolved(padded.unflatten(1, canvas.sides).movedim(-1, 1), weight, bias, canvas)

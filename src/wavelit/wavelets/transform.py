@@ -179,6 +179,7 @@ class _Synthesis(torch.autograd.Function):
 def _analysed(
     x: Tensor, wavelet: str, periodic: tuple[bool, ...], dual: bool
 ) -> tuple[Tensor, ...]:
+    """What `_Analysis` computes."""
     spatial = len(periodic)
     lengths = x.shape[x.ndim - spatial :]
     if lifts(wavelet, x, lengths):
@@ -201,6 +202,7 @@ def _analysed(
 def _synthesised(
     bands: Sequence[Tensor], wavelet: str, periodic: tuple[bool, ...], dual: bool
 ) -> Tensor:
+    """What `_Synthesis` computes."""
     spatial, ndim = len(periodic), bands[0].ndim
     even = all(band.shape == bands[0].shape for band in bands)
     if even and lifts(wavelet, bands[0], ()):
